@@ -1,0 +1,29 @@
+// Causal grouped-query attention. T = num_sequences * sequence_length rows; a row of qkv holds H query heads, then G key
+// heads, then G value heads, each of size d; query head h reads key/value head h / (H / G). Scores are scaled by
+// 1/sqrt(d). Works in tiles of query rows: a [s, s] matrix never exists. lse keeps log-sum-exp per row and head.
+#pragma once
+
+#include "runtime/stream.h"
+
+namespace unipool {
+
+struct AttentionShape {
+  int64_t num_sequences = 0, sequence_length = 0;
+  int64_t num_heads = 0, num_kv_heads = 0, head_size = 0;  // H, G, d
+  int64_t tokens() const { return num_sequences * sequence_length; }
+  int64_t qkv_size() const { return (num_heads + 2 * num_kv_heads) * head_size; }
+  int64_t out_size() const { return num_heads * head_size; }
+};
+
+void AttentionForward(Stream& stream, const AttentionShape& shape, const Tensor& qkv /*[T, (H+2G)d]*/,
+                      const Tensor& out /*[T, H d]*/, const Tensor& lse /*[T, H]*/);
+// Probabilities are recomputed from qkv and lse.
+void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+                       const Tensor& lse, const Tensor& dout /*[T, H d]*/, const Tensor& dqkv /*[T, (H+2G)d]*/);
+
+// One new query row per call against cached keys and values, for generation: qkv [1, (H+2G)d] already rotated; appends
+// its key and value at `position` of the cache [max_positions, 2 G d] (keys, then values) and attends to 0..position.
+void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,
+                     int64_t position, const Tensor& out /*[1, H d]*/);
+
+}  // namespace unipool

@@ -1,0 +1,14 @@
+// The K experts of each token: largest score + bias among visible experts, ties to the lower index, in falling order.
+#pragma once
+
+#include "runtime/stream.h"
+
+namespace unipool {
+
+// weights[t, k] is the score itself, without the bias. counts[i] += rows that chose i, rows with score 0 included
+// (I64). Returns the number of tokens without a positive score (their FFN is off). REQUIRES: K <= visible experts.
+// bias [M] of scores' dtype, or empty; visible [M] of scores' dtype.
+int64_t TopK(Stream& stream, const Tensor& scores /*[T, M]*/, const Tensor& bias, const Tensor& visible,
+             const Tensor& experts /*[T, K] I32*/, const Tensor& weights /*[T, K]*/, const Tensor& counts /*[M] I64*/);
+
+}  // namespace unipool

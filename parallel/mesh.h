@@ -1,0 +1,53 @@
+// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest (DESIGN section 4).
+#pragma once
+
+#include <memory>
+
+#include "runtime/communicator.h"
+
+namespace unipool {
+
+struct MeshShape {
+  int replicas = 1;  // R
+  int stages = 1;    // S
+  int data = 1;      // D, per replica
+  int world() const { return replicas * stages * data; }
+  int pool() const { return stages * data; }  // W, ranks that share one copy of the pool
+  int data_ranks() const { return replicas * data; }  // ranks that read different samples
+};
+
+struct MeshPosition {
+  int replica = 0, stage = 0, data = 0;
+};
+
+MeshPosition PositionOf(const MeshShape& shape, int world_rank);
+int RankOf(const MeshShape& shape, const MeshPosition& position);
+// Stage of a rank of the pool group.
+inline int StageOfPoolRank(const MeshShape& shape, int pool_rank) { return pool_rank / shape.data; }
+
+// The process groups of one rank. Each is a communicator of its own.
+//   pool      W ranks of this replica: dispatch and combine
+//   stage     R*D ranks that hold the same layers: dense gradients
+//   pipeline  S ranks with this (replica, data): activations between stages; rank in it == stage
+//   replicas  R ranks that own the same experts: expert gradients
+class Mesh {
+ public:
+  // Collective over `world`. REQUIRES: shape.world() == world.size().
+  Mesh(Communicator& world, const MeshShape& shape);
+  const MeshShape& shape() const { return shape_; }
+  const MeshPosition& position() const { return position_; }
+  int data_rank() const { return position_.replica * shape_.data + position_.data; }  // in [0, data_ranks())
+  Communicator& world() const { return *world_; }
+  Communicator& pool() const { return *pool_; }
+  Communicator& stage() const { return *stage_; }
+  Communicator& pipeline() const { return *pipeline_; }
+  Communicator& replicas() const { return *replicas_; }
+
+ private:
+  MeshShape shape_;
+  MeshPosition position_;
+  Communicator* world_;
+  std::unique_ptr<Communicator> pool_, stage_, pipeline_, replicas_;
+};
+
+}  // namespace unipool

@@ -1,0 +1,62 @@
+// A tensor view: where numbers lie, of which type, in which shape. It owns nothing (runtime/buffer.h does), is copied
+// by value, and is always row-major and contiguous.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+#include "runtime/errors.h"
+
+namespace unipool {
+
+// kF32 trains on the CPU; kF64 is the same code in double, which the gradient tests use.
+enum class DType : uint8_t { kF32, kF64, kBF16, kI32, kI64 };
+int64_t SizeOf(DType dtype);       // bytes
+const char* NameOf(DType dtype);   // as safetensors spells it: F32, F64, BF16, I32, I64
+
+template <class T> struct DTypeOf;
+template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
+template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
+template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
+template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
+
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int num_dims = 0;
+  std::array<int64_t, 4> dims{};
+
+  Tensor() = default;
+  Tensor(void* data, DType dtype, std::initializer_list<int64_t> shape);
+
+  bool empty() const { return data == nullptr; }
+  int64_t dim(int i) const { return dims[i]; }
+  int64_t rows() const { return dims[0]; }
+  int64_t size() const;  // number of elements
+  int64_t bytes() const { return size() * SizeOf(dtype); }
+  std::string ShapeString() const;  // "[2, 3]"
+
+  // Typed pointer. REQUIRES: T is the dtype's type.
+  template <class T> T* as() const {
+    DCHECK(DTypeOf<T>::value == dtype) << NameOf(dtype);
+    return static_cast<T*>(data);
+  }
+  // Rows [begin, begin + count) of the first dim.
+  Tensor Rows(int64_t begin, int64_t count) const;
+  // The same elements in another shape. REQUIRES: equal element counts.
+  Tensor Reshape(std::initializer_list<int64_t> shape) const;
+};
+
+// Runs `body.template operator()<T>()` with T the floating type of `dtype` (float or double); CHECK-fails on another
+// type, so that an op missing for a type is an error and never a silent fallback.
+template <class Body> void DispatchFloat(DType dtype, Body&& body) {
+  switch (dtype) {
+    case DType::kF32: body.template operator()<float>(); return;
+    case DType::kF64: body.template operator()<double>(); return;
+    default: LOG(FATAL) << "no CPU kernel for dtype " << NameOf(dtype);
+  }
+}
+
+}  // namespace unipool
