@@ -1,0 +1,88 @@
+#include "runtime/buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace unipool {
+
+const char* NameOf(MemoryKind kind) {
+  static constexpr const char* kNames[kNumMemoryKinds] = {"parameters",  "gradients", "optimizer",
+                                                          "activations", "exchange",  "scratch"};
+  return kNames[static_cast<int>(kind)];
+}
+
+void MemoryMeter::Add(MemoryKind kind, int64_t bytes) {
+  const int i = static_cast<int>(kind);
+  current_[i] += bytes;
+  total_ += bytes;
+  peak_[i] = std::max(peak_[i], current_[i]);
+  peak_total_ = std::max(peak_total_, total_);
+}
+
+namespace {
+// Anonymous pages: zeroed, aligned, taken from the machine when first touched, and in large pages where it pays.
+void* MapPages(int64_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(data != MAP_FAILED) << "no address space for " << bytes << " bytes: " << std::strerror(errno);
+  if (bytes >= (4 << 20)) madvise(data, bytes, MADV_HUGEPAGE);
+  return data;
+}
+}  // namespace
+
+Buffer Buffer::Allocate(MemoryMeter& meter, MemoryKind kind, int64_t bytes) {
+  Buffer buffer = Reserve(meter, kind, bytes);
+  buffer.Use(bytes);
+  return buffer;
+}
+
+Buffer Buffer::Reserve(MemoryMeter& meter, MemoryKind kind, int64_t max_bytes) {
+  CHECK_GE(max_bytes, 0);
+  Buffer buffer;
+  buffer.meter_ = &meter;
+  buffer.kind_ = kind;
+  buffer.max_bytes_ = max_bytes;
+  if (max_bytes > 0) buffer.data_ = MapPages(max_bytes);
+  return buffer;
+}
+
+Buffer::Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this == &other) return *this;
+  Release();
+  meter_ = std::exchange(other.meter_, nullptr);
+  kind_ = other.kind_;
+  data_ = std::exchange(other.data_, nullptr);
+  max_bytes_ = std::exchange(other.max_bytes_, 0);
+  counted_bytes_ = std::exchange(other.counted_bytes_, 0);
+  return *this;
+}
+
+Buffer::~Buffer() { Release(); }
+
+void Buffer::Release() {
+  if (data_) munmap(data_, max_bytes_);
+  if (meter_) meter_->Add(kind_, -counted_bytes_);
+  data_ = nullptr;
+  meter_ = nullptr;
+  counted_bytes_ = max_bytes_ = 0;
+}
+
+void Buffer::Use(int64_t bytes) {
+  CHECK_LE(bytes, max_bytes_);
+  if (bytes <= counted_bytes_) return;
+  meter_->Add(kind_, bytes - counted_bytes_);
+  counted_bytes_ = bytes;
+}
+
+Tensor Buffer::View(DType dtype, std::initializer_list<int64_t> shape) const {
+  Tensor view(data_, dtype, shape);
+  CHECK_LE(view.bytes(), max_bytes_) << view.ShapeString();
+  return view;
+}
+
+}  // namespace unipool
