@@ -13,7 +13,7 @@ class PipelineStage {
 
   // Hidden states that enter / leave the stage's layers. Stage 0 fills its own input (embedding) in BeginForward.
   virtual Tensor ForwardInput(int microbatch) = 0;    // written by the executor (receive) when stage > 0
-  virtual Tensor ForwardOutput(int microbatch) = 0;   // valid after EndForward of this microbatch, until its backward
+  virtual Tensor ForwardOutput(int microbatch) = 0;   // valid from EndForward until the next microbatch's first layer ends
   virtual Tensor BackwardInput(int microbatch) = 0;   // gradient of ForwardOutput; written by the executor (receive) when
                                                       // not the last stage, by EndForward (loss) on the last
   virtual Tensor BackwardOutput(int microbatch) = 0;  // gradient of ForwardInput; valid after EndBackward
