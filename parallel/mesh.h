@@ -1,4 +1,5 @@
-// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest (DESIGN section 4).
+// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest (DESIGN
+// section 4).
 #pragma once
 
 #include <memory>
@@ -12,7 +13,7 @@ struct MeshShape {
   int stages = 1;    // S
   int data = 1;      // D, per replica
   int world() const { return replicas * stages * data; }
-  int pool() const { return stages * data; }  // W, ranks that share one copy of the pool
+  int pool() const { return stages * data; }          // W, ranks that share one copy of the pool
   int data_ranks() const { return replicas * data; }  // ranks that read different samples
 };
 
@@ -23,7 +24,9 @@ struct MeshPosition {
 MeshPosition PositionOf(const MeshShape& shape, int world_rank);
 int RankOf(const MeshShape& shape, const MeshPosition& position);
 // Stage of a rank of the pool group.
-inline int StageOfPoolRank(const MeshShape& shape, int pool_rank) { return pool_rank / shape.data; }
+inline int StageOfPoolRank(const MeshShape& shape, int pool_rank) {
+  return pool_rank / shape.data;
+}
 
 // The process groups of one rank. Each is a communicator of its own.
 //   pool      W ranks of this replica: dispatch and combine
