@@ -37,6 +37,11 @@ class LanguageModel : public PipelineStage {
     return loss_sum_;
   }  // over the tokens of the run since SetSamples; 0 but on the last stage
 
+  // Generation, one token at a time on one rank that owns every expert: logits [1, V] for the token after
+  // `token`, which stands at `position` < s; the keys and values of earlier positions are remembered. Valid
+  // until the next call.
+  Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);
+
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
 
@@ -61,6 +66,7 @@ class LanguageModel : public PipelineStage {
     MoeLayer moe;
   };
   struct LayerSaved;  // what one (microbatch, layer) keeps until its backward
+  struct DecodeState;
 
   LayerSaved& SavedOf(int microbatch, int layer);  // taken from the free list at first use
   void Release(int microbatch, int layer);
@@ -90,6 +96,8 @@ class LanguageModel : public PipelineStage {
   Buffer attention_scratch_;
   MoeLayer::Scratch moe_scratch_;
   Buffer tokens_, targets_, losses_, normed_, dnormed_, inv_rms_, logits_;
+
+  std::unique_ptr<DecodeState> decode_;  // made by the first Decode
 
   Tensor samples_;
   double loss_scale_ = 0, loss_sum_ = 0;

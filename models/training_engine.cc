@@ -29,7 +29,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
   mesh_ = std::make_unique<Mesh>(*world.communicator, shape);
   microbatches_per_rank_ = train.global_batch() / (train.micro_batch() * shape.data_ranks());
   const int64_t tokens = train.micro_batch() * spec_.seq_length;
-  const int64_t max_in_flight = 2 * shape.stages;
+  const int64_t max_in_flight = 2 * shape.stages + 1;  // a received input waits beside those in flight
   MemoryMeter& memory = *world.memory;
 
   placement_ = ContiguousPlacement(static_cast<int>(spec_.experts), shape.pool());
@@ -126,6 +126,10 @@ double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequen
   double sum = model_->loss_sum();
   mesh_->world().AllReduceSum(Tensor(&sum, DType::kF64, {1}), {.operation = "validation loss"});
   return sum;
+}
+
+Tensor TrainingEngine::NextLogits(int32_t token, int64_t position) {
+  return model_->Decode(token, position, *experts_);
 }
 
 std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
