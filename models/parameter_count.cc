@@ -16,7 +16,9 @@ int64_t RouterPerLayer(const Config& config) {
   return int64_t{moe.experts()} * config.model().hidden() + (moe.router() == NORM ? 1 : 0);
 }
 
-int64_t PerExpert(const Config& config) { return int64_t{3} * config.moe().width() * config.model().hidden(); }
+int64_t PerExpert(const Config& config) {
+  return int64_t{3} * config.moe().width() * config.model().hidden();
+}
 
 void AddLayers(const Config& config, int64_t layers, ParameterCount& count) {
   count.attention += layers * AttentionPerLayer(config.model());
@@ -31,7 +33,9 @@ int64_t PaddedVocab(const ModelConfig& model) {
   return (model.vocab() + multiple - 1) / multiple * multiple;
 }
 
-ParameterCount CountParameters(const Config& config) { return CountParametersOfRank(config, MeshShape{}, 0); }
+ParameterCount CountParameters(const Config& config) {
+  return CountParametersOfRank(config, MeshShape{}, 0);
+}
 
 int64_t CountActiveParameters(const Config& config) {
   const int64_t chosen = int64_t{config.model().layers()} * config.moe().top_k();
