@@ -42,7 +42,7 @@ Json MemoryJson(const ParameterCount& count, const MeshShape& shape) {
 
 Json RankJson(const Config& config, const MeshShape& shape, int rank) {
   const ParameterCount count = CountParametersOfRank(config, shape, rank);
-  const int pool_rank = rank % shape.pool(), stage = StageOfPoolRank(shape, pool_rank);
+  const int pool_rank = rank % shape.pool(), stage = PositionOf(shape, rank).stage;
   return {{"rank", rank},
           {"stage", stage},
           {"layers", LayersOfStage(config, shape.stages, stage).size()},

@@ -48,7 +48,7 @@ Range LayersOfStage(const Config& config, int num_stages, int stage) {
 
 ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shape, int rank) {
   const ModelConfig& m = config.model();
-  const int pool_rank = rank % shape.pool(), stage = StageOfPoolRank(shape, pool_rank);
+  const int pool_rank = rank % shape.pool(), stage = PositionOf(shape, rank).stage;
   ParameterCount count;
   AddLayers(config, LayersOfStage(config, shape.stages, stage).size(), count);
   if (stage == 0) count.embedding = PaddedVocab(m) * m.hidden();

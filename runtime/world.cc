@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "runtime/mpi_world.h"
 #include "runtime/problem_list.h"
 #include "runtime/thread_world.h"
 
@@ -33,7 +34,7 @@ int WorldSize(const WorldOptions& options) {
 }
 
 int RunWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
-  return RunThreadWorld(options, body);
+  return UnderMpiLauncher() ? RunMpiWorld(options, body) : RunThreadWorld(options, body);
 }
 
 void RunTogether(Communicator& communicator, const std::function<void()>& work) {
