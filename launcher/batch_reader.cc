@@ -12,14 +12,15 @@ Tensor BatchReader::Read(int64_t first_sample, int64_t num_sequences) {
     for (int64_t i = 0; i < micro_batch_; ++i) {
       const int64_t sequence = engine_.SequenceIndex(m, i);
       int32_t* out = tokens_.data() + (m * micro_batch_ + i) * columns;
-      dataset_.Read(first_sample + (sequence < num_sequences ? sequence : 0), {out, static_cast<size_t>(columns)});
+      dataset_.Read(first_sample + (sequence < num_sequences ? sequence : 0),
+                    {out, static_cast<size_t>(columns)});
     }
   }
   return Tensor(tokens_.data(), DType::kI32, {rounds, micro_batch_, columns});
 }
 
-double MeanLoss(TrainingEngine& engine, const TokenDataset& dataset, int64_t num_sequences, int64_t micro_batch,
-                int64_t seq_length) {
+double MeanLoss(TrainingEngine& engine, const TokenDataset& dataset, int64_t num_sequences,
+                int64_t micro_batch, int64_t seq_length) {
   BatchReader reader(dataset, engine, micro_batch, seq_length);
   const int64_t pass = 16 * micro_batch * engine.data_ranks();
   double loss_sum = 0;

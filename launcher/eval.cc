@@ -27,13 +27,14 @@ Split SplitFromFlag() {
 void PrintResult(const CommandLine& line, const std::string& checkpoint, double loss, int64_t sequences,
                  int64_t tokens) {
   if (line.json) {
-    const nlohmann::json result{{"split", FLAGS_split},   {"loss", loss},     {"perplexity", std::exp(loss)},
-                                {"checkpoint", checkpoint}, {"sequences", sequences}, {"tokens", tokens}};
+    const nlohmann::json result{{"split", FLAGS_split},         {"loss", loss},
+                                {"perplexity", std::exp(loss)}, {"checkpoint", checkpoint},
+                                {"sequences", sequences},       {"tokens", tokens}};
     std::printf("%s\n", result.dump().c_str());
     return;
   }
-  std::printf("%s\n%s split, %ld tokens: loss %.6f, perplexity %.4f\n", checkpoint.c_str(), FLAGS_split.c_str(),
-              static_cast<long>(tokens), loss, std::exp(loss));
+  std::printf("%s\n%s split, %ld tokens: loss %.6f, perplexity %.4f\n", checkpoint.c_str(),
+              FLAGS_split.c_str(), static_cast<long>(tokens), loss, std::exp(loss));
 }
 
 }  // namespace

@@ -24,10 +24,12 @@ namespace {
 void CheckFlags() {
   Problems problems;
   if (FLAGS_prompt.empty()) problems.Add("--prompt is empty: give the text to continue");
-  if (FLAGS_max_tokens < 1) problems.Add(Format("--max_tokens=%ld: must be 1 or more", static_cast<long>(FLAGS_max_tokens)));
+  if (FLAGS_max_tokens < 1)
+    problems.Add(Format("--max_tokens=%ld: must be 1 or more", static_cast<long>(FLAGS_max_tokens)));
   if (FLAGS_temperature < 0) problems.Add(Format("--temperature=%g: must be 0 or more", FLAGS_temperature));
   if (FLAGS_top_k < 0) problems.Add(Format("--top_k=%ld: must be 0 or more", static_cast<long>(FLAGS_top_k)));
-  if (FLAGS_top_p <= 0 || FLAGS_top_p > 1) problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
+  if (FLAGS_top_p <= 0 || FLAGS_top_p > 1)
+    problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
   problems.ThrowIfAny();
 }
 
@@ -37,8 +39,9 @@ std::unique_ptr<Tokenizer> TokenizerFor(const Config& config) {
   if (!is_chosen && config.model().vocab() == 256) options.kind = "bytes";
   std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer(options);
   if (tokenizer->vocab_size() > config.model().vocab()) {
-    throw UserError(Format("--tokenizer=%s has %d tokens but model.vocab is %d: choose the tokenizer of the training data",
-                           options.kind.c_str(), tokenizer->vocab_size(), config.model().vocab()));
+    throw UserError(Format(
+        "--tokenizer=%s has %d tokens but model.vocab is %d: choose the tokenizer of the training data",
+        options.kind.c_str(), tokenizer->vocab_size(), config.model().vocab()));
   }
   return tokenizer;
 }

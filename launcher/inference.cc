@@ -4,7 +4,8 @@
 
 namespace unipool {
 
-std::string LoadForInference(const CommandLine& line, const Config& config, World& world, TrainingEngine& engine) {
+std::string LoadForInference(const CommandLine& line, const Config& config, World& world,
+                             TrainingEngine& engine) {
   std::string folder = line.checkpoint;
   if (folder.empty()) folder = FindNewestCheckpoint(*world.communicator, config.run_dir());
   if (folder.empty()) folder = config.train().init_from();

@@ -8,8 +8,9 @@
 
 namespace unipool {
 
-// Loads --checkpoint, else the newest checkpoint of run_dir, else train.init_from into the engine and returns the folder.
-// Throws UserError when there is none. Collective.
-std::string LoadForInference(const CommandLine& line, const Config& config, World& world, TrainingEngine& engine);
+// Loads --checkpoint, else the newest checkpoint of run_dir, else train.init_from into the engine and returns
+// the folder. Throws UserError when there is none. Collective.
+std::string LoadForInference(const CommandLine& line, const Config& config, World& world,
+                             TrainingEngine& engine);
 
 }  // namespace unipool

@@ -1,11 +1,14 @@
 #include "launcher/trainer.h"
 
 #include <glog/logging.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "launcher/config.h"
+#include "launcher/hf_config.h"
 
 namespace unipool {
 
@@ -28,11 +31,17 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
                     .steps = train.steps()};
   RunTogether(*world.communicator, [&] { OpenData(); });
   engine_ = std::make_unique<TrainingEngine>(config, world);
-  reader_ = std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
-  Start();
+  reader_ =
+      std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
+  const std::string origin = Start();
+  if (world.rank() == 0) {
+    const ProgressOptions options{
+        .total_steps = train.steps(), .terminal = isatty(fileno(stdout)) != 0, .seconds_between_lines = 0};
+    progress_ = std::make_unique<Progress>(stdout, options);
+    progress_->Say(origin);
+  }
   RunTogether(*world.communicator, [&] {
-    metrics_ = std::make_unique<MetricsLog>(
-        MetricsOptions{.run_dir = config.run_dir(), .total_steps = train.steps(), .first_step = step_}, world.rank() == 0);
+    if (progress_) metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
   });
 }
 
@@ -42,7 +51,7 @@ void Trainer::OpenData() {
   if (config_.train().eval_every() > 0) valid_ = OpenDataset(options, Split::kValid);
 }
 
-void Trainer::Start() {
+std::string Trainer::Start() {
   const std::string checkpoint = FindNewestCheckpoint(*world_.communicator, config_.run_dir());
   if (!checkpoint.empty()) {
     CheckpointView view = View();
@@ -50,11 +59,13 @@ void Trainer::Start() {
     engine_->StateLoaded();
     step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
     saved_step_ = step_;
-    if (world_.rank() == 0) std::printf("continuing from %s\n", checkpoint.c_str());
-  } else if (!config_.train().init_from().empty()) {
-    LoadWeights(*world_.communicator, config_.train().init_from(), engine_->DiskTensors());
-    if (world_.rank() == 0) std::printf("starting from the weights in %s\n", config_.train().init_from().c_str());
+    return "continuing from " + checkpoint;
   }
+  if (!config_.train().init_from().empty()) {
+    LoadWeights(*world_.communicator, config_.train().init_from(), engine_->DiskTensors());
+    return "starting from the weights in " + config_.train().init_from();
+  }
+  return "starting from random weights";
 }
 
 void Trainer::Run() {
@@ -65,7 +76,6 @@ void Trainer::Run() {
     if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
   }
   if (saved_step_ < step_) Save();
-  metrics_->Finish();
 }
 
 void Trainer::Step() {
@@ -77,23 +87,28 @@ void Trainer::Step() {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
   const int64_t step_tokens = global_batch * config_.model().seq_length();
-  metrics_->Step({.step = step_,
-                  .tokens = step_ * step_tokens,
-                  .loss = report.loss,
-                  .pool_loss = report.load.pool_loss,
-                  .pool_loss_at_balance = report.load.pool_loss_at_balance,
-                  .max_violation = report.load.max_violation,
-                  .dead_experts = report.load.dead_experts,
-                  .zero_score_share = report.load.zero_score_share,
-                  .grad_norm = report.grad_norm,
-                  .lr = lr,
-                  .tokens_per_second = static_cast<double>(step_tokens) / seconds,
-                  .step_seconds = seconds,
-                  .peak_memory_bytes = world_.memory->peak_bytes()});
+  const StepMetrics metrics{.step = step_,
+                            .tokens = step_ * step_tokens,
+                            .loss = report.loss,
+                            .pool_loss = report.load.pool_loss,
+                            .pool_loss_at_balance = report.load.pool_loss_at_balance,
+                            .max_violation = report.load.max_violation,
+                            .dead_experts = static_cast<int>(report.load.dead_experts),
+                            .zero_score_share = report.load.zero_score_share,
+                            .grad_norm = report.grad_norm,
+                            .lr = lr,
+                            .tokens_per_second = static_cast<double>(step_tokens) / seconds,
+                            .step_seconds = seconds,
+                            .peak_memory_bytes = report.peak_memory_bytes};
+  if (progress_) {
+    metrics_->Write(StepLine(metrics));
+    progress_->Step(metrics);
+  }
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
-    throw UserError(Format("the loss is no longer a number at step %ld (loss %g, gradient norm %g); lower train.lr, or "
-                           "raise train.warmup_fraction, and continue from the last checkpoint in %s",
-                           static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
+    throw UserError(
+        Format("the loss is no longer a number at step %ld (loss %g, gradient norm %g); lower train.lr, or "
+               "raise train.warmup_fraction, and continue from the last checkpoint in %s",
+               static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
   }
 }
 
@@ -103,7 +118,11 @@ void Trainer::Validate() {
   if (train.eval_batches() > 0) {
     sequences = std::min<int64_t>(sequences, int64_t{train.eval_batches()} * train.global_batch());
   }
-  metrics_->Validation(step_, MeanLoss(*engine_, *valid_, sequences, train.micro_batch(), config_.model().seq_length()));
+  const double loss =
+      MeanLoss(*engine_, *valid_, sequences, train.micro_batch(), config_.model().seq_length());
+  if (!progress_) return;
+  metrics_->Write(ValidationLine(step_, loss));
+  progress_->Validation(step_, loss);
 }
 
 CheckpointView Trainer::View() {
@@ -117,8 +136,10 @@ CheckpointView Trainer::View() {
 
 void Trainer::Save() {
   engine_->CollectState();
-  SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, View(), config_.train().keep_checkpoints());
+  const std::string folder = SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, View(),
+                                            config_.train().keep_checkpoints());
   saved_step_ = step_;
+  if (progress_) progress_->Say("saved " + folder);
 }
 
 }  // namespace unipool

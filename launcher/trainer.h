@@ -1,5 +1,5 @@
-// A training run on one rank: data, start (fresh, from weights, or from the newest checkpoint), steps, validation,
-// checkpoints, metrics. Everything that can be wrong with files is found before the first step.
+// A training run on one rank: data, start (fresh, from weights, or from the newest checkpoint), steps,
+// validation, checkpoints, metrics. Everything that can be wrong with files is found before the first step.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include "launcher/batch_reader.h"
 #include "launcher/checkpoint.h"
 #include "launcher/metrics.h"
+#include "launcher/progress.h"
 #include "launcher/token_dataset.h"
 #include "models/learning_rate.h"
 #include "models/training_engine.h"
@@ -25,7 +26,7 @@ class Trainer {
 
  private:
   void OpenData();
-  void Start();  // sets step_ and the weights
+  std::string Start();  // sets step_ and the weights; says from what
   void Step();
   void Validate();
   void Save();
@@ -36,9 +37,10 @@ class Trainer {
   std::unique_ptr<TrainingEngine> engine_;
   std::unique_ptr<TokenDataset> train_, valid_;
   std::unique_ptr<BatchReader> reader_;
-  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<MetricsFile> metrics_;  // on rank 0
+  std::unique_ptr<Progress> progress_;    // on rank 0
   LearningRateSchedule learning_rate_;
-  int64_t step_ = 0;        // updates done
+  int64_t step_ = 0;         // updates done
   int64_t saved_step_ = -1;  // of the newest checkpoint
 };
 
