@@ -60,16 +60,20 @@ void ExpectGroups(World& world, const MeshShape& shape) {
   }
 }
 
-WORLD_TEST(Mesh, GroupsOfEveryShape) {
-  for (int replicas = 1; replicas <= world.size(); ++replicas) {
-    for (int stages = 1; stages <= world.size(); ++stages) {
-      for (PoolSpan span : {PoolSpan::kReplica, PoolSpan::kStage}) {
-        const MeshShape shape{
-            .replicas = replicas, .stages = stages, .data = world.size() / (replicas * stages), .span = span};
-        if (shape.world() == world.size()) ExpectGroups(world, shape);
+TEST(Mesh, GroupsOfEveryShape) {
+  RunOnRanks([](World& world) {
+    for (int replicas = 1; replicas <= world.size(); ++replicas) {
+      for (int stages = 1; stages <= world.size(); ++stages) {
+        for (PoolSpan span : {PoolSpan::kReplica, PoolSpan::kStage}) {
+          const MeshShape shape{.replicas = replicas,
+                                .stages = stages,
+                                .data = world.size() / (replicas * stages),
+                                .span = span};
+          if (shape.world() == world.size()) ExpectGroups(world, shape);
+        }
       }
     }
-  }
+  });
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <random>
 
 #include "parallel/slot_executor.h"
-#include "tests/parallel/count_allocations.h"
 #include "tests/parallel/shared_seed.h"
 #include "tests/parallel/toy_stage.h"
 #include "tests/world_test.h"
@@ -141,39 +140,42 @@ void RunAllLayouts(World& world, PoolSpan span) {
   EXPECT_GT(num_layouts, 0);
 }
 
-WORLD_TEST(SlotExecutor, EveryLayoutGivesTheSerialNumbers) {
-  RunAllLayouts(world, PoolSpan::kReplica);
+TEST(SlotExecutor, EveryLayoutGivesTheSerialNumbers) {
+  RunOnRanks([](World& world) { RunAllLayouts(world, PoolSpan::kReplica); });
 }
 
-WORLD_TEST(SlotExecutor, PoolPerStageGivesTheSerialNumbers) {
-  RunAllLayouts(world, PoolSpan::kStage);
+TEST(SlotExecutor, PoolPerStageGivesTheSerialNumbers) {
+  RunOnRanks([](World& world) { RunAllLayouts(world, PoolSpan::kStage); });
 }
 
-WORLD_TEST(SlotExecutor, RanksWithoutExperts) {
-  for (int stages : {1, world.size()}) {
-    const MeshShape shape{.stages = stages, .data = world.size() / stages};
-    RunLayout(
-        world,
-        {.shape = shape, .layers = LayerCounts(stages).back(), .num_microbatches = 3, .num_experts = 2});
-  }
+TEST(SlotExecutor, RanksWithoutExperts) {
+  RunOnRanks([](World& world) {
+    for (int stages : {1, world.size()}) {
+      const MeshShape shape{.stages = stages, .data = world.size() / stages};
+      RunLayout(
+          world,
+          {.shape = shape, .layers = LayerCounts(stages).back(), .num_microbatches = 3, .num_experts = 2});
+    }
+  });
 }
 
-WORLD_TEST(SlotExecutor, LaterStepsAllocateNothing) {
-  if (world.is_mpi) return;  // the MPI library allocates for itself
-  const MeshShape shape{.stages = world.size() % 2 ? 1 : 2,
-                        .data = world.size() % 2 ? world.size() : world.size() / 2};
-  ToyRank rank(world, {.shape = shape, .layers = LayerCounts(shape.stages).back(), .num_microbatches = 5},
-               SharedSeed(world));
-  rank.executor.Run(rank.schedule, 0);
-  rank.executor.Run(rank.forward_schedule, 0);
-  const int64_t before = AllocationsOfThisThread();
-  EXPECT_GT(before, 0) << "the counter counts";
-  rank.executor.Run(rank.schedule, 1);
-  rank.executor.Run(rank.forward_schedule, 1);
-  rank.executor.Run(rank.schedule, 2);
-  EXPECT_EQ(AllocationsOfThisThread() - before, 0);
-  rank.ExpectCounts(5, 3);
-  rank.ExpectGradients(3);
+TEST(SlotExecutor, LaterStepsAllocateNothing) {
+  RunOnRanks([](World& world) {
+    const MeshShape shape{.stages = world.size() % 2 ? 1 : 2,
+                          .data = world.size() % 2 ? world.size() : world.size() / 2};
+    ToyRank rank(world, {.shape = shape, .layers = LayerCounts(shape.stages).back(), .num_microbatches = 5},
+                 SharedSeed(world));
+    rank.executor.Run(rank.schedule, 0);
+    rank.executor.Run(rank.forward_schedule, 0);
+    const int64_t before = NumAllocations();
+    EXPECT_GT(before, 0) << "the counter counts";
+    rank.executor.Run(rank.schedule, 1);
+    rank.executor.Run(rank.forward_schedule, 1);
+    rank.executor.Run(rank.schedule, 2);
+    EXPECT_EQ(NumAllocations() - before, 0);
+    rank.ExpectCounts(5, 3);
+    rank.ExpectGradients(3);
+  });
 }
 
 }  // namespace

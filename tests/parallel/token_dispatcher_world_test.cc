@@ -292,82 +292,97 @@ std::vector<Case> Shapes(const World& world) {
   return cases;
 }
 
-WORLD_TEST(TokenDispatcher, RowsGoToTheirOwnersAndBack) {
-  for (const Case& c : Shapes(world)) RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
+TEST(TokenDispatcher, RowsGoToTheirOwnersAndBack) {
+  RunOnRanks([](World& world) {
+    for (const Case& c : Shapes(world)) RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
+  });
 }
 
-WORLD_TEST(TokenDispatcher, ExpertsInAnyOrder) {
-  for (const Case& c : Shapes(world)) {
-    std::vector<int> owner;
-    for (int expert = 0; expert < c.num_experts; ++expert) owner.push_back((expert * 5 + 3) % c.shape.pool());
-    RunCase(world, c, ExpertPlacement(owner, c.shape.pool()));
-  }
+TEST(TokenDispatcher, ExpertsInAnyOrder) {
+  RunOnRanks([](World& world) {
+    for (const Case& c : Shapes(world)) {
+      std::vector<int> owner;
+      for (int expert = 0; expert < c.num_experts; ++expert)
+        owner.push_back((expert * 5 + 3) % c.shape.pool());
+      RunCase(world, c, ExpertPlacement(owner, c.shape.pool()));
+    }
+  });
 }
 
-WORLD_TEST(TokenDispatcher, OneExpertForAllRanks) {
-  for (Case c : Shapes(world)) {
-    c.num_experts = 1;
-    RunCase(world, c, ContiguousPlacement(1, c.shape.pool()));
-  }
+TEST(TokenDispatcher, OneExpertForAllRanks) {
+  RunOnRanks([](World& world) {
+    for (Case c : Shapes(world)) {
+      c.num_experts = 1;
+      RunCase(world, c, ContiguousPlacement(1, c.shape.pool()));
+    }
+  });
 }
 
-WORLD_TEST(TokenDispatcher, ExtremeChoices) {
-  for (Case c : Shapes(world)) {
-    for (Choices choices : {Choices::kOneExpert, Choices::kNobody, Choices::kOnlyRankZero}) {
-      c.choices = choices;
+TEST(TokenDispatcher, ExtremeChoices) {
+  RunOnRanks([](World& world) {
+    for (Case c : Shapes(world)) {
+      for (Choices choices : {Choices::kOneExpert, Choices::kNobody, Choices::kOnlyRankZero}) {
+        c.choices = choices;
+        RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
+      }
+    }
+  });
+}
+
+TEST(TokenDispatcher, ForwardOnly) {
+  RunOnRanks([](World& world) {
+    for (Case c : Shapes(world)) {
+      c.forward_only = true;
       RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
     }
-  }
+  });
 }
 
-WORLD_TEST(TokenDispatcher, ForwardOnly) {
-  for (Case c : Shapes(world)) {
-    c.forward_only = true;
-    RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
-  }
+TEST(TokenDispatcher, ReplicasAndPoolsPerStageKeepToThemselves) {
+  RunOnRanks([](World& world) {
+    for (Case c : Shapes(world)) {
+      c.shape.span = PoolSpan::kStage;
+      RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
+      c.shape = {.replicas = c.shape.data, .stages = c.shape.stages, .data = 1};
+      RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
+    }
+  });
 }
 
-WORLD_TEST(TokenDispatcher, ReplicasAndPoolsPerStageKeepToThemselves) {
-  for (Case c : Shapes(world)) {
-    c.shape.span = PoolSpan::kStage;
-    RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
-    c.shape = {.replicas = c.shape.data, .stages = c.shape.stages, .data = 1};
-    RunCase(world, c, ContiguousPlacement(c.num_experts, c.shape.pool()));
-  }
-}
-
-// One rank: the experts read what the source wrote, and the source reads what the experts wrote, where it
+// A world of one rank: the experts read what the source wrote, and the source reads what the experts wrote, where it
 // lies.
-WORLD_TEST(TokenDispatcher, OneRankCopiesNothing) {
-  if (world.size() > 1) return;
-  const Mesh mesh(*world.communicator, {});
-  const ExpertPlacement placement = ContiguousPlacement(3, 1);
-  const SlotSchedule schedule({1}, 1);
-  Stream stream(*world.memory);
-  TokenDispatcher dispatcher(mesh, placement, schedule, {.row_size = 2, .max_rows = 4, .kept_columns = 1},
-                             stream, *world.memory);
-  DispatchHandle handle;
-  BuildSendPlan(std::vector<int32_t>{2, 0, 2, 1}, std::vector<uint8_t>{1, 1, 0, 1}, 2, placement,
-                handle.plan);
-  float returned[6];
-  const Tensor returned_rows(returned, DType::kF32, {3, 2});
-  dispatcher.StartCounts({.time = 0, .index = 0}, &handle);
-  const Tensor x = dispatcher.SendRows(Lane::kForward, {.time = 0, .index = 0}, handle);
-  dispatcher.StartDispatch(Lane::kForward, {.time = 0, .index = 0}, &handle, returned_rows);
-  EXPECT_EQ(dispatcher.WaitDispatch(Lane::kForward, {.time = 0, .index = 0}).x.data, x.data);
-  EXPECT_EQ(dispatcher.CombineRows(Lane::kForward).data, returned);
-  const void* kept = dispatcher.KeepRows({.time = 0, .index = 0}).data;
-  dispatcher.StartCombine(Lane::kForward, {.time = 0, .index = 0});
-  dispatcher.WaitCombine(Lane::kForward);
-  const Tensor dy = dispatcher.SendRows(Lane::kBackward, {.time = 1, .index = 0}, handle);
-  dispatcher.StartDispatch(Lane::kBackward, {.time = 1, .index = 0}, &handle, returned_rows);
-  const OwnerBatch batch = dispatcher.WaitDispatch(Lane::kBackward, {.time = 1, .index = 0});
-  EXPECT_EQ(batch.x.data, x.data);
-  EXPECT_EQ(batch.kept.data, kept);
-  EXPECT_EQ(batch.dy.data, dy.data);
-  EXPECT_NE(dy.data, x.data);
-  EXPECT_EQ(dispatcher.CombineRows(Lane::kBackward).data, returned);
-  EXPECT_EQ(dispatcher.bytes_sent(), 0);
+TEST(TokenDispatcher, OneRankCopiesNothing) {
+  RunOnRanks([](World& world) {
+    const auto alone = world.communicator->Split(world.rank(), 0);
+    const Mesh mesh(*alone, {});
+    const ExpertPlacement placement = ContiguousPlacement(3, 1);
+    const SlotSchedule schedule({1}, 1);
+    Stream stream(*world.memory);
+    TokenDispatcher dispatcher(mesh, placement, schedule, {.row_size = 2, .max_rows = 4, .kept_columns = 1},
+                               stream, *world.memory);
+    DispatchHandle handle;
+    BuildSendPlan(std::vector<int32_t>{2, 0, 2, 1}, std::vector<uint8_t>{1, 1, 0, 1}, 2, placement,
+                  handle.plan);
+    float returned[6];
+    const Tensor returned_rows(returned, DType::kF32, {3, 2});
+    dispatcher.StartCounts({.time = 0, .index = 0}, &handle);
+    const Tensor x = dispatcher.SendRows(Lane::kForward, {.time = 0, .index = 0}, handle);
+    dispatcher.StartDispatch(Lane::kForward, {.time = 0, .index = 0}, &handle, returned_rows);
+    EXPECT_EQ(dispatcher.WaitDispatch(Lane::kForward, {.time = 0, .index = 0}).x.data, x.data);
+    EXPECT_EQ(dispatcher.CombineRows(Lane::kForward).data, returned);
+    const void* kept = dispatcher.KeepRows({.time = 0, .index = 0}).data;
+    dispatcher.StartCombine(Lane::kForward, {.time = 0, .index = 0});
+    dispatcher.WaitCombine(Lane::kForward);
+    const Tensor dy = dispatcher.SendRows(Lane::kBackward, {.time = 1, .index = 0}, handle);
+    dispatcher.StartDispatch(Lane::kBackward, {.time = 1, .index = 0}, &handle, returned_rows);
+    const OwnerBatch batch = dispatcher.WaitDispatch(Lane::kBackward, {.time = 1, .index = 0});
+    EXPECT_EQ(batch.x.data, x.data);
+    EXPECT_EQ(batch.kept.data, kept);
+    EXPECT_EQ(batch.dy.data, dy.data);
+    EXPECT_NE(dy.data, x.data);
+    EXPECT_EQ(dispatcher.CombineRows(Lane::kBackward).data, returned);
+    EXPECT_EQ(dispatcher.bytes_sent(), 0);
+  });
 }
 
 }  // namespace
