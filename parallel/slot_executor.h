@@ -12,8 +12,9 @@ class SlotExecutor {
  public:
   // All must outlive it.
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts);
-  // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says so.
-  // Collective over the pool group and the pipeline: every rank runs the same schedule, which outlives the call.
+  // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
+  // so. Collective over the pool group and the pipeline: every rank runs the same schedule, which outlives
+  // the call.
   void Run(const SlotSchedule& schedule, int64_t step);
 
  private:
