@@ -70,7 +70,7 @@ bool Progress::LineIsDue(const StepMetrics& m) {
 std::string Progress::Bar(const StepMetrics& m) const {
   const double share = options_.total_steps > 0 ? static_cast<double>(m.step) / options_.total_steps : 1;
   const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * kBarColumns);
-  return "[" + std::string(full, '#') + std::string(kBarColumns - full, '.') + "] ";
+  return Format("[%s%s] ", std::string(full, '#').c_str(), std::string(kBarColumns - full, '.').c_str());
 }
 
 void Progress::Step(const StepMetrics& m) {
