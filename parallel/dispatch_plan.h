@@ -1,5 +1,6 @@
-// From the experts that tokens chose to the rows that travel, and from the rows that arrive to each expert's batch. Pure
-// functions of numbers (DESIGN section 6). The vectors keep their capacity, so reusing a plan allocates nothing.
+// From the experts that tokens chose to the rows that travel, and from the rows that arrive to each expert's
+// batch. Pure functions of numbers (DESIGN section 6). The vectors keep their capacity, so reusing a plan
+// allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -12,26 +13,33 @@ namespace unipool {
 
 // Source side. Rows are ordered by (owner rank, expert, token, k); choices with weight 0 are not sent.
 struct SendPlan {
-  int64_t num_rows = 0;                   // N
-  std::vector<int32_t> row_of;            // [T, K] row of each choice, -1 where not sent
-  std::vector<int32_t> token_of;          // [N] token of each row
-  std::vector<int32_t> rows_of_expert;    // [M] in placement.send_order()
-  std::vector<int64_t> rank_offsets;      // [W + 1] rows for rank r: [rank_offsets[r], rank_offsets[r+1])
+  int64_t num_rows = 0;                 // N
+  std::vector<int32_t> row_of;          // [T, K] row of each choice, -1 where not sent
+  std::vector<int32_t> token_of;        // [N] token of each row
+  std::vector<int32_t> rows_of_expert;  // [M] in placement.send_order()
+  std::vector<int64_t> rank_offsets;    // [W + 1] rows for rank r: [rank_offsets[r], rank_offsets[r+1])
   void Reserve(int64_t max_tokens, int top_k, const ExpertPlacement& placement);
 };
 // experts [T, K] row-major; sent[t*K + k] says whether the choice has a non-zero weight.
 void BuildSendPlan(std::span<const int32_t> experts, std::span<const uint8_t> sent, int top_k,
                    const ExpertPlacement& placement, SendPlan& plan);
 
-// Owner side. rows[q * E + e]: rows that source rank q sends to this rank's local expert e. Received rows lie source-major
-// (q, then expert, then the source's order); experts want them expert-major (e, then q).
+// Owner side, for E local experts and W source ranks. Received rows lie source-major (source, then expert,
+// then the source's order); experts want them expert-major (expert, then source). Both orders consist of the
+// same W * E segments, each contiguous in both, so that rows move in few large copies.
 struct OwnerPlan {
-  int64_t num_rows = 0;                  // R
-  std::vector<int64_t> expert_offsets;   // [E + 1] in expert-major order
-  std::vector<int64_t> source_offsets;   // [W + 1] in source-major order
-  std::vector<int32_t> source_row;       // [R] source-major row of each expert-major row
-  void Reserve(int64_t max_rows, int num_experts, int num_ranks);
+  int num_ranks = 0, num_experts = 0;     // W, E
+  int64_t num_rows = 0;                   // R
+  std::vector<int32_t> rows;              // [W, E] rows that a source sends to a local expert
+  std::vector<int64_t> expert_offsets;    // [E + 1] in expert-major order
+  std::vector<int64_t> source_offsets;    // [W + 1] in source-major order
+  std::vector<int64_t> first_expert_row;  // [W, E] where the segment begins in expert-major order
+  std::vector<int64_t>
+      first_source_row;  // [W, E] where it begins in source-major order, counted from its source's begin
+  OwnerPlan() = default;
+  OwnerPlan(int num_ranks, int num_experts);  // 0 rows; sizes all vectors for good
 };
-void BuildOwnerPlan(std::span<const int32_t> rows, int num_ranks, int num_experts, OwnerPlan& plan);
+// Fills everything else from plan.rows.
+void BuildOwnerPlan(OwnerPlan& plan);
 
 }  // namespace unipool

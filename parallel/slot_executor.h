@@ -1,5 +1,8 @@
-// Walks the slot table with two lanes, so that each lane's wire is covered by the other lane's compute. DESIGN section 5.
+// Walks the slot table with two lanes, so that each lane's wire is covered by the other lane's compute.
+// DESIGN section 5. All ranks of a pool group and of a pipeline start the same exchanges in the same order.
 #pragma once
+
+#include <vector>
 
 #include "parallel/pipeline_stage.h"
 
@@ -7,12 +10,20 @@ namespace unipool {
 
 class SlotExecutor {
  public:
+  // All must outlive it.
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts);
-  // One optimizer step's worth of microbatches, forward and backward (or forward alone if the schedule says so).
-  // Collective over the pool group: every rank runs the same schedule.
+  // One optimizer step's worth of microbatches, forward and backward (or forward alone if the schedule says
+  // so). Collective over the pool group and the pipeline: every rank runs the same schedule, which must
+  // outlive this call and then the dispatcher's use of it.
   void Run(const SlotSchedule& schedule, int64_t step);
 
  private:
+  // A combine that is under way in a lane, and what this rank does with what returns: nothing where `work` is
+  // idle.
+  struct Pending {
+    LaneWork work;
+    bool under_way = false;
+  };
   void RunSlot(SlotId slot);
   // Numbered as in DESIGN section 5; the last two end what the slot before began.
   void ForwardDense(SlotId slot);
@@ -21,8 +32,20 @@ class SlotExecutor {
   void BackwardExperts(SlotId slot);
   void FinishForward();
   void FinishBackward();
-  void ReceiveBoundary(int time);
-  void SendBoundary(int time);
+  // Around the slots of a time step: hidden states come from and go to the neighbouring stages. A lane's wire
+  // is covered by the other lane: forward by the end of the last backward layer, backward by the next first
+  // forward layer.
+  void BeginForwardTime(int time);
+  void BeginBackwardTime(int time);
+  void EndForwardTime(int time);
+  void EndBackwardTime(int time);
+  void StartBoundary(Lane lane, int time);  // sends what ended in `time`, receives what begins in the next
+  void WaitBoundary(Lane lane);
+
+  LaneWork Work(Lane lane, SlotId slot) const { return schedule_->Work(lane, mesh_.position().stage, slot); }
+  int Microbatch(Lane lane, int time) const {
+    return schedule_->Microbatch(lane, mesh_.position().stage, time);
+  }
 
   const Mesh& mesh_;
   TokenDispatcher& dispatcher_;
@@ -30,8 +53,11 @@ class SlotExecutor {
   ExpertHost& experts_;
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
-  LaneWork pending_forward_, pending_backward_;        // combines started, not yet waited for
-  bool forward_under_way_ = false, backward_under_way_ = false;
+  Pending pending_forward_, pending_backward_;
+  Communicator::Ticket boundary_[2] = {};  // per lane
+  bool boundary_under_way_[2] = {};
+  std::vector<SendBlock> send_;
+  std::vector<RecvBlock> recv_;
 };
 
 }  // namespace unipool

@@ -1,8 +1,10 @@
-// The static table that all ranks of a pool group walk (DESIGN section 5). Pure arithmetic, no ranks, no bytes.
+// The static table that all ranks of a pool group walk (DESIGN section 5). Pure arithmetic, no ranks, no
+// bytes.
 //
-// Time steps t = 0 .. B + 2S - 2. Stage s runs the forward of microbatch t - s and, in the same time step, the backward
-// of microbatch t - (2S - 1 - s), each if it exists. A time step has n = max layers per stage slots; in slot u the
-// forward lane runs the stage's layer u and the backward lane its layer n - 1 - u, if the stage has it.
+// Time steps t = 0 .. B + 2S - 2. Stage s runs the forward of microbatch t - s and, in the same time step,
+// the backward of microbatch t - (2S - 1 - s), each if it exists. A time step has n = max layers per stage
+// slots; in slot u the forward lane runs the stage's layer u and the backward lane its layer n - 1 - u, if
+// the stage has it.
 #pragma once
 
 #include <vector>
@@ -25,8 +27,8 @@ struct LaneWork {
 
 class SlotSchedule {
  public:
-  // layers_per_stage: S entries, each >= 1. num_microbatches >= 1. forward_only: the backward lane is always idle and
-  // time ends at B + S - 2 (evaluation).
+  // layers_per_stage: S entries, each >= 1. num_microbatches >= 1. forward_only: the backward lane is always
+  // idle and time ends at B + S - 2 (evaluation).
   SlotSchedule(std::vector<int> layers_per_stage, int num_microbatches, bool forward_only = false);
 
   int num_stages() const { return static_cast<int>(layers_.size()); }
@@ -42,13 +44,14 @@ class SlotSchedule {
   LaneWork Work(Lane lane, int stage, SlotId slot) const;
   // The slot where (microbatch, layer) runs.
   SlotId SlotOf(Lane lane, int stage, LaneWork work) const;
-  // Slots in which all ranks of the pool group are between: does any stage have work in this lane? Exchanges of lanes
-  // that are idle everywhere are skipped by all ranks alike.
+  // Slots in which all ranks of the pool group are between: does any stage have work in this lane? Exchanges
+  // of lanes that are idle everywhere are skipped by all ranks alike.
   bool AnyWork(Lane lane, SlotId slot) const;
   // Most microbatches a stage holds at once (forward begun, backward not ended): at most 2 (S - s).
   int MaxInFlight(int stage) const;
 
  private:
+  int FirstTime(Lane lane, int stage) const;  // time step of the stage's first microbatch
   std::vector<int> layers_;
   int num_microbatches_, slots_per_time_ = 0;
   bool forward_only_;

@@ -79,6 +79,12 @@ void Buffer::Use(int64_t bytes) {
   counted_bytes_ = bytes;
 }
 
+Tensor Buffer::UseView(DType dtype, std::initializer_list<int64_t> shape) {
+  const Tensor view = View(dtype, shape);
+  Use(view.bytes());
+  return view;
+}
+
 Tensor Buffer::View(DType dtype, std::initializer_list<int64_t> shape) const {
   Tensor view(data_, dtype, shape);
   CHECK_LE(view.bytes(), max_bytes_) << view.ShapeString();

@@ -43,6 +43,8 @@ class Buffer {
   void Use(int64_t bytes);
   void* data() const { return data_; }
   int64_t max_bytes() const { return max_bytes_; }
+  // Use() for such a view, and the view of the beginning.
+  Tensor UseView(DType dtype, std::initializer_list<int64_t> shape);
   // View of the beginning. REQUIRES: it fits.
   Tensor View(DType dtype, std::initializer_list<int64_t> shape) const;
 

@@ -20,7 +20,8 @@ struct TensorFileEntry {
 };
 
 // A mapped file. Throws UserError, naming the file and what is wrong, when it cannot be opened, is truncated, or its
-// header does not describe it (bad JSON, overlapping or out-of-range offsets, size not matching dtype and shape).
+// header does not describe it (bad JSON, a name twice, overlapping or out-of-range offsets, holes, size not matching
+// dtype and shape).
 class TensorFileReader {
  public:
   explicit TensorFileReader(const std::string& path);
@@ -30,10 +31,11 @@ class TensorFileReader {
   const std::map<std::string, TensorFileEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // Copies elements [begin, begin + out.size()) of the entry (row-major order) into `out`, converting F32/F64/BF16/F16
-  // to out's dtype (kF32 or kF64); integer types must match exactly.
+  // to out's dtype (kF32 or kF64); other types must match exactly (UserError).
   void Read(const TensorFileEntry& entry, int64_t begin, const Tensor& out) const;
 
  private:
+  void ReadHeader();
   std::string path_;
   void* mapping_ = nullptr;
   int64_t mapping_bytes_ = 0;
@@ -48,6 +50,7 @@ class TensorFileWriter {
  public:
   explicit TensorFileWriter(std::string path);
   ~TensorFileWriter();
+  TensorFileWriter(const TensorFileWriter&) = delete;
   void SetMetadata(const std::string& key, const std::string& value);
   void Declare(const std::string& name, DType dtype, std::vector<int64_t> shape);
   void Append(const void* data, int64_t bytes);  // the next bytes of the declared tensors, in order of declaration
@@ -58,6 +61,7 @@ class TensorFileWriter {
   struct Declared { std::string name; DType dtype; std::vector<int64_t> shape; };
   void WriteHeader();
   void Write(const void* data, int64_t bytes);
+  void Discard();  // removes the unfinished file
   std::string path_;
   int fd_ = -1;
   bool header_written_ = false;

@@ -1,0 +1,226 @@
+#include "launcher/command_line.h"
+
+#include <gflags/gflags.h>
+
+#include <cstdlib>
+
+#include "launcher/config.h"
+#include "launcher/nearest_name.h"
+#include "runtime/errors.h"
+
+DEFINE_bool(json, false, "print one JSON line instead of a text for people (info, eval)");
+DEFINE_bool(print_config, false, "show the resolved settings and stop");
+DEFINE_string(checkpoint, "",
+              "folder of the checkpoint to use; default: the newest of run_dir (eval, generate)");
+
+namespace unipool {
+namespace {
+
+using ConfigUse = CommandInfo::ConfigUse;
+using FlagInfo = gflags::CommandLineFlagInfo;
+
+bool EndsWith(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// Flags of this program and of glog; gflags' own (--flagfile, --helpxml, ...) end the process in ways of
+// their own.
+std::vector<FlagInfo> UsableFlags() {
+  std::vector<FlagInfo> all, usable;
+  gflags::GetAllFlags(&all);
+  for (FlagInfo& flag : all) {
+    if (flag.filename.find("gflags") == std::string::npos) usable.push_back(std::move(flag));
+  }
+  return usable;
+}
+
+bool IsOurs(const FlagInfo& flag) {
+  return flag.filename.find("launcher/") != std::string::npos;
+}
+
+// "generate" for a flag defined in launcher/generate.cc; "" for flags of all commands.
+std::string CommandOf(const FlagInfo& flag) {
+  for (const CommandInfo& command : Commands()) {
+    if (EndsWith(flag.filename, std::string("launcher/") + command.name + ".cc")) return command.name;
+  }
+  return "";
+}
+
+class Parser {
+ public:
+  explicit Parser(const std::vector<std::string>& arguments) : arguments_(arguments), flags_(UsableFlags()) {}
+
+  CommandLine Run() {
+    while (next_ < arguments_.size()) {
+      const std::string& argument = arguments_[next_++];
+      if (argument == "-h" || argument == "--help" || argument == "-help") return Help();
+      if (argument.size() > 1 && argument[0] == '-') {
+        Flag(argument);
+      } else {
+        Positional(argument);
+      }
+    }
+    if (line_.command == "help") return Help();
+    CheckCommand();
+    problems_.ThrowIfAny();
+    line_.json = FLAGS_json;
+    line_.print_config = FLAGS_print_config;
+    line_.checkpoint = FLAGS_checkpoint;
+    return line_;
+  }
+
+ private:
+  static CommandLine Help() {
+    CommandLine line;
+    line.command = "help";
+    return line;
+  }
+
+  void Positional(const std::string& argument) {
+    if (line_.command.empty()) {
+      line_.command = argument;
+    } else if (argument.find('=') != std::string::npos) {
+      line_.overrides.push_back(argument);
+    } else if (line_.config_path.empty()) {
+      line_.config_path = argument;
+    } else {
+      problems_.Add(argument + ": a second configuration file (after " + line_.config_path +
+                    "); settings are changed with field.path=value");
+    }
+  }
+
+  const FlagInfo* Find(const std::string& name) const {
+    for (const FlagInfo& flag : flags_) {
+      if (flag.name == name) return &flag;
+    }
+    return nullptr;
+  }
+
+  void Flag(const std::string& argument) {
+    const size_t begin = argument.find_first_not_of('-');
+    const size_t equals = argument.find('=');
+    if (begin == std::string::npos || begin > 2 || equals == begin) {
+      return problems_.Add(argument + ": is no flag; flags look like --name=value");
+    }
+    std::string name = argument.substr(begin, equals - begin);
+    const FlagInfo* flag = Find(name);
+    bool negated = false;
+    if (!flag && name.rfind("no", 0) == 0 && Find(name.substr(2)) && Find(name.substr(2))->type == "bool") {
+      flag = Find(name = name.substr(2));
+      negated = true;
+    }
+    if (!flag) return problems_.Add(argument.substr(0, equals) + ": unknown flag" + Nearest(name));
+    if (equals != std::string::npos) return Set(*flag, argument.substr(equals + 1));
+    if (flag->type == "bool") return Set(*flag, negated ? "false" : "true");
+    if (next_ == arguments_.size()) return problems_.Add("--" + name + ": its value is missing");
+    Set(*flag, arguments_[next_++]);
+  }
+
+  std::string Nearest(const std::string& name) const {
+    std::vector<std::string> names;
+    for (const FlagInfo& flag : flags_) {
+      if (IsOurs(flag)) names.push_back("--" + flag.name);
+    }
+    const std::string suggestion = DidYouMean("--" + name, names);
+    return suggestion.empty() ? "; see `unipool help`" : suggestion;
+  }
+
+  void Set(const FlagInfo& flag, const std::string& value) {
+    if (gflags::SetCommandLineOption(flag.name.c_str(), value.c_str()).empty()) {
+      problems_.Add("--" + flag.name + ": expected " +
+                    (flag.type == "string" ? "a text" : "a value of type " + flag.type) + ", found \"" +
+                    value + "\"");
+    }
+    set_flags_.push_back(&flag);
+  }
+
+  void CheckCommand() {
+    std::vector<std::string> names;
+    for (const CommandInfo& command : Commands()) names.push_back(command.name);
+    if (line_.command.empty()) return problems_.Add("a command is missing; one of " + JoinNames(names));
+    for (const CommandInfo& command : Commands()) {
+      if (command.name == line_.command) return CheckConfigUse(command);
+    }
+    const std::string nearest = DidYouMean(line_.command, names);
+    problems_.Add(line_.command + ": unknown command" +
+                  (nearest.empty() ? "; one of " + JoinNames(names) : nearest));
+  }
+
+  void CheckConfigUse(const CommandInfo& command) {
+    for (const FlagInfo* flag : set_flags_) {
+      const std::string owner = CommandOf(*flag);
+      if (!owner.empty() && owner != command.name) {
+        problems_.Add("--" + flag->name + ": is a flag of " + owner + ", not of " + command.name);
+      }
+    }
+    if (command.config == ConfigUse::kNone && !(line_.config_path.empty() && line_.overrides.empty())) {
+      const std::string& extra = line_.config_path.empty() ? line_.overrides[0] : line_.config_path;
+      problems_.Add(extra + ": " + command.name + " takes flags only; see `unipool help`");
+    }
+    const bool needs_config =
+        command.config == ConfigUse::kRequired || !line_.overrides.empty() || FLAGS_print_config;
+    if (command.config != ConfigUse::kNone && needs_config && line_.config_path.empty()) {
+      problems_.Add(std::string(command.name) + ": the configuration file is missing, for example: unipool " +
+                    command.name + " configs/demo.txtpb");
+    }
+  }
+
+  const std::vector<std::string>& arguments_;
+  std::vector<FlagInfo> flags_;
+  size_t next_ = 0;
+  CommandLine line_;
+  std::vector<const FlagInfo*> set_flags_;
+  Problems problems_;
+};
+
+}  // namespace
+
+const std::vector<CommandInfo>& Commands() {
+  static const std::vector<CommandInfo> commands = {
+      {"train", ConfigUse::kRequired, "train a model; continues from the newest checkpoint of its run_dir"},
+      {"eval", ConfigUse::kRequired, "loss and perplexity of a checkpoint on a split"},
+      {"generate", ConfigUse::kOptional, "continue a --prompt with text from a checkpoint"},
+      {"info", ConfigUse::kRequired, "parameters by kind, per rank, and memory"},
+      {"tokenize", ConfigUse::kNone, "turn JSON lines into a token file (.bin, .idx)"},
+  };
+  return commands;
+}
+
+CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
+  return Parser(arguments).Run();
+}
+
+std::string HelpText() {
+  std::string text =
+      "unipool COMMAND [CONFIG.txtpb] [field.path=value ...] [--flags]\n"
+      "\nCommands\n";
+  for (const CommandInfo& command : Commands()) text += Format("  %-16s %s\n", command.name, command.summary);
+  text += "\nFlags\n";
+  for (const FlagInfo& flag : UsableFlags()) {
+    if (!IsOurs(flag)) continue;
+    const std::string owner = CommandOf(flag);
+    text += Format("  --%-14s %s%s%s%s\n", flag.name.c_str(), flag.description.c_str(),
+                   owner.empty() ? "" : " (", owner.c_str(), owner.empty() ? "" : ")");
+  }
+  text +=
+      "\nFields of a configuration file are described in configs/config.proto. Several ranks: "
+      "parallel.ranks=4 in one\n"
+      "process, or mpirun -np 4 unipool ...\n"
+      "\nExamples\n"
+      "  unipool train configs/demo.txtpb data.train=book.txt train.steps=200\n"
+      "  unipool info configs/unipool_182m.txtpb parallel.ranks=8\n";
+  return text;
+}
+
+Config LoadConfig(const CommandLine& command_line) {
+  return LoadConfig(command_line.config_path, command_line.overrides);
+}
+
+bool IsPrintingProcess() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
+    if (const char* rank = std::getenv(variable)) return std::atoi(rank) == 0;
+  }
+  return true;
+}
+
+}  // namespace unipool

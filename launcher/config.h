@@ -1,0 +1,31 @@
+// Settings of a run: read from a file in protobuf text format, changed by overrides, checked, and printed in
+// full. Everything that is wrong is reported at once, in one UserError.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "configs/config.pb.h"
+#include "parallel/mesh.h"
+
+namespace unipool {
+
+// Reads `path` and applies overrides "field.path=value" in order. An override replaces what the file says.
+// Enums are given by name, in any case; several values of a repeated field with commas, or as a list ["a",
+// "b"]; nothing after "=" clears the field. Throws UserError naming file and line, or the override, the
+// field, what was found and what is right.
+Config LoadConfig(const std::string& path, const std::vector<std::string>& overrides);
+Config ParseConfig(const std::string& text, const std::string& name,
+                   const std::vector<std::string>& overrides = {});
+
+// Checks the settings against each other and against the number of ranks. Throws UserError with all problems.
+void ValidateConfig(const Config& config, int world_size);
+
+// The mesh of the settings; whatever ranks stages and replicas leave are data ranks. REQUIRES: ValidateConfig
+// has passed.
+MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
+
+// Every field with its value or default, in text format. Parsing it gives the same settings.
+std::string ResolvedConfigText(const Config& config);
+
+}  // namespace unipool

@@ -1,0 +1,138 @@
+#include "launcher/info.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "launcher/commands.h"
+#include "launcher/config.h"
+#include "models/parameter_count.h"
+#include "parallel/mesh.h"
+#include "runtime/errors.h"
+#include "runtime/world.h"
+
+namespace unipool {
+namespace {
+
+using Json = nlohmann::json;
+using LongLong = long long;
+
+std::string Scaled(int64_t value, const char* separator, const char* suffix) {
+  const double x = static_cast<double>(value);
+  if (value >= 999'950'000) return Format("%.3f%sB%s", x / 1e9, separator, suffix);
+  if (value >= 999'950) return Format("%.1f%sM%s", x / 1e6, separator, suffix);
+  if (value >= 1000) return Format("%.1f%sK%s", x / 1e3, separator, suffix);
+  return Format("%lld%s%s", LongLong{value}, separator, suffix);
+}
+
+Json ParametersJson(const Config& config) {
+  const ParameterCount count = CountParameters(config);
+  return {{"embedding", count.embedding}, {"head", count.head},
+          {"attention", count.attention}, {"router", count.router},
+          {"experts", count.experts},     {"norms", count.norms},
+          {"total", count.total()},       {"active", CountActiveParameters(config)}};
+}
+
+Json MemoryJson(const ParameterCount& count, const MeshShape& shape) {
+  const TrainingStateBytes bytes = CountStateBytes(count, shape);
+  return {{"parameters", bytes.parameters},
+          {"gradients", bytes.gradients},
+          {"optimizer", bytes.optimizer},
+          {"total", bytes.total()}};
+}
+
+Json RankJson(const Config& config, const MeshShape& shape, int rank) {
+  const ParameterCount count = CountParametersOfRank(config, shape, rank);
+  const int pool_rank = rank % shape.pool(), stage = PositionOf(shape, rank).stage;
+  return {{"rank", rank},
+          {"stage", stage},
+          {"layers", LayersOfStage(config, shape.stages, stage).size()},
+          {"experts", EvenPartition(config.moe().experts(), shape.pool(), pool_rank).size()},
+          {"parameters", count.total()},
+          {"memory_bytes", MemoryJson(count, shape)}};
+}
+
+std::string RankRow(const std::string& ranks, const Json& row) {
+  const Json& memory = row["memory_bytes"];
+  auto bytes = [&](const char* kind) { return FormatBytes(memory[kind].get<int64_t>()); };
+  return Format("%-9s %5d %6d %7d %11s %11s %11s %11s %11s\n", ranks.c_str(), row["stage"].get<int>(),
+                row["layers"].get<int>(), row["experts"].get<int>(), FormatCount(row["parameters"]).c_str(),
+                bytes("parameters").c_str(), bytes("gradients").c_str(), bytes("optimizer").c_str(),
+                bytes("total").c_str());
+}
+
+// One row for neighbouring ranks that hold the same.
+std::string RankTable(const Json& ranks) {
+  std::string text = Format("%-9s %5s %6s %7s %11s %11s %11s %11s %11s\n", "rank", "stage", "layers",
+                            "experts", "parameters", "weights", "gradients", "optimizer", "together");
+  auto same = [](Json a, Json b) { return a.erase("rank"), b.erase("rank"), a == b; };
+  for (size_t begin = 0, end = 0; begin < ranks.size(); begin = end) {
+    while (end < ranks.size() && same(ranks[begin], ranks[end])) ++end;
+    std::string name = std::to_string(begin);
+    if (end - begin > 1) name.append("-").append(std::to_string(end - 1));
+    text += RankRow(name, ranks[begin]);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string FormatCount(int64_t count) {
+  return Scaled(count, "", "");
+}
+
+std::string FormatBytes(int64_t bytes) {
+  std::string text = Scaled(bytes, " ", "B");
+  const size_t giga = text.find(" BB");
+  if (giga != std::string::npos) text.replace(giga, 3, " GB");
+  return text;
+}
+
+Json InfoJson(const Config& config, int world_size) {
+  const MeshShape shape = MeshShapeOf(config.parallel(), world_size);
+  Json info = {
+      {"vocab_rows", PaddedVocab(config.model())},
+      {"parameters", ParametersJson(config)},
+      {"world",
+       {{"ranks", world_size}, {"replicas", shape.replicas}, {"stages", shape.stages}, {"data", shape.data}}},
+      {"ranks", Json::array()}};
+  for (int rank = 0; rank < world_size; ++rank) info["ranks"].push_back(RankJson(config, shape, rank));
+  return info;
+}
+
+std::string InfoText(const Config& config, int world_size) {
+  const Json info = InfoJson(config, world_size);
+  const Json& parameters = info["parameters"];
+  const ModelConfig& model = config.model();
+  std::string text = Format("Parameters (%d layers, %d experts, vocabulary %d", model.layers(),
+                            config.moe().experts(), model.vocab());
+  if (PaddedVocab(model) != model.vocab()) {
+    text += Format(" padded to %lld rows, a multiple of %d", LongLong{PaddedVocab(model)},
+                   model.vocab_multiple());
+  }
+  text += ")\n";
+  for (const char* kind :
+       {"embedding", "head", "attention", "router", "experts", "norms", "total", "active"}) {
+    const int64_t count = parameters[kind];
+    text += Format("  %-10s %9s  %14lld\n", kind, FormatCount(count).c_str(), LongLong{count});
+  }
+  const Json& world = info["world"];
+  text += Format("\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; fp32, AdamW)\n",
+                 world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
+                 world["data"].get<int>());
+  return text + RankTable(info["ranks"]);
+}
+
+int InfoCommand(const CommandLine& command_line) {
+  const Config config = LoadConfig(command_line);
+  WorldOptions options;
+  options.num_threads = config.parallel().ranks();
+  const int world_size = WorldSize(options);
+  ValidateConfig(config, world_size);
+  if (!IsPrintingProcess()) return 0;
+  const std::string text =
+      command_line.json ? InfoJson(config, world_size).dump() + "\n" : InfoText(config, world_size);
+  std::fputs(text.c_str(), stdout);
+  return 0;
+}
+
+}  // namespace unipool

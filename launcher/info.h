@@ -1,0 +1,22 @@
+// `unipool info CONFIG`: what a model weighs, as a table for people and as JSON.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "configs/config.pb.h"
+
+namespace unipool {
+
+// 777.9M, 2.588B, 51.2K
+std::string FormatCount(int64_t count);
+// 3.1 GB, 12.0 MB: powers of 1000
+std::string FormatBytes(int64_t bytes);
+
+// Keys: vocab_rows, parameters {embedding, head, attention, router, experts, norms, total, active}, world,
+// and ranks: a list of {rank, stage, layers, experts, parameters, memory_bytes {parameters, gradients,
+// optimizer, total}}. REQUIRES: ValidateConfig(config, world_size) has passed.
+nlohmann::json InfoJson(const Config& config, int world_size);
+std::string InfoText(const Config& config, int world_size);
+
+}  // namespace unipool

@@ -1,0 +1,273 @@
+// ValidateConfig: what can be known to be wrong from the settings and the number of ranks alone.
+#include <cmath>
+#include <sstream>
+
+#include "launcher/config.h"
+#include "launcher/nearest_name.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+using LongLong = long long;
+
+std::string DivisorsOf(int64_t n) {
+  std::vector<std::string> divisors;
+  for (int64_t d = 1; d <= n; ++d) {
+    if (n % d == 0) divisors.push_back(std::to_string(d));
+  }
+  return JoinNames(divisors);
+}
+
+class Validation {
+ public:
+  Validation(const Config& config, int world_size) : config_(config), world_(world_size) {}
+
+  void Run() {
+    Model();
+    Moe();
+    Train();
+    Data();
+    Parallel();
+    NotBuiltYet();
+    if (config_.run_dir().empty()) problems_.Add("run_dir: is empty; name the folder of this run's files");
+    problems_.ThrowIfAny();
+  }
+
+ private:
+  // ---- one value
+  template <class T>
+  bool AtLeast(const char* field, T value, T least) {
+    if (value >= least) return true;
+    std::ostringstream text;
+    text << field << ": is " << value << "; must be at least " << least;
+    problems_.Add(text.str());
+    return false;
+  }
+  void Positive(const char* field, double value) {
+    if (!(value > 0) || !std::isfinite(value))
+      problems_.Add(Format("%s: is %g; must be greater than 0", field, value));
+  }
+  void NotNegative(const char* field, double value) {
+    if (!(value >= 0) || !std::isfinite(value))
+      problems_.Add(Format("%s: is %g; must not be negative", field, value));
+  }
+  void Fraction(const char* field, double value, bool one_allowed) {
+    if (value >= 0 && (one_allowed ? value <= 1 : value < 1)) return;
+    problems_.Add(Format("%s: is %g; must be from 0 to %s1", field, value, one_allowed ? "" : "below "));
+  }
+  // b divides a. Both are known to be at least 1.
+  void Divides(const char* field, int64_t a, const char* divisor_field, int64_t b) {
+    if (a % b == 0) return;
+    problems_.Add(Format(
+        "%s: is %lld, which is not divisible by %s (%lld); %s may be %s, or %s a multiple of %lld", field,
+        LongLong{a}, divisor_field, LongLong{b}, divisor_field, DivisorsOf(a).c_str(), field, LongLong{b}));
+  }
+
+  // ---- groups of settings
+  void Model() {
+    const ModelConfig& m = config_.model();
+    AtLeast("model.layers", m.layers(), 1);
+    AtLeast("model.seq_length", m.seq_length(), 1);
+    AtLeast("model.vocab", m.vocab(), 1);
+    AtLeast("model.vocab_multiple", m.vocab_multiple(), 1);
+    Positive("model.rope_base", m.rope_base());
+    Positive("model.norm_eps", m.norm_eps());
+    NotNegative("model.init_std", m.init_std());
+    const bool heads = AtLeast("model.heads", m.heads(), 1),
+               kv_heads = AtLeast("model.kv_heads", m.kv_heads(), 1);
+    if (!AtLeast("model.hidden", m.hidden(), 1) || !heads) return;
+    Divides("model.hidden", m.hidden(), "model.heads", m.heads());
+    if (kv_heads) Divides("model.heads", m.heads(), "model.kv_heads", m.kv_heads());
+    if (m.hidden() % m.heads() == 0 && m.hidden() / m.heads() % 2 != 0) {
+      problems_.Add(Format(
+          "model.heads: %d heads of model.hidden %d have %d columns each; rotary positions need an even "
+          "number",
+          m.heads(), m.hidden(), m.hidden() / m.heads()));
+    }
+  }
+
+  void Moe() {
+    const MoeConfig& m = config_.moe();
+    const bool experts = AtLeast("moe.experts", m.experts(), 1), top_k = AtLeast("moe.top_k", m.top_k(), 1);
+    AtLeast("moe.width", m.width(), 1);
+    NotNegative("moe.router_constant", m.router_constant());
+    NotNegative("moe.balance_coeff", m.balance_coeff());
+    const bool groups = AtLeast("moe.groups", m.groups(), 1);
+    if (experts && groups && config_.model().layers() >= 1) {
+      const int visible = ExpertsVisible();
+      if (visible > 0 && top_k && m.top_k() > visible) {
+        problems_.Add(Format(
+            "moe.top_k: is %d, but each layer sees %d of the %d experts (moe.sharing %s); must be at most %d",
+            m.top_k(), visible, m.experts(), Sharing_Name(m.sharing()).c_str(), visible));
+      }
+    }
+    MoeCombinations();
+  }
+
+  // Experts that each layer sees; 0 when the numbers do not fit (reported).
+  int ExpertsVisible() {
+    const MoeConfig& m = config_.moe();
+    const int layers = config_.model().layers();
+    switch (m.sharing()) {
+      case GLOBAL:
+        return m.experts();
+      case GROUPED:
+        Divides("model.layers", layers, "moe.groups", m.groups());
+        Divides("moe.experts", m.experts(), "moe.groups", m.groups());
+        return m.experts() % m.groups() == 0 ? m.experts() / m.groups() : 0;
+      case PRIVATE:
+        if (m.experts() % layers == 0) return m.experts() / layers;
+        problems_.Add(
+            Format("moe.experts: is %d; with sharing PRIVATE it counts the experts of all %d layers together "
+                   "and must be "
+                   "a multiple of %d (8 per layer: %d)",
+                   m.experts(), layers, layers, 8 * layers));
+        return 0;
+      case DENSE:
+        if (m.experts() != layers) {
+          problems_.Add(
+              Format("moe.experts: is %d; with sharing DENSE each layer has one expert, so it must equal "
+                     "model.layers (%d)",
+                     m.experts(), layers));
+        }
+        return 1;
+    }
+    return 0;
+  }
+
+  void MoeCombinations() {
+    const MoeConfig& m = config_.moe();
+    if (m.sharing() == DENSE && m.balance() != NONE) {
+      problems_.Add("moe.balance: is " + Balance_Name(m.balance()) +
+                    ", but with sharing DENSE nothing is chosen and nothing can be balanced; set it to NONE");
+    }
+    if (m.sharing() != GROUPED && m.groups() > 1) {
+      problems_.Add(
+          Format("moe.groups: is %d, but is used only with moe.sharing GROUPED (now %s); set one of the two",
+                 m.groups(), Sharing_Name(m.sharing()).c_str()));
+    }
+    if (m.router() != NORM && m.router_constant() != 0) {
+      problems_.Add(
+          Format("moe.router_constant: is %g, but only the NORM router has a constant (moe.router is %s); "
+                 "leave it 0",
+                 m.router_constant(), RouterType_Name(m.router()).c_str()));
+    }
+    if (m.balance() != POOL_LOSS && m.balance_scope() != STEP) {
+      problems_.Add(
+          Format("moe.balance_scope: is %s, but only POOL_LOSS has a scope (moe.balance is %s); leave it out",
+                 BalanceScope_Name(m.balance_scope()).c_str(), Balance_Name(m.balance()).c_str()));
+    }
+  }
+
+  void Train() {
+    const TrainConfig& t = config_.train();
+    AtLeast<int64_t>("train.steps", t.steps(), 1);
+    AtLeast<int64_t>("train.eval_every", t.eval_every(), 0);
+    AtLeast("train.eval_batches", t.eval_batches(), 0);
+    AtLeast<int64_t>("train.save_every", t.save_every(), 0);
+    AtLeast("train.keep_checkpoints", t.keep_checkpoints(), 0);
+    Positive("train.lr", t.lr());
+    NotNegative("train.min_lr", t.min_lr());
+    if (t.min_lr() > t.lr()) {
+      problems_.Add(
+          Format("train.min_lr: is %g, above train.lr (%g); the learning rate falls from lr to min_lr",
+                 t.min_lr(), t.lr()));
+    }
+    Fraction("train.warmup_fraction", t.warmup_fraction(), true);
+    Fraction("train.beta1", t.beta1(), false);
+    Fraction("train.beta2", t.beta2(), false);
+    Positive("train.adam_eps", t.adam_eps());
+    NotNegative("train.weight_decay", t.weight_decay());
+    NotNegative("train.clip", t.clip());
+  }
+
+  void Data() {
+    const std::string& split = config_.data().split();
+    std::istringstream stream(split);
+    int count = 0;
+    double sum = 0;
+    for (std::string part; std::getline(stream, part, ','); ++count) {
+      size_t used = 0;
+      double share = -1;
+      try {
+        share = std::stod(part, &used);
+      } catch (const std::exception&) {
+      }
+      if (!(share >= 0) || !std::isfinite(share) || part.find_first_not_of(' ', used) != std::string::npos)
+        count = 100;
+      sum += share;
+    }
+    if (count != 3 || !(sum > 0)) {
+      problems_.Add("data.split: is \"" + split +
+                    "\"; expected three shares for training, validation and test, for example \"969,30,1\"");
+    }
+  }
+
+  void Parallel() {
+    const ParallelConfig& p = config_.parallel();
+    const bool ranks = AtLeast("parallel.ranks", p.ranks(), 1);
+    Positive("parallel.watchdog_seconds", p.watchdog_seconds());
+    if (ranks && p.ranks() != 1 && p.ranks() != world_) {
+      problems_.Add(
+          Format("parallel.ranks: is %d, but the launcher started %d ranks; leave it 1 or set it to %d",
+                 p.ranks(), world_, world_));
+    }
+    const bool stages = AtLeast("parallel.stages", p.stages(), 1);
+    const bool replicas = AtLeast("parallel.pool_replicas", p.pool_replicas(), 1);
+    if (stages && p.stages() > config_.model().layers()) {
+      problems_.Add(Format("parallel.stages: is %d, more than model.layers (%d); each stage needs a layer",
+                           p.stages(), config_.model().layers()));
+    }
+    if (!stages || !replicas || !ranks) return;
+    const int64_t parts = int64_t{p.stages()} * p.pool_replicas();
+    if (world_ % parts != 0) {
+      problems_.Add(
+          Format("parallel.stages x parallel.pool_replicas: %d x %d = %lld does not divide the %d ranks; the "
+                 "product "
+                 "may be %s, or the ranks a multiple of %lld",
+                 p.stages(), p.pool_replicas(), LongLong{parts}, world_, DivisorsOf(world_).c_str(),
+                 LongLong{parts}));
+      return;
+    }
+    Batches(world_ / p.stages());
+  }
+
+  void Batches(int data_ranks) {
+    const TrainConfig& t = config_.train();
+    const bool global = AtLeast("train.global_batch", t.global_batch(), 1);
+    if (!AtLeast("train.micro_batch", t.micro_batch(), 1) || !global) return;
+    const int64_t unit = int64_t{t.micro_batch()} * data_ranks, batch = t.global_batch();
+    if (batch % unit == 0) return;
+    const int64_t below = batch / unit * unit;
+    std::string fits =
+        below > 0 ? Format("train.global_batch %lld or %lld", LongLong{below}, LongLong{below + unit})
+                  : Format("train.global_batch %lld", LongLong{unit});
+    if (batch % data_ranks == 0) fits += ", or train.micro_batch " + DivisorsOf(batch / data_ranks);
+    problems_.Add(
+        Format("train.global_batch: is %lld sequences, which is not a multiple of train.micro_batch (%d) x "
+               "data ranks "
+               "(%d) = %lld; these would fit: %s",
+               LongLong{batch}, t.micro_batch(), data_ranks, LongLong{unit}, fits.c_str()));
+  }
+
+  // The one place that refuses what the schema can say and the code can not do.
+  void NotBuiltYet() {
+    const ParallelConfig& p = config_.parallel();
+    if (p.experts() == ParallelConfig::PER_STAGE && p.stages() > 1) {
+      problems_.Add("parallel.experts: PER_STAGE with more than one stage is not built yet; use POOL");
+    }
+  }
+
+  const Config& config_;
+  int world_;
+  Problems problems_;
+};
+
+}  // namespace
+
+void ValidateConfig(const Config& config, int world_size) {
+  Validation(config, world_size).Run();
+}
+
+}  // namespace unipool

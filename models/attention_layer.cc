@@ -1,0 +1,71 @@
+#include "models/attention_layer.h"
+
+#include <cmath>
+
+#include "kernels/gemm.h"
+#include "kernels/reduce.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+
+namespace unipool {
+
+AttentionLayer::AttentionLayer(const ModelSpec& spec, int layer, DenseParameters& parameters, Stream& stream)
+    : spec_(spec), parameters_(parameters), stream_(stream) {
+  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+  const int64_t d = spec.hidden, kv = spec.kv_heads * spec.head_size();
+  const ParameterInit weights{.std = spec.init_std};
+  const ParameterInit output{.std = spec.init_std / std::sqrt(2.0 * spec.layers)};
+  norm_ = parameters.Declare(prefix + "input_layernorm.weight", {d}, {.mean = 1}, false);
+  q_ = parameters.Declare(prefix + "self_attn.q_proj.weight", {d, d}, weights, true);
+  parameters.Declare(prefix + "self_attn.k_proj.weight", {kv, d}, weights, true);
+  parameters.Declare(prefix + "self_attn.v_proj.weight", {kv, d}, weights, true);
+  o_ = parameters.Declare(prefix + "self_attn.o_proj.weight", {d, d}, output, true);
+}
+
+void AttentionLayer::ProjectQkv(const Saved& saved) {
+  RmsNormForward(stream_, saved.x, parameters_.value(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
+  Gemm(stream_, Trans::kNo, saved.normed, Trans::kYes, parameters_.FusedValue(q_, 3), 0, saved.qkv);
+}
+
+void AttentionLayer::ProjectOut(const Saved& saved, const Tensor& out) {
+  Copy(stream_, saved.x, out);
+  Gemm(stream_, Trans::kNo, saved.mixed, Trans::kYes, parameters_.value(o_), 1, out);
+}
+
+void AttentionLayer::Forward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
+                             const Tensor& out) {
+  ProjectQkv(saved);
+  Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kForward, saved.qkv);
+  AttentionForward(stream_, shape, saved.qkv, saved.mixed, saved.lse);
+  ProjectOut(saved, out);
+}
+
+void AttentionLayer::Decode(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
+                            const Tensor& cache, int64_t position, const Tensor& out) {
+  ProjectQkv(saved);
+  Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kForward, saved.qkv, position);
+  AttentionDecode(stream_, shape, saved.qkv, cache, position, saved.mixed);
+  ProjectOut(saved, out);
+}
+
+void AttentionLayer::Backward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
+                              const Tensor& dout, Buffer& scratch) {
+  const int64_t tokens = shape.tokens(), qkv_size = shape.qkv_size(), mixed_size = shape.out_size();
+  const int64_t columns = mixed_size + qkv_size + spec_.hidden;
+  const Tensor flat = scratch.UseView(dout.dtype, {tokens * columns});
+  const Tensor dmixed = flat.Rows(0, tokens * mixed_size).Reshape({tokens, mixed_size});
+  const Tensor dqkv = flat.Rows(tokens * mixed_size, tokens * qkv_size).Reshape({tokens, qkv_size});
+  const Tensor dnormed =
+      flat.Rows(tokens * (mixed_size + qkv_size), tokens * spec_.hidden).Reshape({tokens, spec_.hidden});
+
+  Gemm(stream_, Trans::kNo, dout, Trans::kNo, parameters_.value(o_), 0, dmixed);
+  Gemm(stream_, Trans::kYes, dout, Trans::kNo, saved.mixed, 1, parameters_.grad(o_));
+  AttentionBackward(stream_, shape, saved.qkv, saved.mixed, saved.lse, dmixed, dqkv);
+  Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kBackward, dqkv);
+  Gemm(stream_, Trans::kNo, dqkv, Trans::kNo, parameters_.FusedValue(q_, 3), 0, dnormed);
+  Gemm(stream_, Trans::kYes, dqkv, Trans::kNo, saved.normed, 1, parameters_.FusedGrad(q_, 3));
+  RmsNormBackward(stream_, saved.x, parameters_.value(norm_), saved.inv_rms, dnormed, dout, dout,
+                  parameters_.grad(norm_));
+}
+
+}  // namespace unipool

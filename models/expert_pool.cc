@@ -1,0 +1,110 @@
+#include "models/expert_pool.h"
+
+#include <cmath>
+
+#include "kernels/grouped_gemm.h"
+#include "kernels/reduce.h"
+#include "kernels/swiglu.h"
+#include "models/dense_parameters.h"
+
+namespace unipool {
+
+namespace {
+
+ExpertPool::Weights ViewWeights(const Buffer& buffer, DType dtype, int64_t experts, const ModelSpec& spec) {
+  const int64_t d = spec.hidden, f = spec.expert_width;
+  char* data = static_cast<char*>(buffer.data());
+  return {Tensor(data, dtype, {experts, 2 * f, d}),
+          Tensor(data + experts * 2 * f * d * SizeOf(dtype), dtype, {experts, d, f})};
+}
+
+Tensor Matrix(const Tensor& array, int64_t e, int64_t first_row, int64_t rows) {
+  return array.Rows(e, 1).Reshape({array.dim(1), array.dim(2)}).Rows(first_row, rows);
+}
+
+}  // namespace
+
+ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, int pool_rank,
+                       const ExpertPoolOptions& options, Stream& stream, MemoryMeter& memory)
+    : spec_(spec), stream_(stream), options_(options), local_(placement.experts_of(pool_rank)) {
+  const int64_t bytes = num_local() * 3 * spec.expert_width * spec.hidden * SizeOf(options.dtype);
+  value_buffer_ = Buffer::Allocate(memory, MemoryKind::kParameters, bytes);
+  values_ = ViewWeights(value_buffer_, options.dtype, num_local(), spec);
+  for (const DiskTensor& tensor : DiskTensors(values_)) {
+    const bool is_output = tensor.name.find("down_proj") != std::string::npos;
+    const double std = spec.init_std / (is_output ? std::sqrt(2.0 * spec.layers) : 1.0);
+    InitializeTensor(options.seed, tensor.name, {.std = std}, tensor.value);
+  }
+  const int64_t row_bytes = options.max_rows * spec.expert_width * SizeOf(options.dtype);
+  auto scratch = [&](int64_t bytes) { return Buffer::Reserve(memory, MemoryKind::kScratch, bytes); };
+  activation_ = scratch(row_bytes);
+  gate_up_ = scratch(2 * row_bytes);  // when nothing is kept: evaluation, recomputation
+  if (!options.trainable) return;
+  dactivation_ = scratch(row_bytes);
+  dgate_up_ = scratch(2 * row_bytes);
+  grad_buffer_ = Buffer::Allocate(memory, MemoryKind::kGradients, bytes);
+  grads_ = ViewWeights(grad_buffer_, options.dtype, num_local(), spec);
+  has_grad_.assign(num_local(), 0);
+  has_down_grad_.assign(num_local(), 0);
+}
+
+void ExpertPool::GateUp(const OwnerBatch& batch, const Tensor& gate_up) {
+  GroupedGemmForward(stream_, batch.expert_offsets, batch.x, values_.gate_up, gate_up);
+}
+
+void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) {
+  const int64_t rows = batch.num_rows(), width = spec_.expert_width;
+  if (rows == 0) return;
+  const Tensor gate_up = keep.empty() ? gate_up_.UseView(options_.dtype, {rows, 2 * width}) : keep;
+  const Tensor activation = activation_.UseView(options_.dtype, {rows, width});
+  GateUp(batch, gate_up);
+  SwigluForward(stream_, gate_up, activation);
+  GroupedGemmForward(stream_, batch.expert_offsets, activation, values_.down, y);
+}
+
+void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
+  const int64_t rows = batch.num_rows(), width = spec_.expert_width;
+  if (rows == 0) return;
+  Tensor gate_up = batch.kept;
+  if (gate_up.empty()) GateUp(batch, gate_up = gate_up_.UseView(options_.dtype, {rows, 2 * width}));
+  const Tensor activation = activation_.UseView(options_.dtype, {rows, width});
+  const Tensor dactivation = dactivation_.UseView(options_.dtype, {rows, width});
+  const Tensor dgate_up = dgate_up_.UseView(options_.dtype, {rows, 2 * width});
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, values_.down, dactivation);
+  SwigluBackward(stream_, gate_up, dactivation, dgate_up, activation);
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, dgate_up, values_.gate_up, dx);
+}
+
+void ExpertPool::BackwardWeights(const OwnerBatch& batch) {
+  const int64_t rows = batch.num_rows(), width = spec_.expert_width;
+  if (rows == 0) return;
+  // What BackwardInput of the same batch left in the scratch of this slot.
+  const Tensor activation = activation_.View(options_.dtype, {rows, width});
+  const Tensor dgate_up = dgate_up_.View(options_.dtype, {rows, 2 * width});
+  has_down_grad_ = has_grad_;
+  GroupedGemmWeightGrad(stream_, batch.expert_offsets, batch.dy, activation, grads_.down, has_down_grad_);
+  GroupedGemmWeightGrad(stream_, batch.expert_offsets, dgate_up, batch.x, grads_.gate_up, has_grad_);
+}
+
+void ExpertPool::ZeroMissingGrads() {
+  for (int e = 0; e < num_local(); ++e) {
+    if (has_grad_[e]) continue;
+    Fill(stream_, grads_.gate_up.Rows(e, 1), 0);
+    Fill(stream_, grads_.down.Rows(e, 1), 0);
+    has_grad_[e] = 1;
+  }
+}
+
+std::vector<DiskTensor> ExpertPool::DiskTensors(const Weights& of) const {
+  const int64_t d = spec_.hidden, f = spec_.expert_width;
+  std::vector<DiskTensor> list;
+  for (int e = 0; e < num_local(); ++e) {
+    const std::string prefix = "model.pool.experts." + std::to_string(local_[e]) + ".";
+    list.push_back({prefix + "gate_proj.weight", {f, d}, Matrix(of.gate_up, e, 0, f)});
+    list.push_back({prefix + "up_proj.weight", {f, d}, Matrix(of.gate_up, e, f, f)});
+    list.push_back({prefix + "down_proj.weight", {d, f}, Matrix(of.down, e, 0, d)});
+  }
+  return list;
+}
+
+}  // namespace unipool

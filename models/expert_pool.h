@@ -1,0 +1,68 @@
+// The experts of the pool that this rank owns: SwiGLU feed-forward networks y = down (silu(gate x) * up x),
+// their gradients, and the grouped products over the rows of all layers and stages that reached them in a
+// slot.
+#pragma once
+
+#include <vector>
+
+#include "models/model_spec.h"
+#include "models/parameter.h"
+#include "parallel/expert_placement.h"
+#include "parallel/pipeline_stage.h"
+
+namespace unipool {
+
+struct ExpertPoolOptions {
+  DType dtype = DType::kF32;
+  uint64_t seed = 1;
+  int64_t max_rows = 0;    // rows one slot can bring: W * T * K
+  bool recompute = false;  // recompute gate and up in the backward instead of keeping them
+  bool trainable = true;   // false: no gradients (evaluation, generation)
+};
+
+class ExpertPool : public ExpertHost {
+ public:
+  ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, int pool_rank,
+             const ExpertPoolOptions& options, Stream& stream, MemoryMeter& memory);
+
+  // Columns of a row that the dispatcher keeps for the backward: 2F, or 0 when recomputed.
+  static int64_t KeptColumns(const ModelSpec& spec, bool recompute) {
+    return recompute ? 0 : 2 * spec.expert_width;
+  }
+
+  void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override;
+  void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override;
+  void BackwardWeights(const OwnerBatch& batch) override;
+
+  void ClearGrads() { has_grad_.assign(has_grad_.size(), 0); }
+  int num_local() const { return static_cast<int>(local_.size()); }
+  const std::vector<int>& local_experts() const { return local_; }  // their numbers in the pool, ascending
+  // The two weight arrays: gate and up as one matrix [E, 2F, D] (gate first), down [E, D, F].
+  struct Weights {
+    Tensor gate_up, down;
+  };
+  const Weights& values() const { return values_; }
+  const Weights& grads() const { return grads_; }
+  // False while no row has reached local expert e since ClearGrads: its gradient is zero and its memory holds
+  // nothing.
+  bool has_grad(int e) const { return has_grad_[e] != 0; }
+  // Makes every gradient real memory (zero where nothing came), for reductions over replicas.
+  void ZeroMissingGrads();
+
+  // The local experts' weights by disk name, in order gate, up, down; `of` selects values or, with the same
+  // shapes, moments.
+  std::vector<DiskTensor> DiskTensors(const Weights& of) const;
+
+ private:
+  void GateUp(const OwnerBatch& batch, const Tensor& gate_up);
+  const ModelSpec& spec_;
+  Stream& stream_;
+  ExpertPoolOptions options_;
+  std::vector<int> local_;
+  Buffer value_buffer_, grad_buffer_;
+  Weights values_, grads_;
+  std::vector<uint8_t> has_grad_, has_down_grad_;
+  Buffer gate_up_, activation_, dgate_up_, dactivation_;  // scratch of one slot, worst case reserved
+};
+
+}  // namespace unipool

@@ -1,0 +1,219 @@
+#include "models/language_model.h"
+
+#include <algorithm>
+
+#include "kernels/cross_entropy.h"
+#include "kernels/embedding.h"
+#include "kernels/gemm.h"
+#include "kernels/reduce.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "models/decode_state.h"
+#include "models/layer_saved.h"
+
+namespace unipool {
+
+namespace {
+// The head works on this many logits at a time, so that [T, V] never exists at large vocabularies.
+constexpr int64_t kLogitsPerChunk = 1 << 21;
+}  // namespace
+
+LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options,
+                             const ExpertPlacement& placement, LoadBalance& balance, Stream& stream,
+                             MemoryMeter& memory)
+    : spec_(spec),
+      options_(options),
+      placement_(placement),
+      balance_(balance),
+      stream_(stream),
+      memory_(memory),
+      shape_(spec.attention(options.micro_batch)) {
+  const ParameterInit weights{.std = spec.init_std};
+  const std::vector<int64_t> table{spec.padded_vocab, spec.hidden};
+  if (options.is_first) embedding_ = parameters_.Declare("model.embed_tokens.weight", table, weights, true);
+  for (int l = options.layers.begin; l < options.layers.end; ++l) {
+    layers_.push_back(
+        std::make_unique<Layer>(Layer{AttentionLayer(spec, l, parameters_, stream),
+                                      MoeLayer(spec, l, placement, parameters_, balance, stream)}));
+  }
+  if (options.is_last) {
+    norm_ = parameters_.Declare("model.norm.weight", {spec.hidden}, {.mean = 1}, false);
+    head_ = parameters_.Declare("lm_head.weight", table, weights, true);
+  }
+  parameters_.Allocate(options.dtype, options.seed, options.is_trainable, memory);
+
+  const int64_t tokens = shape_.tokens(), half = spec.head_size() / 2, item = SizeOf(options.dtype);
+  rope_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, 2 * spec.seq_length * half * item);
+  const Tensor tables = rope_buffer_.View(options.dtype, {2 * spec.seq_length, half});
+  rope_ = {tables.Rows(0, spec.seq_length), tables.Rows(spec.seq_length, spec.seq_length)};
+  FillRopeTables(spec.rope_base, rope_.cos, rope_.sin);
+
+  saved_.assign(options.max_in_flight * layers_.size(), nullptr);
+  auto reserve = [&](MemoryKind kind, int64_t columns) {
+    return Buffer::Reserve(memory, kind, tokens * columns * item);
+  };
+  output_ = reserve(MemoryKind::kActivations, spec.hidden);
+  for (Buffer& grad : grads_) grad = reserve(MemoryKind::kActivations, spec.hidden);
+  attention_scratch_ = reserve(MemoryKind::kScratch, spec.hidden + shape_.qkv_size() + shape_.out_size());
+  moe_scratch_ = {.returned = reserve(MemoryKind::kExchange, spec.top_k * spec.hidden),
+                  .dnormed = reserve(MemoryKind::kScratch, spec.hidden),
+                  .dweights = reserve(MemoryKind::kScratch, spec.top_k),
+                  .dlogits = reserve(MemoryKind::kScratch, spec.experts)};
+  tokens_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens * 4);
+  targets_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens * 4);
+  losses_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens * 8);
+  normed_ = reserve(MemoryKind::kScratch, spec.hidden);
+  dnormed_ = reserve(MemoryKind::kScratch, spec.hidden);
+  inv_rms_ = reserve(MemoryKind::kScratch, 1);
+  const int64_t chunk = std::clamp<int64_t>(kLogitsPerChunk / spec.padded_vocab, 1, tokens);
+  logits_ = Buffer::Reserve(memory, MemoryKind::kScratch, chunk * spec.padded_vocab * item);
+}
+
+LanguageModel::~LanguageModel() = default;
+
+void LanguageModel::SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted) {
+  CHECK_EQ(samples.dim(1), options_.micro_batch);
+  CHECK_EQ(samples.dim(2), spec_.seq_length + 1);
+  samples_ = samples;
+  loss_scale_ = loss_scale;
+  num_counted_ = num_counted;
+  loss_sum_ = 0;
+}
+
+LanguageModel::LayerSaved& LanguageModel::SavedOf(int microbatch, int layer) {
+  LayerSaved*& saved = saved_[Ring(microbatch) * layers_.size() + layer];
+  if (!saved) {
+    if (free_saved_.empty()) {
+      saved_storage_.push_back(
+          std::make_unique<LayerSaved>(spec_, shape_.tokens(), placement_, options_.dtype, memory_));
+      free_saved_.reserve(saved_storage_.size());
+      free_saved_.push_back(saved_storage_.back().get());
+    }
+    saved = free_saved_.back();
+    free_saved_.pop_back();
+  }
+  return *saved;
+}
+
+void LanguageModel::Release(int microbatch, int layer) {
+  LayerSaved*& saved = saved_[Ring(microbatch) * layers_.size() + layer];
+  free_saved_.push_back(saved);
+  saved = nullptr;
+}
+
+Tensor LanguageModel::Hidden(Buffer& buffer) const {
+  return buffer.UseView(options_.dtype, {shape_.tokens(), spec_.hidden});
+}
+
+Tensor LanguageModel::ForwardInput(int microbatch) {
+  return SavedOf(microbatch, 0).attention.x;
+}
+Tensor LanguageModel::ForwardOutput(int) {
+  return Hidden(output_);
+}
+Tensor LanguageModel::BackwardInput(int microbatch) {
+  return Hidden(grads_[microbatch % 2]);
+}
+Tensor LanguageModel::BackwardOutput(int microbatch) {
+  return Hidden(grads_[microbatch % 2]);
+}
+
+// Copies columns [first, first + s) of the microbatch's samples to [T].
+static void CopyTokens(const Tensor& samples, int microbatch, int64_t first, const Tensor& out) {
+  const int64_t sequences = samples.dim(1), s = samples.dim(2) - 1;
+  const int32_t* from = samples.as<int32_t>() + microbatch * sequences * (s + 1) + first;
+  for (int64_t i = 0; i < sequences; ++i) std::copy_n(from + i * (s + 1), s, out.as<int32_t>() + i * s);
+}
+
+void LanguageModel::BeginForward(int microbatch) {
+  if (!options_.is_first) return;
+  const Tensor tokens = tokens_.View(DType::kI32, {shape_.tokens()});
+  CopyTokens(samples_, microbatch, 0, tokens);
+  EmbeddingForward(stream_, tokens, parameters_.value(embedding_), ForwardInput(microbatch));
+}
+
+const DispatchHandle& LanguageModel::ForwardRoute(int microbatch, int layer) {
+  LayerSaved& saved = SavedOf(microbatch, layer);
+  layers_[layer]->attention.Forward(shape_, rope_, saved.attention, saved.moe.h);
+  layers_[layer]->moe.ForwardRoute(saved.moe);
+  return saved.moe.handle;
+}
+
+void LanguageModel::FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) {
+  LayerSaved& saved = SavedOf(microbatch, layer);
+  if (lane == Lane::kForward) {
+    layers_[layer]->moe.ForwardRows(saved.moe, send_rows);
+  } else {
+    layers_[layer]->moe.BackwardRows(saved.moe, BackwardInput(microbatch), send_rows, moe_scratch_);
+  }
+}
+
+Tensor LanguageModel::ReturnedRows(Lane lane, int microbatch, int layer) {
+  const MoeLayer::Saved& saved = SavedOf(microbatch, layer).moe;
+  if (lane == Lane::kForward) return saved.rows_of_y();
+  return moe_scratch_.returned.UseView(options_.dtype, {saved.handle.plan.num_rows, spec_.hidden});
+}
+
+void LanguageModel::ForwardCombine(int microbatch, int layer) {
+  const bool is_top = layer + 1 == static_cast<int>(layers_.size());
+  const Tensor out = is_top ? ForwardOutput(microbatch) : SavedOf(microbatch, layer + 1).attention.x;
+  layers_[layer]->moe.ForwardCombine(SavedOf(microbatch, layer).moe, out);
+  if (!is_training()) Release(microbatch, layer);
+}
+
+void LanguageModel::EndForward(int microbatch) {
+  if (is_training()) balance_.EndMicrobatch(microbatch);
+  if (!options_.is_last) return;
+  CopyTokens(samples_, microbatch, 1, targets_.View(DType::kI32, {shape_.tokens()}));
+  Head(ForwardOutput(microbatch), BackwardInput(microbatch));
+  const int64_t counted =
+      std::clamp<int64_t>(num_counted_ - microbatch * options_.micro_batch, 0, options_.micro_batch);
+  loss_sum_ += Sum(stream_, losses_.View(DType::kF64, {shape_.tokens()}).Rows(0, counted * spec_.seq_length));
+}
+
+// Final norm, logits and loss of x [T, D]; in training also the gradient dx of x and those of the head.
+void LanguageModel::Head(const Tensor& x, const Tensor& dx) {
+  const int64_t tokens = shape_.tokens(),
+                chunk = logits_.max_bytes() / SizeOf(options_.dtype) / spec_.padded_vocab;
+  const Tensor normed = Hidden(normed_), dnormed = Hidden(dnormed_);
+  const Tensor inv_rms = inv_rms_.UseView(options_.dtype, {tokens});
+  const Tensor losses = losses_.View(DType::kF64, {tokens}), targets = targets_.View(DType::kI32, {tokens});
+  const Tensor weight = parameters_.value(head_);
+  RmsNormForward(stream_, x, parameters_.value(norm_), spec_.norm_eps, normed, inv_rms);
+  for (int64_t t = 0; t < tokens; t += chunk) {
+    const int64_t n = std::min(chunk, tokens - t);
+    const Tensor logits = logits_.UseView(options_.dtype, {n, spec_.padded_vocab});
+    Gemm(stream_, Trans::kNo, normed.Rows(t, n), Trans::kYes, weight, 0, logits);
+    CrossEntropy(stream_, logits, targets.Rows(t, n), loss_scale_, losses.Rows(t, n));
+    if (!is_training()) continue;
+    Gemm(stream_, Trans::kNo, logits, Trans::kNo, weight, 0, dnormed.Rows(t, n));
+    Gemm(stream_, Trans::kYes, logits, Trans::kNo, normed.Rows(t, n), 1, parameters_.grad(head_));
+  }
+  if (!is_training()) return;
+  Fill(stream_, dx, 0);  // nothing else leads to x
+  RmsNormBackward(stream_, x, parameters_.value(norm_), inv_rms, dnormed, dx, dx, parameters_.grad(norm_));
+}
+
+void LanguageModel::BeginBackward(int) {}
+
+const DispatchHandle& LanguageModel::BackwardRoute(int microbatch, int layer) {
+  return SavedOf(microbatch, layer).moe.handle;
+}
+
+void LanguageModel::BackwardCombine(int microbatch, int layer) {
+  LayerSaved& saved = SavedOf(microbatch, layer);
+  const Tensor dout = BackwardInput(microbatch);
+  layers_[layer]->moe.BackwardCombine(saved.moe, microbatch, ReturnedRows(Lane::kBackward, microbatch, layer),
+                                      dout, moe_scratch_);
+  layers_[layer]->attention.Backward(shape_, rope_, saved.attention, dout, attention_scratch_);
+  Release(microbatch, layer);
+}
+
+void LanguageModel::EndBackward(int microbatch) {
+  if (!options_.is_first) return;
+  const Tensor tokens = tokens_.View(DType::kI32, {shape_.tokens()});
+  CopyTokens(samples_, microbatch, 0, tokens);
+  EmbeddingBackward(stream_, tokens, BackwardOutput(microbatch), parameters_.grad(embedding_));
+}
+
+}  // namespace unipool

@@ -1,0 +1,107 @@
+// One pipeline stage of the decoder: embedding (first stage), its layers, final norm, head and loss (last
+// stage). It implements what the slot executor runs; the experts are in ExpertPool.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "models/attention_layer.h"
+#include "models/moe_layer.h"
+#include "parallel/pipeline_stage.h"
+
+namespace unipool {
+
+struct LanguageModelOptions {
+  DType dtype = DType::kF32;
+  uint64_t seed = 1;
+  int64_t micro_batch = 1;    // sequences
+  int64_t max_in_flight = 2;  // microbatches between the start of their forward and the end of their backward
+  LayerRange layers;          // of this stage
+  bool is_first = true, is_last = true;
+  bool is_trainable = true;  // false: no memory for gradients
+};
+
+class LanguageModel : public PipelineStage {
+ public:
+  LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options, const ExpertPlacement& placement,
+                LoadBalance& balance, Stream& stream, MemoryMeter& memory);
+  ~LanguageModel() override;
+
+  // Samples of the microbatches to run, [B, b, s + 1] I32: inputs are tokens 0..s-1, targets 1..s. Read until
+  // the run ends. Token ids are below the vocabulary. loss_scale: the gradient is that of loss_scale * sum of
+  // token losses; 0 computes losses alone. Only the first num_counted sequences enter loss_sum (a last batch
+  // may be padded).
+  void SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted);
+  double loss_sum() const {
+    return loss_sum_;
+  }  // over the tokens of the run since SetSamples; 0 but on the last stage
+
+  // Generation, one token at a time on one rank that owns every expert: logits [1, V] for the token after
+  // `token`, which stands at `position` < s; the keys and values of earlier positions are remembered. Valid
+  // until the next call.
+  Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);
+
+  DenseParameters& parameters() { return parameters_; }
+  const ModelSpec& spec() const { return spec_; }
+
+  Tensor ForwardInput(int microbatch) override;
+  Tensor ForwardOutput(int microbatch) override;
+  Tensor BackwardInput(int microbatch) override;
+  Tensor BackwardOutput(int microbatch) override;
+  void BeginForward(int microbatch) override;
+  const DispatchHandle& ForwardRoute(int microbatch, int layer) override;
+  void FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) override;
+  Tensor ReturnedRows(Lane lane, int microbatch, int layer) override;
+  void ForwardCombine(int microbatch, int layer) override;
+  void EndForward(int microbatch) override;
+  void BeginBackward(int microbatch) override;
+  const DispatchHandle& BackwardRoute(int microbatch, int layer) override;
+  void BackwardCombine(int microbatch, int layer) override;
+  void EndBackward(int microbatch) override;
+
+ private:
+  struct Layer {
+    AttentionLayer attention;
+    MoeLayer moe;
+  };
+  struct LayerSaved;  // what one (microbatch, layer) keeps until its backward
+  struct DecodeState;
+
+  LayerSaved& SavedOf(int microbatch, int layer);  // taken from the free list at first use
+  void Release(int microbatch, int layer);
+  int Ring(int microbatch) const { return microbatch % static_cast<int>(options_.max_in_flight); }
+  bool is_training() const { return loss_scale_ != 0; }
+  Tensor Hidden(Buffer& buffer) const;
+  void Head(const Tensor& x, const Tensor& dx);
+
+  const ModelSpec& spec_;
+  LanguageModelOptions options_;
+  const ExpertPlacement& placement_;
+  LoadBalance& balance_;
+  Stream& stream_;
+  MemoryMeter& memory_;
+  AttentionShape shape_;
+  DenseParameters parameters_;
+  DenseParameters::Id embedding_ = -1, norm_ = -1, head_ = -1;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  Buffer rope_buffer_;
+  RopeTables rope_;
+
+  std::vector<std::unique_ptr<LayerSaved>> saved_storage_;
+  std::vector<LayerSaved*> free_saved_;
+  std::vector<LayerSaved*> saved_;  // [in flight][layer]
+  Buffer output_;                   // [T, D] of the running forward microbatch
+  std::array<Buffer, 2> grads_;     // [T, D] of the backward microbatch and the one after it
+  Buffer attention_scratch_;
+  MoeLayer::Scratch moe_scratch_;
+  Buffer tokens_, targets_, losses_, normed_, dnormed_, inv_rms_, logits_;
+
+  std::unique_ptr<DecodeState> decode_;  // made by the first Decode
+
+  Tensor samples_;
+  double loss_scale_ = 0, loss_sum_ = 0;
+  int64_t num_counted_ = 0;
+};
+
+}  // namespace unipool

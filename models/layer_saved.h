@@ -1,0 +1,50 @@
+// What one (microbatch, layer) keeps from its forward until its backward, in one buffer.
+#pragma once
+
+#include "models/language_model.h"
+
+namespace unipool {
+
+struct LanguageModel::LayerSaved {
+  AttentionLayer::Saved attention;
+  MoeLayer::Saved moe;
+  Buffer buffer;
+
+  // One buffer for all fields; `h`, the boundary between the halves, belongs to the MoE half.
+  LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
+             MemoryMeter& memory) {
+    const int64_t d = spec.hidden, m = spec.experts, k = spec.top_k, qkv = spec.qkv_size();
+    int64_t bytes = 0;
+    auto place = [&](Tensor& tensor, DType type, std::initializer_list<int64_t> shape) {
+      char* base = static_cast<char*>(buffer.data());
+      tensor = Tensor(base ? base + bytes : nullptr, type, shape);
+      bytes += (tensor.bytes() + 63) / 64 * 64;
+    };
+    auto place_all = [&] {
+      bytes = 0;
+      place(attention.x, dtype, {tokens, d});
+      place(attention.inv_rms, dtype, {tokens});
+      place(attention.normed, dtype, {tokens, d});
+      place(attention.qkv, dtype, {tokens, qkv});
+      place(attention.mixed, dtype, {tokens, d});
+      place(attention.lse, dtype, {tokens, spec.heads});
+      place(moe.h, dtype, {tokens, d});
+      place(moe.inv_rms, dtype, {tokens});
+      place(moe.normed, dtype, {tokens, d});
+      place(moe.router.logits, dtype, {tokens, m});
+      place(moe.router.scores, dtype, {tokens, m});
+      place(moe.router.experts, DType::kI32, {tokens, k});
+      place(moe.router.weights, dtype, {tokens, k});
+      place(moe.router.score_sum, DType::kF64, {m});
+      place(moe.router.counts, DType::kI64, {m});
+      place(moe.y, dtype, {tokens * k, d});
+    };
+    place_all();  // for the size
+    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, bytes);
+    place_all();
+    moe.is_sent.resize(tokens * k);
+    moe.handle.plan.Reserve(tokens, static_cast<int>(k), placement);
+  }
+};
+
+}  // namespace unipool

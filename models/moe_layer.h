@@ -1,0 +1,64 @@
+// The MoE layer: the lower half of a decoder layer, out = h + sum_k s_k * expert_k(RMSNorm(h)), cut at its
+// exchanges so that the slot executor can put other work between them. The one layer of the whole family.
+//
+// Follow one token t through it:
+//   ForwardRoute    RMSNorm; its router scores all experts and chooses K; the send plan gives each choice a
+//   row ForwardRows     its hidden state is copied into those rows, ordered by owner and expert (permute)
+//   ...             the dispatcher carries them to the experts' owners, ExpertPool computes, the rows return
+//   ForwardCombine  out[t] = h[t] + sum_k s_k * returned row (unpermute)
+// and back:
+//   BackwardRows    ds_k = <dout[t], y_k>; the rows to send become s_k * dout[t]
+//   ...             owners return each row's input gradient
+//   BackwardCombine its rows' gradients are summed, the router's is added, RMSNorm's backward, residual
+#pragma once
+
+#include "models/router.h"
+#include "parallel/pipeline_stage.h"
+
+namespace unipool {
+
+class MoeLayer {
+ public:
+  struct Saved {
+    Tensor h;        // [T, D] input; written by the attention layer
+    Tensor inv_rms;  // [T]
+    Tensor normed;   // [T, D]
+    Router::Saved router;
+    Tensor y;  // [T * K, D] the experts' outputs, in send order; N rows used
+    DispatchHandle handle;
+    std::vector<uint8_t> is_sent;  // [T * K] choices with a positive weight
+    Tensor rows_of_y() const { return y.Rows(0, handle.plan.num_rows); }
+  };
+  // Memory of the backward lane of one rank, shared by all its layers: one microbatch is in it at a time.
+  struct Scratch {
+    Buffer returned;  // [N, D] input gradients that came back
+    Buffer dnormed;   // [T, D]
+    Buffer dweights;  // [T, K]
+    Buffer dlogits;   // [T, M]
+  };
+
+  MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& placement, DenseParameters& parameters,
+           LoadBalance& balance, Stream& stream);
+
+  void ForwardRoute(Saved& saved);
+  void ForwardRows(const Saved& saved, const Tensor& rows /*[N, D]*/);
+  void ForwardCombine(const Saved& saved, const Tensor& out /*[T, D]*/);
+
+  // Writes the rows to send, [N, D], and keeps the gradient of the weights in `scratch`.
+  void BackwardRows(const Saved& saved, const Tensor& dout /*[T, D]*/, const Tensor& rows, Scratch& scratch);
+  // dout becomes the gradient of h, in place. `returned` [N, D].
+  void BackwardCombine(const Saved& saved, int64_t microbatch, const Tensor& returned, const Tensor& dout,
+                       Scratch& scratch);
+
+ private:
+  const ModelSpec& spec_;
+  int layer_;
+  const ExpertPlacement& placement_;
+  DenseParameters& parameters_;
+  LoadBalance& balance_;
+  Stream& stream_;
+  DenseParameters::Id norm_;
+  Router router_;
+};
+
+}  // namespace unipool

@@ -1,0 +1,50 @@
+// How many parameters a model has, by kind, in whole and on one rank. Pure functions of settings and mesh
+// shape; the model's own tensors are checked against them. Letters as in DESIGN section 2.
+#pragma once
+
+#include <cstdint>
+
+#include "configs/config.pb.h"
+#include "parallel/mesh.h"
+
+namespace unipool {
+
+struct ParameterCount {
+  int64_t embedding = 0;  // Vp * D, Vp = PaddedVocab
+  int64_t head = 0;       // Vp * D, not tied to the embedding
+  int64_t attention = 0;  // per layer (2 H + 2 G) * (D / H) * D
+  int64_t router = 0;  // per layer M * D, and 1 (sigma) with NORM; nothing with DENSE. Every layer has a row
+                       // for every expert, also for those it does not see; a BIAS is state and is not counted
+  int64_t experts = 0;  // per expert 3 * F * D
+  int64_t norms = 0;    // 2 D per layer and a last D
+  int64_t dense() const { return embedding + head + attention + router + norms; }  // all but experts
+  int64_t total() const { return dense() + experts; }
+  bool operator==(const ParameterCount&) const = default;
+};
+
+// Rows of embedding and head: model.vocab rounded up to a multiple of model.vocab_multiple. 50257 with
+// multiple 1024 is 51200, which gives the published totals 777.9M, 2.588B, 3.834B, 5.081B and 5.742B; the
+// usual 50304 misses all five.
+int64_t PaddedVocab(const ModelConfig& model);
+
+ParameterCount CountParameters(const Config& config);
+
+// Parameters that take part in one token: everything but the experts that were not chosen.
+int64_t CountActiveParameters(const Config& config);
+
+// Layers of a stage: consecutive, as even as possible, larger stages first.
+Range LayersOfStage(const Config& config, int num_stages, int stage);
+
+// What a rank holds: its stage's layers, the embedding on the first stage, last norm and head on the last,
+// and its block of the pool, which is cut into W contiguous blocks. REQUIRES: 0 <= rank < shape.world().
+ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shape, int rank);
+
+// fp32 bytes that a rank's parameters, their gradients and the two AdamW moments take. Moments of dense
+// parameters are sharded over the R * D ranks of the stage, an expert's are with its owner.
+struct TrainingStateBytes {
+  int64_t parameters = 0, gradients = 0, optimizer = 0;
+  int64_t total() const { return parameters + gradients + optimizer; }
+};
+TrainingStateBytes CountStateBytes(const ParameterCount& rank_parameters, const MeshShape& shape);
+
+}  // namespace unipool

@@ -1,0 +1,174 @@
+#include "models/training_engine.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace unipool {
+
+namespace {
+
+MeshShape ShapeFor(const Config& config, int world_size) {
+  const ParallelConfig& parallel = config.parallel();
+  return {.replicas = parallel.pool_replicas(),
+          .stages = parallel.stages(),
+          .data = world_size / (parallel.pool_replicas() * parallel.stages())};
+}
+
+}  // namespace
+
+TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineOptions& options)
+    : config_(config),
+      world_(world),
+      options_(options),
+      spec_(MakeModelSpec(config)),
+      stream_(*world.memory) {
+  const MeshShape shape = ShapeFor(config, world.size());
+  const TrainConfig& train = config.train();
+  const bool is_training = options.mode == EngineMode::kTrain;
+  mesh_ = std::make_unique<Mesh>(*world.communicator, shape);
+  microbatches_per_rank_ = train.global_batch() / (train.micro_batch() * shape.data_ranks());
+  const int64_t tokens = train.micro_batch() * spec_.seq_length;
+  const int64_t max_in_flight = 2 * shape.stages + 1;  // a received input waits beside those in flight
+  MemoryMeter& memory = *world.memory;
+
+  placement_ = ContiguousPlacement(static_cast<int>(spec_.experts), shape.pool());
+  layers_per_stage_ = LayersPerStage(static_cast<int>(spec_.layers), shape.stages);
+  schedule_ = std::make_unique<SlotSchedule>(
+      layers_per_stage_, static_cast<int>(std::max<int64_t>(1, microbatches_per_rank_)), !is_training);
+  balance_ = std::make_unique<LoadBalance>(spec_,
+                                           BalanceOptions{.balance = config.moe().balance(),
+                                                          .scope = config.moe().balance_scope(),
+                                                          .coeff = config.moe().balance_coeff(),
+                                                          .tokens_per_microbatch = tokens,
+                                                          .microbatches_per_rank = microbatches_per_rank_,
+                                                          .microbatches_in_flight = max_in_flight},
+                                           *mesh_, options.dtype, memory);
+  const int stage = mesh_->position().stage;
+  model_ =
+      std::make_unique<LanguageModel>(spec_,
+                                      LanguageModelOptions{.dtype = options.dtype,
+                                                           .seed = train.seed(),
+                                                           .micro_batch = train.micro_batch(),
+                                                           .max_in_flight = max_in_flight,
+                                                           .layers = LayersOfStage(layers_per_stage_, stage),
+                                                           .is_first = stage == 0,
+                                                           .is_last = stage == shape.stages - 1,
+                                                           .is_trainable = is_training},
+                                      placement_, *balance_, stream_, memory);
+  experts_ = std::make_unique<ExpertPool>(spec_, placement_, mesh_->pool().rank(),
+                                          ExpertPoolOptions{.dtype = options.dtype,
+                                                            .seed = train.seed(),
+                                                            .max_rows = shape.pool() * tokens * spec_.top_k,
+                                                            .recompute = train.recompute_experts(),
+                                                            .trainable = is_training},
+                                          stream_, memory);
+  dispatcher_ = std::make_unique<TokenDispatcher>(
+      *mesh_, placement_, *schedule_,
+      DispatcherOptions{
+          .row_size = spec_.hidden,
+          .dtype = options.dtype,
+          .max_rows = tokens * spec_.top_k,
+          .kept_columns = is_training ? ExpertPool::KeptColumns(spec_, train.recompute_experts()) : 0},
+      stream_, memory);
+  executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_);
+  if (!is_training) return;
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
+                                           OptimizerOptions{.beta1 = train.beta1(),
+                                                            .beta2 = train.beta2(),
+                                                            .eps = train.adam_eps(),
+                                                            .weight_decay = train.weight_decay(),
+                                                            .clip = train.clip()},
+                                           stream_, memory);
+}
+
+TrainingEngine::~TrainingEngine() = default;
+
+int64_t TrainingEngine::data_ranks() const {
+  return mesh_->shape().data_ranks();
+}
+
+int64_t TrainingEngine::SequenceIndex(int64_t microbatch, int64_t i) const {
+  const int64_t global_microbatch = microbatch * data_ranks() + mesh_->data_rank();
+  return global_microbatch * config_.train().micro_batch() + i;
+}
+
+StepReport TrainingEngine::TrainStep(int64_t step, double lr, const Tensor& samples) {
+  CHECK(optimizer_) << "an engine for evaluation cannot train";
+  CHECK_EQ(samples.dim(0), microbatches_per_rank_);
+  const auto tokens = static_cast<double>(config_.train().global_batch() * spec_.seq_length);
+  optimizer_->ClearGrads();
+  balance_->BeginStep(step);
+  model_->SetSamples(samples, 1 / tokens, samples.dim(0) * samples.dim(1));
+  executor_->Run(*schedule_, step);
+
+  // Loss, loads and the gradient norm travel in one exchange.
+  std::array<double, 2> sums{model_->loss_sum(), optimizer_->ReduceGradients(step)};
+  StepReport report;
+  report.load = balance_->EndStep(sums);
+  report.loss = sums[0] / tokens;
+  report.grad_norm = std::sqrt(sums[1]);
+  optimizer_->Apply(step, lr, report.grad_norm);
+  return report;
+}
+
+double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {
+  const int64_t micro_batch = config_.train().micro_batch();
+  int64_t own = 0;  // sequences of this rank that are not padding: the first ones
+  for (int64_t m = 0; m < samples.dim(0); ++m) {
+    own += std::clamp<int64_t>(num_sequences - SequenceIndex(m, 0), 0, micro_batch);
+  }
+  const SlotSchedule schedule(layers_per_stage_, static_cast<int>(samples.dim(0)), /*forward_only=*/true);
+  model_->SetSamples(samples, 0, own);
+  dispatcher_->SetSchedule(schedule);
+  executor_->Run(schedule, -1);
+  dispatcher_->SetSchedule(*schedule_);
+  double sum = model_->loss_sum();
+  mesh_->world().AllReduceSum(Tensor(&sum, DType::kF64, {1}), {.operation = "validation loss"});
+  return sum;
+}
+
+Tensor TrainingEngine::NextLogits(int32_t token, int64_t position) {
+  return model_->Decode(token, position, *experts_);
+}
+
+std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
+  std::vector<DiskTensor> list;
+  const MeshPosition& position = mesh_->position();
+  const bool writes_dense = position.replica == 0 && position.data == 0;
+  for (const DenseParameter& parameter : model_->parameters().list()) {
+    list.push_back({.name = parameter.name,
+                    .shape = parameter.shape,
+                    .value = model_->parameters().flat_values().Rows(parameter.elements.begin,
+                                                                     parameter.elements.size()),
+                    .writes = writes_dense});
+  }
+  for (DiskTensor& tensor : balance_->BiasTensors(LayersOfStage(layers_per_stage_, position.stage))) {
+    tensor.writes = writes_dense;
+    list.push_back(std::move(tensor));
+  }
+  for (DiskTensor& tensor : experts_->DiskTensors(experts_->values())) {
+    tensor.writes = position.replica == 0;
+    list.push_back(std::move(tensor));
+  }
+  return list;
+}
+
+std::vector<OptimizerPiece> TrainingEngine::OptimizerPieces() const {
+  return optimizer_->Pieces();
+}
+
+std::vector<DiskTensor> TrainingEngine::StateTensors() const {
+  std::vector<DiskTensor> list = balance_->State();
+  for (DiskTensor& tensor : list) tensor.writes = world_.rank() == 0;
+  return list;
+}
+
+void TrainingEngine::CollectState() {
+  balance_->CollectState();
+}
+void TrainingEngine::StateLoaded() {
+  balance_->StateLoaded();
+}
+
+}  // namespace unipool

@@ -1,0 +1,85 @@
+// One rank's whole machinery for a model: mesh, placement, schedule, dispatcher, stage, experts, optimizer,
+// put together from a configuration. It turns samples into updates and losses, and knows no files and no
+// clock.
+#pragma once
+
+#include <memory>
+
+#include "models/language_model.h"
+#include "models/optimizer.h"
+#include "parallel/slot_executor.h"
+#include "runtime/world.h"
+
+namespace unipool {
+
+enum class EngineMode { kTrain, kEvaluate };  // kEvaluate has no gradients and no optimizer state
+
+struct EngineOptions {
+  EngineMode mode = EngineMode::kTrain;
+  DType dtype = DType::kF32;
+};
+
+struct StepReport {
+  double loss = 0;  // mean over the global batch's tokens, without the balancing loss
+  double grad_norm = 0;
+  LoadReport load;
+};
+
+class TrainingEngine {
+ public:
+  // Collective. REQUIRES: config is valid for this world (launcher/config.h).
+  TrainingEngine(const Config& config, World& world, const EngineOptions& options = {});
+  ~TrainingEngine();
+
+  // How samples are dealt: the global batch has microbatches_per_rank() * data_ranks microbatches; number g
+  // belongs to data rank g % data_ranks, as its microbatch g / data_ranks.
+  int64_t microbatches_per_rank() const { return microbatches_per_rank_; }
+  int64_t data_ranks() const;
+  // Index of sequence i of this rank's microbatch m among the sequences of a (padded) batch.
+  int64_t SequenceIndex(int64_t microbatch, int64_t i) const;
+
+  // One optimizer step on this rank's samples [B, b, s + 1] I32. `step` counts from 0 and is the same on all
+  // ranks. Collective over the world. Allocates nothing after the first two steps.
+  StepReport TrainStep(int64_t step, double lr, const Tensor& samples);
+  // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
+  // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
+  // rank.
+  double EvaluateLossSum(const Tensor& samples, int64_t num_sequences);
+  // Logits [padded_vocab] after each call for one more token, for generation on one rank; position counts
+  // from 0.
+  Tensor NextLogits(int32_t token, int64_t position);
+
+  // What a checkpoint holds.
+  std::vector<DiskTensor> DiskTensors() const;  // weights, and aux-free biases
+  std::vector<OptimizerPiece> OptimizerPieces() const;
+  std::vector<DiskTensor> StateTensors()
+      const;  // balancing shares; call CollectState (collective) before saving
+  void CollectState();
+  void StateLoaded();  // after weights or state were written into these tensors
+
+  Stream& stream() { return stream_; }
+  const ModelSpec& spec() const { return spec_; }
+  const Mesh& mesh() const { return *mesh_; }
+  const LoadBalance& balance() const { return *balance_; }
+  const TokenDispatcher& dispatcher() const { return *dispatcher_; }
+
+ private:
+  const Config config_;
+  World& world_;
+  EngineOptions options_;
+  ModelSpec spec_;
+  Stream stream_;
+  int64_t microbatches_per_rank_ = 1;
+  std::unique_ptr<Mesh> mesh_;
+  ExpertPlacement placement_;
+  std::vector<int> layers_per_stage_;
+  std::unique_ptr<SlotSchedule> schedule_;
+  std::unique_ptr<LoadBalance> balance_;
+  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<ExpertPool> experts_;
+  std::unique_ptr<TokenDispatcher> dispatcher_;
+  std::unique_ptr<SlotExecutor> executor_;
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+}  // namespace unipool

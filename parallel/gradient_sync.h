@@ -1,0 +1,34 @@
+// Sums gradients over the ranks that hold the same parameters, and spreads updated parameters again.
+#pragma once
+
+#include "parallel/mesh.h"
+
+namespace unipool {
+
+// Dense parameters of a stage lie in one flat array on all its R*D data ranks; each rank keeps the optimizer
+// state of one even part. Bytes sent per rank: (n-1)/n of the array each way.
+class GradientSync {
+ public:
+  explicit GradientSync(const Mesh& mesh) : mesh_(mesh) {}
+  Range OwnPart(int64_t num_elements) const {
+    return EvenPartition(num_elements, mesh_.stage().size(), mesh_.stage().rank());
+  }
+  // Leaves the sum over the stage's ranks in this rank's part; the rest of the array is undefined.
+  void ReduceDense(const Tensor& grads, int64_t step) {
+    mesh_.stage().ReduceScatterSum(grads, {.operation = "dense gradients", .step = step});
+  }
+  // Each rank's part reaches all.
+  void GatherDense(const Tensor& values, int64_t step) {
+    mesh_.stage().AllGatherParts(values, {.operation = "dense parameters", .step = step});
+  }
+  // An expert has one owner per pool replica: with one replica its gradient is complete already and nothing
+  // is sent.
+  void ReduceExperts(const Tensor& grads, int64_t step) {
+    mesh_.replicas().AllReduceSum(grads, {.operation = "expert gradients", .step = step});
+  }
+
+ private:
+  const Mesh& mesh_;
+};
+
+}  // namespace unipool

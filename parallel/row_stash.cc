@@ -1,0 +1,160 @@
+#include "parallel/row_stash.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/errors.h"
+
+namespace unipool {
+
+RowStash::RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options,
+                   MemoryMeter& memory)
+    : mesh_(mesh), num_local_experts_(num_local_experts), options_(options), memory_(memory) {
+  const int64_t cell_bytes = SizeOf(options_.dtype);
+  joined_x_ =
+      Buffer::Reserve(memory, MemoryKind::kActivations, options_.max_rows * options_.row_size * cell_bytes);
+  joined_kept_ = Buffer::Reserve(memory, MemoryKind::kActivations,
+                                 options_.max_rows * options_.kept_columns * cell_bytes);
+}
+
+void RowStash::SetSchedule(const SlotSchedule& schedule) {
+  schedule_ = &schedule;
+  const size_t depth = 2 * schedule.num_stages();
+  const size_t slots = schedule.slots_per_time();
+  const size_t needed = schedule.forward_only() ? 1 : (depth - 1) * slots + 1;
+  const int64_t cell_bytes = SizeOf(options_.dtype);
+  while (entries_.size() < needed) {
+    Entry& entry = entries_.emplace_back();
+    entry.plan = OwnerPlan(mesh_.pool().size(), num_local_experts_);
+    entry.x = Buffer::Reserve(memory_, MemoryKind::kActivations,
+                              options_.max_rows * options_.row_size * cell_bytes);
+    entry.kept = Buffer::Reserve(memory_, MemoryKind::kActivations,
+                                 options_.max_rows * options_.kept_columns * cell_bytes);
+  }
+  entry_of_.assign(depth * slots, -1);
+  free_.clear();
+  free_.reserve(entries_.size());
+  for (size_t i = entries_.size(); i-- > 0;) {
+    entries_[i].last_slot = -1;
+    free_.push_back(static_cast<int>(i));
+  }
+}
+
+int& RowStash::EntryIndex(SlotId forward_slot) {
+  const int depth = 2 * schedule_->num_stages();
+  return entry_of_[forward_slot.time % depth * schedule_->slots_per_time() + forward_slot.index];
+}
+
+RowStash::Entry& RowStash::EntryOf(SlotId forward_slot) {
+  const int i = EntryIndex(forward_slot);
+  CHECK(i >= 0 && entries_[i].last_slot >= 0 && entries_[i].slot == Number(forward_slot))
+      << "the rows of time " << forward_slot.time << ", slot " << forward_slot.index << " are gone";
+  return entries_[i];
+}
+
+int64_t RowStash::LastSlot(SlotId forward_slot) const {
+  if (schedule_->forward_only()) return Number(forward_slot);
+  int64_t last = Number(forward_slot);
+  for (int source = 0; source < mesh_.pool().size(); ++source) {
+    const int stage = mesh_.StageOfPoolRank(source);
+    const LaneWork work = schedule_->Work(Lane::kForward, stage, forward_slot);
+    if (!work.idle()) last = std::max(last, Number(schedule_->SlotOf(Lane::kBackward, stage, work)));
+  }
+  return last;
+}
+
+void RowStash::Free(int64_t before_slot) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (entry.last_slot < 0 || entry.last_slot >= before_slot) continue;
+    entry.last_slot = -1;
+    free_.push_back(static_cast<int>(i));
+  }
+}
+
+OwnerPlan& RowStash::Begin(SlotId forward_slot) {
+  Free(Number(forward_slot));
+  CHECK(!free_.empty()) << "time " << forward_slot.time << ", slot " << forward_slot.index << ": all "
+                        << entries_.size() << " entries are in use";
+  const int i = free_.back();
+  free_.pop_back();
+  EntryIndex(forward_slot) = i;
+  entries_[i].slot = Number(forward_slot);
+  entries_[i].last_slot = LastSlot(forward_slot);
+  return entries_[i].plan;
+}
+
+Tensor RowStash::Rows(Buffer& buffer, int64_t columns, int64_t rows) const {
+  buffer.Use(rows * columns * SizeOf(options_.dtype));
+  return buffer.View(options_.dtype, {rows, columns});
+}
+
+Tensor RowStash::X(SlotId forward_slot) {
+  Entry& entry = EntryOf(forward_slot);
+  return Rows(entry.x, options_.row_size, entry.plan.num_rows);
+}
+
+Tensor RowStash::Kept(SlotId forward_slot) {
+  if (options_.kept_columns == 0 || schedule_->forward_only()) return {};
+  Entry& entry = EntryOf(forward_slot);
+  return Rows(entry.kept, options_.kept_columns, entry.plan.num_rows);
+}
+
+RowStash::Entry& RowStash::SourceEntry(SlotId backward_slot, int source) {
+  const int stage = mesh_.StageOfPoolRank(source);
+  const LaneWork work = schedule_->Work(Lane::kBackward, stage, backward_slot);
+  return EntryOf(schedule_->SlotOf(Lane::kForward, stage, work));
+}
+
+void RowStash::FillRows(SlotId backward_slot, OwnerPlan& plan) {
+  std::fill(plan.rows.begin(), plan.rows.end(), 0);
+  for (int source = 0; source < plan.num_ranks; ++source) {
+    if (schedule_->Work(Lane::kBackward, mesh_.StageOfPoolRank(source), backward_slot).idle()) continue;
+    const Entry& entry = SourceEntry(backward_slot, source);
+    std::copy_n(&entry.plan.rows[source * plan.num_experts], plan.num_experts,
+                &plan.rows[source * plan.num_experts]);
+  }
+}
+
+const RowStash::Entry* RowStash::OnlyEntry(SlotId backward_slot, const OwnerPlan& plan) {
+  const Entry* only = nullptr;
+  for (int source = 0; source < plan.num_ranks; ++source) {
+    if (plan.source_offsets[source] == plan.source_offsets[source + 1]) continue;
+    const Entry* entry = &SourceEntry(backward_slot, source);
+    if (only && entry != only) return nullptr;
+    only = entry;
+  }
+  return only && only->plan.num_rows == plan.num_rows ? only : nullptr;
+}
+
+void RowStash::CopySegments(SlotId backward_slot, const OwnerPlan& plan, Buffer Entry::*part, int64_t columns,
+                            const Tensor& to) {
+  const int64_t row_bytes = columns * SizeOf(options_.dtype);
+  for (int source = 0; source < plan.num_ranks; ++source) {
+    if (plan.source_offsets[source] == plan.source_offsets[source + 1]) continue;
+    const Entry& entry = SourceEntry(backward_slot, source);
+    const char* from = static_cast<const char*>((entry.*part).data());
+    for (int i = source * plan.num_experts; i < (source + 1) * plan.num_experts; ++i) {
+      std::memcpy(static_cast<char*>(to.data) + plan.first_expert_row[i] * row_bytes,
+                  from + entry.plan.first_expert_row[i] * row_bytes, plan.rows[i] * row_bytes);
+    }
+  }
+}
+
+RowStash::Joined RowStash::Join(SlotId backward_slot, const OwnerPlan& plan) {
+  const int64_t kept_columns = options_.kept_columns;
+  if (const Entry* only = OnlyEntry(backward_slot, plan)) {
+    Joined joined{.x = only->x.View(options_.dtype, {plan.num_rows, options_.row_size}), .kept = {}};
+    if (kept_columns > 0) joined.kept = only->kept.View(options_.dtype, {plan.num_rows, kept_columns});
+    return joined;
+  }
+  Joined joined{.x = Rows(joined_x_, options_.row_size, plan.num_rows), .kept = {}};
+  CopySegments(backward_slot, plan, &Entry::x, options_.row_size, joined.x);
+  if (kept_columns > 0) {
+    joined.kept = Rows(joined_kept_, kept_columns, plan.num_rows);
+    CopySegments(backward_slot, plan, &Entry::kept, kept_columns, joined.kept);
+  }
+  return joined;
+}
+
+}  // namespace unipool

@@ -1,0 +1,163 @@
+#include "parallel/slot_executor.h"
+
+#include <algorithm>
+
+namespace unipool {
+
+SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage,
+                           ExpertHost& experts)
+    : mesh_(mesh),
+      dispatcher_(dispatcher),
+      stage_(stage),
+      experts_(experts),
+      send_(mesh.shape().stages),
+      recv_(mesh.shape().stages) {}
+
+void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
+  schedule_ = &schedule;
+  step_ = step;
+  dispatcher_.SetSchedule(schedule);
+  dispatcher_.set_step(step);
+  for (int time = 0; time < schedule.num_times(); ++time) {
+    BeginForwardTime(time);
+    for (int index = 0; index < schedule.slots_per_time(); ++index) RunSlot({.time = time, .index = index});
+    EndForwardTime(time);
+    EndBackwardTime(time);
+  }
+}
+
+void SlotExecutor::RunSlot(SlotId slot) {
+  ForwardDense(slot);     // 1
+  BackwardDense(slot);    // 2  dispatch F is on the wire
+  ForwardExperts(slot);   // 3  dispatch B is on the wire
+  BackwardExperts(slot);  // 4  combine F is on the wire, and for the weight gradients combine B
+}
+
+void SlotExecutor::ForwardDense(SlotId slot) {
+  FinishForward();
+  if (!schedule_->AnyWork(Lane::kForward, slot)) return;
+  const LaneWork work = Work(Lane::kForward, slot);
+  if (work.idle()) {
+    dispatcher_.StartCounts(slot, nullptr);
+    dispatcher_.StartDispatch(Lane::kForward, slot, nullptr, {});
+    return;
+  }
+  const DispatchHandle& handle = stage_.ForwardRoute(work.microbatch, work.layer);
+  dispatcher_.StartCounts(slot, &handle);
+  stage_.FillSendRows(Lane::kForward, work.microbatch, work.layer,
+                      dispatcher_.SendRows(Lane::kForward, slot, handle));
+  dispatcher_.StartDispatch(Lane::kForward, slot, &handle,
+                            stage_.ReturnedRows(Lane::kForward, work.microbatch, work.layer));
+}
+
+void SlotExecutor::BackwardDense(SlotId slot) {
+  if (slot.index == 0) BeginBackwardTime(slot.time);
+  FinishBackward();
+  if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
+  const LaneWork work = Work(Lane::kBackward, slot);
+  if (work.idle()) {
+    dispatcher_.StartDispatch(Lane::kBackward, slot, nullptr, {});
+    return;
+  }
+  const DispatchHandle& handle = stage_.BackwardRoute(work.microbatch, work.layer);
+  stage_.FillSendRows(Lane::kBackward, work.microbatch, work.layer,
+                      dispatcher_.SendRows(Lane::kBackward, slot, handle));
+  dispatcher_.StartDispatch(Lane::kBackward, slot, &handle,
+                            stage_.ReturnedRows(Lane::kBackward, work.microbatch, work.layer));
+}
+
+void SlotExecutor::ForwardExperts(SlotId slot) {
+  if (!schedule_->AnyWork(Lane::kForward, slot)) return;
+  const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot);
+  experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.CombineRows(Lane::kForward));
+  dispatcher_.StartCombine(Lane::kForward, slot);
+  pending_forward_ = {.work = Work(Lane::kForward, slot), .under_way = true};
+}
+
+void SlotExecutor::BackwardExperts(SlotId slot) {
+  if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
+  const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot);
+  experts_.BackwardInput(batch, dispatcher_.CombineRows(Lane::kBackward));
+  dispatcher_.StartCombine(Lane::kBackward, slot);
+  pending_backward_ = {.work = Work(Lane::kBackward, slot), .under_way = true};
+  experts_.BackwardWeights(batch);
+}
+
+void SlotExecutor::FinishForward() {
+  if (!pending_forward_.under_way) return;
+  pending_forward_.under_way = false;
+  dispatcher_.WaitCombine(Lane::kForward);
+  const LaneWork work = pending_forward_.work;
+  if (!work.idle()) stage_.ForwardCombine(work.microbatch, work.layer);
+}
+
+void SlotExecutor::FinishBackward() {
+  if (!pending_backward_.under_way) return;
+  pending_backward_.under_way = false;
+  dispatcher_.WaitCombine(Lane::kBackward);
+  const LaneWork work = pending_backward_.work;
+  if (!work.idle()) stage_.BackwardCombine(work.microbatch, work.layer);
+}
+
+void SlotExecutor::BeginForwardTime(int time) {
+  WaitBoundary(Lane::kForward);
+  const int microbatch = Microbatch(Lane::kForward, time);
+  if (microbatch >= 0) stage_.BeginForward(microbatch);
+}
+
+void SlotExecutor::BeginBackwardTime(int time) {
+  WaitBoundary(Lane::kBackward);
+  const int microbatch = Microbatch(Lane::kBackward, time);
+  if (microbatch >= 0) stage_.BeginBackward(microbatch);
+}
+
+void SlotExecutor::EndForwardTime(int time) {
+  FinishForward();
+  const int microbatch = Microbatch(Lane::kForward, time);
+  if (microbatch >= 0) stage_.EndForward(microbatch);
+  StartBoundary(Lane::kForward, time);
+}
+
+void SlotExecutor::EndBackwardTime(int time) {
+  FinishBackward();
+  const int microbatch = Microbatch(Lane::kBackward, time);
+  if (microbatch >= 0) stage_.EndBackward(microbatch);
+  StartBoundary(Lane::kBackward, time);
+}
+
+void SlotExecutor::StartBoundary(Lane lane, int time) {
+  const bool forward = lane == Lane::kForward;
+  const bool last_time = time + 1 == schedule_->num_times();
+  if (mesh_.shape().stages == 1 || last_time || (!forward && schedule_->forward_only())) return;
+  std::fill(send_.begin(), send_.end(), SendBlock{});
+  std::fill(recv_.begin(), recv_.end(), RecvBlock{});
+  const int stage = mesh_.position().stage;
+  const int to = forward ? stage + 1 : stage - 1;
+  const int from = forward ? stage - 1 : stage + 1;
+  const auto exists = [&](int other) { return other >= 0 && other < mesh_.shape().stages; };
+  const int ended = Microbatch(lane, time), begins = Microbatch(lane, time + 1);
+  if (exists(to) && ended >= 0) {
+    const Tensor output = forward ? stage_.ForwardOutput(ended) : stage_.BackwardOutput(ended);
+    send_[to] = {.data = output.data, .bytes = output.bytes()};
+  }
+  if (exists(from) && begins >= 0) {
+    const Tensor input = forward ? stage_.ForwardInput(begins) : stage_.BackwardInput(begins);
+    recv_[from] = {.data = input.data, .bytes = input.bytes()};
+  }
+  const int i = static_cast<int>(lane);
+  boundary_[i] = mesh_.pipeline().Start(
+      send_, recv_,
+      {.operation = forward ? "hidden states to the next stage" : "gradients to the previous stage",
+       .step = step_,
+       .slot = (time + 1) * schedule_->slots_per_time() - 1});
+  boundary_under_way_[i] = true;
+}
+
+void SlotExecutor::WaitBoundary(Lane lane) {
+  const int i = static_cast<int>(lane);
+  if (!boundary_under_way_[i]) return;
+  boundary_under_way_[i] = false;
+  mesh_.pipeline().Wait(boundary_[i]);
+}
+
+}  // namespace unipool

@@ -1,0 +1,213 @@
+#include "runtime/mpi_communicator.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace unipool {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kMaxUnderWay = 32;
+constexpr int kNumTags = 32768;  // the least that MPI guarantees
+constexpr std::chrono::milliseconds kServeEvery{20};
+
+class MpiCommunicator : public Communicator {
+ public:
+  MpiCommunicator(MpiJob& job, MPI_Comm comm, int rank, int size, int64_t max_message_bytes);
+  ~MpiCommunicator() override;
+  Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
+               const ExchangeLabel& label) override;
+  void Wait(Ticket ticket) override;
+  std::unique_ptr<Communicator> Split(int color, int key) override;
+  [[noreturn]] void Abort(int exit_code, const std::string& message) override {
+    job_.End(exit_code, message);
+  }
+
+ private:
+  struct Piece {
+    int peer = 0;
+    int bytes = 0;
+    bool is_receive = false;
+  };
+  struct UnderWay {
+    Ticket ticket = -1;  // -1: free
+    ExchangeLabel label;
+    std::vector<MPI_Request> requests;  // null once done
+    std::vector<Piece> pieces;          // of the requests
+    int num_open = 0;
+  };
+  template <class Post>
+  void PostPieces(UnderWay& x, int peer, int64_t bytes, bool is_receive, Post&& post);
+  void Progress(UnderWay& x);
+  void CheckPiece(const UnderWay& x, const Piece& piece, const MPI_Status& status, bool has_error) const;
+  std::vector<int> Missing(const UnderWay& x) const;
+
+  MpiJob& job_;
+  MPI_Comm comm_;
+  const int64_t max_message_bytes_;
+  std::vector<int> job_ranks_;  // of the members
+  std::array<UnderWay, kMaxUnderWay> under_way_;
+  std::vector<int> finished_;         // of one call of MPI_Testsome
+  std::vector<MPI_Status> statuses_;  // of one call of MPI_Testsome
+  Ticket next_ = 0;
+};
+
+std::vector<int> JobRanks(MPI_Comm comm, int size) {
+  std::vector<int> members(size), job_ranks(size);
+  for (int p = 0; p < size; ++p) members[p] = p;
+  MPI_Group group, all;
+  MPI_CHECK(MPI_Comm_group(comm, &group));
+  MPI_CHECK(MPI_Comm_group(MPI_COMM_WORLD, &all));
+  MPI_CHECK(MPI_Group_translate_ranks(group, size, members.data(), all, job_ranks.data()));
+  MPI_CHECK(MPI_Group_free(&group));
+  MPI_CHECK(MPI_Group_free(&all));
+  return job_ranks;
+}
+
+MpiCommunicator::MpiCommunicator(MpiJob& job, MPI_Comm comm, int rank, int size, int64_t max_message_bytes)
+    : Communicator(rank, size),
+      job_(job),
+      comm_(comm),
+      max_message_bytes_(max_message_bytes),
+      job_ranks_(JobRanks(comm, size)) {
+  MPI_CHECK(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
+  for (UnderWay& x : under_way_) {
+    x.requests.reserve(2 * size);
+    x.pieces.reserve(2 * size);
+  }
+  finished_.resize(2 * size);
+  statuses_.resize(2 * size);
+}
+
+MpiCommunicator::~MpiCommunicator() {
+  MPI_Comm_free(&comm_);
+}
+
+template <class Post>
+void MpiCommunicator::PostPieces(UnderWay& x, int peer, int64_t bytes, bool is_receive, Post&& post) {
+  for (int64_t done = 0; done < bytes;) {
+    const int piece = static_cast<int>(std::min(bytes - done, max_message_bytes_));
+    x.requests.push_back(MPI_REQUEST_NULL);
+    x.pieces.push_back({peer, piece, is_receive});
+    MPI_CHECK(post(done, piece, &x.requests.back()));
+    done += piece;
+  }
+}
+
+Communicator::Ticket MpiCommunicator::Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
+                                            const ExchangeLabel& label) {
+  CHECK_EQ(static_cast<int>(send.size()), size_) << Describe(label);
+  CHECK_EQ(static_cast<int>(recv.size()), size_) << Describe(label);
+  CHECK_EQ(send[rank_].bytes, recv[rank_].bytes) << "own block of " << Describe(label);
+  const Ticket ticket = next_++;
+  UnderWay& x = under_way_[ticket % kMaxUnderWay];
+  CHECK_EQ(x.ticket, -1) << "more than " << kMaxUnderWay << " exchanges under way in " << Describe(label)
+                         << "; the oldest is " << Describe(x.label);
+  x.ticket = ticket;
+  x.label = label;
+  x.requests.clear();
+  x.pieces.clear();
+  const int tag = static_cast<int>(ticket % kNumTags);
+  for (int i = 1; i < size_; ++i) {
+    const int p = (rank_ - i + size_) % size_;
+    char* data = static_cast<char*>(recv[p].data);
+    PostPieces(x, p, recv[p].bytes, true, [&](int64_t offset, int bytes, MPI_Request* request) {
+      return MPI_Irecv(data + offset, bytes, MPI_BYTE, p, tag, comm_, request);
+    });
+  }
+  for (int i = 1; i < size_; ++i) {
+    const int p = (rank_ + i) % size_;
+    const char* data = static_cast<const char*>(send[p].data);
+    PostPieces(x, p, send[p].bytes, false, [&](int64_t offset, int bytes, MPI_Request* request) {
+      return MPI_Isend(data + offset, bytes, MPI_BYTE, p, tag, comm_, request);
+    });
+  }
+  x.num_open = static_cast<int>(x.requests.size());
+  if (x.requests.size() > finished_.size()) {
+    finished_.resize(x.requests.size());
+    statuses_.resize(x.requests.size());
+  }
+  if (recv[rank_].bytes > 0) std::memcpy(recv[rank_].data, send[rank_].data, recv[rank_].bytes);
+  Progress(x);
+  return ticket;
+}
+
+void MpiCommunicator::Progress(UnderWay& x) {
+  if (x.num_open == 0) return;
+  int count = 0;
+  const int code = MPI_Testsome(static_cast<int>(x.requests.size()), x.requests.data(), &count,
+                                finished_.data(), statuses_.data());
+  CHECK(code == MPI_SUCCESS || code == MPI_ERR_IN_STATUS) << Describe(x.label) << ": " << MpiErrorText(code);
+  for (int i = 0; i < count; ++i) {
+    CheckPiece(x, x.pieces[finished_[i]], statuses_[i], code == MPI_ERR_IN_STATUS);
+  }
+  x.num_open -= count;
+}
+
+void MpiCommunicator::CheckPiece(const UnderWay& x, const Piece& piece, const MPI_Status& status,
+                                 bool has_error) const {
+  int bytes = piece.bytes;
+  if (piece.is_receive) MPI_CHECK(MPI_Get_count(&status, MPI_BYTE, &bytes));
+  const int code = has_error ? status.MPI_ERROR : MPI_SUCCESS;
+  CHECK(bytes == piece.bytes && code == MPI_SUCCESS)
+      << "rank " << job_ranks_[piece.peer] << " sends " << bytes << " bytes and rank " << job_.rank()
+      << " expects " << piece.bytes << " bytes in " << Describe(x.label) << ": " << MpiErrorText(code);
+}
+
+void MpiCommunicator::Wait(Ticket ticket) {
+  CHECK(ticket >= 0) << ticket;
+  UnderWay& x = under_way_[ticket % kMaxUnderWay];
+  CHECK_EQ(x.ticket, ticket) << "this exchange is not under way";
+  Progress(x);
+  if (x.num_open > 0) {
+    const auto begin = Clock::now();
+    for (auto served = begin; Progress(x), x.num_open > 0; sched_yield()) {
+      const auto now = Clock::now();
+      if (now - served < kServeEvery) continue;
+      served = now;
+      job_.Serve([&] { return "waits in " + Describe(x.label) + " for " + NameRanks(Missing(x)); });
+      if (now - begin < job_.timeout()) continue;
+      StuckReport report;
+      report.label = x.label;
+      report.waited_seconds = std::chrono::duration<double>(now - begin).count();
+      report.missing = Missing(x);
+      job_.EndStuck(std::move(report));
+    }
+  }
+  x.ticket = -1;
+}
+
+// In ranks of the job.
+std::vector<int> MpiCommunicator::Missing(const UnderWay& x) const {
+  std::vector<int> missing;
+  for (size_t i = 0; i < x.requests.size(); ++i) {
+    if (x.requests[i] != MPI_REQUEST_NULL) missing.push_back(job_ranks_[x.pieces[i].peer]);
+  }
+  std::sort(missing.begin(), missing.end());
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+  return missing;
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key) {
+  Barrier({.operation = "split", .step = -1, .slot = -1});  // the watchdog does not look into the call below
+  MPI_Comm part;
+  MPI_CHECK(MPI_Comm_split(comm_, color, key, &part));
+  int rank = 0, size = 1;
+  MPI_CHECK(MPI_Comm_rank(part, &rank));
+  MPI_CHECK(MPI_Comm_size(part, &size));
+  return std::make_unique<MpiCommunicator>(job_, part, rank, size, max_message_bytes_);
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> MakeMpiCommunicator(MpiJob& job, int64_t max_message_bytes) {
+  CHECK(max_message_bytes > 0 && max_message_bytes <= (int64_t{1} << 30)) << max_message_bytes;
+  MPI_Comm comm;
+  MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
+  return std::make_unique<MpiCommunicator>(job, comm, job.rank(), job.size(), max_message_bytes);
+}
+
+}  // namespace unipool

@@ -1,0 +1,17 @@
+// The transport of ranks that are processes of an MPI job, over host memory: one nonblocking message per
+// block (more for blocks above a size limit), tagged with the number of the exchange. The library makes
+// progress during every Start and Wait, and not while a rank computes in between.
+#pragma once
+
+#include <memory>
+
+#include "runtime/communicator.h"
+#include "runtime/mpi_job.h"
+
+namespace unipool {
+
+// A communicator of all ranks of the job. Collective. `job` must outlive it and all that are split from it.
+// Blocks above max_message_bytes travel in pieces, since MPI counts bytes with an int.
+std::unique_ptr<Communicator> MakeMpiCommunicator(MpiJob& job, int64_t max_message_bytes = int64_t{1} << 30);
+
+}  // namespace unipool

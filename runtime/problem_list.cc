@@ -1,0 +1,58 @@
+#include "runtime/problem_list.h"
+
+#include <algorithm>
+
+#include "runtime/watchdog.h"
+
+namespace unipool {
+
+namespace {
+constexpr char kEnd = '\0';  // after each problem
+}
+
+std::string PackProblems(const UserError& error) {
+  std::string text;
+  for (const std::string& problem : error.problems()) text += problem + kEnd;
+  if (text.empty()) text += kEnd;
+  return text;
+}
+
+std::vector<std::string> UnpackProblems(const std::string& text) {
+  std::vector<std::string> problems;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(kEnd, begin), text.size());
+    problems.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return problems;
+}
+
+std::vector<std::string> DistinctProblems(const std::vector<std::string>& packed) {
+  std::vector<std::string> distinct;
+  for (const std::string& text : packed) {
+    for (std::string& problem : UnpackProblems(text)) {
+      if (std::find(distinct.begin(), distinct.end(), problem) == distinct.end()) {
+        distinct.push_back(std::move(problem));
+      }
+    }
+  }
+  return distinct;
+}
+
+std::string DescribeProblems(const std::vector<std::string>& packed) {
+  std::string lines;
+  for (const std::string& problem : DistinctProblems(packed)) {
+    std::vector<int> ranks;
+    for (size_t r = 0; r < packed.size(); ++r) {
+      const std::vector<std::string> list = UnpackProblems(packed[r]);
+      if (std::find(list.begin(), list.end(), problem) != list.end()) ranks.push_back(static_cast<int>(r));
+    }
+    if (!lines.empty()) lines += '\n';
+    lines += "error: ";
+    if (ranks.size() < packed.size()) lines += NameRanks(ranks) + ": ";
+    lines += problem;
+  }
+  return lines;
+}
+
+}  // namespace unipool

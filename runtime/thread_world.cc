@@ -1,0 +1,104 @@
+#include "runtime/thread_world.h"
+
+#include <unistd.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "runtime/problem_list.h"
+#include "runtime/thread_communicator.h"
+#include "runtime/watchdog.h"
+
+namespace unipool {
+namespace {
+
+// How long a rank that failed waits for others to fail too, so that a problem they share is printed once.
+constexpr std::chrono::milliseconds kGrace{1000};
+
+// Who has left the body, and with which problems.
+struct Exits {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int num_left = 0;
+  std::vector<bool> left;
+  std::vector<std::string> problems;  // packed, per rank
+  bool AnyProblem() const { return !DistinctProblems(problems).empty(); }
+};
+
+// The packed problems of the body; empty if all went well.
+std::string RunBody(const std::function<void(World&)>& body, World& world) {
+  try {
+    body(world);
+  } catch (const UserError& error) {
+    return PackProblems(error);
+  }
+  return "";
+}
+
+void RunRank(const std::function<void(World&)>& body, std::unique_ptr<Communicator> communicator,
+             Exits& exits) {
+  const int rank = communicator->rank();
+  MemoryMeter memory;
+  World world{.communicator = communicator.get(), .memory = &memory, .is_mpi = false, .local_rank = rank};
+  std::string problems = RunBody(body, world);
+  communicator.reset();
+  std::lock_guard lock(exits.mutex);
+  exits.problems[rank] = std::move(problems);
+  exits.left[rank] = true;
+  ++exits.num_left;
+  exits.changed.notify_one();
+}
+
+// Returns when all ranks have left. When one has failed and others go on (most likely waiting for it), or
+// when some have long been gone and others do not come, ends the process.
+void Supervise(Exits& exits, int size, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(exits.mutex);
+  const auto all_left = [&] { return exits.num_left == size; };
+  exits.changed.wait(lock, [&] { return exits.num_left > 0; });
+  for (;;) {
+    if (exits.AnyProblem()) {
+      if (exits.changed.wait_for(lock, kGrace, all_left)) return;
+      PrintErrorLine(DescribeProblems(exits.problems));
+      _exit(kUserErrorExitCode);
+    }
+    if (all_left()) return;
+    // A rank that waits for one that has left tells more than can be told here, so it gets the first word.
+    const int seen = exits.num_left;
+    if (exits.changed.wait_for(lock, timeout + kGrace, [&] { return exits.num_left > seen; })) continue;
+    std::vector<int> missing;
+    for (int r = 0; r < size; ++r) {
+      if (!exits.left[r]) missing.push_back(r);
+    }
+    PrintErrorLine("stuck: other ranks have ended, and " + NameRanks(missing) +
+                   " did not follow. The job ends.");
+    _exit(kStuckExitCode);
+  }
+}
+
+}  // namespace
+
+int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
+  const int size = options.num_threads;
+  CHECK_GE(size, 1);
+  auto communicators = MakeThreadCommunicators(size, options.timeout);
+  Exits exits;
+  exits.left.resize(size);
+  exits.problems.resize(size);
+  if (size == 1) {
+    RunRank(body, std::move(communicators[0]), exits);
+  } else {
+    std::vector<std::thread> threads;
+    for (auto& communicator : communicators) {
+      threads.emplace_back(
+          [&body, &exits, own = std::move(communicator)]() mutable { RunRank(body, std::move(own), exits); });
+    }
+    Supervise(exits, size, options.timeout);
+    for (std::thread& thread : threads) thread.join();
+  }
+  if (!exits.AnyProblem()) return 0;
+  PrintErrorLine(DescribeProblems(exits.problems));
+  return kUserErrorExitCode;
+}
+
+}  // namespace unipool

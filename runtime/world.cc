@@ -1,0 +1,52 @@
+#include "runtime/world.h"
+
+#include <cstdlib>
+
+#include "runtime/mpi_world.h"
+#include "runtime/problem_list.h"
+#include "runtime/thread_world.h"
+
+namespace unipool {
+namespace {
+
+// The number in an environment variable; 0 when it is absent.
+int EnvironmentNumber(const char* name) {
+  const char* text = std::getenv(name);
+  return text ? std::atoi(text) : 0;
+}
+
+// Tasks of the Slurm step that this process is one of; 0 outside of a step (a batch script is outside).
+int SlurmTasks() {
+  return EnvironmentNumber("SLURM_STEP_NUM_TASKS");
+}
+
+}  // namespace
+
+bool UnderMpiLauncher() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK") || SlurmTasks() > 1;
+}
+
+int WorldSize(const WorldOptions& options) {
+  if (!UnderMpiLauncher()) return options.num_threads;
+  if (const int size = EnvironmentNumber("OMPI_COMM_WORLD_SIZE")) return size;
+  if (const int size = SlurmTasks()) return size;
+  throw UserError("the MPI launcher does not say how many ranks it started: use mpirun, or srun --mpi=pmix");
+}
+
+int RunWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
+  return UnderMpiLauncher() ? RunMpiWorld(options, body) : RunThreadWorld(options, body);
+}
+
+void RunTogether(Communicator& communicator, const std::function<void()>& work) {
+  std::string problems;
+  try {
+    work();
+  } catch (const UserError& error) {
+    problems = PackProblems(error);
+  }
+  const ExchangeLabel label{.operation = "agree on problems", .step = -1, .slot = -1};
+  std::vector<std::string> distinct = DistinctProblems(communicator.AllGatherText(problems, label));
+  if (!distinct.empty()) throw UserError(std::move(distinct));
+}
+
+}  // namespace unipool
