@@ -1,0 +1,303 @@
+#include "launcher/checkpoint.h"
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "launcher/config.h"
+#include "launcher/weight_check.h"
+#include "launcher/weight_folder.h"
+#include "runtime/errors.h"
+#include "runtime/tensor_file.h"
+#include "runtime/world.h"
+
+namespace unipool {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr ExchangeLabel kLabel{.operation = "checkpoint", .step = -1, .slot = -1};
+
+// What each rank will write, known to all: it decides the numbers in the file names.
+struct Inventory {
+  std::vector<Json> weights;    // per rank: [[name, bytes], ...]
+  std::vector<bool> optimizer;  // per rank: writes moments or state
+};
+
+Inventory ShareInventory(Communicator& world, const CheckpointView& view) {
+  Json mine = {{"weights", Json::array()}, {"optimizer", false}};
+  for (const DiskTensor& tensor : view.tensors) {
+    if (tensor.writes) mine["weights"].push_back({tensor.name, tensor.value.bytes()});
+  }
+  for (const OptimizerPiece& piece : view.pieces) {
+    if (piece.writes) mine["optimizer"] = true;
+  }
+  for (const DiskTensor& tensor : view.state) {
+    if (tensor.writes) mine["optimizer"] = true;
+  }
+  Inventory inventory;
+  for (const std::string& text : world.AllGatherText(mine.dump(), kLabel)) {
+    const Json rank = Json::parse(text);
+    inventory.weights.push_back(rank["weights"]);
+    inventory.optimizer.push_back(rank["optimizer"]);
+  }
+  return inventory;
+}
+
+// Position of each rank among those that have a file to write, and their number.
+struct Numbering {
+  std::vector<int> index;  // -1: writes none
+  int count = 0;
+};
+Numbering Number(int num_ranks, const std::function<bool(int)>& writes) {
+  Numbering numbering;
+  for (int rank = 0; rank < num_ranks; ++rank)
+    numbering.index.push_back(writes(rank) ? numbering.count++ : -1);
+  return numbering;
+}
+
+void WriteWeights(const std::string& path, const std::vector<DiskTensor>& tensors) {
+  TensorFileWriter writer(path);
+  writer.SetMetadata("format", "pt");
+  for (const DiskTensor& tensor : tensors) {
+    if (tensor.writes) writer.Declare(tensor.name, tensor.value.dtype, tensor.shape);
+  }
+  for (const DiskTensor& tensor : tensors) {
+    if (tensor.writes) writer.Append(tensor.value.data, tensor.value.bytes());
+  }
+  writer.Close();
+}
+
+std::string PieceName(const char* moment, const OptimizerPiece& piece) {
+  return Format("%s/%s/%lld", moment, piece.name.c_str(), static_cast<long long>(piece.elements.begin));
+}
+
+void WriteOptimizer(const std::string& path, const CheckpointView& view) {
+  TensorFileWriter writer(path);
+  std::vector<Tensor> values;
+  auto add = [&](const std::string& name, const Tensor& value, const std::vector<int64_t>& shape) {
+    writer.Declare(name, value.dtype, shape);
+    values.push_back(value);
+  };
+  for (const OptimizerPiece& piece : view.pieces) {
+    if (!piece.writes) continue;
+    add(PieceName("exp_avg", piece), piece.first_moment, {piece.elements.size()});
+    add(PieceName("exp_avg_sq", piece), piece.second_moment, {piece.elements.size()});
+  }
+  for (const DiskTensor& tensor : view.state) {
+    if (tensor.writes) add("state/" + tensor.name, tensor.value, tensor.shape);
+  }
+  for (const Tensor& value : values) writer.Append(value.data, value.bytes());
+  writer.Close();
+}
+
+void WriteIndex(const std::string& dir, const Inventory& inventory, const Numbering& numbering) {
+  Json map = Json::object();
+  int64_t total_bytes = 0;
+  for (size_t rank = 0; rank < inventory.weights.size(); ++rank) {
+    for (const Json& tensor : inventory.weights[rank]) {
+      const std::string name = tensor[0];
+      CHECK(!map.contains(name)) << "two ranks write " << name;
+      map[name] = fs::path(WeightFile(dir, numbering.index[rank], numbering.count)).filename().string();
+      total_bytes += tensor[1].get<int64_t>();
+    }
+  }
+  if (numbering.count <= 1) return;
+  const Json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", map}};
+  WriteTextFile((fs::path(dir) / kWeightIndexFile).string(), index.dump(2) + "\n");
+}
+
+void WriteSmallFiles(const std::string& dir, int64_t step, const CheckpointView& view, int optimizer_files) {
+  auto path = [&](const char* name) { return (fs::path(dir) / name).string(); };
+  WriteTextFile(path("config.json"), view.hf_config_json);
+  WriteTextFile(path("config.txtpb"), view.config_text);
+  const Json caller = view.training_state.empty() ? Json::object() : Json::parse(view.training_state);
+  const Json state = {{"step", step}, {"optimizer_files", optimizer_files}, {"training_state", caller}};
+  WriteTextFile(path("training_state.json"), state.dump(2) + "\n");
+}
+
+void WriteAll(Communicator& world, const std::string& partial, int64_t step, const CheckpointView& view) {
+  const Inventory inventory = ShareInventory(world, view);
+  const int rank = world.rank();
+  const Numbering weights = Number(world.size(), [&](int r) { return !inventory.weights[r].empty(); });
+  const Numbering optimizer = Number(world.size(), [&](int r) { return inventory.optimizer[r]; });
+  RunTogether(world, [&] {
+    if (weights.index[rank] >= 0) {
+      WriteWeights(WeightFile(partial, weights.index[rank], weights.count), view.tensors);
+    }
+    if (optimizer.index[rank] >= 0) {
+      WriteOptimizer(OptimizerFile(partial, optimizer.index[rank], optimizer.count), view);
+    }
+    if (rank != 0) return;
+    WriteIndex(partial, inventory, weights);
+    WriteSmallFiles(partial, step, view, optimizer.count);
+  });
+}
+
+// A text that rank 0 computes, on every rank; what rank 0 throws is thrown on every rank.
+std::string FromRankZero(Communicator& world, const std::function<std::string()>& compute) {
+  std::string text;
+  RunTogether(world, [&] {
+    if (world.rank() == 0) text = compute();
+  });
+  return world.AllGatherText(text, kLabel)[0];
+}
+
+std::string ReadText(const fs::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) throw UserError(path.string() + ": cannot be read");
+  return text.str();
+}
+
+// All optimizer files of a checkpoint: which file holds which elements of which tensor's moments.
+class OptimizerFolder {
+ public:
+  OptimizerFolder(const std::string& dir, int num_files) : dir_(dir) {
+    for (int i = 0; i < num_files; ++i) {
+      readers_.push_back(std::make_unique<TensorFileReader>(OptimizerFile(dir, i, num_files)));
+      for (const auto& [name, entry] : readers_.back()->entries()) Add(*readers_.back(), name, entry);
+    }
+  }
+
+  // Elements [elements) of "exp_avg/NAME" into `out`; what no file holds is a problem.
+  void ReadRange(const std::string& name, Range elements, const Tensor& out,
+                 std::vector<std::string>& problems) const {
+    const auto found = pieces_.find(name);
+    int64_t at = elements.begin;
+    if (found != pieces_.end()) {
+      auto piece = found->second.upper_bound(at);
+      if (piece != found->second.begin()) --piece;
+      for (; piece != found->second.end() && at < elements.end; ++piece) {
+        const int64_t end = std::min(elements.end, piece->first + piece->second.entry->shape[0]);
+        if (piece->first > at || end <= at) break;
+        const Tensor part = ElementsOf(out, at - elements.begin, end - at);
+        piece->second.reader->Read(*piece->second.entry, at - piece->first, part);
+        at = end;
+      }
+    }
+    if (at == elements.end) return;
+    problems.push_back(Format("%s: elements %lld to %lld are missing", name.c_str(),
+                              static_cast<long long>(at), static_cast<long long>(elements.end)));
+  }
+
+  void ReadState(const DiskTensor& tensor, std::vector<std::string>& problems) const {
+    const auto found = state_.find("state/" + tensor.name);
+    if (found == state_.end()) {
+      if (!tensor.optional) problems.push_back("state/" + tensor.name + ": is missing");
+    } else if (found->second.entry->shape != tensor.shape) {
+      problems.push_back("state/" + tensor.name + ": has another shape");
+    } else {
+      found->second.reader->Read(*found->second.entry, 0, tensor.value);
+    }
+  }
+
+ private:
+  struct Place {
+    const TensorFileReader* reader = nullptr;
+    const TensorFileEntry* entry = nullptr;
+  };
+
+  static Tensor ElementsOf(const Tensor& tensor, int64_t begin, int64_t count) {
+    return Tensor(static_cast<char*>(tensor.data) + begin * SizeOf(tensor.dtype), tensor.dtype, {count});
+  }
+
+  void Add(const TensorFileReader& reader, const std::string& name, const TensorFileEntry& entry) {
+    if (name.rfind("state/", 0) == 0) {
+      state_[name] = {&reader, &entry};
+      return;
+    }
+    const size_t slash = name.rfind('/');
+    const std::string begin = slash == std::string::npos ? "" : name.substr(slash + 1);
+    if (begin.empty() || begin.size() > 18 || begin.find_first_not_of("0123456789") != std::string::npos ||
+        entry.shape.size() != 1) {
+      throw UserError(reader.path() + ": " + name + " is no piece of optimizer state");
+    }
+    pieces_[name.substr(0, slash)][std::stoll(begin)] = {&reader, &entry};
+  }
+
+  std::string dir_;
+  std::vector<std::unique_ptr<TensorFileReader>> readers_;
+  std::map<std::string, std::map<int64_t, Place>> pieces_;  // "exp_avg/NAME" -> first element -> place
+  std::map<std::string, Place> state_;
+};
+
+void LoadOptimizer(const std::string& dir, int num_files, CheckpointView& view) {
+  const OptimizerFolder folder(dir, num_files);
+  std::vector<std::string> problems;
+  for (const OptimizerPiece& piece : view.pieces) {
+    folder.ReadRange("exp_avg/" + piece.name, piece.elements, piece.first_moment, problems);
+    folder.ReadRange("exp_avg_sq/" + piece.name, piece.elements, piece.second_moment, problems);
+  }
+  for (const DiskTensor& tensor : view.state) folder.ReadState(tensor, problems);
+  if (!problems.empty())
+    throw UserError(ListOfProblems(dir + ": its optimizer state does not fit these settings", problems));
+}
+
+void ReadTensors(WeightFolder& folder, const std::vector<DiskTensor>& tensors) {
+  for (const DiskTensor& tensor : tensors) {
+    if (folder.Has(tensor.name)) folder.Read(tensor.name, tensor.value);
+  }
+}
+
+}  // namespace
+
+std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int64_t step,
+                           const CheckpointView& view, int keep) {
+  std::string partial;
+  try {
+    partial = FromRankZero(world, [&] { return BeginCheckpoint(run_dir, step); });
+    WriteAll(world, partial, step, view);
+    return FromRankZero(world, [&] { return CommitCheckpoint(partial, keep); });
+  } catch (const UserError& error) {
+    std::error_code ignored;
+    if (world.rank() == 0 && !partial.empty()) fs::remove_all(partial, ignored);
+    std::vector<std::string> problems = error.problems();
+    problems.push_back(
+        Format("the checkpoint of step %lld was not saved in %s; make room or choose another run_dir, then "
+               "start again: the run continues from its last complete checkpoint",
+               static_cast<long long>(step), run_dir.c_str()));
+    throw UserError(std::move(problems));
+  }
+}
+
+std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir) {
+  return FromRankZero(world, [&] { return NewestCheckpoint(run_dir); });
+}
+
+void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view) {
+  const std::vector<WantedTensor> wanted = GatherWanted(world, view.tensors);
+  RunTogether(world, [&] {
+    WeightFolder folder(dir);
+    if (world.rank() == 0) {
+      const std::string differences =
+          DescribeDifferences(ReadText(fs::path(dir) / "config.txtpb"), view.config_text);
+      CheckWeights(folder, wanted, differences);
+    }
+  });
+  RunTogether(world, [&] {
+    const TrainingState state = ReadTrainingState(dir);
+    WeightFolder folder(dir);
+    ReadTensors(folder, view.tensors);
+    LoadOptimizer(dir, state.optimizer_files, view);
+    view.training_state = state.trainer;
+  });
+}
+
+void LoadWeights(Communicator& world, const std::string& dir, const std::vector<DiskTensor>& tensors) {
+  const std::vector<WantedTensor> wanted = GatherWanted(world, tensors);
+  RunTogether(world, [&] {
+    WeightFolder folder(dir);
+    if (world.rank() == 0) CheckWeights(folder, wanted, "");
+  });
+  RunTogether(world, [&] {
+    WeightFolder folder(dir);
+    ReadTensors(folder, tensors);
+  });
+}
+
+}  // namespace unipool

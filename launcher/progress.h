@@ -1,0 +1,50 @@
+// What people see of a run: on a terminal one line that stays in place, with a bar; elsewhere plain lines,
+// one a step or fewer when steps are quick.
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "launcher/metrics.h"
+
+namespace unipool {
+
+// "8s", "3m05s", "2h07m", "3d04h"
+std::string FormatDuration(double seconds);
+// step, loss, pool loss relative to its value at balance, tokens/s, gradient norm, learning rate and time
+// left.
+std::string StepSummary(const StepMetrics& metrics, int64_t total_steps, double seconds_left);
+
+struct ProgressOptions {
+  int64_t total_steps = 0;
+  bool terminal = false;  // isatty of `out`
+  double seconds_between_lines =
+      1;            // without a terminal; the first and last step are always shown. 0: every step
+  int columns = 0;  // width of the terminal; 0: asked from it
+};
+
+class Progress {
+ public:
+  Progress(std::FILE* out, const ProgressOptions& options) : out_(out), options_(options) {}
+  ~Progress();
+  void Step(
+      const StepMetrics& metrics);  // also warns about a large zero_score_share, at most every 100 steps
+  void Validation(int64_t step, double valid_loss);
+  void Say(const std::string& text);  // a line of its own
+
+ private:
+  void UpdateTimeLeft(const StepMetrics& metrics);
+  void WarnAboutZeroScores(const StepMetrics& metrics);
+  std::string Bar(const StepMetrics& metrics) const;
+  bool LineIsDue(const StepMetrics& metrics);
+
+  std::FILE* out_;
+  ProgressOptions options_;
+  double mean_step_seconds_ = 0, seconds_left_ = 0;
+  int64_t warned_step_ = -100;
+  bool any_line_ = false, line_open_ = false;
+  std::chrono::steady_clock::time_point last_line_;
+};
+
+}  // namespace unipool

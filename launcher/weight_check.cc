@@ -1,0 +1,114 @@
+#include "launcher/weight_check.h"
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "launcher/config.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kMostListed = 20;
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return Json(shape).dump();
+}
+
+bool IsReadable(const std::string& dtype) {
+  return dtype == "F32" || dtype == "BF16" || dtype == "F16" || dtype == "F64";
+}
+
+// path -> value of every line "name: value" of a resolved text.
+std::map<std::string, std::string> Settings(const std::string& text) {
+  std::map<std::string, std::string> settings;
+  std::istringstream lines(text);
+  std::string block;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() > 2 && line.substr(line.size() - 2) == " {")
+      block = line.substr(0, line.size() - 2) + ".";
+    else if (line == "}")
+      block.clear();
+    else if (const size_t colon = line.find(": "); colon != std::string::npos) {
+      const size_t begin = line.find_first_not_of(' ');
+      settings[block + line.substr(begin, colon - begin)] = line.substr(colon + 2);
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+std::string ListOfProblems(const std::string& heading, const std::vector<std::string>& problems) {
+  std::string text = heading;
+  for (size_t i = 0; i < problems.size() && i < kMostListed; ++i) text.append("\n  ").append(problems[i]);
+  if (problems.size() > kMostListed) text += Format("\n  and %zu more", problems.size() - kMostListed);
+  return text;
+}
+
+std::vector<WantedTensor> GatherWanted(Communicator& world, const std::vector<DiskTensor>& tensors) {
+  Json mine = Json::array();
+  for (const DiskTensor& tensor : tensors) {
+    if (tensor.writes) mine.push_back({tensor.name, tensor.shape, tensor.optional});
+  }
+  const ExchangeLabel label{.operation = "names of weights", .step = -1, .slot = -1};
+  std::vector<WantedTensor> wanted;
+  for (const std::string& text : world.AllGatherText(mine.dump(), label)) {
+    for (const Json& tensor : Json::parse(text)) {
+      wanted.push_back({tensor[0], tensor[1].get<std::vector<int64_t>>(), tensor[2]});
+    }
+  }
+  return wanted;
+}
+
+void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
+                  const std::string& differences) {
+  std::vector<std::string> problems;
+  std::map<std::string, const WantedTensor*> by_name;
+  int missing = 0, unknown = 0, misshaped = 0, unreadable = 0;
+  for (const WantedTensor& tensor : wanted) {
+    by_name[tensor.name] = &tensor;
+    if (folder.Has(tensor.name) || tensor.optional) continue;
+    problems.push_back("missing: " + tensor.name + " " + ShapeText(tensor.shape));
+    ++missing;
+  }
+  for (const std::string& name : folder.Names()) {
+    const TensorFileEntry& entry = folder.Entry(name);
+    const auto found = by_name.find(name);
+    if (found == by_name.end()) {
+      problems.push_back("unknown: " + name + " " + ShapeText(entry.shape));
+      ++unknown;
+    } else if (entry.shape != found->second->shape) {
+      problems.push_back("misshaped: " + name + " is " + ShapeText(entry.shape) + " and must be " +
+                         ShapeText(found->second->shape));
+      ++misshaped;
+    } else if (!IsReadable(entry.dtype)) {
+      problems.push_back("unreadable: " + name + " is of type " + entry.dtype +
+                         " and must be F32, BF16, F16 or F64");
+      ++unreadable;
+    }
+  }
+  if (problems.empty()) return;
+  std::string heading = Format(
+      "%s: holds another model than the settings describe: of %zu tensors %d missing, %d unknown, %d "
+      "misshaped, %d of a type that cannot be read",
+      folder.dir().c_str(), wanted.size(), missing, unknown, misshaped, unreadable);
+  if (!differences.empty()) heading += "; " + differences;
+  throw UserError(ListOfProblems(heading, problems));
+}
+
+std::string DescribeDifferences(const std::string& there, const std::string& here) {
+  const std::map<std::string, std::string> theirs = Settings(there), ours = Settings(here);
+  std::string text;
+  for (const auto& [path, value] : ours) {
+    const auto found = theirs.find(path);
+    if (path.rfind("model.", 0) != 0 && path.rfind("moe.", 0) != 0) continue;
+    if (found == theirs.end() || found->second == value) continue;
+    text += (text.empty() ? "" : ", ") + path + " is " + found->second + " there and " + value + " here";
+  }
+  return text;
+}
+
+}  // namespace unipool

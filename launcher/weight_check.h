@@ -1,0 +1,33 @@
+// Does a folder of weights fit a model? Everything that does not is named in one message.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/weight_folder.h"
+#include "models/parameter.h"
+
+namespace unipool {
+
+struct WantedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  bool optional = false;
+};
+
+// The tensors of the whole model, each from the rank that writes it. Collective.
+std::vector<WantedTensor> GatherWanted(Communicator& world, const std::vector<DiskTensor>& tensors);
+
+// Throws UserError naming missing, unknown and misshaped tensors and types that cannot be read, 20 at most.
+// `differences` (may be empty) is added as the likely cause.
+void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
+                  const std::string& differences);
+
+// The settings of model and moe in which two resolved settings differ, as "model.hidden is 128 there and 256
+// here; ...".
+std::string DescribeDifferences(const std::string& there, const std::string& here);
+
+// A heading and the first 20 problems below it, and how many more there are.
+std::string ListOfProblems(const std::string& heading, const std::vector<std::string>& problems);
+
+}  // namespace unipool

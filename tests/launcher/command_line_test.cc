@@ -1,0 +1,141 @@
+// The command line: sorting of arguments, and every mistake as one sentence and exit code 2, under mpirun
+// too.
+#include "launcher/command_line.h"
+
+#include <gflags/gflags.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "runtime/errors.h"
+
+DEFINE_double(test_warmth, 1, "a flag of this test");
+
+namespace unipool {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+std::vector<std::string> ProblemsOf(const std::vector<std::string>& arguments) {
+  gflags::FlagSaver saver;
+  try {
+    ParseCommandLine(arguments);
+  } catch (const UserError& error) {
+    return error.problems();
+  }
+  return {};
+}
+
+TEST(CommandLine, SortsArguments) {
+  gflags::FlagSaver saver;
+  const CommandLine line = ParseCommandLine({"train", "--json", "a.txtpb", "train.steps=5", "--test_warmth",
+                                             "0.5", "run_dir=--x", "--checkpoint=c=d"});
+  EXPECT_EQ(line.command, "train");
+  EXPECT_EQ(line.config_path, "a.txtpb");
+  EXPECT_THAT(line.overrides, ElementsAre("train.steps=5", "run_dir=--x"));
+  EXPECT_TRUE(line.json);
+  EXPECT_FALSE(line.print_config);
+  EXPECT_EQ(line.checkpoint, "c=d");
+  EXPECT_EQ(FLAGS_test_warmth, 0.5);
+  EXPECT_FALSE(ParseCommandLine({"info", "a", "--nojson"}).json);
+  for (const char* help : {"help", "--help", "-h"}) EXPECT_EQ(ParseCommandLine({help}).command, "help");
+  EXPECT_EQ(ParseCommandLine({"train", "--help"}).command, "help");
+}
+
+TEST(CommandLine, NamesEveryMistakeAtOnce) {
+  EXPECT_THAT(
+      ProblemsOf({"trian", "--jsom", "--test_warmth=hot", "--checkpoint"}),
+      ElementsAre("--jsom: unknown flag; did you mean --json?",
+                  "--test_warmth: expected a value of type double, found \"hot\"",
+                  "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
+  EXPECT_THAT(ProblemsOf({}),
+              ElementsAre("a command is missing; one of train, eval, generate, info, tokenize"));
+  EXPECT_THAT(ProblemsOf({"fly"}),
+              ElementsAre("fly: unknown command; one of train, eval, generate, info, tokenize"));
+  EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
+              ElementsAre(HasSubstr("train: the configuration file is missing")));
+  EXPECT_THAT(ProblemsOf({"train", "a", "b"}),
+              ElementsAre(HasSubstr("b: a second configuration file (after a)")));
+  EXPECT_THAT(ProblemsOf({"tokenize", "a"}), ElementsAre(HasSubstr("tokenize takes flags only")));
+  EXPECT_THAT(ProblemsOf({"info", "a", "--flagfile=x"}),
+              ElementsAre(HasSubstr("--flagfile: unknown flag")));  // gflags' own
+  EXPECT_THAT(ProblemsOf({"info", "a", "---json"}), ElementsAre(HasSubstr("---json: is no flag")));
+  EXPECT_THAT(ProblemsOf({"info", "a", "--v=1"}), ElementsAre());  // glog's
+}
+
+struct Outcome {
+  int exit_code = -1;
+  std::string output;  // stdout and stderr
+};
+
+Outcome RunShell(const std::string& command) {
+  std::FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  Outcome outcome;
+  std::array<char, 4096> buffer;
+  while (size_t count = std::fread(buffer.data(), 1, buffer.size(), pipe))
+    outcome.output.append(buffer.data(), count);
+  const int status = pclose(pipe);
+  if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
+  return outcome;
+}
+
+int Count(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++count;
+  return count;
+}
+
+const std::string kBinary = UNIPOOL_BINARY, kDemo = UNIPOOL_SOURCE_DIR "/configs/demo.txtpb";
+
+TEST(Program, MistakesEndWithASentenceAndExitCode2) {
+  for (const std::string arguments : {"", "trian", "train --jsom", "train /no/such.txtpb",
+                                      "info "
+                                      "DEMO"
+                                      " model.heads=3"}) {
+    std::string command = arguments;
+    if (const size_t at = command.find("DEMO"); at != std::string::npos) command.replace(at, 4, kDemo);
+    const Outcome outcome = RunShell(kBinary + " " + command);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments << outcome.output;
+    EXPECT_THAT(outcome.output, testing::StartsWith("error: ")) << arguments;
+    EXPECT_THAT(outcome.output, Not(HasSubstr("terminate")));
+    EXPECT_THAT(outcome.output, Not(HasSubstr("@ 0x"))) << "a stack trace";
+  }
+}
+
+TEST(Program, HelpAndPrintedSettingsEndWith0) {
+  EXPECT_EQ(RunShell(kBinary + " --help").exit_code, 0);
+  EXPECT_THAT(RunShell(kBinary + " help").output, HasSubstr("unipool COMMAND"));
+  const Outcome printed = RunShell(kBinary + " train " + kDemo + " --print_config train.steps=77");
+  EXPECT_EQ(printed.exit_code, 0);
+  EXPECT_THAT(printed.output, HasSubstr("\n  steps: 77\n"));
+}
+
+TEST(Program, OneMessageUnderMpirun) {
+  const std::string mpirun =
+      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 mpirun "
+      "-np 3 ";
+  const Outcome flag = RunShell(mpirun + kBinary + " train --jsom");
+  EXPECT_EQ(flag.exit_code, 2) << flag.output;
+  EXPECT_EQ(Count(flag.output, "--jsom: unknown flag"), 1) << flag.output;
+  const Outcome setting =
+      RunShell(mpirun + kBinary + " info " + kDemo + " parallel.ranks=1 train.global_batch=32");
+  EXPECT_EQ(setting.exit_code, 2) << setting.output;
+  EXPECT_EQ(Count(setting.output,
+                  "train.global_batch: is 32 sequences, which is not a multiple of train.micro_batch (8) x "
+                  "data ranks (3)"),
+            1)
+      << setting.output;
+  const Outcome good =
+      RunShell(mpirun + kBinary + " info " + kDemo + " parallel.ranks=3 train.global_batch=24 --json");
+  EXPECT_EQ(good.exit_code, 0) << good.output;
+  EXPECT_EQ(Count(good.output, "\"vocab_rows\""), 1) << good.output;
+}
+
+}  // namespace
+}  // namespace unipool

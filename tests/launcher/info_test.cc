@@ -1,0 +1,67 @@
+// What `info` prints, from presets to text and JSON.
+#include "launcher/info.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "launcher/config.h"
+
+namespace unipool {
+namespace {
+
+using testing::HasSubstr;
+
+Config Preset(const std::string& name, const std::vector<std::string>& overrides = {}) {
+  return LoadConfig(UNIPOOL_SOURCE_DIR "/configs/" + name + ".txtpb", overrides);
+}
+
+TEST(Info, PresetsHaveThePublishedTotals) {
+  const std::map<std::string, std::string> totals = {
+      {"182m", "777.9M"}, {"469m", "2.588B"}, {"650m", "3.834B"}, {"830m", "5.081B"}, {"978m", "5.742B"}};
+  for (const auto& [scale, total] : totals) {
+    EXPECT_EQ(FormatCount(InfoJson(Preset("unipool_" + scale), 1)["parameters"]["total"]), total);
+    EXPECT_THAT(InfoText(Preset("unipool_" + scale), 1), HasSubstr(total));
+    EXPECT_THAT(InfoText(Preset("unipool_" + scale), 1),
+                HasSubstr("50257 padded to 51200 rows, a multiple of 1024"));
+    // The same experts in private blocks; only the scales of NormRouter are missing.
+    const auto pooled = InfoJson(Preset("unipool_" + scale), 1)["parameters"];
+    const auto vanilla = InfoJson(Preset("vanilla_moe_" + scale), 1)["parameters"];
+    EXPECT_EQ(pooled["experts"], vanilla["experts"]);
+    EXPECT_EQ(pooled["total"].get<int64_t>() - Preset("unipool_" + scale).model().layers(), vanilla["total"]);
+    EXPECT_EQ(Preset("vanilla_moe_" + scale).moe().experts(),
+              8 * Preset("vanilla_moe_" + scale).model().layers());
+  }
+}
+
+TEST(Info, ShowsWhatEachRankHolds) {
+  const Config config = Preset("unipool_182m", {"parallel.stages=2"});
+  const nlohmann::json info = InfoJson(config, 14);
+  ASSERT_EQ(info["ranks"].size(), 14u);
+  int experts = 0;
+  for (const auto& rank : info["ranks"]) experts += rank["experts"].get<int>();
+  EXPECT_EQ(experts, 96);
+  EXPECT_EQ(info["ranks"][6]["stage"], 0);
+  EXPECT_EQ(info["ranks"][7]["stage"], 1);
+  EXPECT_EQ(info["ranks"][7]["layers"], 6);
+  const auto& memory = info["ranks"][0]["memory_bytes"];
+  EXPECT_EQ(memory["parameters"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
+  EXPECT_THAT(InfoText(config, 14), HasSubstr("14 ranks = 1 pool replicas x 2 stages x 7 data ranks"));
+}
+
+TEST(Info, FormatsCountsAndBytes) {
+  EXPECT_EQ(FormatCount(999), "999");
+  EXPECT_EQ(FormatCount(51200), "51.2K");
+  EXPECT_EQ(FormatCount(999'949), "999.9K");
+  EXPECT_EQ(FormatCount(999'950), "1.0M");
+  EXPECT_EQ(FormatCount(999'949'999), "999.9M");
+  EXPECT_EQ(FormatCount(999'950'000), "1.000B");
+  EXPECT_EQ(FormatBytes(2'485'000'000), "2.485 GB");
+  EXPECT_EQ(FormatBytes(790'000'000), "790.0 MB");
+  EXPECT_EQ(FormatBytes(12), "12 B");
+}
+
+}  // namespace
+}  // namespace unipool
