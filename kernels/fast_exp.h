@@ -54,5 +54,6 @@ inline float FastExp(float x) {
 inline double FastExp(double x) {
   return std::exp(x);
 }
+inline constexpr double kFastExpFlops = 21;  // its multiplications and additions, for the account of costs
 
 }  // namespace unipool

@@ -1,5 +1,5 @@
-// Dense products, row-major. F32 runs on oneDNN (the fastest measured at expert sizes, see kernels/README.md); F64 is a
-// plain loop nest for the gradient tests.
+// Dense products, row-major. F32 runs on oneDNN (the fastest measured at expert sizes, see
+// kernels/README.md); F64 is a plain loop nest for the gradient tests.
 #pragma once
 
 #include "runtime/stream.h"
@@ -8,14 +8,18 @@ namespace unipool {
 
 enum class Trans : bool { kNo, kYes };
 
-// c = op(a) op(b) + beta * c, with op(a) [m, k], op(b) [k, n], c [m, n]; op transposes when asked. beta 0 overwrites c
-// (it may hold anything, NaN too). Zero-sized dims are allowed; k = 0 gives beta * c.
-void Gemm(Stream& stream, Trans trans_a, const Tensor& a, Trans trans_b, const Tensor& b, float beta, const Tensor& c);
+// c = op(a) op(b) + beta * c, with op(a) [m, k], op(b) [k, n], c [m, n]; op transposes when asked. beta 0
+// overwrites c (it may hold anything, NaN too). Zero-sized dims are allowed; k = 0 gives beta * c.
+void Gemm(Stream& stream, Trans trans_a, const Tensor& a, Trans trans_b, const Tensor& b, float beta,
+          const Tensor& c);
 
-// The same on sub-matrices: rows of a, b, c lie lda, ldb, ldc elements apart. No KernelScope: for use inside kernels.
-struct GemmShape { int64_t m, n, k; };
+// The same on sub-matrices: rows of a, b, c lie lda, ldb, ldc elements apart. No KernelScope: for use inside
+// kernels.
+struct GemmShape {
+  int64_t m, n, k;
+};
 template <class T>
 void GemmStrided(Trans trans_a, Trans trans_b, GemmShape shape, T alpha, const T* a, int64_t lda, const T* b,
-                 int64_t ldb, T beta, T* c, int64_t ldc);   // instantiated for float and double
+                 int64_t ldb, T beta, T* c, int64_t ldc);  // instantiated for float and double
 
 }  // namespace unipool

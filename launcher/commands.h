@@ -10,6 +10,5 @@ int TrainCommand(const CommandLine& command_line);
 int EvalCommand(const CommandLine& command_line);
 int GenerateCommand(const CommandLine& command_line);
 int InfoCommand(const CommandLine& command_line);
-int TokenizeCommand(const CommandLine& command_line);
 
 }  // namespace unipool

@@ -5,6 +5,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/tokenize.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
 
@@ -16,7 +17,7 @@ int RunCommand(const CommandLine& line) {
   if (line.command == "eval") return EvalCommand(line);
   if (line.command == "generate") return GenerateCommand(line);
   if (line.command == "info") return InfoCommand(line);
-  if (line.command == "tokenize") return TokenizeCommand(line);
+  if (line.command == "tokenize") return RunTokenize();
   LOG(FATAL) << "command without an entry point: " << line.command;
 }
 

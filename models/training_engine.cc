@@ -1,7 +1,6 @@
 #include "models/training_engine.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 namespace unipool {
@@ -102,12 +101,16 @@ StepReport TrainingEngine::TrainStep(int64_t step, double lr, const Tensor& samp
   model_->SetSamples(samples, 1 / tokens, samples.dim(0) * samples.dim(1));
   executor_->Run(*schedule_, step);
 
-  // Loss, loads and the gradient norm travel in one exchange.
-  std::array<double, 2> sums{model_->loss_sum(), optimizer_->ReduceGradients(step)};
+  // Loss, gradient norm, loads and each rank's peak memory travel in one exchange.
+  sums_.assign(2 + world_.size(), 0);
+  sums_[0] = model_->loss_sum();
+  sums_[1] = optimizer_->ReduceGradients(step);
+  sums_[2 + world_.rank()] = static_cast<double>(world_.memory->peak_bytes());
   StepReport report;
-  report.load = balance_->EndStep(sums);
-  report.loss = sums[0] / tokens;
-  report.grad_norm = std::sqrt(sums[1]);
+  report.load = balance_->EndStep(sums_);
+  report.loss = sums_[0] / tokens;
+  report.grad_norm = std::sqrt(sums_[1]);
+  report.peak_memory_bytes = static_cast<int64_t>(*std::max_element(sums_.begin() + 2, sums_.end()));
   optimizer_->Apply(step, lr, report.grad_norm);
   return report;
 }

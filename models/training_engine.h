@@ -23,6 +23,7 @@ struct StepReport {
   double loss = 0;  // mean over the global batch's tokens, without the balancing loss
   double grad_norm = 0;
   LoadReport load;
+  int64_t peak_memory_bytes = 0;  // largest of all ranks so far
 };
 
 class TrainingEngine {
@@ -80,6 +81,7 @@ class TrainingEngine {
   std::unique_ptr<TokenDispatcher> dispatcher_;
   std::unique_ptr<SlotExecutor> executor_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::vector<double> sums_;  // of a step, over all ranks
 };
 
 }  // namespace unipool

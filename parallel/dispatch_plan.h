@@ -34,8 +34,7 @@ struct OwnerPlan {
   std::vector<int64_t> expert_offsets;    // [E + 1] in expert-major order
   std::vector<int64_t> source_offsets;    // [W + 1] in source-major order
   std::vector<int64_t> first_expert_row;  // [W, E] where the segment begins in expert-major order
-  std::vector<int64_t>
-      first_source_row;  // [W, E] where it begins in source-major order, counted from its source's begin
+  std::vector<int64_t> first_source_row;  // [W, E] where it begins among the rows of its source
   OwnerPlan() = default;
   OwnerPlan(int num_ranks, int num_experts);  // 0 rows; sizes all vectors for good
 };

@@ -1,5 +1,5 @@
-// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest (DESIGN
-// section 4).
+// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest. DESIGN
+// section 4.
 #pragma once
 
 #include <memory>
@@ -20,10 +20,10 @@ struct MeshShape {
   int data = 1;      // D, per replica
   PoolSpan span = PoolSpan::kReplica;
   int world() const { return replicas * stages * data; }
-  int pool() const {
-    return span == PoolSpan::kReplica ? stages * data : data;
-  }                                                   // W, ranks that share one copy of the pool
-  int data_ranks() const { return replicas * data; }  // ranks that read different samples
+  // W, ranks that share one copy of the pool.
+  int pool() const { return span == PoolSpan::kReplica ? stages * data : data; }
+  // Ranks that read different samples.
+  int data_ranks() const { return replicas * data; }
 };
 
 struct MeshPosition {
@@ -37,8 +37,7 @@ int RankOf(const MeshShape& shape, const MeshPosition& position);
 //   pool      W ranks that share one copy of the pool, by stage, then data: dispatch and combine
 //   stage     R*D ranks that hold the same layers: dense gradients
 //   pipeline  S ranks with this (replica, data): activations between stages; rank in it == stage
-//   replicas  ranks that own the same experts of other copies of the pool (R of them, R*S with
-//   PoolSpan::kStage):
+//   replicas  ranks that own the same experts, one per copy of the pool (R, or R*S with PoolSpan::kStage):
 //             expert gradients
 class Mesh {
  public:
@@ -47,6 +46,7 @@ class Mesh {
   const MeshShape& shape() const { return shape_; }
   const MeshPosition& position() const { return position_; }
   int data_rank() const { return position_.replica * shape_.data + position_.data; }  // in [0, data_ranks())
+  // Stage of a rank of the pool group.
   int StageOfPoolRank(int pool_rank) const {
     return shape_.span == PoolSpan::kReplica ? pool_rank / shape_.data : position_.stage;
   }

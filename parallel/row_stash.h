@@ -1,9 +1,9 @@
 // What the experts of this rank received, from the forward slot that brought it to the backward slots that
 // return its gradients. A forward slot joins the rows of several stages, and each stage's gradients come back
 // in a time step of their own: 2 (S - s) - 1 after the forward. So a backward slot joins rows of up to S
-// forward slots, and an entry of the stash is free again when the first stage of the pool group that sent
-// rows for it has had its backward: at most (2S - 1) * n + 1 entries are alive at once (n slots per time
-// step), one if the schedule is forward only.
+// forward slots, and an entry of the stash is free again after the backward of the lowest stage that sent
+// rows for it: at most (2S - 1) * n + 1 entries are alive at once (n slots per time step), one when forward
+// only.
 #pragma once
 
 #include <vector>
@@ -34,8 +34,8 @@ class RowStash {
   // plan.rows and builds the plan. Slots come in the order of the schedule.
   OwnerPlan& Begin(SlotId forward_slot);
   Tensor X(SlotId forward_slot);  // [R, D] of its plan
-  Tensor Kept(
-      SlotId forward_slot);  // [R, kept_columns]; empty when nothing is kept or the schedule is forward only
+  // [R, kept_columns]; empty when nothing is kept or the schedule is forward only.
+  Tensor Kept(SlotId forward_slot);
 
   // ---- backward lane
   // Rows that each source sends in the slot: those of the forward slots that its stage's gradients belong to.

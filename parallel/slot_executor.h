@@ -12,14 +12,13 @@ class SlotExecutor {
  public:
   // All must outlive it.
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts);
-  // One optimizer step's worth of microbatches, forward and backward (or forward alone if the schedule says
-  // so). Collective over the pool group and the pipeline: every rank runs the same schedule, which must
-  // outlive this call and then the dispatcher's use of it.
+  // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
+  // so. Collective over the pool group and the pipeline: every rank runs the same schedule, which outlives
+  // the call.
   void Run(const SlotSchedule& schedule, int64_t step);
 
  private:
-  // A combine that is under way in a lane, and what this rank does with what returns: nothing where `work` is
-  // idle.
+  // A combine that is under way in a lane; where `work` is idle this rank only gives and gets nothing back.
   struct Pending {
     LaneWork work;
     bool under_way = false;

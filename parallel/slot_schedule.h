@@ -1,4 +1,4 @@
-// The static table that all ranks of a pool group walk (DESIGN section 5). Pure arithmetic, no ranks, no
+// The static table that all ranks of a pool group walk (DESIGN section 5). Pure arithmetic: no ranks, no
 // bytes.
 //
 // Time steps t = 0 .. B + 2S - 2. Stage s runs the forward of microbatch t - s and, in the same time step,

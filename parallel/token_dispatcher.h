@@ -77,7 +77,7 @@ class TokenDispatcher {
   void WaitCombine(Lane lane);  // after it, `returned` is filled
 
   // ---- owner side
-  // The batch's memory stays until the lane's next StartDispatch.
+  // The batch stays as it is until the lane's rows of the next slot are written or sent.
   OwnerBatch WaitDispatch(Lane lane, SlotId slot);
   // Forward lane: where the experts write what they want back in the backward lane, [R, kept_columns]; empty
   // when nothing is kept or the schedule is forward only.

@@ -1,0 +1,35 @@
+#include "kernels/gemm.h"
+
+#include "kernels/gemm_blocked.h"
+
+namespace unipool {
+
+template <class T>
+void GemmStrided(Trans trans_a, Trans trans_b, GemmShape shape, T alpha, const T* a, int64_t lda, const T* b,
+                 int64_t ldb, T beta, T* c, int64_t ldc) {
+  GemmBlocked(trans_a, trans_b, shape, alpha, a, lda, b, ldb, beta, c, ldc, {});
+}
+template void GemmStrided(Trans, Trans, GemmShape, float, const float*, int64_t, const float*, int64_t, float,
+                          float*, int64_t);
+template void GemmStrided(Trans, Trans, GemmShape, double, const double*, int64_t, const double*, int64_t,
+                          double, double*, int64_t);
+
+void Gemm(Stream& stream, Trans trans_a, const Tensor& a, Trans trans_b, const Tensor& b, float beta,
+          const Tensor& c) {
+  const bool ta = trans_a == Trans::kYes, tb = trans_b == Trans::kYes;
+  const GemmShape shape{c.dim(0), c.dim(1), a.dim(ta ? 0 : 1)};
+  CHECK(a.num_dims == 2 && b.num_dims == 2 && c.num_dims == 2 && a.dim(ta ? 1 : 0) == shape.m &&
+        b.dim(tb ? 1 : 0) == shape.k && b.dim(tb ? 0 : 1) == shape.n)
+      << (ta ? "transposed " : "") << a.ShapeString() << " times " << (tb ? "transposed " : "")
+      << b.ShapeString() << " into " << c.ShapeString();
+  CHECK(a.dtype == c.dtype && b.dtype == c.dtype)
+      << NameOf(a.dtype) << " " << NameOf(b.dtype) << " " << NameOf(c.dtype);
+  const double c_bytes = static_cast<double>(c.bytes()) * (beta == 0 ? 1 : 2);
+  KernelScope scope(stream, Op::kGemm, 2.0 * shape.m * shape.n * shape.k, a.bytes() + b.bytes() + c_bytes);
+  DispatchFloat(c.dtype, [&]<class T>() {
+    GemmStrided<T>(trans_a, trans_b, shape, 1, a.as<T>(), a.dim(1), b.as<T>(), b.dim(1), beta, c.as<T>(),
+                   c.dim(1));
+  });
+}
+
+}  // namespace unipool

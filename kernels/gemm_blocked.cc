@@ -1,0 +1,270 @@
+#include "kernels/gemm_blocked.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "kernels/gemm_pack.h"
+
+namespace unipool {
+namespace {
+
+constexpr int64_t kPackedPBytes = 448 << 10, kPackedQBytes = 512 << 10;  // together they stay in a 1 MiB L2
+constexpr int64_t kDirectK = 256, kSwappedK = 512;  // a q panel, or a p tile, stays in L1
+constexpr int64_t kFetchBytes = 128 << 10;          // of b fetched ahead
+constexpr int kDirectRows = MostRows(TileForm::kDirect), kSwappedRows = MostRows(TileForm::kSwapped);
+constexpr int kSwappedColumns = 4 * kSwappedRows;  // columns of c finished at a time
+
+struct PackBuffers {
+  alignas(64) char p[kPackedPBytes + 2 * kVectorBytes];
+  alignas(64) char q[kPackedQBytes];
+};
+thread_local PackBuffers pack_buffers;
+
+template <class T>
+using PackFunction = void (*)(const Operand<T>&, int64_t, int64_t, int64_t, T*);
+template <class T, int... R>
+constexpr auto PackTiles(std::integer_sequence<int, R...>) {
+  return std::array<PackFunction<T>, sizeof...(R)>{&PackTile<T, R + 1>...};
+}
+template <class T>
+PackFunction<T> Pack(int rows) {
+  static constexpr auto functions = PackTiles<T>(std::make_integer_sequence<int, kDirectRows>{});
+  return functions[rows - 1];
+}
+
+// [0, size) in the fewest parts of at most `most`, as even as possible: 32 in parts of 14 is 11 + 11 + 10.
+struct EvenParts {
+  EvenParts(int64_t size, int64_t most) : size(size), count((size + most - 1) / most) {}
+  int64_t begin(int64_t part) const { return part * size / count; }
+  int64_t length(int64_t part) const { return begin(part + 1) - begin(part); }
+  int64_t size, count;
+};
+
+template <class T>
+struct Product {
+  GemmShape shape;
+  T alpha, beta;
+  Operand<T> a, b;  // a as [m, k], b as [n, k]
+  T* c;
+  int64_t ldc;
+  GemmHints<T> hints;
+
+  // c in column blocks, each row of it in order: for results larger than the operands (weight gradients).
+  void RunRowByRow() const;
+  // Panel after panel of b, each used by all rows: for operands larger than the result (input gradients).
+  void RunPanelByPanel() const;
+  // Tile after tile of b read in place, for x W^T with few rows.
+  void RunSwapped() const;
+  // Dot products, for x W^T with very few rows.
+  void RunDots() const;
+
+  T BetaAt(int64_t k0) const { return k0 == 0 ? beta : T(1); }
+  bool Streams() const {  // whole aligned vectors, overwritten, once
+    return hints.store == StoreKind::kStreamed && shape.k <= kDirectK && beta == 0 && ldc % kLanes<T> == 0 &&
+           reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0;
+  }
+  void AddSwappedBlock(const T* block, int64_t m0, int64_t num_m, int64_t n0, int64_t num_n,
+                       T block_beta) const;
+};
+
+template <class T>
+void Product<T>::RunRowByRow() const {
+  T* const packed_p = reinterpret_cast<T*>(pack_buffers.p);
+  T* const packed_q = reinterpret_cast<T*>(pack_buffers.q);
+  const StoreKind store = Streams() ? StoreKind::kStreamed : StoreKind::kCached;
+  // c comes from memory: a tile is fetched some tiles ahead, the shorter their time the more of them.
+  const int64_t ahead = shape.k >= 192 ? 0 : shape.k >= 64 ? 1 : shape.k >= 24 ? 2 : 4;
+  for (int64_t k0 = 0; k0 < shape.k; k0 += kDirectK) {
+    const int64_t num_k = std::min(kDirectK, shape.k - k0);
+    const int64_t most_n =
+        kPackedQBytes / static_cast<int64_t>(sizeof(T)) / num_k / kTileColumns<T> * kTileColumns<T>;
+    for (int64_t n0 = 0; n0 < shape.n; n0 += most_n) {
+      const int64_t num_n = std::min(most_n, shape.n - n0);
+      const int64_t num_panels = Panel<T>::Count(num_n);
+      PackPanels(b, n0, num_n, k0, num_k, packed_q);
+      const EvenParts tiles(shape.m, kDirectRows);
+      for (int64_t i = 0; i < tiles.count; ++i) {
+        const int rows = static_cast<int>(tiles.length(i));
+        Pack<T>(rows)(a, tiles.begin(i), k0, num_k, packed_p);
+        for (int64_t j = 0; j < num_panels; ++j) {
+          const Panel<T> panel(j, num_n);
+          TileArgs<T> args{num_k,
+                           packed_p,
+                           rows,
+                           packed_q + panel.begin * num_k,
+                           panel.width(),
+                           c + tiles.begin(i) * ldc + n0 + panel.begin,
+                           ldc,
+                           alpha,
+                           BetaAt(k0),
+                           panel.columns};
+          args.store = store;
+          const int64_t later = i * num_panels + j + ahead;
+          if (store == StoreKind::kCached && later < tiles.count * num_panels) {
+            args.fetch_c =
+                c + tiles.begin(later / num_panels) * ldc + n0 + later % num_panels * kTileColumns<T>;
+          }
+          TileFor<T>(TileForm::kDirect, rows, panel.vectors)(args);
+        }
+      }
+    }
+  }
+#if defined(__AVX512F__)
+  if (store == StoreKind::kStreamed) __builtin_ia32_sfence();
+#endif
+}
+
+template <class T>
+void Product<T>::RunPanelByPanel() const {
+  T* const packed_p = reinterpret_cast<T*>(pack_buffers.p);
+  T* const packed_q = reinterpret_cast<T*>(pack_buffers.q);
+  const int64_t most_rows = kPackedPBytes / static_cast<int64_t>(sizeof(T)) / kDirectK;
+  const EvenParts blocks(shape.m, most_rows);
+  const int64_t num_panels = Panel<T>::Count(shape.n);
+  // With one block of rows b is read once: in whole rows, the next k block fetched from memory during this
+  // one.
+  const bool once = blocks.count == 1 && !b.k_contiguous;
+  const int64_t most_k =
+      once ? std::clamp<int64_t>(kFetchBytes / static_cast<int64_t>(sizeof(T)) / shape.n / 16 * 16, 64,
+                                 kDirectK)
+           : kDirectK;
+  for (int64_t k0 = 0; k0 < shape.k; k0 += most_k) {
+    const int64_t num_k = std::min(most_k, shape.k - k0);
+    for (int64_t block = 0; block < blocks.count; ++block) {
+      const int64_t m0 = blocks.begin(block);
+      const EvenParts tiles(blocks.length(block), kDirectRows);
+      for (int64_t i = 0; i < tiles.count; ++i) {
+        Pack<T>(static_cast<int>(tiles.length(i)))(a, m0 + tiles.begin(i), k0, num_k,
+                                                   packed_p + tiles.begin(i) * num_k);
+      }
+      const int lines = tiles.count == 1 ? 2 : 1;
+      Prefetcher<T> fetch;
+      if (once && k0 + most_k < shape.k) {
+        fetch = {b.at(0, k0 + most_k), std::min(most_k, shape.k - k0 - most_k), shape.n, b.stride, lines};
+      } else if (once && hints.next_b) {
+        fetch = {hints.next_b, std::min(most_k, shape.k), shape.n, b.stride, lines};
+      }
+      for (int64_t j = 0; j < num_panels; ++j) {
+        const Panel<T> panel(j, shape.n);
+        TileArgs<T> args{num_k,   nullptr, 0,     packed_q,   panel.width(),
+                         nullptr, ldc,     alpha, BetaAt(k0), panel.columns};
+        if (!b.k_contiguous && tiles.count == 1 && panel.columns == panel.width()) {
+          args.q = b.at(panel.begin, k0);  // used once: not worth a copy
+          args.q_stride = b.stride;
+        } else {
+          PackPanel(b, panel.begin, panel.columns, panel.width(), k0, num_k, packed_q);
+        }
+        if (!b.k_contiguous && !once && j + 1 < num_panels) {
+          fetch = {b.at(panel.begin + kTileColumns<T>, k0), num_k, Panel<T>(j + 1, shape.n).columns, b.stride,
+                   2};
+        }
+        args.fetch = &fetch;
+        for (int64_t i = 0; i < tiles.count; ++i) {
+          args.p = packed_p + tiles.begin(i) * num_k;
+          args.c = c + (m0 + tiles.begin(i)) * ldc + panel.begin;
+          args.fetch_c = args.c;
+          args.p_stride = tiles.length(i);
+          TileFor<T>(TileForm::kDirect, static_cast<int>(tiles.length(i)), panel.vectors)(args);
+        }
+      }
+    }
+  }
+}
+
+// c[m0.., n0..] gets a finished block [num_m, kSwappedColumns] of the product.
+template <class T>
+void Product<T>::AddSwappedBlock(const T* block, int64_t m0, int64_t num_m, int64_t n0, int64_t num_n,
+                                 T block_beta) const {
+  for (int64_t i = 0; i < num_m; ++i, block += kSwappedColumns) {
+    T* row = c + (m0 + i) * ldc + n0;
+    if (block_beta == 0) {
+      for (int64_t j = 0; j < num_n; ++j) row[j] = alpha * block[j];
+    } else {
+      for (int64_t j = 0; j < num_n; ++j) row[j] = alpha * block[j] + block_beta * row[j];
+    }
+  }
+}
+
+template <class T>
+void Product<T>::RunSwapped() const {
+  T* const block = reinterpret_cast<T*>(pack_buffers.p);
+  T* const packed_q = reinterpret_cast<T*>(pack_buffers.q);
+  const int64_t most_rows = kPackedQBytes / static_cast<int64_t>(sizeof(T)) / kSwappedK;
+  for (int64_t k0 = 0; k0 < shape.k; k0 += kSwappedK) {
+    const int64_t num_k = std::min(kSwappedK, shape.k - k0);
+    for (int64_t m0 = 0; m0 < shape.m; m0 += most_rows) {
+      const int64_t num_m = std::min(most_rows, shape.m - m0);
+      const int64_t num_panels = Panel<T>::Count(num_m);
+      PackPanels(a, m0, num_m, k0, num_k, packed_q);
+      for (int64_t n0 = 0; n0 < shape.n; n0 += kSwappedColumns) {
+        const int64_t num_n = std::min<int64_t>(kSwappedColumns, shape.n - n0);
+        for (int64_t i = 0; i < num_n; i += kSwappedRows) {
+          const int rows = static_cast<int>(std::min<int64_t>(kSwappedRows, num_n - i));
+          const int64_t later = n0 + i + kSwappedRows;
+          for (int64_t j = 0; j < num_panels; ++j) {
+            const Panel<T> panel(j, num_m);
+            TileArgs<T> args{num_k,
+                             b.at(n0 + i, k0),
+                             b.stride,
+                             packed_q + panel.begin * num_k,
+                             panel.width(),
+                             block + panel.begin * kSwappedColumns + i,
+                             kSwappedColumns,
+                             1,
+                             0,
+                             panel.columns};
+            if (j == 0 && later + kSwappedRows <= shape.n) args.next_p = b.at(later, k0);
+            TileFor<T>(TileForm::kSwapped, rows, panel.vectors)(args);
+          }
+        }
+        AddSwappedBlock(block, m0, num_m, n0, num_n, BetaAt(k0));
+      }
+    }
+  }
+}
+
+template <class T>
+void Product<T>::RunDots() const {
+  T sums[kMostDotRows * kMostDotWeights];
+  for (int64_t n0 = 0; n0 < shape.n; n0 += kMostDotWeights) {
+    const int num_n = static_cast<int>(std::min<int64_t>(kMostDotWeights, shape.n - n0));
+    DotTile<T>(static_cast<int>(shape.m), num_n, {shape.k, a.data, a.stride, b.at(n0, 0), b.stride, sums});
+    for (int64_t i = 0; i < shape.m; ++i) {
+      for (int j = 0; j < num_n; ++j) {
+        T& out = c[i * ldc + n0 + j];
+        out = alpha * sums[i * num_n + j] + (beta == 0 ? 0 : beta * out);
+      }
+    }
+  }
+}
+
+template <class T>
+void Scale(GemmShape shape, T beta, T* c, int64_t ldc) {
+  for (int64_t i = 0; i < shape.m; ++i) {
+    for (int64_t j = 0; j < shape.n; ++j) c[i * ldc + j] = beta == 0 ? 0 : beta * c[i * ldc + j];
+  }
+}
+
+}  // namespace
+
+template <class T>
+void GemmBlocked(Trans trans_a, Trans trans_b, GemmShape shape, T alpha, const T* a, int64_t lda, const T* b,
+                 int64_t ldb, T beta, T* c, int64_t ldc, GemmHints<T> hints) {
+  if (shape.m == 0 || shape.n == 0) return;
+  if (shape.k == 0) return Scale(shape, beta, c, ldc);
+  const bool ta = trans_a == Trans::kYes, tb = trans_b == Trans::kYes;
+  const Product<T> product{shape, alpha, beta, {a, lda, !ta}, {b, ldb, tb}, c, ldc, hints};
+  if (tb && !ta && shape.m <= kMostDotRows) return product.RunDots();
+  // Swapped transposes the result, otherwise b is transposed while packed: do the smaller.
+  if (tb && shape.m < shape.k) return product.RunSwapped();
+  if (shape.k < shape.m && shape.k < shape.n) return product.RunRowByRow();
+  product.RunPanelByPanel();
+}
+
+template void GemmBlocked(Trans, Trans, GemmShape, float, const float*, int64_t, const float*, int64_t, float,
+                          float*, int64_t, GemmHints<float>);
+template void GemmBlocked(Trans, Trans, GemmShape, double, const double*, int64_t, const double*, int64_t,
+                          double, double*, int64_t, GemmHints<double>);
+
+}  // namespace unipool

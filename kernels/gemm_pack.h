@@ -1,0 +1,111 @@
+// Operands of a product copied into the order in which the tiles read them.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/gemm_tile.h"
+
+namespace unipool {
+
+// Panels of q: whole tiles, the last one as narrow as vectors allow.
+template <class T>
+struct Panel {
+  Panel(int64_t index, int64_t total) : begin(index * kTileColumns<T>) {
+    columns = static_cast<int>(std::min<int64_t>(kTileColumns<T>, total - begin));
+    vectors = columns <= kLanes<T> ? 1 : kTileVectors;
+  }
+  static int64_t Count(int64_t total) { return (total + kTileColumns<T> - 1) / kTileColumns<T>; }
+  int width() const { return vectors * kLanes<T>; }
+  int64_t begin;
+  int columns, vectors;
+};
+// Elements of all panels over `total` columns, for num_k = 1.
+template <class T>
+int64_t PackedColumns(int64_t total) {
+  return (total + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+// A matrix seen as [outer, k]: element (i, k) lies at data[i * stride] [k] or, if !k_contiguous, at data[k *
+// stride] [i].
+template <class T>
+struct Operand {
+  const T* data;
+  int64_t stride;
+  bool k_contiguous;
+  const T* at(int64_t i, int64_t k) const {
+    return k_contiguous ? data + i * stride + k : data + k * stride + i;
+  }
+};
+
+// dst[k][i] for i < R: one tile of p. May write up to a vector beyond the end of dst (what follows is packed
+// later).
+template <class T, int R>
+void PackTile(const Operand<T>& src, int64_t i0, int64_t k0, int64_t num_k, T* dst) {
+  constexpr int kL = kLanes<T>;
+  if (!src.k_contiguous) {
+    for (int64_t k = 0; k < num_k; ++k) std::memcpy(dst + k * R, src.at(i0, k0 + k), R * sizeof(T));
+    return;
+  }
+  int64_t k = 0;
+  if constexpr (R <= kL) {
+    for (; k + kL <= num_k; k += kL) {
+      Vec<T> square[kL] = {};
+      for (int i = 0; i < R; ++i) square[i] = Load(src.at(i0 + i, k0 + k));
+      TransposeSquare<T>(square);
+      for (int j = 0; j < kL; ++j) Store(dst + (k + j) * R, square[j]);
+    }
+  }
+  for (; k < num_k; ++k) {
+    for (int i = 0; i < R; ++i) dst[k * R + i] = *src.at(i0 + i, k0 + k);
+  }
+}
+
+// dst[k][j] for j < width (a whole number of vectors): one panel of q; columns from `columns` on become 0.
+template <class T>
+void PackPanel(const Operand<T>& src, int64_t j0, int columns, int width, int64_t k0, int64_t num_k, T* dst) {
+  constexpr int kL = kLanes<T>;
+  if (!src.k_contiguous) {
+    for (int64_t k = 0; k < num_k; ++k) {
+      const T* from = src.at(j0, k0 + k);
+      T* to = dst + k * width;
+      if (columns == width) {
+        for (int v = 0; v < width; v += kL) Store(to + v, Load(from + v));
+      } else {
+        std::copy_n(from, columns, to);
+        std::fill_n(to + columns, width - columns, T(0));
+      }
+    }
+    return;
+  }
+  for (int v = 0; v < width; v += kL) {
+    const int valid = std::clamp(columns - v, 0, kL);
+    int64_t k = 0;
+    for (; k + kL <= num_k; k += kL) {
+      Vec<T> square[kL] = {};
+      if (valid == kL) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kL; ++j) square[j] = Load(src.at(j0 + v + j, k0 + k));
+      } else {
+        for (int j = 0; j < valid; ++j) square[j] = Load(src.at(j0 + v + j, k0 + k));
+      }
+      TransposeSquare<T>(square);
+#pragma GCC unroll 16
+      for (int j = 0; j < kL; ++j) Store(dst + (k + j) * width + v, square[j]);
+    }
+    for (; k < num_k; ++k) {
+      for (int j = 0; j < kL; ++j) dst[k * width + v + j] = j < valid ? *src.at(j0 + v + j, k0 + k) : T(0);
+    }
+  }
+}
+
+// All panels of q one after the other; panel j begins at dst + j * kTileColumns * num_k.
+template <class T>
+void PackPanels(const Operand<T>& src, int64_t j0, int64_t total, int64_t k0, int64_t num_k, T* dst) {
+  for (int64_t j = 0; j < Panel<T>::Count(total); ++j) {
+    const Panel<T> panel(j, total);
+    PackPanel(src, j0 + panel.begin, panel.columns, panel.width(), k0, num_k, dst + panel.begin * num_k);
+  }
+}
+
+}  // namespace unipool

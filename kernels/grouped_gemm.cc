@@ -1,0 +1,107 @@
+#include "kernels/grouped_gemm.h"
+
+#include "kernels/gemm_blocked.h"
+
+namespace unipool {
+namespace {
+
+// Results beyond this do not stay in the caches until they are read again.
+constexpr int64_t kStreamedBytes = 32 << 20;
+
+struct Groups {
+  int64_t count, outer, inner;  // E, O, I
+  int64_t num_nonempty = 0;
+};
+
+Groups CheckShapes(GroupOffsets offsets, const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
+  CHECK_EQ(w.num_dims, 3);
+  CHECK(rows_o.num_dims == 2 && rows_i.num_dims == 2);
+  Groups groups{w.dim(0), w.dim(1), w.dim(2)};
+  CHECK_EQ(static_cast<int64_t>(offsets.size()), groups.count + 1);
+  CHECK(rows_o.dim(1) == groups.outer && rows_i.dim(1) == groups.inner && rows_o.dim(0) == rows_i.dim(0))
+      << rows_o.ShapeString() << " and " << rows_i.ShapeString() << " with experts " << w.ShapeString();
+  CHECK(rows_o.dtype == w.dtype && rows_i.dtype == w.dtype);
+  CHECK_EQ(offsets.front(), 0);
+  CHECK_EQ(offsets.back(), rows_o.dim(0));
+  for (int64_t e = 0; e < groups.count; ++e) {
+    CHECK_LE(offsets[e], offsets[e + 1]) << "group " << e;
+    groups.num_nonempty += offsets[e] < offsets[e + 1];
+  }
+  return groups;
+}
+
+double Flops(const Groups& groups, GroupOffsets offsets) {
+  return 2.0 * static_cast<double>(offsets.back()) * groups.outer * groups.inner;
+}
+
+// Calls body(e, first row, rows, next) for each group that has rows; next is the following such group or e
+// itself.
+template <class Body>
+void ForEachNonempty(GroupOffsets offsets, Body&& body) {
+  const int64_t count = static_cast<int64_t>(offsets.size()) - 1;
+  const auto next_nonempty = [&](int64_t e) {
+    while (e < count && offsets[e] == offsets[e + 1]) ++e;
+    return e;
+  };
+  for (int64_t e = next_nonempty(0); e < count;) {
+    const int64_t next = next_nonempty(e + 1);
+    body(e, offsets[e], offsets[e + 1] - offsets[e], next < count ? next : e);
+    e = next;
+  }
+}
+
+}  // namespace
+
+void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x, const Tensor& w,
+                        const Tensor& y) {
+  const Groups groups = CheckShapes(offsets, y, x, w);
+  const int64_t o = groups.outer, i = groups.inner;
+  KernelScope scope(
+      stream, Op::kGroupedGemm, Flops(groups, offsets),
+      static_cast<double>(groups.num_nonempty) * o * i * SizeOf(w.dtype) + x.bytes() + y.bytes());
+  DispatchFloat(w.dtype, [&]<class T>() {
+    ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
+      GemmBlocked<T>(Trans::kNo, Trans::kYes, {rows, o, i}, 1, x.as<T>() + begin * i, i,
+                     w.as<T>() + e * o * i, i, 0, y.as<T>() + begin * o, o, {});
+    });
+  });
+}
+
+void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& w,
+                          const Tensor& dx) {
+  const Groups groups = CheckShapes(offsets, dy, dx, w);
+  const int64_t o = groups.outer, i = groups.inner;
+  KernelScope scope(
+      stream, Op::kGroupedGemm, Flops(groups, offsets),
+      static_cast<double>(groups.num_nonempty) * o * i * SizeOf(w.dtype) + dy.bytes() + dx.bytes());
+  DispatchFloat(w.dtype, [&]<class T>() {
+    ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t next) {
+      GemmHints<T> hints;
+      if (next != e) hints.next_b = w.as<T>() + next * o * i;
+      GemmBlocked<T>(Trans::kNo, Trans::kNo, {rows, i, o}, 1, dy.as<T>() + begin * o, o,
+                     w.as<T>() + e * o * i, i, 0, dx.as<T>() + begin * i, i, hints);
+    });
+  });
+}
+
+void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& x,
+                           const Tensor& dw, std::span<uint8_t> has_grad) {
+  const Groups groups = CheckShapes(offsets, dy, x, dw);
+  CHECK_EQ(static_cast<int64_t>(has_grad.size()), groups.count);
+  const int64_t o = groups.outer, i = groups.inner;
+  int64_t moved = 0;  // expert matrices written, and read where they are added to
+  ForEachNonempty(offsets, [&](int64_t e, int64_t, int64_t, int64_t) { moved += has_grad[e] ? 2 : 1; });
+  KernelScope scope(stream, Op::kGroupedGemm, Flops(groups, offsets),
+                    static_cast<double>(moved) * o * i * SizeOf(dw.dtype) + dy.bytes() + x.bytes());
+  DispatchFloat(dw.dtype, [&]<class T>() {
+    GemmHints<T> hints;
+    if (dw.bytes() >= kStreamedBytes) hints.store = StoreKind::kStreamed;
+    ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
+      GemmBlocked<T>(Trans::kYes, Trans::kNo, {o, i, rows}, 1, dy.as<T>() + begin * o, o,
+                     x.as<T>() + begin * i, i, has_grad[e] ? 1 : 0, dw.as<T>() + e * o * i, i, hints);
+      has_grad[e] = 1;
+    });
+  });
+}
+
+}  // namespace unipool

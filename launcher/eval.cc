@@ -1,0 +1,60 @@
+#include <gflags/gflags.h>
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "launcher/commands.h"
+#include "launcher/config.h"
+#include "launcher/inference.h"
+#include "launcher/trainer.h"
+#include "launcher/world_options.h"
+
+DEFINE_string(split, "valid", "eval: which split of the data: train, valid or test");
+DEFINE_int64(sequences, 0, "eval: sequences to evaluate, from the first; 0: the whole split");
+
+namespace unipool {
+
+namespace {
+
+Split SplitFromFlag() {
+  if (FLAGS_split == "train") return Split::kTrain;
+  if (FLAGS_split == "valid") return Split::kValid;
+  if (FLAGS_split == "test") return Split::kTest;
+  throw UserError("--split=" + FLAGS_split + ": must be train, valid or test");
+}
+
+void PrintResult(const CommandLine& line, const std::string& checkpoint, double loss, int64_t sequences,
+                 int64_t tokens) {
+  if (line.json) {
+    const nlohmann::json result{{"split", FLAGS_split},         {"loss", loss},
+                                {"perplexity", std::exp(loss)}, {"checkpoint", checkpoint},
+                                {"sequences", sequences},       {"tokens", tokens}};
+    std::printf("%s\n", result.dump().c_str());
+    return;
+  }
+  std::printf("%s\n%s split, %ld tokens: loss %.6f, perplexity %.4f\n", checkpoint.c_str(),
+              FLAGS_split.c_str(), static_cast<long>(tokens), loss, std::exp(loss));
+}
+
+}  // namespace
+
+int EvalCommand(const CommandLine& command_line) {
+  const Split split = SplitFromFlag();
+  const Config config = LoadConfig(command_line);
+  const WorldOptions options = WorldOptionsOf(config);
+  ValidateConfig(config, WorldSize(options));
+  return RunWorld(options, [&](World& world) {
+    std::unique_ptr<TokenDataset> dataset;
+    RunTogether(*world.communicator, [&] { dataset = OpenDataset(DatasetOptionsOf(config), split); });
+    TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
+    const std::string checkpoint = LoadForInference(command_line, config, world, engine);
+    int64_t sequences = dataset->samples_per_epoch();
+    if (FLAGS_sequences > 0) sequences = std::min(sequences, FLAGS_sequences);
+    const int64_t seq_length = config.model().seq_length();
+    const double loss = MeanLoss(engine, *dataset, sequences, config.train().micro_batch(), seq_length);
+    if (world.rank() == 0) PrintResult(command_line, checkpoint, loss, sequences, sequences * seq_length);
+  });
+}
+
+}  // namespace unipool

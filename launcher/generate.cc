@@ -1,0 +1,118 @@
+#include <gflags/gflags.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "launcher/commands.h"
+#include "launcher/config.h"
+#include "launcher/inference.h"
+#include "launcher/sampler.h"
+#include "launcher/tokenizer.h"
+#include "launcher/world_options.h"
+
+DEFINE_string(prompt, "", "generate: text to continue");
+DEFINE_int64(max_tokens, 200, "generate: tokens to add");
+DEFINE_double(temperature, 0, "generate: 0 takes the most likely token each time");
+DEFINE_int64(top_k, 0, "generate: choose among the k most likely tokens; 0: all");
+DEFINE_double(top_p, 1, "generate: choose among the fewest tokens whose probabilities reach p");
+DEFINE_uint64(sample_seed, 1, "generate: seed of the random choices");
+
+namespace unipool {
+
+namespace {
+
+void CheckFlags() {
+  Problems problems;
+  if (FLAGS_prompt.empty()) problems.Add("--prompt is empty: give the text to continue");
+  if (FLAGS_max_tokens < 1)
+    problems.Add(Format("--max_tokens=%ld: must be 1 or more", static_cast<long>(FLAGS_max_tokens)));
+  if (FLAGS_temperature < 0) problems.Add(Format("--temperature=%g: must be 0 or more", FLAGS_temperature));
+  if (FLAGS_top_k < 0) problems.Add(Format("--top_k=%ld: must be 0 or more", static_cast<long>(FLAGS_top_k)));
+  if (FLAGS_top_p <= 0 || FLAGS_top_p > 1)
+    problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
+  problems.ThrowIfAny();
+}
+
+std::unique_ptr<Tokenizer> TokenizerFor(const Config& config) {
+  TokenizerOptions options = TokenizerOptionsFromFlags();
+  const bool is_chosen = !gflags::GetCommandLineFlagInfoOrDie("tokenizer").is_default;
+  if (!is_chosen && config.model().vocab() == 256) options.kind = "bytes";
+  std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer(options);
+  if (tokenizer->vocab_size() > config.model().vocab()) {
+    throw UserError(Format(
+        "--tokenizer=%s has %d tokens but model.vocab is %d: choose the tokenizer of the training data",
+        options.kind.c_str(), tokenizer->vocab_size(), config.model().vocab()));
+  }
+  return tokenizer;
+}
+
+// Feeds tokens and keeps the last ones in reach: when the context is full, its later half is read again.
+class Context {
+ public:
+  Context(TrainingEngine& engine, int64_t length) : engine_(engine), length_(length) {}
+  std::span<const float> Feed(int32_t token) {
+    if (static_cast<int64_t>(tokens_.size()) == length_) {
+      const std::vector<int32_t> later(tokens_.begin() + length_ / 2, tokens_.end());
+      tokens_.clear();
+      for (int32_t old : later) Feed(old);
+    }
+    const Tensor logits = engine_.NextLogits(token, static_cast<int64_t>(tokens_.size()));
+    tokens_.push_back(token);
+    return {logits.as<float>(), static_cast<size_t>(engine_.spec().vocab)};
+  }
+
+ private:
+  TrainingEngine& engine_;
+  int64_t length_;
+  std::vector<int32_t> tokens_;
+};
+
+std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, std::vector<int32_t> prompt) {
+  Sampler sampler({.temperature = FLAGS_temperature,
+                   .top_k = FLAGS_top_k,
+                   .top_p = FLAGS_top_p,
+                   .seed = FLAGS_sample_seed});
+  Context context(engine, engine.spec().seq_length);
+  std::span<const float> logits;
+  for (int32_t token : prompt) logits = context.Feed(token);
+  std::vector<int32_t> added;
+  for (int64_t i = 0; i < FLAGS_max_tokens; ++i) {
+    const int32_t token = sampler.Choose(logits, i);
+    if (token == tokenizer.end_of_text()) break;
+    if (token < tokenizer.vocab_size()) added.push_back(token);
+    logits = context.Feed(token);
+  }
+  return tokenizer.Decode(added);
+}
+
+}  // namespace
+
+int GenerateCommand(const CommandLine& command_line) {
+  CheckFlags();
+  Config config = LoadConfig(command_line);
+  // Any checkpoint loads on one rank, whatever layout wrote it.
+  config.mutable_parallel()->set_ranks(1);
+  config.mutable_parallel()->set_stages(1);
+  config.mutable_parallel()->set_pool_replicas(1);
+  config.mutable_train()->set_micro_batch(1);
+  const WorldOptions options = WorldOptionsOf(config);
+  if (WorldSize(options) != 1) throw UserError("generate runs on one rank: start it without mpirun");
+  ValidateConfig(config, 1);
+  return RunWorld(options, [&](World& world) {
+    const std::unique_ptr<Tokenizer> tokenizer = TokenizerFor(config);
+    std::vector<int32_t> prompt;
+    tokenizer->Encode(FLAGS_prompt, prompt);
+    TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
+    const std::string checkpoint = LoadForInference(command_line, config, world, engine);
+    const std::string text = Continue(engine, *tokenizer, prompt);
+    if (command_line.json) {
+      using nlohmann::json;
+      const json result{{"checkpoint", checkpoint}, {"prompt", FLAGS_prompt}, {"text", text}};
+      std::printf("%s\n", result.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+    } else {
+      std::printf("%s%s\n", FLAGS_prompt.c_str(), text.c_str());
+    }
+  });
+}
+
+}  // namespace unipool

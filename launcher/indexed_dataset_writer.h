@@ -1,0 +1,51 @@
+// Writes PREFIX.bin and PREFIX.idx (see indexed_dataset.h) as Megatron-LM's preprocessor does, byte for byte:
+// each document is one sequence; a document without tokens has none and repeats its entry in the document
+// array.
+//
+// Both are written aside (PREFIX.bin.part, PREFIX.idx.part), synced and renamed by Finish, the index last; an
+// index of a former dataset goes first, so that at no time an index describes another's tokens. Without
+// Finish nothing remains. Memory: 12 bytes a document.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "launcher/indexed_dataset.h"
+
+namespace unipool {
+
+class IndexedDatasetWriter {
+ public:
+  // Errors (all functions): UserError that names the file and the system's reason (no such folder, disk full,
+  // ...).
+  IndexedDatasetWriter(std::string prefix, TokenType type);
+  ~IndexedDatasetWriter();
+  IndexedDatasetWriter(const IndexedDatasetWriter&) = delete;
+  IndexedDatasetWriter& operator=(const IndexedDatasetWriter&) = delete;
+
+  // `bytes`: the documents' ids one after another, already in the element type; `lengths`: tokens of each
+  // document.
+  void Add(std::span<const uint8_t> bytes, std::span<const int32_t> lengths);
+  void Finish();
+
+  int64_t num_tokens() const { return num_tokens_; }
+  int64_t num_documents() const { return static_cast<int64_t>(documents_.size()) - 1; }
+
+ private:
+  void WriteIndex();
+
+  const std::string prefix_;
+  const TokenType type_;
+  int bin_ = -1;  // file descriptor of PREFIX.bin.part
+  bool finished_ = false;
+  int64_t num_tokens_ = 0;
+  std::vector<int32_t> lengths_;
+  std::vector<int64_t> documents_ = {0};
+};
+
+// Appends `ids` to `bytes` in the element type. REQUIRES: they fit into it.
+void AppendTokens(std::span<const int32_t> ids, TokenType type, std::vector<uint8_t>& bytes);
+
+}  // namespace unipool

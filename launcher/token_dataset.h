@@ -1,0 +1,75 @@
+// What training reads: samples of seq_length + 1 tokens, numbered from 0 over the whole run without end.
+// Which tokens sample j has depends on the options and j alone, never on who asks or in which order, so every
+// layout and every resumed run reads the same.
+//
+// The tokens of a source's split form one stream (documents one after another, packed: a sample may cross
+// documents); sample i of an epoch is tokens i*s .. i*s + s of it, s = seq_length, and (tokens - 1) / s
+// samples are an epoch. With `sequential` they come in this order, otherwise each epoch in a permutation of
+// its own made of seed, split, the source's number and epoch. Several sources: BlendOrder says whose turn it
+// is; each source counts its own samples and epochs. Sources without weights are mixed in proportion to their
+// samples.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "launcher/blend.h"
+#include "launcher/token_source.h"
+
+namespace unipool {
+
+enum class Split { kTrain, kValid, kTest };
+
+struct DatasetOptions {
+  std::vector<std::string> train, valid;  // see ParseBlend and OpenTokenSource
+  std::string split = "969,30,1";         // shares of train, validation and test, if `valid` is empty
+  bool sequential = false;
+  int64_t seq_length = 0;  // s
+  uint64_t seed = 0;
+  int64_t vocab = 0;  // ids must be in [0, vocab)
+};
+
+class TokenDataset {
+ public:
+  // One split of one source.
+  struct Part {
+    std::unique_ptr<TokenSource> source;
+    int64_t begin = 0, end = 0;  // tokens of the source
+    double weight = 0;           // 0: none was given
+    int64_t num_samples = 0;     // per epoch
+    uint64_t key = 0;            // of its permutations
+  };
+
+  // REQUIRES: at least one part, num_samples >= 1 each, weights for all or none. See OpenDataset.
+  TokenDataset(std::vector<Part> parts, const DatasetOptions& options);
+
+  int64_t samples_per_epoch() const { return samples_per_epoch_; }  // of all sources together
+  int64_t num_tokens() const { return num_tokens_; }                // of the split, over all sources
+
+  // tokens.size() must be seq_length + 1. Thread-safe, cheap (a copy), no allocation but the blend's notes.
+  // Errors: UserError if a token is not in the vocabulary: file, id, position, model.vocab.
+  void Read(int64_t sample, std::span<int32_t> tokens) const;
+
+ private:
+  std::vector<Part> parts_;
+  std::unique_ptr<const BlendOrder> blend_;  // null for a single part
+  const bool sequential_;
+  const int64_t seq_length_, vocab_;
+  int64_t samples_per_epoch_ = 0, num_tokens_ = 0;
+};
+
+// Opens one split. If `valid` names sources, they are the validation split, `train` is used whole, and there
+// is no test split. Otherwise each source of `train` is cut by `split`: a Megatron dataset between sequences
+// (as Megatron does), a text file between bytes. Files of up to 2^24 tokens are checked against the
+// vocabulary at once, larger ones as they are read. Errors: UserError with the problems of all sources:
+// missing or damaged files, a bad blend or split, a split too small for one sample, a token outside the
+// vocabulary.
+std::unique_ptr<TokenDataset> OpenDataset(const DatasetOptions& options, Split split);
+
+// "969,30,1" to the cumulative shares {0, 0.969, 0.999, 1}; missing numbers are 0. Errors: UserError.
+std::vector<double> ParseSplit(const std::string& split);
+
+}  // namespace unipool

@@ -1,0 +1,66 @@
+#include "launcher/token_source.h"
+
+#include <filesystem>
+
+#include "launcher/indexed_dataset.h"
+#include "launcher/text_dataset.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+
+namespace {
+
+std::string WithoutSuffix(const std::string& path) {
+  return path.ends_with(".bin") || path.ends_with(".idx") ? path.substr(0, path.size() - 4) : path;
+}
+
+bool IsFile(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(path, ignored);
+}
+
+bool IsIndexed(const std::string& path) {
+  const std::string prefix = WithoutSuffix(path);
+  return IsFile(prefix + ".idx") || (IsFile(prefix + ".bin") && !(IsFile(path) && prefix == path));
+}
+
+void RefusePackedText(const std::string& path) {
+  for (const char* suffix : {".xz", ".gz", ".zst", ".bz2"}) {
+    if (!path.ends_with(suffix)) continue;
+    throw UserError(
+        Format("%s: is compressed; unpack it first (%s)", path.c_str(),
+               path.ends_with(".xz") ? "xz -dk FILE" : "for example with gzip, zstd or bzip2 -dk FILE"));
+  }
+}
+
+}  // namespace
+
+bool TokenSourceExists(const std::string& path) {
+  return IsIndexed(path) || IsFile(path);
+}
+
+std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path) {
+  if (IsIndexed(path)) return std::make_unique<IndexedDataset>(WithoutSuffix(path));
+  if (IsFile(path)) {
+    RefusePackedText(path);
+    LOG_IF(WARNING, path.ends_with(".jsonl"))
+        << path
+        << " is read as plain bytes, with its JSON marks; `unipool tokenize` makes a dataset of its texts";
+    return std::make_unique<TextDataset>(path);
+  }
+  const std::string tokenized = WithoutSuffix(path) + "_text_document";
+  const std::string hint = IsIndexed(tokenized) ? Format("; did you mean %s?", tokenized.c_str()) : "";
+  throw UserError(Format("data source %s: neither %s.idx nor a text file of that name exists%s", path.c_str(),
+                         WithoutSuffix(path).c_str(), hint.c_str()));
+}
+
+std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab) {
+  return Format(
+      "%s: token %lld is id %lld, but model.vocab = %lld has only ids 0 to %lld; raise model.vocab to that "
+      "of "
+      "the tokenizer that made the file",
+      file.c_str(), static_cast<long long>(position), static_cast<long long>(id),
+      static_cast<long long>(vocab), static_cast<long long>(vocab - 1));
+}
+
+}  // namespace unipool

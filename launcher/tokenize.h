@@ -1,0 +1,40 @@
+// The command `tokenize`: texts in JSON lines become a Megatron dataset, byte for byte what Megatron-LM's
+// tools/preprocess_data.py writes with the same tokenizer.
+//
+//   unipool tokenize --input a.jsonl,b.jsonl --output_prefix p --tokenizer gpt2 --vocab V --merges M
+//
+// writes p_text_document.bin and .idx ("text" is the --key): documents in input order, each its ids and then
+// the end-of-text id; a text without ids keeps an empty document. Blank lines are skipped. A line must be a
+// JSON object in UTF-8 whose --key is a string. Half a surrogate pair ("\ud800" alone) is no character and is
+// an error, as it is for Megatron, whose tokenizer cannot encode it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/tokenizer.h"
+
+namespace unipool {
+
+struct TokenizeOptions {
+  std::vector<std::string> input;  // JSON lines; the documents of all files in this order
+  std::string output_prefix;       // the dataset is OUTPUT_PREFIX_KEY_document
+  std::string key = "text";        // JSON key of the text
+  TokenizerOptions tokenizer;
+  std::optional<bool> append_eod;  // end each document with end-of-text; default: if the tokenizer has one
+  int threads = 0;                 // 0: one a core. The output does not depend on it.
+};
+
+// Prints progress to stderr and at the end the dataset's prefix to stdout. Memory is bounded: a few MiB a
+// thread and 12 bytes a document. Returns the exit code, 0. Errors: UserError with all wrong options at once,
+// or with file and line of the first wrong document. Then no file of the dataset is left or changed.
+int TokenizeCommand(const TokenizeOptions& options);
+
+// TokenizeCommand with the options of the command line: --input, --output_prefix, --key, --append_eod,
+// --threads,
+// --tokenizer, --vocab, --merges.
+int RunTokenize();
+
+}  // namespace unipool

@@ -1,0 +1,48 @@
+// JSON lines to texts: cuts files into chunks of whole lines and takes one string out of a line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace unipool {
+
+// Some whole lines of one file.
+struct LineChunk {
+  std::string path;
+  int64_t first_line = 1;  // number of the first line
+  std::string text;        // lines with their ends; the last line of a file may have none
+};
+
+// Reads files one after another, in chunks of about `chunk_bytes` (more if a line is longer).
+class LineReader {
+ public:
+  LineReader(std::vector<std::string> paths, size_t chunk_bytes);
+  ~LineReader();
+  LineReader(const LineReader&) = delete;
+  LineReader& operator=(const LineReader&) = delete;
+
+  bool Next(LineChunk& chunk);  // false after the last file. Errors: UserError that names the file.
+
+ private:
+  bool ReadSome();
+
+  const std::vector<std::string> paths_;
+  const size_t chunk_bytes_;
+  size_t file_idx_ = 0;
+  int file_ = -1;
+  bool at_end_ = false;  // of the current file
+  int64_t line_ = 1;     // number of the first line in `pending_`
+  std::string pending_;  // read but not given out
+};
+
+// The string at `key` of the JSON object `line`; of equal keys the last counts.
+// Errors: UserError with the reason ("is not JSON: ...", "has no key ..."), without file and line, which the
+// caller knows.
+void ExtractText(std::string_view line, const std::string& key, std::string& text);
+
+// Files of a comma-separated list.
+std::vector<std::string> SplitAtCommas(std::string_view list);
+
+}  // namespace unipool

@@ -1,0 +1,45 @@
+// Text to token ids and back. An implementation is immutable after construction: any number of threads may
+// share one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace unipool {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  // Appends the ids of `text` to `ids`. Special tokens are only ever added by the program: "<|endoftext|>"
+  // written out in a text is ordinary text. Decode(Encode(text)) == text. Errors: UserError that gives the
+  // byte offset if the tokenizer needs UTF-8 and `text` is not.
+  virtual void Encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
+  // The bytes of `ids` one after another; a cut inside a character gives bytes that are not UTF-8 on their
+  // own. REQUIRES: 0 <= id < vocab_size().
+  virtual std::string Decode(std::span<const int32_t> ids) const = 0;
+  virtual int32_t vocab_size() const = 0;
+  virtual int32_t end_of_text() const = 0;  // the id that ends a document, or -1 if there is none
+};
+
+// Where a tokenizer comes from.
+struct TokenizerOptions {
+  std::string kind = "gpt2";  // gpt2 or bytes
+  std::string vocab;          // gpt2: path of the JSON object that maps a token's string to its id
+  std::string merges;         // gpt2: path of the merges, in rank order
+};
+
+// Errors: UserError that names the flag or the file.
+std::unique_ptr<Tokenizer> MakeTokenizer(const TokenizerOptions& options);
+
+// From the command line: --tokenizer, --vocab and --merges, shared by all commands that read or write text.
+TokenizerOptions TokenizerOptionsFromFlags();
+
+// Byte offset of the first byte that is not part of well-formed UTF-8 (surrogates and overlong forms are
+// not), or -1.
+int64_t FirstInvalidUtf8(std::string_view text);
+
+}  // namespace unipool

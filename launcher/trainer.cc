@@ -1,0 +1,145 @@
+#include "launcher/trainer.h"
+
+#include <glog/logging.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "launcher/config.h"
+#include "launcher/hf_config.h"
+
+namespace unipool {
+
+DatasetOptions DatasetOptionsOf(const Config& config) {
+  const DataConfig& data = config.data();
+  return {.train = {data.train().begin(), data.train().end()},
+          .valid = {data.valid().begin(), data.valid().end()},
+          .split = data.split(),
+          .sequential = data.order() == DataConfig::SEQUENTIAL,
+          .seq_length = config.model().seq_length(),
+          .seed = config.train().seed(),
+          .vocab = config.model().vocab()};
+}
+
+Trainer::Trainer(const Config& config, World& world) : config_(config), world_(world) {
+  const TrainConfig& train = config.train();
+  learning_rate_ = {.highest = train.lr(),
+                    .lowest = train.min_lr(),
+                    .warmup_fraction = train.warmup_fraction(),
+                    .steps = train.steps()};
+  RunTogether(*world.communicator, [&] { OpenData(); });
+  engine_ = std::make_unique<TrainingEngine>(config, world);
+  reader_ =
+      std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
+  const std::string origin = Start();
+  if (world.rank() == 0) {
+    const ProgressOptions options{
+        .total_steps = train.steps(), .terminal = isatty(fileno(stdout)) != 0, .seconds_between_lines = 0};
+    progress_ = std::make_unique<Progress>(stdout, options);
+    progress_->Say(origin);
+  }
+  RunTogether(*world.communicator, [&] {
+    if (progress_) metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
+  });
+}
+
+void Trainer::OpenData() {
+  const DatasetOptions options = DatasetOptionsOf(config_);
+  train_ = OpenDataset(options, Split::kTrain);
+  if (config_.train().eval_every() > 0) valid_ = OpenDataset(options, Split::kValid);
+}
+
+std::string Trainer::Start() {
+  const std::string checkpoint = FindNewestCheckpoint(*world_.communicator, config_.run_dir());
+  if (!checkpoint.empty()) {
+    CheckpointView view = View();
+    LoadCheckpoint(*world_.communicator, checkpoint, view);
+    engine_->StateLoaded();
+    step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
+    saved_step_ = step_;
+    return "continuing from " + checkpoint;
+  }
+  if (!config_.train().init_from().empty()) {
+    LoadWeights(*world_.communicator, config_.train().init_from(), engine_->DiskTensors());
+    return "starting from the weights in " + config_.train().init_from();
+  }
+  return "starting from random weights";
+}
+
+void Trainer::Run() {
+  const TrainConfig& train = config_.train();
+  while (step_ < train.steps()) {
+    Step();
+    if (train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps())) Validate();
+    if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
+  }
+  if (saved_step_ < step_) Save();
+}
+
+void Trainer::Step() {
+  const int64_t global_batch = config_.train().global_batch();
+  const auto start = std::chrono::steady_clock::now();
+  const Tensor samples = reader_->Read(step_ * global_batch, global_batch);
+  const double lr = LearningRate(learning_rate_, step_);
+  const StepReport report = engine_->TrainStep(step_, lr, samples);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  ++step_;
+  const int64_t step_tokens = global_batch * config_.model().seq_length();
+  const StepMetrics metrics{.step = step_,
+                            .tokens = step_ * step_tokens,
+                            .loss = report.loss,
+                            .pool_loss = report.load.pool_loss,
+                            .pool_loss_at_balance = report.load.pool_loss_at_balance,
+                            .max_violation = report.load.max_violation,
+                            .dead_experts = static_cast<int>(report.load.dead_experts),
+                            .zero_score_share = report.load.zero_score_share,
+                            .grad_norm = report.grad_norm,
+                            .lr = lr,
+                            .tokens_per_second = static_cast<double>(step_tokens) / seconds,
+                            .step_seconds = seconds,
+                            .peak_memory_bytes = report.peak_memory_bytes};
+  if (progress_) {
+    metrics_->Write(StepLine(metrics));
+    progress_->Step(metrics);
+  }
+  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
+    throw UserError(
+        Format("the loss is no longer a number at step %ld (loss %g, gradient norm %g); lower train.lr, or "
+               "raise train.warmup_fraction, and continue from the last checkpoint in %s",
+               static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
+  }
+}
+
+void Trainer::Validate() {
+  const TrainConfig& train = config_.train();
+  int64_t sequences = valid_->samples_per_epoch();
+  if (train.eval_batches() > 0) {
+    sequences = std::min<int64_t>(sequences, int64_t{train.eval_batches()} * train.global_batch());
+  }
+  const double loss =
+      MeanLoss(*engine_, *valid_, sequences, train.micro_batch(), config_.model().seq_length());
+  if (!progress_) return;
+  metrics_->Write(ValidationLine(step_, loss));
+  progress_->Validation(step_, loss);
+}
+
+CheckpointView Trainer::View() {
+  return {.tensors = engine_->DiskTensors(),
+          .pieces = engine_->OptimizerPieces(),
+          .state = engine_->StateTensors(),
+          .config_text = ResolvedConfigText(config_),
+          .training_state = nlohmann::json{{"step", step_}}.dump(),
+          .hf_config_json = HuggingFaceConfigText(config_)};
+}
+
+void Trainer::Save() {
+  engine_->CollectState();
+  const std::string folder = SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, View(),
+                                            config_.train().keep_checkpoints());
+  saved_step_ = step_;
+  if (progress_) progress_->Say("saved " + folder);
+}
+
+}  // namespace unipool

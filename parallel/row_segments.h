@@ -1,0 +1,19 @@
+// Between the rows of each source and the batches of each expert, on one rank: copies of whole segments.
+#pragma once
+
+#include <span>
+
+#include "parallel/dispatch_plan.h"
+#include "runtime/stream.h"
+
+namespace unipool {
+
+// sources[q] is where the rows of source q begin (unused where it has none); `batch` is [R, row_bytes],
+// expert-major. Each moves 2 * R * row_bytes.
+void GatherSegments(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, std::span<char* const> sources,
+                    void* batch);
+// The inverse.
+void ScatterSegments(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, const void* batch,
+                     std::span<char* const> sources);
+
+}  // namespace unipool

@@ -1,0 +1,92 @@
+#include "parallel/row_wire.h"
+
+#include <algorithm>
+
+namespace unipool {
+
+RowWire::RowWire(const Mesh& mesh, const ExpertPlacement& placement, int64_t row_bytes, Stream& stream)
+    : pool_(mesh.pool()),
+      mesh_(mesh),
+      placement_(placement),
+      row_bytes_(row_bytes),
+      stream_(stream),
+      send_(pool_.size()),
+      recv_(pool_.size()) {}
+
+int64_t RowWire::NumRows(const OwnerPlan& plan) const {
+  return plan.num_rows - (plan.source_offsets[pool_.rank() + 1] - plan.source_offsets[pool_.rank()]);
+}
+
+int64_t RowWire::FirstRow(const OwnerPlan& plan, int source) const {
+  const int64_t own_rows = plan.num_rows - NumRows(plan);
+  return plan.source_offsets[source] - (source > pool_.rank() ? own_rows : 0);
+}
+
+template <class Block>
+Block RowWire::BlockOf(const std::vector<int64_t>& offsets, int other, void* data, int64_t row) const {
+  return {.data = static_cast<char*>(data) + row * row_bytes_,
+          .bytes = (offsets[other + 1] - offsets[other]) * row_bytes_};
+}
+
+void RowWire::ClearBlocks() {
+  std::fill(send_.begin(), send_.end(), SendBlock{});
+  std::fill(recv_.begin(), recv_.end(), RecvBlock{});
+}
+
+RowWire::Ticket RowWire::Start(const ExchangeLabel& label) {
+  int64_t bytes = 0;
+  for (const SendBlock& block : send_) bytes += block.bytes;
+  bytes_sent_ += bytes;
+  KernelScope scope(stream_, Op::kExchange, 0, static_cast<double>(bytes));
+  return pool_.Start(send_, recv_, label);
+}
+
+void RowWire::Wait(Ticket ticket) {
+  KernelScope scope(stream_, Op::kExchange, 0, 0);
+  pool_.Wait(ticket);
+}
+
+RowWire::Ticket RowWire::StartCounts(const SlotSchedule& schedule, SlotId slot, const SendPlan* source,
+                                     OwnerPlan& plan, const ExchangeLabel& label) {
+  ClearBlocks();
+  for (int other = 0; other < pool_.size(); ++other) {
+    if (other == pool_.rank()) continue;
+    if (source) {
+      send_[other] = {.data = source->rows_of_expert.data() + placement_.first_of(other),
+                      .bytes = static_cast<int64_t>(placement_.experts_of(other).size() * sizeof(int32_t))};
+    }
+    if (!schedule.Work(Lane::kForward, mesh_.StageOfPoolRank(other), slot).idle()) {
+      recv_[other] = {.data = plan.rows.data() + other * plan.num_experts,
+                      .bytes = static_cast<int64_t>(plan.num_experts * sizeof(int32_t))};
+    }
+  }
+  return Start(label);
+}
+
+RowWire::Ticket RowWire::StartToOwners(const SendPlan* source, void* send_rows, const OwnerPlan& plan,
+                                       void* wire, const ExchangeLabel& label) {
+  ClearBlocks();
+  for (int other = 0; other < pool_.size(); ++other) {
+    if (other == pool_.rank()) continue;
+    if (source) {
+      send_[other] = BlockOf<SendBlock>(source->rank_offsets, other, send_rows, source->rank_offsets[other]);
+    }
+    recv_[other] = BlockOf<RecvBlock>(plan.source_offsets, other, wire, FirstRow(plan, other));
+  }
+  return Start(label);
+}
+
+RowWire::Ticket RowWire::StartToSources(const SendPlan* source, void* returned, const OwnerPlan& plan,
+                                        void* wire, const ExchangeLabel& label) {
+  ClearBlocks();
+  for (int other = 0; other < pool_.size(); ++other) {
+    if (other == pool_.rank()) continue;
+    send_[other] = BlockOf<SendBlock>(plan.source_offsets, other, wire, FirstRow(plan, other));
+    if (source) {
+      recv_[other] = BlockOf<RecvBlock>(source->rank_offsets, other, returned, source->rank_offsets[other]);
+    }
+  }
+  return Start(label);
+}
+
+}  // namespace unipool

@@ -1,0 +1,236 @@
+// The toy model cut into stages and sharded experts, with exactly the memory that pipeline_stage.h says is
+// needed: whatever is used before it is filled, or after it is free, is NaN or another microbatch's number.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "parallel/slot_executor.h"
+#include "tests/parallel/toy_model.h"
+
+namespace unipool {
+
+class ToyStage : public PipelineStage {
+ public:
+  static constexpr int D = ToyModel::kColumns, K = ToyModel::kTopK, T = ToyModel::kMaxTokens;
+
+  ToyStage(const Mesh& mesh, const ExpertPlacement& placement, const ToyModel& model,
+           const SlotSchedule& schedule)
+      : mesh_(mesh), placement_(placement), model_(model), stage_(mesh.position().stage) {
+    for (int s = 0; s < stage_; ++s) first_layer_ += schedule.num_layers(s);
+    num_layers_ = schedule.num_layers(stage_);
+    is_last_ = stage_ + 1 == schedule.num_stages();
+    in_flight_.resize(schedule.MaxInFlight(stage_));
+    for (InFlight& m : in_flight_) {
+      m.layers.resize(num_layers_);
+      for (Layer& layer : m.layers) layer.handle.plan.Reserve(T, K, placement);
+    }
+    inputs_.resize(in_flight_.size() + 1);
+    experts_.reserve(T * K);
+    sent_.reserve(T * K);
+    for (int m = 0; m < schedule.num_microbatches(); ++m)
+      expected_.push_back(RunSerially(model_, SampleOf(m)));
+    dense_gradient.assign(num_layers_, 0);
+  }
+
+  int SampleOf(int m) const { return m * mesh_.shape().data_ranks() + mesh_.data_rank(); }
+  const ToyResult& expected(int m) const { return expected_[m]; }
+  int first_layer() const { return first_layer_; }
+
+  Tensor ForwardInput(int m) override { return View(inputs_[m % inputs_.size()], m); }
+  Tensor ForwardOutput(int m) override { return View(Of(m).output, m); }
+  Tensor BackwardInput(int m) override { return View(output_gradients_[m % 2], m); }
+  Tensor BackwardOutput(int m) override { return View(input_gradient_, m); }
+
+  void BeginForward(int m) override {
+    InFlight& state = Of(m);
+    Poison(state.output);
+    for (Layer& layer : state.layers) Poison(layer.y);
+    Row& input = inputs_[m % inputs_.size()];
+    if (stage_ == 0) {
+      Poison(input);
+      for (int i = 0; i < Size(m); ++i) input[i] = model_.Input(SampleOf(m), i);
+    }
+    state.input = state.h = input;
+  }
+
+  const DispatchHandle& ForwardRoute(int m, int l) override {
+    Layer& layer = Of(m).layers[l];
+    const int sample = SampleOf(m), global = first_layer_ + l, choices = model_.Tokens(sample) * K;
+    for (int i = 0; i < Size(m); ++i) layer.u[i] = Mod((global + 2) * Of(m).h[i]);
+    Poison(Of(m).h);
+    experts_.resize(choices);
+    sent_.resize(choices);
+    for (int choice = 0; choice < choices; ++choice) {
+      experts_[choice] = model_.Expert(sample, global, choice);
+      sent_[choice] = model_.Weight(sample, global, choice) != 0;
+    }
+    BuildSendPlan(experts_, sent_, K, placement_, layer.handle.plan);
+    return layer.handle;
+  }
+
+  void FillSendRows(Lane lane, int m, int l, const Tensor& rows) override {
+    const Layer& layer = Of(m).layers[l];
+    ForEachSent(m, l, [&](int choice, int row) {
+      const int weight = model_.Weight(SampleOf(m), first_layer_ + l, choice);
+      for (int c = 0; c < D; ++c) {
+        const int i = choice / K * D + c;
+        rows.as<float>()[row * D + c] = lane == Lane::kForward ? layer.u[i] : Mod(weight * gradient_[i]);
+      }
+    });
+  }
+
+  Tensor ReturnedRows(Lane lane, int m, int l) override {
+    Layer& layer = Of(m).layers[l];
+    if (lane == Lane::kBackward) Poison(dx_);
+    return Tensor(lane == Lane::kForward ? layer.y.data() : dx_.data(), DType::kF32,
+                  {layer.handle.plan.num_rows, D});
+  }
+
+  void ForwardCombine(int m, int l) override {
+    Layer& layer = Of(m).layers[l];
+    const int global = first_layer_ + l;
+    for (int i = 0; i < Size(m); ++i) sums_[i] = layer.u[i] + global + 1;
+    ForEachSent(m, l, [&](int choice, int row) {
+      const int weight = model_.Weight(SampleOf(m), global, choice);
+      for (int c = 0; c < D; ++c) sums_[choice / K * D + c] += weight * layer.y[row * D + c];
+    });
+    for (int i = 0; i < Size(m); ++i) Of(m).h[i] = Mod(sums_[i]);
+  }
+
+  void EndForward(int m) override {
+    std::copy_n(Of(m).h.begin(), Size(m), Of(m).output.begin());
+    if (!is_last_) return;
+    for (int i = 0; i < Size(m); ++i) {
+      mismatches += Of(m).h[i] != expected_[m].output[i];
+      output_gradients_[m % 2][i] = ToyModel::OutputGradient(SampleOf(m), i, Of(m).h[i]);
+    }
+    ++outputs_compared;
+  }
+
+  void BeginBackward(int m) override {
+    gradient_ = output_gradients_[m % 2];
+    Poison(input_gradient_);
+  }
+
+  const DispatchHandle& BackwardRoute(int m, int l) override {
+    const Layer& layer = Of(m).layers[l];
+    ForEachSent(m, l, [&](int choice, int row) {
+      for (int c = 0; c < D; ++c) {
+        dense_gradient[l] += int64_t(gradient_[choice / K * D + c]) * int64_t(layer.y[row * D + c]);
+      }
+    });
+    return layer.handle;
+  }
+
+  void BackwardCombine(int m, int l) override {
+    for (int i = 0; i < Size(m); ++i) sums_[i] = gradient_[i];
+    ForEachSent(m, l, [&](int choice, int row) {
+      for (int c = 0; c < D; ++c) sums_[choice / K * D + c] += dx_[row * D + c];
+    });
+    for (int i = 0; i < Size(m); ++i) gradient_[i] = Mod((first_layer_ + l + 2) * int64_t(sums_[i]));
+  }
+
+  void EndBackward(int m) override {
+    for (int i = 0; i < Size(m); ++i) {
+      mismatches += ForwardInput(m).as<float>()[i] != Of(m).input[i];  // still there, as promised
+      input_gradient_[i] = gradient_[i];
+      if (stage_ == 0) mismatches += gradient_[i] != expected_[m].input_gradient[i];
+    }
+    ++backwards_ended;
+    for (Layer& layer : Of(m).layers) Poison(layer.u);
+  }
+
+  int mismatches = 0, outputs_compared = 0, backwards_ended = 0;
+  std::vector<int64_t> dense_gradient;  // per layer of the stage, summed over all microbatches of all runs
+
+ private:
+  using Row = std::array<float, T * D>;
+  using ChoiceRows = std::array<float, T * K * D>;
+  struct Layer {
+    DispatchHandle handle;
+    Row u;
+    ChoiceRows y;
+  };
+  struct InFlight {
+    Row input, h, output;
+    std::vector<Layer> layers;
+  };
+  InFlight& Of(int m) { return in_flight_[m % in_flight_.size()]; }
+  int Size(int m) const { return model_.Tokens(SampleOf(m)) * D; }
+  Tensor View(Row& row, int m) const { return Tensor(row.data(), DType::kF32, {Size(m) / D, D}); }
+  static float Mod(int64_t x) { return ToyModel::Mod(x); }
+  template <class Numbers>
+  static void Poison(Numbers& numbers) {
+    numbers.fill(std::nanf(""));
+  }
+  template <class Body>
+  void ForEachSent(int m, int l, Body body) {
+    const SendPlan& plan = Of(m).layers[l].handle.plan;
+    for (size_t choice = 0; choice < plan.row_of.size(); ++choice) {
+      if (plan.row_of[choice] >= 0) body(static_cast<int>(choice), plan.row_of[choice]);
+    }
+  }
+
+  const Mesh& mesh_;
+  const ExpertPlacement& placement_;
+  const ToyModel model_;
+  const int stage_;
+  int first_layer_ = 0, num_layers_ = 0;
+  bool is_last_ = false;
+  std::vector<InFlight> in_flight_;
+  std::vector<Row> inputs_;
+  Row output_gradients_[2], input_gradient_, gradient_, sums_;
+  ChoiceRows dx_;
+  std::vector<int32_t> experts_;
+  std::vector<uint8_t> sent_;
+  std::vector<ToyResult> expected_;
+};
+
+class ToyExperts : public ExpertHost {
+ public:
+  static constexpr int D = ToyModel::kColumns, kKeptColumns = 2;
+  explicit ToyExperts(const std::vector<int>& experts) : gradient(experts.size()), experts_(experts) {}
+
+  void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override {
+    Multiply(batch, batch.x, y);
+    if (keep.empty()) return;
+    for (int64_t r = 0; r < batch.num_rows(); ++r) {
+      for (int c = 0; c < kKeptColumns; ++c) keep.as<float>()[r * kKeptColumns + c] = Kept(batch, r, c);
+    }
+  }
+  void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override {
+    for (int64_t r = 0; r < batch.num_rows(); ++r) {
+      for (int c = 0; c < kKeptColumns; ++c) {
+        mismatches += batch.kept.as<float>()[r * kKeptColumns + c] != Kept(batch, r, c);
+      }
+    }
+    Multiply(batch, batch.dy, dx);
+  }
+  void BackwardWeights(const OwnerBatch& batch) override {
+    for (size_t e = 0; e < experts_.size(); ++e) {
+      for (int64_t i = batch.expert_offsets[e] * D; i < batch.expert_offsets[e + 1] * D; ++i) {
+        gradient[e] += int64_t(batch.dy.as<float>()[i]) * int64_t(batch.x.as<float>()[i]);
+      }
+    }
+  }
+
+  std::vector<int64_t> gradient;  // [E]
+  int mismatches = 0;
+
+ private:
+  static float Kept(const OwnerBatch& batch, int64_t row, int column) {
+    const float* x = batch.x.as<float>() + row * D;
+    return column == 0 ? x[0] + 2 * x[1] : x[2] + 1;
+  }
+  void Multiply(const OwnerBatch& batch, const Tensor& from, const Tensor& to) const {
+    for (size_t e = 0; e < experts_.size(); ++e) {
+      for (int64_t i = batch.expert_offsets[e] * D; i < batch.expert_offsets[e + 1] * D; ++i) {
+        to.as<float>()[i] = ToyModel::Mod(ToyModel::Factor(experts_[e]) * int64_t(from.as<float>()[i]));
+      }
+    }
+  }
+  const std::vector<int>& experts_;
+};
+
+}  // namespace unipool
