@@ -1,6 +1,7 @@
-// Causal grouped-query attention. T = num_sequences * sequence_length rows; a row of qkv holds H query heads, then G key
-// heads, then G value heads, each of size d; query head h reads key/value head h / (H / G). Scores are scaled by
-// 1/sqrt(d). Works in tiles of query rows: a [s, s] matrix never exists. lse keeps log-sum-exp per row and head.
+// Causal grouped-query attention. T = num_sequences * sequence_length rows; a row of qkv holds H query heads,
+// then G key heads, then G value heads, each of size d; query head h reads key/value head h / (H / G). Scores
+// are scaled by 1/sqrt(d). Works in tiles of query rows: a [s, s] matrix never exists. lse keeps log-sum-exp
+// per row and head.
 #pragma once
 
 #include "runtime/stream.h"
@@ -19,10 +20,12 @@ void AttentionForward(Stream& stream, const AttentionShape& shape, const Tensor&
                       const Tensor& out /*[T, H d]*/, const Tensor& lse /*[T, H]*/);
 // Probabilities are recomputed from qkv and lse.
 void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-                       const Tensor& lse, const Tensor& dout /*[T, H d]*/, const Tensor& dqkv /*[T, (H+2G)d]*/);
+                       const Tensor& lse, const Tensor& dout /*[T, H d]*/,
+                       const Tensor& dqkv /*[T, (H+2G)d]*/);
 
-// One new query row per call against cached keys and values, for generation: qkv [1, (H+2G)d] already rotated; appends
-// its key and value at `position` of the cache [max_positions, 2 G d] (keys, then values) and attends to 0..position.
+// One new query row per call against cached keys and values, for generation: qkv [1, (H+2G)d] already
+// rotated; appends its key and value at `position` of the cache [max_positions, 2 G d] (keys, then values)
+// and attends to 0..position.
 void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,
                      int64_t position, const Tensor& out /*[1, H d]*/);
 

@@ -12,8 +12,8 @@ namespace {
 constexpr int64_t kPackedPBytes = 448 << 10, kPackedQBytes = 512 << 10;  // together they stay in a 1 MiB L2
 constexpr int64_t kDirectK = 256, kSwappedK = 512;  // a q panel, or a p tile, stays in L1
 constexpr int64_t kFetchBytes = 128 << 10;          // of b fetched ahead
-constexpr int kSwappedColumns = 4 * kSwappedRows;   // columns of c finished at a time
-constexpr int64_t kMostDotRows = 4;
+constexpr int kDirectRows = MostRows(TileForm::kDirect), kSwappedRows = MostRows(TileForm::kSwapped);
+constexpr int kSwappedColumns = 4 * kSwappedRows;  // columns of c finished at a time
 
 struct PackBuffers {
   alignas(64) char p[kPackedPBytes + 2 * kVectorBytes];
@@ -22,34 +22,10 @@ struct PackBuffers {
 thread_local PackBuffers pack_buffers;
 
 template <class T>
-using TileFunction = void (*)(const TileArgs<T>&);
-template <class T>
 using PackFunction = void (*)(const Operand<T>&, int64_t, int64_t, int64_t, T*);
-
-// Functions for 1 .. kMax rows, so that a remainder costs what it is worth.
-template <class T, int N, int... R>
-constexpr auto DirectTiles(std::integer_sequence<int, R...>) {
-  return std::array<TileFunction<T>, sizeof...(R)>{&DirectTile<T, R + 1, N>...};
-}
-template <class T, int N, int... R>
-constexpr auto SwappedTiles(std::integer_sequence<int, R...>) {
-  return std::array<TileFunction<T>, sizeof...(R)>{&SwappedTile<T, R + 1, N>...};
-}
 template <class T, int... R>
 constexpr auto PackTiles(std::integer_sequence<int, R...>) {
   return std::array<PackFunction<T>, sizeof...(R)>{&PackTile<T, R + 1>...};
-}
-template <class T>
-TileFunction<T> Direct(int rows, int vectors) {
-  using Rows = std::make_integer_sequence<int, kDirectRows>;
-  static constexpr auto one = DirectTiles<T, 1>(Rows{}), two = DirectTiles<T, 2>(Rows{});
-  return (vectors == 1 ? one : two)[rows - 1];
-}
-template <class T>
-TileFunction<T> Swapped(int rows, int vectors) {
-  using Rows = std::make_integer_sequence<int, kSwappedRows>;
-  static constexpr auto one = SwappedTiles<T, 1>(Rows{}), two = SwappedTiles<T, 2>(Rows{});
-  return (vectors == 1 ? one : two)[rows - 1];
 }
 template <class T>
 PackFunction<T> Pack(int rows) {
@@ -63,19 +39,6 @@ struct EvenParts {
   int64_t begin(int64_t part) const { return part * size / count; }
   int64_t length(int64_t part) const { return begin(part + 1) - begin(part); }
   int64_t size, count;
-};
-
-// Panels of q: full tiles, the last one narrower.
-template <class T>
-struct Panel {
-  Panel(int64_t index, int64_t total) : begin(index * kTileColumns<T>) {
-    columns = static_cast<int>(std::min<int64_t>(kTileColumns<T>, total - begin));
-    vectors = columns <= kLanes<T> ? 1 : kTileVectors;
-  }
-  static int64_t Count(int64_t total) { return (total + kTileColumns<T> - 1) / kTileColumns<T>; }
-  int width() const { return vectors * kLanes<T>; }
-  int64_t begin;
-  int columns, vectors;
 };
 
 template <class T>
@@ -119,11 +82,7 @@ void Product<T>::RunRowByRow() const {
     for (int64_t n0 = 0; n0 < shape.n; n0 += most_n) {
       const int64_t num_n = std::min(most_n, shape.n - n0);
       const int64_t num_panels = Panel<T>::Count(num_n);
-      for (int64_t j = 0; j < num_panels; ++j) {
-        const Panel<T> panel(j, num_n);
-        PackPanel(b, n0 + panel.begin, panel.columns, panel.width(), k0, num_k,
-                  packed_q + panel.begin * num_k);
-      }
+      PackPanels(b, n0, num_n, k0, num_k, packed_q);
       const EvenParts tiles(shape.m, kDirectRows);
       for (int64_t i = 0; i < tiles.count; ++i) {
         const int rows = static_cast<int>(tiles.length(i));
@@ -132,7 +91,7 @@ void Product<T>::RunRowByRow() const {
           const Panel<T> panel(j, num_n);
           TileArgs<T> args{num_k,
                            packed_p,
-                           0,
+                           rows,
                            packed_q + panel.begin * num_k,
                            panel.width(),
                            c + tiles.begin(i) * ldc + n0 + panel.begin,
@@ -146,7 +105,7 @@ void Product<T>::RunRowByRow() const {
             args.fetch_c =
                 c + tiles.begin(later / num_panels) * ldc + n0 + later % num_panels * kTileColumns<T>;
           }
-          Direct<T>(rows, panel.vectors)(args);
+          TileFor<T>(TileForm::kDirect, rows, panel.vectors)(args);
         }
       }
     }
@@ -205,7 +164,8 @@ void Product<T>::RunPanelByPanel() const {
           args.p = packed_p + tiles.begin(i) * num_k;
           args.c = c + (m0 + tiles.begin(i)) * ldc + panel.begin;
           args.fetch_c = args.c;
-          Direct<T>(static_cast<int>(tiles.length(i)), panel.vectors)(args);
+          args.p_stride = tiles.length(i);
+          TileFor<T>(TileForm::kDirect, static_cast<int>(tiles.length(i)), panel.vectors)(args);
         }
       }
     }
@@ -236,11 +196,7 @@ void Product<T>::RunSwapped() const {
     for (int64_t m0 = 0; m0 < shape.m; m0 += most_rows) {
       const int64_t num_m = std::min(most_rows, shape.m - m0);
       const int64_t num_panels = Panel<T>::Count(num_m);
-      for (int64_t j = 0; j < num_panels; ++j) {
-        const Panel<T> panel(j, num_m);
-        PackPanel(a, m0 + panel.begin, panel.columns, panel.width(), k0, num_k,
-                  packed_q + panel.begin * num_k);
-      }
+      PackPanels(a, m0, num_m, k0, num_k, packed_q);
       for (int64_t n0 = 0; n0 < shape.n; n0 += kSwappedColumns) {
         const int64_t num_n = std::min<int64_t>(kSwappedColumns, shape.n - n0);
         for (int64_t i = 0; i < num_n; i += kSwappedRows) {
@@ -252,14 +208,14 @@ void Product<T>::RunSwapped() const {
                              b.at(n0 + i, k0),
                              b.stride,
                              packed_q + panel.begin * num_k,
-                             0,
+                             panel.width(),
                              block + panel.begin * kSwappedColumns + i,
                              kSwappedColumns,
                              1,
                              0,
                              panel.columns};
             if (j == 0 && later + kSwappedRows <= shape.n) args.next_p = b.at(later, k0);
-            Swapped<T>(rows, panel.vectors)(args);
+            TileFor<T>(TileForm::kSwapped, rows, panel.vectors)(args);
           }
         }
         AddSwappedBlock(block, m0, num_m, n0, num_n, BetaAt(k0));
@@ -270,31 +226,16 @@ void Product<T>::RunSwapped() const {
 
 template <class T>
 void Product<T>::RunDots() const {
-  constexpr int kRows = 4;
-  const auto run = [&]<int M, int R>(int64_t n0) {
-    T sums[M * R];
-    DotTile<T, M, R>(shape.k, a.data, a.stride, b.at(n0, 0), b.stride, sums);
-    for (int i = 0; i < M; ++i) {
-      for (int j = 0; j < R; ++j) {
+  T sums[kMostDotRows * kMostDotWeights];
+  for (int64_t n0 = 0; n0 < shape.n; n0 += kMostDotWeights) {
+    const int num_n = static_cast<int>(std::min<int64_t>(kMostDotWeights, shape.n - n0));
+    DotTile<T>(static_cast<int>(shape.m), num_n, {shape.k, a.data, a.stride, b.at(n0, 0), b.stride, sums});
+    for (int64_t i = 0; i < shape.m; ++i) {
+      for (int j = 0; j < num_n; ++j) {
         T& out = c[i * ldc + n0 + j];
-        out = alpha * sums[i * R + j] + (beta == 0 ? 0 : beta * out);
+        out = alpha * sums[i * num_n + j] + (beta == 0 ? 0 : beta * out);
       }
     }
-  };
-  const auto run_all = [&]<int M>() {
-    int64_t n0 = 0;
-    for (; n0 + kRows <= shape.n; n0 += kRows) run.template operator()<M, kRows>(n0);
-    for (; n0 < shape.n; ++n0) run.template operator()<M, 1>(n0);
-  };
-  switch (shape.m) {
-    case 1:
-      return run_all.template operator()<1>();
-    case 2:
-      return run_all.template operator()<2>();
-    case 3:
-      return run_all.template operator()<3>();
-    case 4:
-      return run_all.template operator()<4>();
   }
 }
 

@@ -8,6 +8,24 @@
 
 namespace unipool {
 
+// Panels of q: whole tiles, the last one as narrow as vectors allow.
+template <class T>
+struct Panel {
+  Panel(int64_t index, int64_t total) : begin(index * kTileColumns<T>) {
+    columns = static_cast<int>(std::min<int64_t>(kTileColumns<T>, total - begin));
+    vectors = columns <= kLanes<T> ? 1 : kTileVectors;
+  }
+  static int64_t Count(int64_t total) { return (total + kTileColumns<T> - 1) / kTileColumns<T>; }
+  int width() const { return vectors * kLanes<T>; }
+  int64_t begin;
+  int columns, vectors;
+};
+// Elements of all panels over `total` columns, for num_k = 1.
+template <class T>
+int64_t PackedColumns(int64_t total) {
+  return (total + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
 // A matrix seen as [outer, k]: element (i, k) lies at data[i * stride] [k] or, if !k_contiguous, at data[k *
 // stride] [i].
 template <class T>
@@ -78,6 +96,15 @@ void PackPanel(const Operand<T>& src, int64_t j0, int columns, int width, int64_
     for (; k < num_k; ++k) {
       for (int j = 0; j < kL; ++j) dst[k * width + v + j] = j < valid ? *src.at(j0 + v + j, k0 + k) : T(0);
     }
+  }
+}
+
+// All panels of q one after the other; panel j begins at dst + j * kTileColumns * num_k.
+template <class T>
+void PackPanels(const Operand<T>& src, int64_t j0, int64_t total, int64_t k0, int64_t num_k, T* dst) {
+  for (int64_t j = 0; j < Panel<T>::Count(total); ++j) {
+    const Panel<T> panel(j, total);
+    PackPanel(src, j0 + panel.begin, panel.columns, panel.width(), k0, num_k, dst + panel.begin * num_k);
   }
 }
 

@@ -1,5 +1,6 @@
-// One product per expert over its own rows. Group e owns rows [offsets[e], offsets[e+1]) of the row arrays; groups may
-// have 0 rows. E = groups (experts on this rank), R = rows in all, I/O = inner sizes of the expert matrix [O, I].
+// One product per expert over its own rows. Group e owns rows [offsets[e], offsets[e+1]) of the row arrays;
+// groups may have 0 rows. E = groups (experts on this rank), R = rows in all, I/O = inner sizes of the expert
+// matrix [O, I].
 #pragma once
 
 #include <span>
@@ -11,14 +12,16 @@ namespace unipool {
 using GroupOffsets = std::span<const int64_t>;  // [E + 1], ascending, first 0, last R
 
 // y[rows of e] = x[rows of e] * w[e]^T
-void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x /*[R, I]*/, const Tensor& w /*[E, O, I]*/,
-                        const Tensor& y /*[R, O]*/);
+void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x /*[R, I]*/,
+                        const Tensor& w /*[E, O, I]*/, const Tensor& y /*[R, O]*/);
 // dx[rows of e] = dy[rows of e] * w[e]
 void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/,
                           const Tensor& w /*[E, O, I]*/, const Tensor& dx /*[R, I]*/);
-// dw[e] += dy[rows of e]^T * x[rows of e]. has_grad[e] == 0 says that dw[e] holds nothing yet: it is overwritten, not
-// read, which saves zeroing; has_grad[e] becomes 1 for every group with rows. Groups without rows are not touched.
-void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/, const Tensor& x /*[R, I]*/,
-                           const Tensor& dw /*[E, O, I]*/, std::span<uint8_t> has_grad /*[E]*/);
+// dw[e] += dy[rows of e]^T * x[rows of e]. has_grad[e] == 0 says that dw[e] holds nothing yet: it is
+// overwritten, not read, which saves zeroing; has_grad[e] becomes 1 for every group with rows. Groups without
+// rows are not touched.
+void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/,
+                           const Tensor& x /*[R, I]*/, const Tensor& dw /*[E, O, I]*/,
+                           std::span<uint8_t> has_grad /*[E]*/);
 
 }  // namespace unipool

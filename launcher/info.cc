@@ -5,6 +5,8 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "models/memory_plan.h"
+#include "models/model_spec.h"
 #include "models/parameter_count.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
@@ -32,12 +34,13 @@ Json ParametersJson(const Config& config) {
           {"total", count.total()},       {"active", CountActiveParameters(config)}};
 }
 
-Json MemoryJson(const ParameterCount& count, const MeshShape& shape) {
-  const TrainingStateBytes bytes = CountStateBytes(count, shape);
-  return {{"parameters", bytes.parameters},
-          {"gradients", bytes.gradients},
-          {"optimizer", bytes.optimizer},
-          {"total", bytes.total()}};
+// Predicted peak of a rank by kind.
+Json MemoryJson(const Config& config, const MeshShape& shape, int rank) {
+  const MemoryPlan plan = PlanMemory(config, shape, rank);
+  Json bytes;
+  for (int i = 0; i < kNumMemoryKinds; ++i) bytes[NameOf(static_cast<MemoryKind>(i))] = plan.bytes[i];
+  bytes["total"] = plan.total();
+  return bytes;
 }
 
 Json RankJson(const Config& config, const MeshShape& shape, int rank) {
@@ -48,22 +51,24 @@ Json RankJson(const Config& config, const MeshShape& shape, int rank) {
           {"layers", LayersOfStage(config, shape.stages, stage).size()},
           {"experts", EvenPartition(config.moe().experts(), shape.pool(), pool_rank).size()},
           {"parameters", count.total()},
-          {"memory_bytes", MemoryJson(count, shape)}};
+          {"memory_bytes", MemoryJson(config, shape, rank)}};
 }
 
 std::string RankRow(const std::string& ranks, const Json& row) {
   const Json& memory = row["memory_bytes"];
   auto bytes = [&](const char* kind) { return FormatBytes(memory[kind].get<int64_t>()); };
-  return Format("%-9s %5d %6d %7d %11s %11s %11s %11s %11s\n", ranks.c_str(), row["stage"].get<int>(),
-                row["layers"].get<int>(), row["experts"].get<int>(), FormatCount(row["parameters"]).c_str(),
-                bytes("parameters").c_str(), bytes("gradients").c_str(), bytes("optimizer").c_str(),
-                bytes("total").c_str());
+  return Format("%-9s %5d %6d %7d %10s %10s %10s %10s %11s %10s %10s %10s\n", ranks.c_str(),
+                row["stage"].get<int>(), row["layers"].get<int>(), row["experts"].get<int>(),
+                FormatCount(row["parameters"]).c_str(), bytes("parameters").c_str(),
+                bytes("gradients").c_str(), bytes("optimizer").c_str(), bytes("activations").c_str(),
+                bytes("exchange").c_str(), bytes("scratch").c_str(), bytes("total").c_str());
 }
 
 // One row for neighbouring ranks that hold the same.
 std::string RankTable(const Json& ranks) {
-  std::string text = Format("%-9s %5s %6s %7s %11s %11s %11s %11s %11s\n", "rank", "stage", "layers",
-                            "experts", "parameters", "weights", "gradients", "optimizer", "together");
+  std::string text = Format("%-9s %5s %6s %7s %10s %10s %10s %10s %11s %10s %10s %10s\n", "rank", "stage",
+                            "layers", "experts", "parameters", "weights", "gradients", "optimizer",
+                            "activations", "exchange", "scratch", "together");
   auto same = [](Json a, Json b) { return a.erase("rank"), b.erase("rank"), a == b; };
   for (size_t begin = 0, end = 0; begin < ranks.size(); begin = end) {
     while (end < ranks.size() && same(ranks[begin], ranks[end])) ++end;
@@ -116,9 +121,11 @@ std::string InfoText(const Config& config, int world_size) {
     text += Format("  %-10s %9s  %14lld\n", kind, FormatCount(count).c_str(), LongLong{count});
   }
   const Json& world = info["world"];
-  text += Format("\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; fp32, AdamW)\n",
-                 world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
-                 world["data"].get<int>());
+  text += Format(
+      "\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; fp32, AdamW; predicted peak "
+      "while training, even routing)\n",
+      world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
+      world["data"].get<int>());
   return text + RankTable(info["ranks"]);
 }
 

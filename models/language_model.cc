@@ -65,11 +65,18 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
   normed_ = reserve(MemoryKind::kScratch, spec.hidden);
   dnormed_ = reserve(MemoryKind::kScratch, spec.hidden);
   inv_rms_ = reserve(MemoryKind::kScratch, 1);
-  const int64_t chunk = std::clamp<int64_t>(kLogitsPerChunk / spec.padded_vocab, 1, tokens);
-  logits_ = Buffer::Reserve(memory, MemoryKind::kScratch, chunk * spec.padded_vocab * item);
+  logits_ = Buffer::Reserve(memory, MemoryKind::kScratch, LogitsAtOnce(spec, tokens) * item);
 }
 
 LanguageModel::~LanguageModel() = default;
+
+int64_t LanguageModel::SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype) {
+  return LayerSaved().Place(spec, tokens, dtype, nullptr);
+}
+
+int64_t LanguageModel::LogitsAtOnce(const ModelSpec& spec, int64_t tokens) {
+  return std::clamp<int64_t>(kLogitsPerChunk / spec.padded_vocab, 1, tokens) * spec.padded_vocab;
+}
 
 void LanguageModel::SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted) {
   CHECK_EQ(samples.dim(1), options_.micro_batch);

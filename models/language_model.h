@@ -42,6 +42,11 @@ class LanguageModel : public PipelineStage {
   // until the next call.
   Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);
 
+  // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, and logits that the head holds
+  // at once.
+  static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
+  static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens);
+
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
 

@@ -10,40 +10,41 @@ struct LanguageModel::LayerSaved {
   MoeLayer::Saved moe;
   Buffer buffer;
 
-  // One buffer for all fields; `h`, the boundary between the halves, belongs to the MoE half.
   LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
              MemoryMeter& memory) {
-    const int64_t d = spec.hidden, m = spec.experts, k = spec.top_k, qkv = spec.qkv_size();
+    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, SavedBytes(spec, tokens, dtype));
+    Place(spec, tokens, dtype, static_cast<char*>(buffer.data()));
+    moe.is_sent.resize(tokens * spec.top_k);
+    moe.handle.plan.Reserve(tokens, static_cast<int>(spec.top_k), placement);
+  }
+  LayerSaved() = default;
+
+  // Lays all fields out from `base` on and returns the bytes they take. `h`, the boundary between the halves,
+  // belongs to the MoE half.
+  int64_t Place(const ModelSpec& spec, int64_t tokens, DType dtype, char* base) {
+    const int64_t d = spec.hidden, m = spec.experts, k = spec.top_k;
     int64_t bytes = 0;
     auto place = [&](Tensor& tensor, DType type, std::initializer_list<int64_t> shape) {
-      char* base = static_cast<char*>(buffer.data());
       tensor = Tensor(base ? base + bytes : nullptr, type, shape);
       bytes += (tensor.bytes() + 63) / 64 * 64;
     };
-    auto place_all = [&] {
-      bytes = 0;
-      place(attention.x, dtype, {tokens, d});
-      place(attention.inv_rms, dtype, {tokens});
-      place(attention.normed, dtype, {tokens, d});
-      place(attention.qkv, dtype, {tokens, qkv});
-      place(attention.mixed, dtype, {tokens, d});
-      place(attention.lse, dtype, {tokens, spec.heads});
-      place(moe.h, dtype, {tokens, d});
-      place(moe.inv_rms, dtype, {tokens});
-      place(moe.normed, dtype, {tokens, d});
-      place(moe.router.logits, dtype, {tokens, m});
-      place(moe.router.scores, dtype, {tokens, m});
-      place(moe.router.experts, DType::kI32, {tokens, k});
-      place(moe.router.weights, dtype, {tokens, k});
-      place(moe.router.score_sum, DType::kF64, {m});
-      place(moe.router.counts, DType::kI64, {m});
-      place(moe.y, dtype, {tokens * k, d});
-    };
-    place_all();  // for the size
-    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, bytes);
-    place_all();
-    moe.is_sent.resize(tokens * k);
-    moe.handle.plan.Reserve(tokens, static_cast<int>(k), placement);
+    place(attention.x, dtype, {tokens, d});
+    place(attention.inv_rms, dtype, {tokens});
+    place(attention.normed, dtype, {tokens, d});
+    place(attention.qkv, dtype, {tokens, spec.qkv_size()});
+    place(attention.mixed, dtype, {tokens, d});
+    place(attention.lse, dtype, {tokens, spec.heads});
+    place(moe.h, dtype, {tokens, d});
+    place(moe.inv_rms, dtype, {tokens});
+    place(moe.normed, dtype, {tokens, d});
+    place(moe.router.logits, dtype, {tokens, m});
+    place(moe.router.scores, dtype, {tokens, m});
+    place(moe.router.experts, DType::kI32, {tokens, k});
+    place(moe.router.weights, dtype, {tokens, k});
+    place(moe.router.score_sum, DType::kF64, {m});
+    place(moe.router.counts, DType::kI64, {m});
+    place(moe.y, dtype, {tokens * k, d});
+    return bytes;
   }
 };
 

@@ -3,8 +3,6 @@
 namespace unipool {
 namespace {
 
-constexpr int64_t kFloatBytes = 4;
-
 int64_t AttentionPerLayer(const ModelConfig& m) {
   const int64_t head_size = m.hidden() / m.heads();
   return 2 * (int64_t{m.heads()} + m.kv_heads()) * head_size * m.hidden();
@@ -58,15 +56,6 @@ ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shap
   }
   count.experts = EvenPartition(config.moe().experts(), shape.pool(), pool_rank).size() * PerExpert(config);
   return count;
-}
-
-TrainingStateBytes CountStateBytes(const ParameterCount& rank_parameters, const MeshShape& shape) {
-  TrainingStateBytes bytes;
-  bytes.parameters = rank_parameters.total() * kFloatBytes;
-  bytes.gradients = bytes.parameters;
-  const int64_t dense_share = (rank_parameters.dense() + shape.data_ranks() - 1) / shape.data_ranks();
-  bytes.optimizer = 2 * kFloatBytes * (dense_share + rank_parameters.experts);
-  return bytes;
 }
 
 }  // namespace unipool

@@ -39,12 +39,4 @@ Range LayersOfStage(const Config& config, int num_stages, int stage);
 // and its block of the pool, which is cut into W contiguous blocks. REQUIRES: 0 <= rank < shape.world().
 ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shape, int rank);
 
-// fp32 bytes that a rank's parameters, their gradients and the two AdamW moments take. Moments of dense
-// parameters are sharded over the R * D ranks of the stage, an expert's are with its owner.
-struct TrainingStateBytes {
-  int64_t parameters = 0, gradients = 0, optimizer = 0;
-  int64_t total() const { return parameters + gradients + optimizer; }
-};
-TrainingStateBytes CountStateBytes(const ParameterCount& rank_parameters, const MeshShape& shape);
-
 }  // namespace unipool

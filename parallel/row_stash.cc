@@ -111,8 +111,8 @@ void RowStash::FillRows(SlotId backward_slot, OwnerPlan& plan) {
   for (int source = 0; source < plan.num_ranks; ++source) {
     if (schedule_->Work(Lane::kBackward, mesh_.StageOfPoolRank(source), backward_slot).idle()) continue;
     const Entry& entry = SourceEntry(backward_slot, source);
-    std::copy_n(&entry.plan.rows[source * plan.num_experts], plan.num_experts,
-                &plan.rows[source * plan.num_experts]);
+    const int first = source * plan.num_experts;
+    std::copy_n(entry.plan.rows.begin() + first, plan.num_experts, plan.rows.begin() + first);
   }
 }
 

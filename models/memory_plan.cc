@@ -1,0 +1,117 @@
+#include "models/memory_plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "models/expert_pool.h"
+#include "models/layer_saved.h"
+#include "models/parameter_count.h"
+
+namespace unipool {
+
+int64_t MemoryPlan::total() const {
+  return std::accumulate(bytes.begin(), bytes.end(), int64_t{0});
+}
+
+int64_t MostSavedLayers(const SlotSchedule& schedule, int stage) {
+  // A layer's activations begin when the layer below gives its output (the lowest layer's with its input) and
+  // end with the layer's backward, whose combine is waited for in the next slot, after that slot's forward
+  // half has begun.
+  std::set<std::pair<int, int>> alive;
+  size_t most = 0;
+  LaneWork ending;
+  for (int t = 0; t < schedule.num_times(); ++t) {
+    for (int u = 0; u < schedule.slots_per_time(); ++u) {
+      const LaneWork forward = schedule.Work(Lane::kForward, stage, {t, u});
+      if (!forward.idle()) alive.insert({forward.microbatch, forward.layer});
+      most = std::max(most, alive.size());
+      if (!ending.idle()) alive.erase({ending.microbatch, ending.layer});
+      ending = schedule.Work(Lane::kBackward, stage, {t, u});
+    }
+    if (stage > 0 && schedule.Microbatch(Lane::kForward, stage, t + 1) >= 0) {
+      alive.insert({schedule.Microbatch(Lane::kForward, stage, t + 1), 0});
+    }
+    most = std::max(most, alive.size());
+    if (!ending.idle()) alive.erase({ending.microbatch, ending.layer});
+    ending = {};
+  }
+  return static_cast<int64_t>(most);
+}
+
+int64_t MostStashedSlots(const SlotSchedule& schedule, const MeshShape& shape, int stage) {
+  // Rows of a forward slot stay until the lowest stage that sent some has its gradients computed.
+  const int first = shape.span == PoolSpan::kStage ? stage : 0;
+  const int last = shape.span == PoolSpan::kStage ? stage : schedule.num_stages() - 1;
+  const int n = schedule.slots_per_time();
+  std::vector<int> changes(schedule.num_times() * n + 2, 0);
+  for (int t = 0; t < schedule.num_times(); ++t) {
+    for (int u = 0; u < n; ++u) {
+      int last_use = -1;
+      for (int s = first; s <= last; ++s) {
+        const LaneWork work = schedule.Work(Lane::kForward, s, {t, u});
+        if (work.idle()) continue;
+        const SlotId slot = schedule.SlotOf(Lane::kBackward, s, work);
+        last_use = std::max(last_use, slot.time * n + slot.index);
+      }
+      if (last_use < 0) continue;
+      ++changes[t * n + u];
+      --changes[last_use + 1];
+    }
+  }
+  int alive = 0, most = 0;
+  for (int change : changes) most = std::max(most, alive += change);
+  return most;
+}
+
+MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank) {
+  Config config = original;
+  config.mutable_moe()->set_router_constant(1);  // sizes alone are asked for: spares computing it
+  const ModelSpec spec = MakeModelSpec(config);
+  const TrainConfig& train = config.train();
+  const MeshPosition position = PositionOf(shape, rank);
+  const int pool_rank = rank % shape.pool(), data_rank = position.replica * shape.data + position.data;
+  const ParameterCount count = CountParametersOfRank(config, shape, rank);
+  const int64_t dense_part = EvenPartition(count.dense(), shape.data_ranks(), data_rank).size();
+
+  const int64_t tokens = int64_t{train.micro_batch()} * spec.seq_length, rows = tokens * spec.top_k;
+  // Even routing: every rank of the pool group sends its N rows, and an owner gets them in proportion to its
+  // experts.
+  const int64_t experts = EvenPartition(spec.experts, shape.pool(), pool_rank).size();
+  const int64_t received = rows * shape.pool() * experts / spec.experts;
+  const int64_t d = spec.hidden, f = spec.expert_width,
+                kept = ExpertPool::KeptColumns(spec, train.recompute_experts());
+  const auto microbatches =
+      static_cast<int>(train.global_batch() / (train.micro_batch() * shape.data_ranks()));
+  const SlotSchedule schedule(LayersPerStage(static_cast<int>(spec.layers), shape.stages), microbatches);
+  const int64_t saved_layers = MostSavedLayers(schedule, position.stage);
+  const int64_t stashed_slots = MostStashedSlots(schedule, shape, position.stage);
+  const bool is_alone = shape.pool() == 1, is_last = position.stage == shape.stages - 1;
+  constexpr int64_t kItem = sizeof(float);
+
+  MemoryPlan plan;
+  plan[MemoryKind::kParameters] = count.total() * kItem;
+  plan[MemoryKind::kGradients] = count.total() * kItem;
+  plan[MemoryKind::kOptimizer] = 2 * (dense_part + count.experts) * kItem;
+
+  const int64_t hidden_states = tokens * d * (microbatches > 1 || !is_last ? 3 : 2);  // output and gradients
+  const int64_t joined = shape.pool() > shape.data ? received * (d + kept) : 0;
+  plan[MemoryKind::kActivations] =
+      saved_layers * LanguageModel::SavedBytes(spec, tokens, DType::kF32) +
+      kItem * (hidden_states + stashed_slots * received * (d + kept) + received * d + joined);
+  // Returned rows; between ranks also what both lanes send and receive, and what experts answer.
+  const int64_t remote = received - received / shape.pool();
+  plan[MemoryKind::kExchange] = kItem * d * (rows + (is_alone ? 0 : 2 * rows + 2 * remote + received));
+
+  const bool needs_gate_up = train.recompute_experts() || train.eval_every() > 0;
+  const int64_t expert_scratch = received * f * (needs_gate_up ? 6 : 4);
+  const int64_t attention_scratch = tokens * (2 * d + spec.qkv_size());
+  const int64_t layer_scratch = tokens * (d + spec.experts + spec.top_k);
+  const int64_t head_scratch = is_last ? 2 * tokens * d + LanguageModel::LogitsAtOnce(spec, tokens) : 0;
+  const int64_t balance = 3 * spec.layers * spec.experts;
+  plan[MemoryKind::kScratch] = kItem * (expert_scratch + attention_scratch + layer_scratch + head_scratch +
+                                        balance + spec.seq_length * spec.head_size());
+  return plan;
+}
+
+}  // namespace unipool

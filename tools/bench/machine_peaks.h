@@ -1,0 +1,15 @@
+// What this machine can do at best, measured: the yardstick of every benchmark.
+#pragma once
+
+#include "runtime/stream.h"
+
+namespace unipool {
+
+struct MachinePeaks {
+  double flops_per_second = 0;  // largest rate of a big fp32 product on one thread
+  double bytes_per_second = 0;  // copying arrays far larger than the caches, bytes read + written
+};
+
+MachinePeaks MeasureMachinePeaks();
+
+}  // namespace unipool
