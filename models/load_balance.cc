@@ -61,6 +61,7 @@ Tensor LoadBalance::importance(int layer) const {
 void LoadBalance::BeginStep(int64_t step) {
   step_ = step;
   std::fill(step_sums_.begin(), step_sums_.end(), 0.0);
+  std::fill(microbatch_counts_.begin(), microbatch_counts_.end(), 0.0);  // a validation may have counted
   std::memset(importance_.data, 0, importance_.bytes());
 }
 
