@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/attention_tiles.h"
+#include "kernels/check_tensor.h"
 #include "kernels/gemm.h"
 
 namespace unipool {
@@ -11,12 +12,6 @@ namespace {
 
 // Query rows whose probabilities are kept together in the backward: long enough for the products over them.
 constexpr int64_t kBackwardBlock = 4 * kAttentionRows * (kAttentionRows < 12 ? 3 : 1);
-
-void CheckTensor(const char* name, const Tensor& tensor, int64_t rows, int64_t columns, DType dtype) {
-  CHECK(tensor.num_dims == 2 && tensor.dim(0) == rows && tensor.dim(1) == columns && tensor.dtype == dtype)
-      << name << " is " << NameOf(tensor.dtype) << " " << tensor.ShapeString() << ", expected "
-      << NameOf(dtype) << " [" << rows << ", " << columns << "]";
-}
 
 void CheckHeads(const AttentionShape& shape) {
   CHECK(shape.num_kv_heads > 0 && shape.num_heads % shape.num_kv_heads == 0 && shape.head_size > 0)
@@ -236,9 +231,9 @@ class Backward {
 void AttentionForward(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                       const Tensor& lse) {
   CheckHeads(shape);
-  CheckTensor("qkv", qkv, shape.tokens(), shape.qkv_size(), qkv.dtype);
-  CheckTensor("out", out, shape.tokens(), shape.out_size(), qkv.dtype);
-  CheckTensor("lse", lse, shape.tokens(), shape.num_heads, qkv.dtype);
+  CheckTensor("attention qkv", qkv, qkv.dtype, {shape.tokens(), shape.qkv_size()});
+  CheckTensor("attention out", out, qkv.dtype, {shape.tokens(), shape.out_size()});
+  CheckTensor("attention lse", lse, qkv.dtype, {shape.tokens(), shape.num_heads});
   KernelScope scope(stream, Op::kAttention, Flops(shape, 2),
                     static_cast<double>(qkv.bytes() + out.bytes() + lse.bytes()));
   DispatchFloat(qkv.dtype, [&]<class T>() { Forward<T>(stream, shape).Run(qkv, out, lse); });
@@ -247,11 +242,11 @@ void AttentionForward(Stream& stream, const AttentionShape& shape, const Tensor&
 void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                        const Tensor& lse, const Tensor& dout, const Tensor& dqkv) {
   CheckHeads(shape);
-  CheckTensor("qkv", qkv, shape.tokens(), shape.qkv_size(), qkv.dtype);
-  CheckTensor("out", out, shape.tokens(), shape.out_size(), qkv.dtype);
-  CheckTensor("lse", lse, shape.tokens(), shape.num_heads, qkv.dtype);
-  CheckTensor("dout", dout, shape.tokens(), shape.out_size(), qkv.dtype);
-  CheckTensor("dqkv", dqkv, shape.tokens(), shape.qkv_size(), qkv.dtype);
+  CheckTensor("attention qkv", qkv, qkv.dtype, {shape.tokens(), shape.qkv_size()});
+  CheckTensor("attention out", out, qkv.dtype, {shape.tokens(), shape.out_size()});
+  CheckTensor("attention lse", lse, qkv.dtype, {shape.tokens(), shape.num_heads});
+  CheckTensor("attention dout", dout, qkv.dtype, {shape.tokens(), shape.out_size()});
+  CheckTensor("attention dqkv", dqkv, qkv.dtype, {shape.tokens(), shape.qkv_size()});
   KernelScope scope(stream, Op::kAttention, Flops(shape, 5),
                     2.0 * static_cast<double>(qkv.bytes() + out.bytes()) + static_cast<double>(lse.bytes()));
   DispatchFloat(qkv.dtype, [&]<class T>() { Backward<T>(stream, shape).Run(qkv, out, lse, dout, dqkv); });
@@ -262,9 +257,9 @@ void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& 
   CheckHeads(shape);
   const int64_t d = shape.head_size, group_size = shape.num_heads / shape.num_kv_heads;
   const int64_t stride = 2 * shape.num_kv_heads * d, num_keys = position + 1;
-  CheckTensor("qkv", qkv, 1, shape.qkv_size(), qkv.dtype);
-  CheckTensor("cache", cache, cache.dim(0), stride, qkv.dtype);
-  CheckTensor("out", out, 1, shape.out_size(), qkv.dtype);
+  CheckTensor("attention qkv", qkv, qkv.dtype, {1, shape.qkv_size()});
+  CheckTensor("attention cache", cache, qkv.dtype, {cache.dim(0), stride});
+  CheckTensor("attention out", out, qkv.dtype, {1, shape.out_size()});
   CHECK(position >= 0 && position < cache.dim(0)) << "position " << position << " of " << cache.dim(0);
   const double pairs = static_cast<double>(num_keys * shape.num_heads * d);
   KernelScope scope(stream, Op::kAttention, 4 * pairs,

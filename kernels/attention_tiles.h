@@ -3,10 +3,9 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
+#include "kernels/fast_exp.h"
 #include "kernels/gemm_pack.h"
-#include "kernels/vector_math.h"
 
 namespace unipool {
 
@@ -50,40 +49,40 @@ void TileTimesPacked(TileForm form, int rows, const T* p, int64_t p_stride, int6
   }
 }
 
-// scores[j] = e^(scores[j] - shift) for j < valid, 0 for the rest up to `width` and to the end of its vector;
-// returns their sum.
+// scores[j] = e^(scores[j] - shift) for j < valid and 0 from there to `width` and to the end of its vector;
+// returns the sum.
 template <class T>
 T ExpRow(T* scores, T shift, int64_t valid, int64_t width) {
-  constexpr int kL = kLanes<T>;
-  const Vec<T> zero = {}, lanes = LaneIndices<T>();
+  constexpr int64_t kL = kLanes<T>;
+  const int64_t end = (width + kL - 1) / kL * kL;
+  for (int64_t j = 0; j < valid; ++j) scores[j] = FastExp(scores[j] - shift);
+  for (int64_t j = valid; j < end; ++j) scores[j] = 0;
   Vec<T> sum = {};
-  int64_t j = 0;
-  for (; j + kL <= valid; j += kL) {
-    const Vec<T> value = Exp<T>(Load(scores + j) - shift);
-    sum += value;
-    Store(scores + j, value);
-  }
-  for (; j < width; j += kL) {
-    const Vec<T> value =
-        lanes < Broadcast(static_cast<T>(valid - j)) ? Exp<T>(Load(scores + j) - shift) : zero;
-    sum += value;
-    Store(scores + j, value);
-  }
+  for (int64_t j = 0; j < end; j += kL) sum += Load(scores + j);
   return SumLanes<T>(sum);
 }
 
 template <class T>
-T MaxOfRow(const T* scores, int64_t valid) {
-  constexpr int kL = kLanes<T>;
+T MaxOfRow(const T* scores, int64_t count) {
   Vec<T> largest = Broadcast(scores[0]);
   int64_t j = 0;
-  for (; j + kL <= valid; j += kL) {
+  for (; j + kLanes<T> <= count; j += kLanes<T>) {
     const Vec<T> value = Load(scores + j);
     largest = value > largest ? value : largest;
   }
   T result = MaxLanes<T>(largest);
-  for (; j < valid; ++j) result = std::max(result, scores[j]);
+  for (; j < count; ++j) result = std::max(result, scores[j]);
   return result;
+}
+
+template <class T>
+T Dot(const T* a, const T* b, int64_t count) {
+  Vec<T> sums = {};
+  int64_t j = 0;
+  for (; j + kLanes<T> <= count; j += kLanes<T>) sums += Load(a + j) * Load(b + j);
+  T sum = SumLanes<T>(sums);
+  for (; j < count; ++j) sum += a[j] * b[j];
+  return sum;
 }
 
 // gradient[j] = p[j] * (gradient[j] - shift): from the gradient of the probabilities to that of the scores.

@@ -5,39 +5,47 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/fast_exp.h"
-#include "kernels/vector_sum.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
 
-// Terms summed in T before the sum goes on in double: a vocabulary of 50k loses no digits.
+// Values summed in T before the sum goes on in double: a vocabulary of 50k loses no digits.
 constexpr int64_t kBlock = 4096;
 
-// Sum of term(i) over the vocabulary.
-template <class T, class Term>
-double BlockedSum(int64_t n, Term term) {
-  double sum = 0;
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    sum += VectorSum<T>(std::min(kBlock, n - begin), [&](int64_t i) { return term(begin + i); });
-  }
-  return sum;
+template <class T>
+T Largest(int64_t n, const T* logits) {
+  return VectorMax<T>(n, [=](auto at) { return at(logits); });
+}
+
+// Writes exp(logits - max) of at most kBlock logits, possibly over them, and returns the sum.
+template <class T>
+double ExpBlock(int64_t n, const T* logits, T max, T* exps) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) exps[i] = FastExp(logits[i] - max);
+  return VectorSum<T>(n, [=](auto at) { return at(exps); });
 }
 
 // Loss of one row, whose logits stay.
 template <class T>
 double RowLoss(int64_t n, const T* logits, int64_t target) {
-  const T max = VectorMax<T>(n, [=](int64_t i) { return logits[i]; });
-  const double sum = BlockedSum<T>(n, [=](int64_t i) { return FastExp(logits[i] - max); });
+  const T max = Largest(n, logits);
+  T exps[kBlock];
+  double sum = 0;
+  for (int64_t i = 0; i < n; i += kBlock) sum += ExpBlock(std::min(kBlock, n - i), logits + i, max, exps);
   return std::log(sum) + (static_cast<double>(max) - logits[target]);
 }
 
 // Loss of one row, whose logits become their gradient.
 template <class T>
 double RowLossAndGradient(int64_t n, T* logits, int64_t target, double grad_scale) {
-  const T max = VectorMax<T>(n, [=](int64_t i) { return logits[i]; });
+  const T max = Largest(n, logits);
   const double max_minus_target = static_cast<double>(max) - logits[target];
-  const double sum = BlockedSum<T>(n, [=](int64_t i) { return logits[i] = FastExp(logits[i] - max); });
-  const T factor = grad_scale / sum;
+  double sum = 0;
+  for (int64_t i = 0; i < n; i += kBlock) {
+    sum += ExpBlock(std::min(kBlock, n - i), logits + i, max, logits + i);
+  }
+  const T factor = static_cast<T>(grad_scale / sum);
   for (int64_t i = 0; i < n; ++i) logits[i] *= factor;
   logits[target] -= static_cast<T>(grad_scale);
   return std::log(sum) + max_minus_target;

@@ -4,7 +4,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/fast_exp.h"
-#include "kernels/vector_sum.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
@@ -66,7 +66,7 @@ void CombineTokenBackward(const Choices& c, const T* dout, const T* rows, const 
     if (row < 0) continue;
     const T* y = rows + row * c.width;
     T* dy = drows + row * c.width;
-    dweights[k] = VectorSum<T>(c.width, [=](int64_t j) { return dout[j] * y[j]; });
+    dweights[k] = VectorSum<T>(c.width, [=](auto at) { return at(dout) * at(y); });
     const T weight = weights[k];
 #pragma GCC ivdep
     for (int64_t j = 0; j < c.width; ++j) dy[j] = weight * dout[j];

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "kernels/check_tensor.h"
-#include "kernels/vector_sum.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
@@ -12,12 +12,14 @@ namespace {
 // Blocks keep the partial sums short, so that billions of elements lose no digits.
 constexpr int64_t kBlock = 1 << 16;
 
-template <class Term>
-double BlockedSum(int64_t n, Term term) {
+template <class T, class Term>
+double BlockedSum(const Tensor& x, Term term) {
+  const T* values = x.as<T>();
+  const int64_t n = x.size();
   double sum = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t count = std::min(kBlock, n - begin);
-    sum += VectorSum<double>(count, [&](int64_t i) { return term(begin + i); });
+    sum += VectorSum<double>(count, [=](auto at) { return term(at(values + begin)); });
   }
   return sum;
 }
@@ -32,20 +34,15 @@ void FillWith(const Tensor& x, double value) {
 double SumOfSquares(Stream& stream, const Tensor& x) {
   KernelScope scope(stream, Op::kReduce, 2.0 * x.size(), x.bytes());
   double sum = 0;
-  DispatchFloat(x.dtype, [&]<class T>() {
-    const T* values = x.as<T>();
-    sum = BlockedSum(x.size(), [=](int64_t i) { return static_cast<double>(values[i]) * values[i]; });
-  });
+  DispatchFloat(x.dtype,
+                [&]<class T>() { sum = BlockedSum<T>(x, [](const auto& value) { return value * value; }); });
   return sum;
 }
 
 double Sum(Stream& stream, const Tensor& x) {
   KernelScope scope(stream, Op::kReduce, x.size(), x.bytes());
   double sum = 0;
-  DispatchFloat(x.dtype, [&]<class T>() {
-    const T* values = x.as<T>();
-    sum = BlockedSum(x.size(), [=](int64_t i) { return static_cast<double>(values[i]); });
-  });
+  DispatchFloat(x.dtype, [&]<class T>() { sum = BlockedSum<T>(x, [](const auto& value) { return value; }); });
   return sum;
 }
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
-#include "kernels/vector_sum.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 // One row; returns 1 / rms.
 template <class T>
 T NormalizeRow(int64_t width, const T* x, const T* weight, T eps, T* y) {
-  const T sum = VectorSum<T>(width, [=](int64_t j) { return x[j] * x[j]; });
+  const T sum = VectorSum<T>(width, [=](auto at) { return at(x) * at(x); });
   const T inv_rms = T(1) / std::sqrt(sum / static_cast<T>(width) + eps);
 #pragma GCC ivdep
   for (int64_t j = 0; j < width; ++j) y[j] = x[j] * inv_rms * weight[j];
@@ -22,7 +22,7 @@ T NormalizeRow(int64_t width, const T* x, const T* weight, T eps, T* y) {
 template <class T>
 void RowGradient(int64_t width, const T* x, const T* weight, T inv_rms, const T* dy, const T* residual, T* dx,
                  T* dweight) {
-  const T dot = VectorSum<T>(width, [=](int64_t j) { return weight[j] * dy[j] * x[j]; });
+  const T dot = VectorSum<T>(width, [=](auto at) { return at(weight) * at(dy) * at(x); });
   const T x_factor = inv_rms * inv_rms * inv_rms * dot / static_cast<T>(width);
 #pragma GCC ivdep
   for (int64_t j = 0; j < width; ++j) {

@@ -5,7 +5,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/fast_exp.h"
-#include "kernels/vector_sum.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
@@ -35,7 +35,7 @@ template <class T>
 T NormOfVisible(const Router<T>& router, const T* z) {
   const T* v = router.visible;
   return std::sqrt(
-      VectorSum<T>(router.num_experts, [=](int64_t i) { return (v[i] * z[i]) * (v[i] * z[i]); }));
+      VectorSum<T>(router.num_experts, [=](auto at) { return (at(v) * at(z)) * (at(v) * at(z)); }));
 }
 
 template <class T>
@@ -51,9 +51,9 @@ template <class T>
 void SoftmaxScores(const Router<T>& router, const T* z, T* s) {
   const int64_t n = router.num_experts;
   const T* offsets = router.offsets;
-  const T max = VectorMax<T>(n, [=](int64_t i) { return z[i] + offsets[i]; });
+  const T max = VectorMax<T>(n, [=](auto at) { return at(z) + at(offsets); });
   for (int64_t i = 0; i < n; ++i) s[i] = FastExp(z[i] + offsets[i] - max);
-  const T inverse = T(1) / VectorSum<T>(n, [=](int64_t i) { return s[i]; });
+  const T inverse = T(1) / VectorSum<T>(n, [=](auto at) { return at(s); });
   for (int64_t i = 0; i < n; ++i) s[i] *= inverse;
 }
 
@@ -84,9 +84,9 @@ template <class T>
 double NormGradient(const Router<T>& router, const T* z, const ScoreGrad<T>& grad, T* dz) {
   const T* v = router.visible;
   const T* aux = grad.aux;
-  T dot = VectorSum<T>(router.num_experts, [=](int64_t i) {
-    const T u = v[i] * z[i], g = aux[i];
-    return (u > 0 ? g : T(0)) * u;
+  T dot = VectorSum<T>(router.num_experts, [=](auto at) {
+    auto u = at(v) * at(z);
+    return (u > T(0) ? at(aux) : decltype(u){}) * u;
   });
   for (int64_t k = 0; k < grad.top_k; ++k) {
     const T u = v[grad.experts[k]] * z[grad.experts[k]];
@@ -110,7 +110,7 @@ double NormGradient(const Router<T>& router, const T* z, const ScoreGrad<T>& gra
 template <class T>
 void SoftmaxGradient(const Router<T>& router, const T* s, const ScoreGrad<T>& grad, T* dz) {
   const T* aux = grad.aux;
-  T dot = VectorSum<T>(router.num_experts, [=](int64_t i) { return aux[i] * s[i]; });
+  T dot = VectorSum<T>(router.num_experts, [=](auto at) { return at(aux) * at(s); });
   for (int64_t k = 0; k < grad.top_k; ++k) dot += grad.dchosen[k] * s[grad.experts[k]];
   for (int64_t i = 0; i < router.num_experts; ++i) dz[i] = s[i] * (aux[i] - dot);
   for (int64_t k = 0; k < grad.top_k; ++k) dz[grad.experts[k]] += s[grad.experts[k]] * grad.dchosen[k];

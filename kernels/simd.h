@@ -39,6 +39,27 @@ template <class T>
   return value - Vec<T>{};
 }
 
+// All lanes combined by halves, with combine(vector, vector).
+template <class T, class Combine>
+[[gnu::always_inline]] inline T ReduceLanes(Vec<T> x, Combine&& combine) {
+  typedef decltype(x < x) Mask;
+#pragma GCC unroll 8
+  for (int half = kLanes<T> / 2; half >= 1; half /= 2) {
+    Mask other;
+    for (int i = 0; i < kLanes<T>; ++i) other[i] = i ^ half;
+    x = combine(x, __builtin_shuffle(x, other));
+  }
+  return x[0];
+}
+template <class T>
+[[gnu::always_inline]] inline T SumLanes(const Vec<T>& x) {
+  return ReduceLanes<T>(x, [](const Vec<T>& a, const Vec<T>& b) { return a + b; });
+}
+template <class T>
+[[gnu::always_inline]] inline T MaxLanes(const Vec<T>& x) {
+  return ReduceLanes<T>(x, [](const Vec<T>& a, const Vec<T>& b) { return a > b ? a : b; });
+}
+
 // Square transpose in registers: rows[i][j] <-> rows[j][i], log2(lanes) rounds of two-input shuffles.
 template <class T>
 [[gnu::always_inline]] inline void TransposeSquare(Vec<T> (&rows)[kLanes<T>]) {

@@ -1,12 +1,20 @@
 #include "kernels/top_k.h"
 
+#include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/check_tensor.h"
-#include "kernels/vector_sum.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
+
+// Rows of keys are padded with -infinity to whole packs, so that no search has a tail.
+template <class T>
+int64_t PaddedSize(int64_t num_experts) {
+  return (num_experts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
 
 // What is added to a score to make the key of the choice: the bias where visible, -infinity elsewhere.
 // Returns the number of visible experts.
@@ -20,30 +28,49 @@ int64_t FillOffsets(int64_t num_experts, const T* bias, const T* visible, T* off
   return num_visible;
 }
 
-// The lowest index with the largest key. CHECK-fails when no key is a finite number (scores that are NaN).
-template <class T, class Key>
-int64_t ArgMax(int64_t n, Key key) {
-  const T max = VectorMax<T>(n, key);
-  CHECK_GT(max, -std::numeric_limits<T>::infinity()) << "no visible expert has a score that is a number";
-  int32_t first = std::numeric_limits<int32_t>::max();
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t candidate = key(i) == max ? static_cast<int32_t>(i) : std::numeric_limits<int32_t>::max();
-    first = candidate < first ? candidate : first;
-  }
-  return first;
+// Numbers a pack's lanes: 0, 1, 2, ...
+template <class T>
+auto LaneNumbers() {
+  decltype(Pack<T>{} < Pack<T>{}) numbers;
+  for (int64_t lane = 0; lane < kLanes<T>; ++lane) numbers[lane] = lane;
+  return numbers;
 }
 
-// One token's experts, in falling order of their keys. `keys` is scratch of n elements.
+// The lowest index with the largest key, or -1 if no key is a number; the key of `taken` becomes -infinity
+// first. Not inlined: beside the calls of a CHECK the compiler would keep the running best in memory, not in
+// registers.
+template <class T>
+[[gnu::noinline]] int64_t ArgMax(int64_t padded_size, T* keys, int64_t taken) {
+  using Index = decltype(LaneNumbers<T>());
+  using Int = std::remove_cvref_t<decltype(Index{}[0])>;
+  const Pack<T> lowest = Pack<T>{} - std::numeric_limits<T>::infinity();
+  Pack<T> best = lowest;
+  Index index = LaneNumbers<T>(), best_index = index;
+  for (int64_t i = 0; i < padded_size; i += kLanes<T>) {
+    Pack<T> key = LoadPack(keys + i);
+    key = index == static_cast<Int>(taken) ? lowest : key;
+    StorePack(key, keys + i);
+    const auto larger = key > best;  // strictly: the lane keeps its lowest index
+    best = larger ? key : best;
+    best_index = larger ? index : best_index;
+    index += static_cast<Int>(kLanes<T>);
+  }
+  const T max = FoldLanes<T>(best, kLarger);
+  if (!(max > -std::numeric_limits<T>::infinity())) return -1;
+  const Index candidates = best == max ? best_index : Index{} + std::numeric_limits<Int>::max();
+  return FoldLanes<Int>(candidates, [](const auto& a, const auto& b) { return a < b ? a : b; });
+}
+
+// One token's experts, in falling order of their keys.
 template <class T>
 void ChooseRow(int64_t n, int64_t top_k, const T* scores, const T* offsets, T* keys, int32_t* experts) {
-  if (top_k == 1) {
-    experts[0] = ArgMax<T>(n, [=](int64_t i) { return scores[i] + offsets[i]; });
-    return;
-  }
+#pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) keys[i] = scores[i] + offsets[i];
+  int64_t taken = -1;
   for (int64_t k = 0; k < top_k; ++k) {
-    experts[k] = ArgMax<T>(n, [=](int64_t i) { return keys[i]; });
-    keys[experts[k]] = -std::numeric_limits<T>::infinity();
+    taken = ArgMax(PaddedSize<T>(n), keys, taken);
+    CHECK_GE(taken, 0) << "no visible expert has a score that is a number";
+    experts[k] = static_cast<int32_t>(taken);
   }
 }
 
@@ -75,8 +102,10 @@ int64_t TopK(Stream& stream, const Tensor& scores, const Tensor& bias, const Ten
                         weights.bytes() + 2.0 * counts.bytes());
   int64_t num_off = 0;
   DispatchFloat(scores.dtype, [&]<class T>() {
-    T* offsets = static_cast<T*>(stream.Scratch(2 * num_experts * sizeof(T)));
-    T* keys = offsets + num_experts;
+    const int64_t padded_size = PaddedSize<T>(num_experts);
+    T* keys = static_cast<T*>(stream.Scratch((padded_size + num_experts) * sizeof(T)));
+    T* offsets = keys + padded_size;
+    std::fill(keys, keys + padded_size, -std::numeric_limits<T>::infinity());
     const T* biases = bias.empty() ? nullptr : bias.as<T>();
     const int64_t num_visible = FillOffsets(num_experts, biases, visible.as<T>(), offsets);
     CHECK_LE(top_k, num_visible) << "top-k needs as many visible experts";

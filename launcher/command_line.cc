@@ -198,9 +198,7 @@ std::string HelpText() {
   text += "\nFlags\n";
   for (const FlagInfo& flag : UsableFlags()) {
     if (!IsOurs(flag)) continue;
-    const std::string owner = CommandOf(flag);
-    text += Format("  --%-14s %s%s%s%s\n", flag.name.c_str(), flag.description.c_str(),
-                   owner.empty() ? "" : " (", owner.c_str(), owner.empty() ? "" : ")");
+    text += Format("  --%-14s %s\n", flag.name.c_str(), flag.description.c_str());
   }
   text +=
       "\nFields of a configuration file are described in configs/config.proto. Several ranks: "

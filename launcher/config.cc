@@ -182,14 +182,6 @@ Config LoadConfig(const std::string& path, const std::vector<std::string>& overr
   return ParseConfig(ReadConfigFile(path), path, overrides);
 }
 
-MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size) {
-  MeshShape shape;
-  shape.replicas = parallel.pool_replicas();
-  shape.stages = parallel.stages();
-  shape.data = world_size / (shape.replicas * shape.stages);
-  return shape;
-}
-
 std::string ResolvedConfigText(const Config& config) {
   std::string text;
   PrintMessage(config, "", text);

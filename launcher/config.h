@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "configs/config.pb.h"
-#include "parallel/mesh.h"
 
 namespace unipool {
 
@@ -20,10 +19,6 @@ Config ParseConfig(const std::string& text, const std::string& name,
 
 // Checks the settings against each other and against the number of ranks. Throws UserError with all problems.
 void ValidateConfig(const Config& config, int world_size);
-
-// The mesh of the settings; whatever ranks stages and replicas leave are data ranks. REQUIRES: ValidateConfig
-// has passed.
-MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
 
 // Every field with its value or default, in text format. Parsing it gives the same settings.
 std::string ResolvedConfigText(const Config& config);

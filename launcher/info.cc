@@ -6,6 +6,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "models/memory_plan.h"
+#include "models/model_spec.h"
 #include "models/parameter_count.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"

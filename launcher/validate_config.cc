@@ -29,7 +29,6 @@ class Validation {
     Train();
     Data();
     Parallel();
-    NotBuiltYet();
     if (config_.run_dir().empty()) problems_.Add("run_dir: is empty; name the folder of this run's files");
     problems_.ThrowIfAny();
   }
@@ -249,14 +248,6 @@ class Validation {
                "data ranks "
                "(%d) = %lld; these would fit: %s",
                LongLong{batch}, t.micro_batch(), data_ranks, LongLong{unit}, fits.c_str()));
-  }
-
-  // The one place that refuses what the schema can say and the code can not do.
-  void NotBuiltYet() {
-    const ParallelConfig& p = config_.parallel();
-    if (p.experts() == ParallelConfig::PER_STAGE && p.stages() > 1) {
-      problems_.Add("parallel.experts: PER_STAGE with more than one stage is not built yet; use POOL");
-    }
   }
 
   const Config& config_;

@@ -102,6 +102,13 @@ ModelSpec MakeModelSpec(const Config& config) {
   return spec;
 }
 
+MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size) {
+  return {.replicas = parallel.pool_replicas(),
+          .stages = parallel.stages(),
+          .data = world_size / (parallel.pool_replicas() * parallel.stages()),
+          .span = parallel.experts() == ParallelConfig::PER_STAGE ? PoolSpan::kStage : PoolSpan::kReplica};
+}
+
 std::vector<int> LayersPerStage(int layers, int stages) {
   std::vector<int> counts;
   for (int s = 0; s < stages; ++s)

@@ -8,6 +8,7 @@
 #include "configs/config.pb.h"
 #include "kernels/attention.h"
 #include "kernels/router_scores.h"
+#include "parallel/mesh.h"
 
 namespace unipool {
 
@@ -37,6 +38,9 @@ struct ModelSpec {
 
 // REQUIRES: the configuration is valid.
 ModelSpec MakeModelSpec(const Config& config);
+
+// Who is who among world_size ranks: what stages and replicas leave are data ranks. REQUIRES: it divides.
+MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
 
 // Layers of each of S stages: as even as possible, the first stages take the remainder (the last also runs
 // the head).

@@ -45,13 +45,13 @@ void Optimizer::ClearGrads() {
 
 double Optimizer::ReduceGradients(int64_t step) {
   sync_.ReduceDense(dense_.flat_grads(), step);
-  if (mesh_.shape().replicas > 1) {
+  if (mesh_.replicas().size() > 1) {
     experts_.ZeroMissingGrads();
     sync_.ReduceExperts(experts_.grads().gate_up, step);
     sync_.ReduceExperts(experts_.grads().down, step);
   }
   double sum = SumOfSquares(stream_, DensePart(dense_.flat_grads()));
-  if (mesh_.position().replica != 0) return sum;  // replica 0 counts the experts
+  if (mesh_.replicas().rank() != 0) return sum;  // one copy of the pool counts the experts
   for (int e = 0; e < experts_.num_local(); ++e) {
     if (!experts_.has_grad(e)) continue;
     sum += SumOfSquares(stream_, experts_.grads().gate_up.Rows(e, 1));
@@ -119,7 +119,7 @@ std::vector<OptimizerPiece> Optimizer::Pieces() const {
                       .elements = {0, size},
                       .first_moment = first[i].value.Reshape({size}),
                       .second_moment = second[i].value.Reshape({size}),
-                      .writes = mesh_.position().replica == 0});
+                      .writes = mesh_.replicas().rank() == 0});
   }
   return pieces;
 }

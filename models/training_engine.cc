@@ -5,24 +5,13 @@
 
 namespace unipool {
 
-namespace {
-
-MeshShape ShapeFor(const Config& config, int world_size) {
-  const ParallelConfig& parallel = config.parallel();
-  return {.replicas = parallel.pool_replicas(),
-          .stages = parallel.stages(),
-          .data = world_size / (parallel.pool_replicas() * parallel.stages())};
-}
-
-}  // namespace
-
 TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineOptions& options)
     : config_(config),
       world_(world),
       options_(options),
       spec_(MakeModelSpec(config)),
       stream_(*world.memory) {
-  const MeshShape shape = ShapeFor(config, world.size());
+  const MeshShape shape = MeshShapeOf(config.parallel(), world.size());
   const TrainConfig& train = config.train();
   const bool is_training = options.mode == EngineMode::kTrain;
   mesh_ = std::make_unique<Mesh>(*world.communicator, shape);
@@ -151,7 +140,7 @@ std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
     list.push_back(std::move(tensor));
   }
   for (DiskTensor& tensor : experts_->DiskTensors(experts_->values())) {
-    tensor.writes = position.replica == 0;
+    tensor.writes = mesh_->replicas().rank() == 0;
     list.push_back(std::move(tensor));
   }
   return list;

@@ -21,8 +21,7 @@ class GradientSync {
   void GatherDense(const Tensor& values, int64_t step) {
     mesh_.stage().AllGatherParts(values, {.operation = "dense parameters", .step = step});
   }
-  // An expert has one owner per pool replica: with one replica its gradient is complete already and nothing
-  // is sent.
+  // An expert has one owner per copy of the pool: with one copy its gradient is complete and nothing is sent.
   void ReduceExperts(const Tensor& grads, int64_t step) {
     mesh_.replicas().AllReduceSum(grads, {.operation = "expert gradients", .step = step});
   }

@@ -75,6 +75,10 @@ void MpiJob::EndStuck(StuckReport report) {
   }
   auto deadline = Clock::now() + kGrace;
   bool another_reports = false;
+  const auto leave_it_to_another = [&] {
+    if (!another_reports) deadline += 3 * kGrace;
+    another_reports = true;
+  };
   while ((unanswered > 0 || another_reports) && Clock::now() < deadline) {
     Message message;
     if (!Poll(&message)) {
@@ -83,14 +87,11 @@ void MpiJob::EndStuck(StuckReport report) {
     }
     if (message.tag == kAsk) {
       Send(message.source, kAnswer, what_i_do);
-      // A lower rank asks too: the report is its business, unless it does not come to it.
-      if (message.source < rank_ && !another_reports) {
-        another_reports = true;
-        deadline += 3 * kGrace;
-      }
+      if (message.source < rank_) leave_it_to_another();
     } else if (answers[message.source].empty()) {
       answers[message.source] = message.tag == kLeft ? "has left" : message.text;
       --unanswered;
+      if (message.tag == kLeft && !message.text.empty()) leave_it_to_another();  // it knows why the job ends
     }
   }
   for (int p = 0; p < size_; ++p) {

@@ -21,7 +21,9 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr int kMaxUnderWay = 32;
-constexpr int kSpins = 200, kYields = 10;
+constexpr int kSpins = 200, kYields = 100;
+constexpr milliseconds kPatience{
+    2000};  // with a rank that has left and may be about to end the job for a reason
 constexpr milliseconds kLongestSleep{100};  // also how soon a disagreement about sizes is seen
 
 // One rank of the job, whatever the communicators it belongs to.
@@ -59,6 +61,7 @@ struct RankThread {
 struct Job {
   std::vector<std::unique_ptr<RankThread>> ranks;
   milliseconds timeout{0};
+  bool crowded = false;  // more ranks than processors: a rank that spins takes another one's time
   std::atomic<bool> ending{false};
 
   [[noreturn]] void End(int exit_code, const std::string& message) {
@@ -128,7 +131,7 @@ class ThreadCommunicator : public Communicator {
   bool Transfer(const UnderWay& x, int from, int to);
   void CheckPeer(const UnderWay& x, int from, int to);
   void Rest(const UnderWay& x, uint64_t seen);
-  std::vector<int> Missing(const UnderWay& x) const;
+  void Missing(const UnderWay& x, std::vector<int>& missing) const;
   [[noreturn]] void Stuck(const UnderWay& x, double waited_seconds);
   RankThread& self() const { return *group_->members[rank_]; }
   int JobRank(int member) const { return group_->members[member]->rank; }
@@ -147,6 +150,7 @@ ThreadCommunicator::ThreadCommunicator(std::shared_ptr<Job> job, std::shared_ptr
     x.out_bytes.resize(size_);
   }
   std::lock_guard lock(self().mutex);
+  self().waiting_for.reserve(job_->ranks.size());
   ++self().num_communicators;
 }
 
@@ -241,9 +245,8 @@ void ThreadCommunicator::Wait(Ticket ticket) {
   CHECK(ticket >= 0) << ticket;
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   CHECK_EQ(x.ticket, ticket) << "this exchange is not under way";
-  const bool crowded = job_->ranks.size() > std::thread::hardware_concurrency();
   Clock::time_point begin{};
-  for (int idle = crowded ? kSpins : 0;; ++idle) {
+  for (int idle = job_->crowded ? kSpins : 0;; ++idle) {
     const uint64_t seen = self().events.load();
     if (Progress(x)) break;
     if (idle < kSpins) {
@@ -270,18 +273,17 @@ void ThreadCommunicator::Rest(const UnderWay& x, uint64_t seen) {
     std::lock_guard lock(self().mutex);
     self().waiting = true;
     self().waiting_label = x.label;
-    self().waiting_for = Missing(x);
+    Missing(x, self().waiting_for);
   }
   self().Sleep(seen, std::min(kLongestSleep, job_->timeout));
 }
 
 // In ranks of the job.
-std::vector<int> ThreadCommunicator::Missing(const UnderWay& x) const {
-  std::vector<int> missing;
+void ThreadCommunicator::Missing(const UnderWay& x, std::vector<int>& missing) const {
+  missing.clear();
   for (int p = 0; p < size_; ++p) {
     if (x.in_bytes[p] > 0 || x.out_bytes[p] > 0) missing.push_back(JobRank(p));
   }
-  return missing;
 }
 
 void ThreadCommunicator::Stuck(const UnderWay& x, double waited_seconds) {
@@ -289,11 +291,13 @@ void ThreadCommunicator::Stuck(const UnderWay& x, double waited_seconds) {
   report.rank = JobRank(rank_);
   report.label = x.label;
   report.waited_seconds = waited_seconds;
-  report.missing = Missing(x);
+  Missing(x, report.missing);
+  bool some_left = false;
   for (const auto& other : job_->ranks) {
     if (other->rank == JobRank(rank_)) continue;
     std::lock_guard lock(other->mutex);
     if (other->num_communicators == 0) {
+      some_left = true;
       report.others.push_back(Format("rank %d has left", other->rank));
     } else if (other->waiting) {
       report.others.push_back(Format("rank %d waits in %s for %s", other->rank,
@@ -303,6 +307,7 @@ void ThreadCommunicator::Stuck(const UnderWay& x, double waited_seconds) {
       report.silent.push_back(other->rank);
     }
   }
+  if (some_left) std::this_thread::sleep_for(kPatience);
   Abort(kStuckExitCode, StuckMessage(report));
 }
 
@@ -348,6 +353,7 @@ std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int key) {
 std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int size, milliseconds timeout) {
   auto job = std::make_shared<Job>();
   job->timeout = timeout;
+  job->crowded = size > static_cast<int>(std::thread::hardware_concurrency());
   std::vector<RankThread*> members;
   for (int r = 0; r < size; ++r) {
     job->ranks.push_back(std::make_unique<RankThread>(r));

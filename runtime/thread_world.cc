@@ -65,7 +65,7 @@ void Supervise(Exits& exits, int size, std::chrono::milliseconds timeout) {
     if (all_left()) return;
     // A rank that waits for one that has left tells more than can be told here, so it gets the first word.
     const int seen = exits.num_left;
-    if (exits.changed.wait_for(lock, timeout + kGrace, [&] { return exits.num_left > seen; })) continue;
+    if (exits.changed.wait_for(lock, timeout + 3 * kGrace, [&] { return exits.num_left > seen; })) continue;
     std::vector<int> missing;
     for (int r = 0; r < size; ++r) {
       if (!exits.left[r]) missing.push_back(r);

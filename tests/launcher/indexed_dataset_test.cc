@@ -173,7 +173,9 @@ TEST(IndexedDatasetWriter, WritesWhatTheReaderReads) {
     for (int64_t d = 0; d < dataset.num_documents(); ++d) {
       const int64_t first = dataset.document_begin(d), last = dataset.document_begin(d + 1);
       ASSERT_EQ(last - first, document_lengths[d] > 0 ? 1 : 0);  // no sequence for an empty document
-      if (last > first) EXPECT_EQ(dataset.sequence_length(first), document_lengths[d]);
+      if (last > first) {
+        EXPECT_EQ(dataset.sequence_length(first), document_lengths[d]);
+      }
     }
     std::vector<int32_t> tokens(all.size(), -7);
     dataset.Read(0, tokens, 65000);

@@ -1,4 +1,5 @@
 // Parameter counts against the published totals and against a sum over every tensor name on disk.
+#include "models/memory_plan.h"
 #include "models/parameter_count.h"
 
 #include <gtest/gtest.h>
@@ -116,15 +117,16 @@ TEST(ParameterCount, RanksAddUpToTheModel) {
           const ParameterCount count = CountParametersOfRank(config, shape, rank);
           dense += count.dense();
           experts += count.experts;
-          const TrainingStateBytes bytes = CountStateBytes(count, shape);
-          EXPECT_EQ(bytes.parameters, 4 * count.total());
-          EXPECT_EQ(bytes.gradients, 4 * count.total());
-          optimizer += bytes.optimizer;
+          Config planned = config;
+          planned.mutable_train()->set_global_batch(8 * shape.data_ranks());
+          const MemoryPlan plan = PlanMemory(planned, shape, rank);
+          EXPECT_EQ(plan[MemoryKind::kParameters], 4 * count.total());
+          EXPECT_EQ(plan[MemoryKind::kGradients], 4 * count.total());
+          optimizer += plan[MemoryKind::kOptimizer];
         }
         EXPECT_EQ(dense, whole.dense() * shape.data_ranks());
         EXPECT_EQ(experts, whole.experts * replicas);
-        EXPECT_GE(optimizer, 8 * (whole.dense() + whole.experts * replicas));
-        EXPECT_LE(optimizer, 8 * (whole.dense() + whole.experts * replicas + shape.world()));
+        EXPECT_EQ(optimizer, 8 * (whole.dense() + whole.experts * replicas));
       }
     }
   }

@@ -1,21 +1,20 @@
-// Which sgemm is fastest on expert products? Times OpenBLAS, BLIS and oneDNN (dnnl_sgemm, and the matmul primitive with
-// weights packed beforehand) and this project's own kernels/gemm, one thread, on rows x D x 4D:
+// Which sgemm is fastest on expert products? Times OpenBLAS, BLIS and oneDNN (dnnl_sgemm, and the matmul
+// primitive with weights packed beforehand) and this project's own kernels/gemm, one thread, on rows x D x
+// 4D:
 //   forward  y = x W^T        input  dx = dy W        weight  dW += dy^T x          W [4D, D], row-major
-// warm: the same weight in every call; cold: 64 weights in turn, so that every call fetches its own from memory.
-// Prints GFLOP/s, the best of several passes. Libraries that are not installed are skipped by name.
+// warm: the same weight in every call; cold: 64 weights in turn, so that every call fetches its own from
+// memory. Prints GFLOP/s, the best of several passes. Libraries that are not installed are skipped by name.
 #include <dlfcn.h>
-#include <dnnl.hpp>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <dnnl.hpp>
 #include <functional>
 #include <string>
 #include <vector>
 
-#ifdef UNIPOOL_BENCH_OWN_GEMM
 #include "kernels/gemm.h"
-#endif
+#include "tools/bench/thread_time.h"
 
 namespace {
 
@@ -23,11 +22,11 @@ enum Op { kForward, kInput, kWeight };
 constexpr const char* kOpNames[] = {"forward", "input", "weight"};
 
 // Row-major c [m, n] = op(a) op(b) + beta c.
-using Sgemm = std::function<void(bool ta, bool tb, int m, int n, int k, const float* a, const float* b, float beta,
-                                 float* c)>;
+using Sgemm = std::function<void(bool ta, bool tb, int m, int n, int k, const float* a, const float* b,
+                                 float beta, float* c)>;
 
-using CblasSgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*,
-                            int);
+using CblasSgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float,
+                            float*, int);
 
 Sgemm LoadCblas(const char* path) {
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -36,9 +35,10 @@ Sgemm LoadCblas(const char* path) {
     std::printf("# skipped: %s is not installed\n", path);
     return nullptr;
   }
-  return [sgemm](bool ta, bool tb, int m, int n, int k, const float* a, const float* b, float beta, float* c) {
-    sgemm(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, beta, c, n);
-  };
+  return
+      [sgemm](bool ta, bool tb, int m, int n, int k, const float* a, const float* b, float beta, float* c) {
+        sgemm(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, beta, c, n);
+      };
 }
 
 void OneDnn(bool ta, bool tb, int m, int n, int k, const float* a, const float* b, float beta, float* c) {
@@ -46,7 +46,7 @@ void OneDnn(bool ta, bool tb, int m, int n, int k, const float* a, const float* 
 }
 
 double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return unipool::ThreadSeconds();
 }
 
 // GFLOP/s of `call(i)`, i = 0, 1, ...: the best of passes over `count` calls, for at least `seconds` in all.
@@ -62,7 +62,8 @@ double Rate(double flops, int count, double seconds, const std::function<void(in
   return flops / best * 1e-9;
 }
 
-// The matmul primitive with weights in the layout it prefers; one primitive per shape, made before the clock starts.
+// The matmul primitive with weights in the layout it prefers; one primitive per shape, made before the clock
+// starts.
 class PackedMatmul {
  public:
   PackedMatmul(int m, int n, int k, int num_weights) : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
@@ -71,7 +72,8 @@ class PackedMatmul {
     const auto f32 = dnnl::memory::data_type::f32;
     source_ = Md({m, k}, f32, Tag::ab);
     result_ = Md({m, n}, f32, Tag::ab);
-    dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(source_, Md({k, n}, f32, Tag::any), result_), engine_);
+    dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(source_, Md({k, n}, f32, Tag::any), result_),
+                                      engine_);
     matmul_ = dnnl::matmul(desc);
     for (int i = 0; i < num_weights; ++i) weights_.emplace_back(desc.weights_desc(), engine_);
     for (auto& weight : weights_) {
@@ -81,7 +83,8 @@ class PackedMatmul {
   }
   void Run(int weight, float* x, float* y) {
     dnnl::memory source(source_, engine_, x), result(result_, engine_, y);
-    matmul_.execute(stream_, {{DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weights_[weight]}, {DNNL_ARG_DST, result}});
+    matmul_.execute(stream_,
+                    {{DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weights_[weight]}, {DNNL_ARG_DST, result}});
     stream_.wait();
   }
 
@@ -109,13 +112,14 @@ void MeasurePeaks(const std::vector<std::pair<std::string, Sgemm>>& libraries) {
   const int n = 2048;
   std::vector<float> a(n * n, 0.5f), b(n * n, 0.25f), c(n * n);
   for (const auto& [name, sgemm] : libraries) {
-    std::printf("# sgemm %d^3 %-12s %6.1f GFLOP/s\n", n, name.c_str(), Rate(2.0 * n * n * n, 1, 1.0, [&](int) {
-                  sgemm(false, false, n, n, n, a.data(), b.data(), 0, c.data());
-                }));
+    std::printf("# sgemm %d^3 %-12s %6.1f GFLOP/s\n", n, name.c_str(),
+                Rate(2.0 * n * n * n, 1, 1.0,
+                     [&](int) { sgemm(false, false, n, n, n, a.data(), b.data(), 0, c.data()); }));
   }
   const size_t bytes = 256 << 20;
   std::vector<char> from(bytes, 1), to(bytes, 2);
-  const double gb = Rate(2.0 * bytes, 1, 1.0, [&](int i) { __builtin_memcpy(to.data() + (i & 1), from.data(), bytes - 1); });
+  const double gb = Rate(2.0 * bytes, 1, 1.0,
+                         [&](int i) { __builtin_memcpy(to.data() + (i & 1), from.data(), bytes - 1); });
   std::printf("# copy %.1f GB/s (read + written)\n", gb);
 }
 
@@ -131,13 +135,14 @@ int main(int argc, char** argv) {
     if (Sgemm sgemm = LoadCblas(path)) libraries.emplace_back(name, sgemm);
   }
   libraries.emplace_back("dnnl_sgemm", OneDnn);
-#ifdef UNIPOOL_BENCH_OWN_GEMM
-  libraries.emplace_back("own", [](bool ta, bool tb, int m, int n, int k, const float* a, const float* b, float beta, float* c) {
-    using unipool::Trans;
-    unipool::GemmStrided<float>(ta ? Trans::kYes : Trans::kNo, tb ? Trans::kYes : Trans::kNo, {m, n, k}, 1, a,
-                                ta ? m : k, b, tb ? k : n, beta, c, n);
-  });
-#endif
+
+  libraries.emplace_back(
+      "own", [](bool ta, bool tb, int m, int n, int k, const float* a, const float* b, float beta, float* c) {
+        using unipool::Trans;
+        unipool::GemmStrided<float>(ta ? Trans::kYes : Trans::kNo, tb ? Trans::kYes : Trans::kNo, {m, n, k},
+                                    1, a, ta ? m : k, b, tb ? k : n, beta, c, n);
+      });
+
   MeasurePeaks(libraries);
 
   std::printf("%-8s %5s %5s", "op", "D", "rows");
@@ -152,7 +157,8 @@ int main(int argc, char** argv) {
         std::printf("%-8s %5d %5d", kOpNames[op], d, rows);
         for (const auto& [name, sgemm] : libraries) {
           const double warm = Rate(flops, 4, seconds, [&](int) { RunOp(sgemm, op, rows, d, arrays, 0); });
-          const double cold = Rate(flops, num_weights, seconds, [&](int i) { RunOp(sgemm, op, rows, d, arrays, i); });
+          const double cold =
+              Rate(flops, num_weights, seconds, [&](int i) { RunOp(sgemm, op, rows, d, arrays, i); });
           std::printf(" %12.1f %6.1f", warm, cold);
         }
         if (op != kWeight) {  // packed weights make no sense where the weight is the result

@@ -5,6 +5,7 @@
 
 #include "kernels/gemm.h"
 #include "runtime/random.h"
+#include "tools/bench/thread_time.h"
 
 namespace unipool {
 
@@ -13,9 +14,9 @@ namespace {
 template <class Work> double BestSeconds(int repeats, Work&& work) {
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = ThreadSeconds();
     work();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, ThreadSeconds() - start);
   }
   return best;
 }

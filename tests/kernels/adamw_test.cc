@@ -1,0 +1,88 @@
+#include "kernels/adamw.h"
+
+#include "tests/kernels/test_array.h"
+
+namespace unipool {
+namespace {
+
+// The header's formula, one element at a time in extended precision.
+struct Element {
+  long double p, m = 0, v = 0;
+  void Step(const AdamWArgs& args, long double grad) {
+    const long double b1 = args.beta1, b2 = args.beta2, t = args.step, g = grad * args.grad_scale;
+    m = b1 * m + (1 - b1) * g;
+    v = b2 * v + (1 - b2) * g * g;
+    const long double m_hat = m / (1 - std::pow(b1, t)), v_hat = v / (1 - std::pow(b2, t));
+    p -= args.lr * (m_hat / (std::sqrt(v_hat) + args.eps) + args.weight_decay * p);
+  }
+};
+
+template <class T>
+constexpr double kBound = 1e-14;
+template <>
+constexpr double kBound<float> = 1e-6;
+
+// Five steps; the fourth has no gradient, so that only the moments move it.
+template <class T>
+void CheckSteps(int64_t n) {
+  SCOPED_TRACE(n);
+  std::mt19937_64 random(n + 1);
+  TestStream stream;
+  Array<T> p = RandomArray<T>(random, {n}), m({n}, 0), v({n}, 0);
+  std::vector<Element> elements;
+  for (int64_t i = 0; i < n; ++i) elements.push_back({p[i]});
+  for (int step = 1; step <= 5; ++step) {
+    const AdamWArgs args = {.lr = 0.01 / step,
+                            .beta1 = 0.9,
+                            .beta2 = 0.95,
+                            .weight_decay = 0.1,
+                            .grad_scale = 0.25 * step,
+                            .step = step};
+    const Array<T> grad = RandomArray<T>(random, {n}, -0.5, 2);
+    const bool with_grad = step != 4;
+    AdamW(stream, args, p, with_grad ? grad.tensor() : Tensor(), m, v);
+    stream.ExpectOneCall(Op::kOptimizer, (with_grad ? 7 : 6) * n * sizeof(T));
+    for (int64_t i = 0; i < n; ++i) elements[i].Step(args, with_grad ? grad[i] : T(0));
+  }
+  Array<double> expected_p({n}), expected_m({n}), expected_v({n});
+  for (int64_t i = 0; i < n; ++i) {
+    expected_p[i] = elements[i].p;
+    expected_m[i] = elements[i].m;
+    expected_v[i] = elements[i].v;
+  }
+  ExpectNear(p, expected_p, kBound<T>, kBound<T> * 0.1);
+  ExpectNear(m, expected_m, kBound<T>, kBound<T> * 0.1);
+  ExpectNear(v, expected_v, kBound<T>, kBound<T> * 0.1);
+}
+
+TEST(AdamW, StepsMatchExtendedPrecision) {
+  for (const int64_t n : {0, 1, 17, 31, 64, 1000}) {
+    CheckSteps<float>(n);
+    CheckSteps<double>(n);
+  }
+}
+
+TEST(AdamW, EpsIsOutsideTheRoot) {
+  TestStream stream;
+  Array<double> p({1}, 1), m({1}, 0), v({1}, 0);
+  const Array<double> grad({1}, 1e-8);
+  AdamW(stream, {.lr = 1, .eps = 1e-8}, p, grad, m, v);
+  EXPECT_NEAR(p[0], 0.5, 1e-12);  // 1 - 1e-8 / (1e-8 + 1e-8)
+}
+
+TEST(AdamW, ZeroGradientsAndMomentsOnlyDecay) {
+  TestStream stream;
+  Array<float> p({33}, 2), m({33}, 0), v({33}, 0);
+  AdamW(stream, {.lr = 0.5, .weight_decay = 0.5}, p, {}, m, v);
+  for (int64_t i = 0; i < 33; ++i) EXPECT_EQ(p[i], 1.5f);
+}
+
+TEST(AdamWDeathTest, MismatchPrintsBothShapes) {
+  TestStream stream;
+  const Array<float> p({2, 3}, 0), m({2, 3}, 0), v({5}, 0), grad({6}, 0);
+  EXPECT_DEATH(AdamW(stream, {}, p, grad, m, v), "v is F32 \\[5\\].*\\[2, 3\\]");
+  EXPECT_DEATH(AdamW(stream, {.step = 0}, p, grad, m, m), "counts steps from 1");
+}
+
+}  // namespace
+}  // namespace unipool

@@ -1,0 +1,93 @@
+#include "kernels/reduce.h"
+
+#include "tests/kernels/test_array.h"
+
+namespace unipool {
+namespace {
+
+constexpr int64_t kSizes[] = {0, 1, 17, 31, 32, 33, 1000, 65536, 3 * 65536 + 17};
+
+template <class T>
+void CheckSums(int64_t n) {
+  SCOPED_TRACE(n);
+  std::mt19937_64 random(n + 1);
+  TestStream stream;
+  const Array<T> x = RandomArray<T>(random, {n}, -3, 5);
+  long double sum = 0, squares = 0, magnitude = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += x[i];
+    squares += static_cast<long double>(x[i]) * x[i];
+    magnitude += std::abs(x[i]);
+  }
+  EXPECT_NEAR(Sum(stream, x), sum, 1e-14 * magnitude);
+  stream.ExpectOneCall(Op::kReduce, n * sizeof(T));
+  EXPECT_NEAR(SumOfSquares(stream, x), squares, 1e-14 * squares);
+  stream.ExpectOneCall(Op::kReduce, n * sizeof(T));
+}
+
+TEST(Reduce, SumsMatchExtendedPrecision) {
+  for (const int64_t n : kSizes) {
+    CheckSums<float>(n);
+    CheckSums<double>(n);
+  }
+}
+
+TEST(Reduce, SumDependsOnValuesAndSizeAlone) {
+  std::mt19937_64 random(7);
+  TestStream stream;
+  constexpr int64_t kSize = 70001;
+  const Array<float> x = RandomArray<float>(random, {kSize});
+  Array<float> shifted({kSize + 5});
+  for (int64_t i = 0; i < kSize; ++i) shifted[i + 3] = x[i];
+  const Tensor part = shifted.tensor().Rows(3, kSize);  // another alignment
+  EXPECT_EQ(Sum(stream, x), Sum(stream, part));
+  EXPECT_EQ(SumOfSquares(stream, x), SumOfSquares(stream, part));
+}
+
+template <class T>
+void CheckAddFillCopy(int64_t n) {
+  SCOPED_TRACE(n);
+  std::mt19937_64 random(n + 2);
+  TestStream stream;
+  const Array<T> x = RandomArray<T>(random, {n}), before = RandomArray<T>(random, {n});
+  Array<T> y = before, copy({n});
+  AddInPlace(stream, x, y);
+  stream.ExpectOneCall(Op::kReduce, 3 * n * sizeof(T));
+  for (int64_t i = 0; i < n; ++i) ASSERT_EQ(y[i], before[i] + x[i]);
+  Copy(stream, x, copy);
+  stream.ExpectOneCall(Op::kReduce, 2 * n * sizeof(T));
+  EXPECT_TRUE(copy.BitEquals(x));
+  Fill(stream, copy, -2.5);
+  stream.ExpectOneCall(Op::kReduce, n * sizeof(T));
+  for (int64_t i = 0; i < n; ++i) ASSERT_EQ(copy[i], T(-2.5));
+}
+
+TEST(Reduce, AddFillAndCopyTouchEveryElementOnce) {
+  for (const int64_t n : kSizes) {
+    CheckAddFillCopy<float>(n);
+    CheckAddFillCopy<double>(n);
+  }
+}
+
+TEST(Reduce, FillsIntegersToo) {
+  TestStream stream;
+  Array<int64_t> counts({19});
+  Array<int32_t> rows({19});
+  Fill(stream, counts, 0);
+  Fill(stream, rows, -1);
+  for (int64_t i = 0; i < 19; ++i) {
+    EXPECT_EQ(counts[i], 0);
+    EXPECT_EQ(rows[i], -1);
+  }
+}
+
+TEST(ReduceDeathTest, MismatchPrintsBothShapes) {
+  TestStream stream;
+  const Array<float> x({3, 4}, 0), y({3, 5}, 0);
+  EXPECT_DEATH(AddInPlace(stream, x, y), "\\[3, 5\\].*\\[3, 4\\]");
+  const Array<double> z({3, 4}, 0);
+  EXPECT_DEATH(Copy(stream, x, z), "F64 \\[3, 4\\].*F32 \\[3, 4\\]");
+}
+
+}  // namespace
+}  // namespace unipool

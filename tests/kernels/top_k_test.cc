@@ -1,0 +1,114 @@
+#include "kernels/top_k.h"
+
+#include <numeric>
+
+#include "tests/kernels/test_array.h"
+
+namespace unipool {
+namespace {
+
+constexpr int64_t kSizes[] = {1, 17, 31, 32, 64, 96, 1000};
+
+template <class T>
+struct Result {
+  Result(int64_t num_tokens, int64_t num_experts, int64_t top_k)
+      : experts({num_tokens, top_k}), weights({num_tokens, top_k}), counts({num_experts}, 5) {}
+  Array<int32_t> experts;
+  Array<T> weights;
+  Array<int64_t> counts;
+};
+
+// Sorts all visible experts of every token; counts start from 5.
+template <class T>
+int64_t Reference(const Array<T>& scores, const Array<T>& bias, const Array<T>& visible, Result<T>& result) {
+  const int64_t num_experts = visible.size(), top_k = result.experts.tensor().dim(1);
+  int64_t num_off = 0;
+  for (int64_t t = 0; t < scores.tensor().rows(); ++t) {
+    std::vector<int32_t> order;
+    for (int64_t i = 0; i < num_experts; ++i) {
+      if (visible[i] > 0) order.push_back(static_cast<int32_t>(i));
+    }
+    const auto key = [&](int32_t i) { return scores[t * num_experts + i] + bias[i]; };
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return key(a) > key(b); });
+    bool positive = false;
+    for (int64_t k = 0; k < top_k; ++k) {
+      result.experts[t * top_k + k] = order[k];
+      result.weights[t * top_k + k] = scores[t * num_experts + order[k]];
+      positive |= result.weights[t * top_k + k] > 0;
+      ++result.counts[order[k]];
+    }
+    num_off += !positive;
+  }
+  return num_off;
+}
+
+// `levels` distinct scores: few make ties everywhere, also among zeros.
+template <class T>
+void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, bool with_bias) {
+  SCOPED_TRACE(testing::Message() << num_tokens << " x " << num_experts << " top " << top_k << ", levels "
+                                  << levels << (with_bias ? ", bias" : ""));
+  std::mt19937_64 random(num_experts + top_k);
+  TestStream stream;
+  Array<T> scores({num_tokens, num_experts}), bias({num_experts}, 0), visible({num_experts}, 1);
+  for (int64_t i = 0; i < scores.size(); ++i) {
+    scores[i] = static_cast<T>(std::max<int64_t>(0, UniformInt(random, levels) - levels / 2)) / 8;
+  }
+  for (int64_t i = 0; with_bias && i < num_experts; ++i)
+    bias[i] = static_cast<T>(UniformInt(random, 9) - 4) / 16;
+  for (int64_t i = 0; num_experts > 2 * top_k && i < num_experts; i += 3) visible[i] = 0;
+  for (int64_t i = 1; i < num_experts; i += 4) visible[i] *= T(0.25);  // partly visible is visible
+  Result<T> result(num_tokens, num_experts, top_k), expected(num_tokens, num_experts, top_k);
+  const int64_t num_off = TopK(stream, scores, with_bias ? bias.tensor() : Tensor(), visible, result.experts,
+                               result.weights, result.counts);
+  stream.ExpectOneCall(Op::kRouter,
+                       (scores.size() + (with_bias ? 2 : 1) * num_experts + num_tokens * top_k) * sizeof(T) +
+                           num_tokens * top_k * 4 + num_experts * 16);
+  EXPECT_EQ(num_off, Reference(scores, bias, visible, expected));
+  EXPECT_TRUE(result.experts.BitEquals(expected.experts));
+  EXPECT_TRUE(result.weights.BitEquals(expected.weights));
+  EXPECT_TRUE(result.counts.BitEquals(expected.counts));
+}
+
+TEST(TopK, MatchesAStableSort) {
+  for (const int64_t num_experts : kSizes) {
+    for (const int64_t top_k : {1, 2, 4, 8}) {
+      if (top_k > num_experts) continue;
+      for (const int levels : {2, 8, 1000000}) {
+        for (const bool with_bias : {false, true}) {
+          Check<float>(21, num_experts, top_k, levels, with_bias);
+          Check<double>(21, num_experts, top_k, levels, with_bias);
+        }
+      }
+      Check<float>(0, num_experts, top_k, 8, false);
+    }
+  }
+}
+
+TEST(TopK, AllZeroGoesToTheLowestVisible) {
+  TestStream stream;
+  const Array<float> scores({3, 40}, 0);
+  Array<float> visible({40}, 1);
+  visible[0] = visible[2] = 0;
+  Result<float> result(3, 40, 2);
+  EXPECT_EQ(TopK(stream, scores, {}, visible, result.experts, result.weights, result.counts), 3);
+  for (int64_t t = 0; t < 3; ++t) {
+    EXPECT_EQ(result.experts[2 * t], 1);
+    EXPECT_EQ(result.experts[2 * t + 1], 3);
+  }
+  EXPECT_EQ(result.counts[1], 8);
+  EXPECT_EQ(result.counts[3], 8);
+}
+
+TEST(TopKDeathTest, TooFewVisibleAndScoresThatAreNotNumbers) {
+  TestStream stream;
+  const Array<float> scores({1, 4}), visible({4}, 1);
+  Array<float> one({4}, 0);
+  one[2] = 1;
+  Result<float> result(1, 4, 2);
+  EXPECT_DEATH(TopK(stream, scores, {}, one, result.experts, result.weights, result.counts), "2 vs. 1");
+  EXPECT_DEATH(TopK(stream, scores, {}, visible, result.experts, result.weights, result.counts),
+               "is a number");
+}
+
+}  // namespace
+}  // namespace unipool

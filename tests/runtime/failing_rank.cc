@@ -1,0 +1,77 @@
+// A job in which something goes wrong on rank 1 (of at least 3): failing_rank MODE THREADS. The modes are in
+// main. It does a few exchanges first and waits in a named one afterwards; the watchdog's time is one second.
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "runtime/world.h"
+
+using namespace unipool;
+
+namespace {
+
+[[noreturn]] void SpinForEver() {
+  for (volatile int64_t i = 0;;) i = i + 1;
+}
+
+// Rank 0 waits for rank 2, which waits for rank 1, which does not come: only rank 1 is to blame.
+void WaitInAChain(Communicator& all) {
+  if (all.rank() == 1) SpinForEver();
+  if (all.rank() == 2) usleep(200'000);  // so that rank 0 is the first to lose patience
+  char byte = 0;
+  std::vector<SendBlock> send(all.size());
+  std::vector<RecvBlock> recv(all.size());
+  if (all.rank() == 2) recv[1] = {&byte, 1};
+  all.Exchange(send, recv, {.operation = "first link", .step = 7, .slot = 1});
+  recv[1] = {};
+  if (all.rank() == 2) send[0] = {&byte, 1};
+  if (all.rank() == 0) recv[2] = {&byte, 1};
+  all.Exchange(send, recv, {.operation = "second link", .step = 7, .slot = 2});
+}
+
+void Run(World& world, const std::string& mode) {
+  Communicator& all = *world.communicator;
+  for (int step = 0; step < 3; ++step) all.Barrier({.operation = "warm up", .step = step, .slot = -1});
+  const bool me = world.rank() == 1;
+  if (mode == "user_error_all") throw UserError("field model.heads is 5: it must divide model.hidden, 64");
+  if (me) {
+    if (mode == "user_error_alone") throw UserError("cannot open shard-1.bin: copy it to this host");
+    if (mode == "kill") raise(SIGKILL);
+    if (mode == "stop") raise(SIGSTOP);
+    if (mode == "spin") SpinForEver();
+    if (mode == "check") CHECK_EQ(2 * 2, 5) << "on rank 1";
+    if (mode == "leave") return;
+    if (mode == "exception") throw std::runtime_error("an unexpected thing");
+  }
+  if (mode == "late") {
+    if (me) SpinForEver();
+    return;
+  }
+  if (mode == "chain") WaitInAChain(all);
+  if (mode == "sizes") {
+    std::vector<char> bytes(100);
+    std::vector<SendBlock> send(world.size(), {bytes.data(), 1});
+    std::vector<RecvBlock> recv(world.size());
+    std::vector<char> in(100 * world.size());
+    for (int p = 0; p < world.size(); ++p) recv[p] = {in.data() + 100 * p, 1};
+    if (me) send[2].bytes = 17;
+    if (world.rank() == 2) recv[1].bytes = 23;
+    all.Exchange(send, recv, {.operation = "disagreement", .step = 5, .slot = 6});
+  }
+  all.Barrier({.operation = "combine forward", .step = 7, .slot = 3});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CHECK_EQ(argc, 3) << "failing_rank MODE THREADS";
+  FLAGS_logtostderr = true;
+  google::InitGoogleLogging(argv[0]);
+  const std::string mode = argv[1];
+  return RunWorld({.num_threads = std::atoi(argv[2]), .timeout = std::chrono::milliseconds(1000)},
+                  [&](World& world) { Run(world, mode); });
+}

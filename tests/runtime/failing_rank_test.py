@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""How a job ends when one of its ranks fails, dies or is stuck: exit code, words, and in time, as threads and under mpirun.
+
+failing_rank_test.py PATH_OF_failing_rank PATH_OF_mpirun
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+RANKS = 3
+LIMIT_SECONDS = 12  # the watchdog's second, a second for answers, mpirun's start and end, and a busy machine
+
+USER_ERROR, STUCK = 2, 3
+BOTH, THREADS, MPI = ("threads", "mpi"), ("threads",), ("mpi",)
+
+# mode, worlds, exit code (None: any but 0), what must be said (exactly once each), what must not be said
+CASES = [
+    ("none", BOTH, 0, [], ["error", "stuck", "Check failed"]),
+    ("user_error_all", BOTH, USER_ERROR, [r"error: field model\.heads is 5: it must divide model\.hidden, 64"],
+     ["Check failed", "stack trace", "terminate called", "stuck"]),
+    ("user_error_alone", BOTH, USER_ERROR, [r"error: rank 1: cannot open shard-1\.bin: copy it to this host"],
+     ["Check failed", "stack trace", "terminate called", "stuck"]),
+    ("spin", BOTH, STUCK,
+     [r"stuck: rank \d has waited \d+\.\d s in 'combine forward', step 7, slot 3 for rank 1; "
+      r"no sign of life from rank 1 \("], ["Check failed", "stack trace"]),
+    ("stop", MPI, STUCK,
+     [r"stuck: rank \d has waited \d+\.\d s in 'combine forward', step 7, slot 3 for rank 1; "
+      r"no sign of life from rank 1 \("], ["Check failed", "stack trace"]),
+    ("chain", BOTH, STUCK,
+     [r"stuck: rank 0 has waited \d+\.\d s in 'second link', step 7, slot 2 for rank 2; no sign of life from rank 1 \(.*"
+      r"rank 2 waits in 'first link', step 7, slot 1 for rank 1"], ["Check failed"]),
+    ("leave", BOTH, STUCK, [r"stuck: rank \d has waited .* for rank 1; .*rank 1 has left"], ["Check failed"]),
+    ("late", BOTH, STUCK, [r"stuck: other ranks have ended, and rank 1 did not follow"], ["Check failed"]),
+    ("kill", MPI, None, [r"rank 1 .*exited on signal 9"], ["stuck"]),
+    ("check", BOTH, None, [r"Check failed: 2 \* 2 == 5 \(4 vs\. 5\)\s+on rank 1"], ["stuck"]),
+    ("exception", BOTH, None, [r"an unexpected thing"], ["stuck"]),
+    ("sizes", BOTH, None, [], ["stuck"]),
+]
+
+
+def run(command):
+    """Exit code (None: it did not end), output, seconds."""
+    begin = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                               start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=LIMIT_SECONDS)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        code = None
+    return code, output, time.monotonic() - begin
+
+
+def problems_of(mode, code, output, expected_code, said, unsaid):
+    problems = []
+    if code is None:
+        problems.append(f"did not end within {LIMIT_SECONDS} s")
+    elif expected_code is None and code == 0 or expected_code is not None and code != expected_code:
+        problems.append(f"exit code {code} instead of {'a failure' if expected_code is None else expected_code}")
+    for pattern in said:
+        count = len(re.findall(pattern, output))
+        if count != 1:
+            problems.append(f"says {count} times instead of once: {pattern}")
+    for text in unsaid:
+        if text in output:
+            problems.append(f"must not say: {text}")
+    if mode == "sizes" and not re.search(
+            r"rank 1 sends 17 bytes and rank 2 expects 23|"
+            r"\(17 vs\. 23\) bytes that rank 1 sends in 'disagreement', step 5, slot 6 and rank 2 expects", output):
+        problems.append("does not name both sizes")
+    return problems
+
+
+def survivors(program):
+    """Processes of the program that still run."""
+    name = os.path.realpath(program)
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                zombie = stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+            if not zombie and os.path.realpath(f"/proc/{pid}/exe") == name:
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def main():
+    program, mpirun = sys.argv[1:3]
+    failed = 0
+    for mode, worlds, expected_code, said, unsaid in CASES:
+        for world in worlds:
+            command = [program, mode, str(RANKS)]
+            if world == "mpi":
+                command = [mpirun, "-np", str(RANKS)] + command
+            code, output, seconds = run(command)
+            problems = problems_of(mode, code, output, expected_code, said, unsaid)
+            time.sleep(0.1)
+            left = survivors(program)
+            if left:
+                problems.append(f"leaves processes behind: {left}")
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+            print(f"{'FAILED' if problems else 'ok':6} {mode:16} {world:8} exit code {code}, {seconds:.1f} s")
+            for problem in problems:
+                print(f"       {problem}")
+            if problems:
+                print("       " + "\n       ".join(output.splitlines()))
+                failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Collects English prose from the documentation that a Debian machine has, as one text file to train on.
+
+Sources: licences, README, NEWS and copyright files, CMake's manual, Perl's manual, docstrings of Python's library,
+man pages. Kept are paragraphs that read like prose (IsProse), each once. One paragraph is one line, an empty line
+ends a document (one file's paragraphs), and documents stand in the order of their digests: the same machine gives
+the same file, and every part of it is the same mixture.
+
+Usage: collect_text.py OUTPUT [ROOT]      ROOT: where usr/share lies, default /
+"""
+import glob
+import gzip
+import hashlib
+import os
+import re
+import sys
+
+MOST_BYTES_OF_A_SOURCE = 3_000_000  # so that no source outweighs the others, and for speed
+
+COMMON_WORDS = frozenset(
+    "the of to and a in is that for it as be on with by this are or not you if can which an from at".split())
+
+
+def ReadText(path):
+    opener = gzip.open if path.endswith(".gz") else open
+    try:
+        with opener(path, "rb") as file:
+            return file.read(4_000_000).decode("utf-8", "replace")
+    except (OSError, EOFError):
+        return ""  # a file that cannot be read is one document less
+
+
+def Paragraphs(text):
+    return re.split(r"\n[ \t]*\n", text.replace("\r", ""))
+
+
+def PlainParagraphs(text):
+    """README and the like, reStructuredText, copyright files (where a line with a lone dot is an empty one)."""
+    text = re.sub(r"(?m)^ \.$", "", text)
+    return Paragraphs(re.sub(r":[a-z:_-]+:`([^`<]*?)(?: *<[^>`]*>)?`|``([^`]*)``", r"\1\2", text))
+
+
+def PodParagraphs(text):
+    """Perl's documentation: blocks between =head, =over, =item, ... and =cut, without B<>, C<> and their kin."""
+    kept, inside = [], not re.search(r"(?m)^(package|use) ", text)
+    for paragraph in Paragraphs(text):
+        if paragraph.startswith("="):
+            inside = not paragraph.startswith("=cut")
+        elif inside and not paragraph.startswith((" ", "\t")):
+            kept.append(re.sub(r"[A-Z]<(?:[^<>|]*\|)?([^<>]*)>", r"\1", re.sub(r"E<gt>|E<lt>", "", paragraph)))
+    return kept
+
+
+def DocstringParagraphs(text):
+    kept = []
+    for body in re.findall(r'"""(.*?)"""', text, re.S):
+        kept += Paragraphs(body)
+    return kept
+
+
+def ManParagraphs(text):
+    """Man pages: text lines between requests; fonts, escapes and requests that set words in bold are undone."""
+    text = re.sub(r"(?m)^\.(?:BR?|IR?|RB|RI|BI|IB|Nm|Xr|Fl|Ar|Pa|Dq|Em|Sy) +(.*)$", r"\1", text)
+    text = re.sub(r"(?m)^['.].*$", "\n", text)
+    text = re.sub(r"\\f(?:\[\w*\]|\(..|.)|\\[&/,|^:%]|\\s[-+]?\d", "", text)
+    text = re.sub(r"\\\((?:lq|rq)|\\\*\((?:lq|rq)", '"', text)
+    text = re.sub(r"\\\((?:aq|cq|oq)", "'", text)
+    text = text.replace("\\(rs", "\\").replace("\\-", "-").replace("\\ ", " ").replace("\\~", " ").replace("\\e", "\\")
+    return Paragraphs(text)
+
+
+SOURCES = [
+    (["usr/share/common-licenses/*"], PlainParagraphs),
+    (["usr/share/doc/**/" + name for name in
+      ("copyright", "README*", "NEWS*", "FAQ*", "*.txt", "*.txt.gz", "*.rst", "*.rst.gz", "*.md", "*.md.gz")],
+     PlainParagraphs),
+    (["usr/share/cmake*/Help/**/*.rst"], PlainParagraphs),
+    (["usr/share/perl*/**/*.p[odm]*", "usr/lib/*/perl*/**/*.p[odm]*"], PodParagraphs),
+    (["usr/lib/python3*/**/*.py"], DocstringParagraphs),
+    (["usr/share/man/man[1-8]/*"], ManParagraphs),
+]
+
+
+def IsProse(paragraph):
+    """Is a paragraph (one line, single blanks) mostly English words in sentences, not code, a table or a list?"""
+    if not 80 <= len(paragraph) <= 4000 or not paragraph.isascii():
+        return False
+    letters = sum(c.isalpha() or c == " " for c in paragraph)
+    if letters < 0.93 * len(paragraph) or not paragraph[0].isalpha() or paragraph[-1] not in ".:!?)\"":
+        return False
+    words = paragraph.lower().split(" ")
+    common = sum(word in COMMON_WORDS for word in words)
+    return common >= 0.2 * len(words) and max(map(len, words)) <= 40
+
+
+def ProseOf(path, paragraphs_of, seen):
+    """The paragraphs of a file that are prose and new."""
+    kept = []
+    for paragraph in paragraphs_of(ReadText(path)):
+        if re.search(r"\S {3,}\S|[{};|]\n", paragraph):
+            continue  # columns or code
+        line = " ".join(re.sub(r"(?m)^ *(?:[#*>-]+|//+) ", "", paragraph).split())
+        if not IsProse(line):
+            continue
+        digest = hashlib.sha256(re.sub(r"[^a-z]", "", line.lower()).encode()).digest()[:12]
+        if digest not in seen:
+            seen.add(digest)
+            kept.append(line)
+    return kept
+
+
+def Collect(root):
+    """Returns the documents in the order of their digests, and the bytes that each source gave."""
+    documents, bytes_of, seen = [], {}, set()
+    for patterns, paragraphs_of in SOURCES:
+        paths = {path for pattern in patterns for path in glob.glob(os.path.join(root, pattern), recursive=True)}
+        size = 0
+        for path in sorted(paths):
+            if os.path.islink(path) or not os.path.isfile(path) or "/test/" in path or "/tests/" in path:
+                continue
+            if size >= MOST_BYTES_OF_A_SOURCE:
+                break
+            kept = ProseOf(path, paragraphs_of, seen)
+            if kept:
+                documents.append(("\n".join(kept) + "\n\n").encode())
+                size += len(documents[-1])
+        bytes_of[patterns[0]] = size
+    documents.sort(key=lambda document: hashlib.sha256(document).digest())
+    return documents, bytes_of
+
+
+def main():
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    output = sys.argv[1]
+    documents, bytes_of = Collect(sys.argv[2] if len(sys.argv) == 3 else "/")
+    with open(output + ".partial", "wb") as file:
+        file.writelines(documents)
+    os.replace(output + ".partial", output)
+    for source, size in bytes_of.items():
+        print(f"  {size / 1e6:6.2f} MB  /{source}")
+    print(f"{output}: {sum(map(len, documents)) / 1e6:.2f} MB of prose in {len(documents)} documents")
+
+
+if __name__ == "__main__":
+    main()
