@@ -179,19 +179,21 @@ void CheckExperts(int64_t num_experts, const ScoreGrad<T>& grad) {
   }
 }
 
-void CheckBackward(const Tensor& logits, const Tensor& sigma, const Tensor& visible, const Tensor& scores,
-                   const RouterScoreGrads& grads) {
+void CheckBackward(RouterKind kind, const Tensor& logits, const Tensor& sigma, const Tensor& visible,
+                   const Tensor& scores, const RouterScoreGrads& grads) {
   const int64_t num_tokens = logits.rows(), num_experts = logits.dim(1), top_k = grads.experts.dim(1);
   const DType dtype = logits.dtype;
   CheckTensor("RouterScoresBackward logits", logits, dtype, {num_tokens, num_experts});
-  CheckTensor("RouterScoresBackward sigma", sigma, dtype, {1});
+  if (kind == RouterKind::kNorm) {
+    CheckTensor("RouterScoresBackward sigma", sigma, dtype, {1});
+    CheckTensor("RouterScoresBackward dsigma", grads.dsigma, dtype, {1});
+  }
   CheckTensor("RouterScoresBackward visible", visible, dtype, {num_experts});
   CheckTensor("RouterScoresBackward scores", scores, dtype, {num_tokens, num_experts});
   CheckTensor("RouterScoresBackward experts", grads.experts, DType::kI32, {num_tokens, top_k});
   CheckTensor("RouterScoresBackward dchosen", grads.dchosen, dtype, {num_tokens, top_k});
   CheckTensor("RouterScoresBackward aux", grads.aux, dtype, {num_experts});
   CheckTensor("RouterScoresBackward dlogits", grads.dlogits, dtype, {num_tokens, num_experts});
-  CheckTensor("RouterScoresBackward dsigma", grads.dsigma, dtype, {1});
   if (!grads.importance.empty()) {
     CheckTensor("RouterScoresBackward importance", grads.importance, DType::kF64, {num_experts});
   }
@@ -204,7 +206,7 @@ void RouterScoresForward(Stream& stream, const RouterScoreSpec& spec, const Tens
                          const Tensor& score_sum) {
   const int64_t num_tokens = logits.rows(), num_experts = logits.dim(1);
   CheckTensor("RouterScoresForward logits", logits, logits.dtype, {num_tokens, num_experts});
-  CheckTensor("RouterScoresForward sigma", sigma, logits.dtype, {1});
+  if (spec.kind == RouterKind::kNorm) CheckTensor("RouterScoresForward sigma", sigma, logits.dtype, {1});
   CheckTensor("RouterScoresForward visible", visible, logits.dtype, {num_experts});
   CheckTensor("RouterScoresForward scores", scores, logits.dtype, {num_tokens, num_experts});
   CheckTensor("RouterScoresForward score_sum", score_sum, DType::kF64, {num_experts});
@@ -226,7 +228,7 @@ void RouterScoresForward(Stream& stream, const RouterScoreSpec& spec, const Tens
 void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits,
                           const Tensor& sigma, const Tensor& visible, const Tensor& scores,
                           const RouterScoreGrads& grads) {
-  CheckBackward(logits, sigma, visible, scores, grads);
+  CheckBackward(spec.kind, logits, sigma, visible, scores, grads);
   const int64_t num_tokens = logits.rows(), num_experts = logits.dim(1), top_k = grads.experts.dim(1);
   const double read_per_row = spec.kind == RouterKind::kNorm ? logits.bytes() : scores.bytes();
   KernelScope scope(stream, Op::kRouter, 12.0 * logits.size(),

@@ -20,7 +20,7 @@ struct RouterScoreSpec {
 
 // score_sum[i] += sum over t of s[t, i] (F64): the P of the balancing losses, not yet divided.
 void RouterScoresForward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits /*[T, M]*/,
-                         const Tensor& sigma /*[1]*/, const Tensor& visible /*[M]*/,
+                         const Tensor& sigma /*[1], or empty unless NORM*/, const Tensor& visible /*[M]*/,
                          const Tensor& scores /*[T, M]*/, const Tensor& score_sum /*[M] F64*/);
 
 // Gradient of  sum_tk dchosen[t, k] * s[t, experts[t, k]]  +  sum_ti aux[i] * s[t, i]  with respect to the
@@ -32,7 +32,7 @@ struct RouterScoreGrads {
   Tensor dchosen;     // [T, K]
   Tensor aux;         // [M]
   Tensor dlogits;     // [T, M] out
-  Tensor dsigma;      // [1] +=
+  Tensor dsigma;      // [1] +=, or empty unless NORM
   Tensor importance;  // [M] F64 +=, or empty
 };
 void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits,

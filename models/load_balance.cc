@@ -40,6 +40,7 @@ LoadBalance::LoadBalance(const ModelSpec& spec, const BalanceOptions& options, c
   step_sums_.assign(layers * experts + kNumSums, 0);
   step_counts_.assign(layers * experts, 0);
   microbatch_counts_.assign(GroupSize(), 0);
+  group_counts_.assign(GroupSize(), 0);
   shares_.assign(GroupSize(), 0);
   if (options.balance == POOL_LOSS && options.scope != STEP) {
     Communicator& world = mesh.world();
@@ -61,6 +62,7 @@ Tensor LoadBalance::importance(int layer) const {
 void LoadBalance::BeginStep(int64_t step) {
   step_ = step;
   std::fill(step_sums_.begin(), step_sums_.end(), 0.0);
+  std::fill(microbatch_counts_.begin(), microbatch_counts_.end(), 0.0);  // a validation may have counted
   std::memset(importance_.data, 0, importance_.bytes());
 }
 
@@ -131,14 +133,13 @@ Tensor LoadBalance::AuxGradient(int layer, int64_t microbatch, const Tensor& cou
   return aux_;
 }
 
-std::vector<double> LoadBalance::GroupCounts() const {
-  std::vector<double> counts(GroupSize(), 0.0);
+void LoadBalance::CountGroups() {
+  std::fill(group_counts_.begin(), group_counts_.end(), 0.0);
   for (int l = 0; l < spec_.layers; ++l) {
     for (int64_t i = 0; i < spec_.experts; ++i) {
-      counts[spec_.balance_group[l] * spec_.experts + i] += step_counts_[l * spec_.experts + i];
+      group_counts_[spec_.balance_group[l] * spec_.experts + i] += step_counts_[l * spec_.experts + i];
     }
   }
-  return counts;
 }
 
 LoadReport LoadBalance::EndStep(std::span<double> extra) {
@@ -150,21 +151,21 @@ LoadReport LoadBalance::EndStep(std::span<double> extra) {
   std::copy(step_sums_.begin() + fixed, step_sums_.end(), extra.begin());
   std::copy_n(step_sums_.begin(), step_counts_.size(), step_counts_.begin());
 
-  const std::vector<double> group_counts = GroupCounts();
-  const LoadReport report = MakeReport(group_counts);
-  if (options_.balance == BIAS) UpdateBias(group_counts);
+  CountGroups();
+  const LoadReport report = MakeReport();
+  if (options_.balance == BIAS) UpdateBias();
   if (reduction_) {
     const int64_t last = (step_ + 1) * options_.microbatches_per_rank - 1;
     CountsToShares(reduction_->Sum(last).data());
     shares_number_ = last;
   } else {
-    CountsToShares(group_counts.data());
+    CountsToShares(group_counts_.data());
     shares_number_ = step_;
   }
   return report;
 }
 
-LoadReport LoadBalance::MakeReport(const std::vector<double>& group_counts) const {
+LoadReport LoadBalance::MakeReport() const {
   LoadReport report;
   const double* sums = step_sums_.data() + spec_.layers * spec_.experts;
   report.pool_loss = sums[0];
@@ -174,28 +175,33 @@ LoadReport LoadBalance::MakeReport(const std::vector<double>& group_counts) cons
                           options_.microbatches_per_rank);
   report.zero_score_share = sums[2] / token_layers;
   if (options_.balance == POOL_LOSS && shares_number_ >= 0) report.shares_age = 1;
-  std::vector<uint8_t> used(spec_.experts, 0);
   for (size_t g = 0; g < groups_.size(); ++g) {
-    const double* row = group_counts.data() + g * spec_.experts;
+    const double* row = group_counts_.data() + g * spec_.experts;
     double total = 0, largest = 0;
     for (int64_t i = 0; i < spec_.experts; ++i) {
       total += row[i];
       largest = std::max(largest, row[i]);
-      used[i] |= row[i] > 0;
     }
     const double mean = total / static_cast<double>(groups_[g].experts);
     if (mean > 0) report.max_violation = std::max(report.max_violation, largest / mean - 1);
   }
-  report.dead_experts = std::count(used.begin(), used.end(), 0);
+  for (int64_t i = 0; i < spec_.experts; ++i) report.dead_experts += IsDead(i);
   return report;
 }
 
-void LoadBalance::UpdateBias(const std::vector<double>& group_counts) {
+bool LoadBalance::IsDead(int64_t expert) const {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (group_counts_[g * spec_.experts + expert] > 0) return false;
+  }
+  return true;
+}
+
+void LoadBalance::UpdateBias() {
   DispatchFloat(bias_.dtype, [&]<class T>() {
     for (int l = 0; l < spec_.layers; ++l) {
       const int g = spec_.balance_group[l];
       if (l > 0 && spec_.balance_group[l - 1] == g) continue;  // once per group
-      const double* row = group_counts.data() + g * spec_.experts;
+      const double* row = group_counts_.data() + g * spec_.experts;
       double total = 0;
       for (int64_t i = 0; i < spec_.experts; ++i) total += row[i];
       const double mean = total / static_cast<double>(groups_[g].experts);

@@ -85,9 +85,10 @@ class LoadBalance {
   int64_t GroupSize() const { return static_cast<int64_t>(groups_.size()) * spec_.experts; }
   void CountsToShares(const double* counts /*[groups * M]*/);
   void RefreshShares(int64_t microbatch);
-  void UpdateBias(const std::vector<double>& group_counts);
-  std::vector<double> GroupCounts() const;
-  LoadReport MakeReport(const std::vector<double>& group_counts) const;
+  void UpdateBias();
+  void CountGroups();
+  LoadReport MakeReport() const;
+  bool IsDead(int64_t expert) const;
 
   const ModelSpec& spec_;
   BalanceOptions options_;
@@ -98,6 +99,7 @@ class LoadBalance {
   Tensor importance_, state_shares_, state_number_;  // F64 [L, M], [1 or data ranks, groups * M], [1]
   std::vector<double> step_sums_;          // counts [L * M], pool loss, at balance, zero tokens, extras
   std::vector<double> step_counts_;        // [L * M]
+  std::vector<double> group_counts_;       // [groups * M] of the last finished step
   std::vector<double> microbatch_counts_;  // [groups * M] of the running forward microbatch
   std::vector<double> shares_;             // [groups * M]: fbar in force
   int64_t shares_number_ = -1;             // step or microbatch they were counted in; -1: none

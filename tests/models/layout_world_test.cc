@@ -1,0 +1,109 @@
+// Every layout of the ranks trains like one rank: the losses of 20 steps, for every kind of model.
+#include <cmath>
+
+#include "tests/models/training_run.h"
+#include "tests/world_test.h"
+
+namespace unipool {
+namespace {
+
+constexpr int kSteps = 20;
+
+struct Layout {
+  int stages = 1, replicas = 1;
+};
+
+std::vector<Layout> LayoutsOf(int ranks) {
+  std::vector<Layout> layouts;
+  for (int stages = 1; stages <= ranks; ++stages) {
+    for (int replicas = 1; stages * replicas <= ranks; ++replicas) {
+      if (ranks % (stages * replicas) == 0) layouts.push_back({stages, replicas});
+    }
+  }
+  return layouts;
+}
+
+Config Laid(Config config, const Layout& layout) {
+  config.mutable_parallel()->set_stages(layout.stages);
+  config.mutable_parallel()->set_pool_replicas(layout.replicas);
+  return config;
+}
+
+// Rank 0 trains alone and tells the others.
+RunTrace OneRankTrace(const Config& config, World& world, DType dtype) {
+  RunTrace trace;
+  if (world.rank() == 0) {
+    OneRank one;
+    trace = Train(config, one.world, dtype, kSteps);
+  }
+  for (std::vector<double>* values : {&trace.loss, &trace.pool_loss, &trace.grad_norm}) {
+    values->resize(kSteps);
+    world.communicator->Broadcast(values->data(), kSteps * 8, 0, {.operation = "losses of one rank"});
+  }
+  return trace;
+}
+
+void ExpectClose(const std::vector<double>& values, const std::vector<double>& expected, double tolerance,
+                 const char* what) {
+  ASSERT_EQ(values.size(), expected.size());
+  double worst = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double size = std::max(std::abs(expected[i]), 1e-300);
+    worst = std::max(worst, std::abs(values[i] - expected[i]) / size);
+  }
+  EXPECT_LE(worst, tolerance) << what << ", largest relative difference of " << values.size() << " steps";
+}
+
+void CheckKind(const SmallModel& small, DType dtype, double tolerance) {
+  RunOnRanks([&](World& world) {
+    const Config config = TrainingConfigOf(small);
+    const RunTrace one = OneRankTrace(config, world, dtype);
+    EXPECT_LT(one.loss.back(), one.loss.front() - 0.1) << "nothing is learned";
+    for (const Layout& layout : LayoutsOf(world.size())) {
+      SCOPED_TRACE(NameOf(small) +
+                   Format(", %s, stages %d, replicas %d", NameOf(dtype), layout.stages, layout.replicas));
+      const Config laid = Laid(config, layout);
+      const RunTrace trace = Train(laid, world, dtype, kSteps);
+      ExpectClose(trace.loss, one.loss, tolerance, "loss");
+      ExpectClose(trace.pool_loss, one.pool_loss, 10 * tolerance, "pool loss");
+      ExpectClose(trace.grad_norm, one.grad_norm, 100 * tolerance, "gradient norm");
+      EXPECT_TRUE(world.size() > 1 || trace == one) << "one rank twice, here and there";
+    }
+  });
+}
+
+TEST(Layout, EveryKindTrainsLikeOneRank) {
+  for (const SmallModel& small : PresetKinds()) CheckKind(small, DType::kF32, 1e-5);
+}
+TEST(Layout, EveryKindTrainsLikeOneRankInDouble) {
+  for (const SmallModel& small : PresetKinds()) CheckKind(small, DType::kF64, 1e-11);
+}
+
+TEST(Layout, TwoRunsAreBitIdentical) {
+  for (BalanceScope scope : {STEP, MICROBATCH, RANK}) {
+    RunOnRanks([&](World& world) {
+      const Config config = TrainingConfigOf({.scope = scope, .experts = 7, .top_k = 2});
+      for (const Layout& layout : LayoutsOf(world.size())) {
+        SCOPED_TRACE(Format("%s, stages %d, replicas %d", BalanceScope_Name(scope).c_str(), layout.stages,
+                            layout.replicas));
+        const Config laid = Laid(config, layout);
+        const RunTrace first = Train(laid, world, DType::kF32, 6);
+        EXPECT_EQ(Train(laid, world, DType::kF32, 6), first);
+        EXPECT_GT(first.loss[0], first.loss[5]);
+      }
+    });
+  }
+}
+
+// Recomputing what the experts kept changes nothing at all.
+TEST(Layout, RecomputationIsBitIdentical) {
+  RunOnRanks([&](World& world) {
+    Config config = TrainingConfigOf({.experts = 7, .top_k = 2});
+    const RunTrace kept = Train(config, world, DType::kF32, 5);
+    config.mutable_train()->set_recompute_experts(true);
+    EXPECT_EQ(Train(config, world, DType::kF32, 5), kept);
+  });
+}
+
+}  // namespace
+}  // namespace unipool
