@@ -13,16 +13,15 @@ GRACE_SECONDS = 12  # answers of the others, mpirun's end, a busy machine
 
 
 class FailuresTest(RunTest):
-    def StartLongRun(self):
-        process = self.Start("train", "small.txtpb", "train.steps=1000000", "train.save_every=0", "train.eval_every=0",
+    def StartLongRun(self, run_dir):
+        process = self.Start("train", "small.txtpb", f"run_dir={run_dir}", "train.steps=1000000", "train.save_every=0", "train.eval_every=0",
                              f"parallel.watchdog_seconds={WATCHDOG_SECONDS}", mpi=3)
-        # mpirun's output must be read, or the ranks would stop at a full pipe.
-        path = self.Path("run", "metrics.jsonl")
+        path = self.Path(run_dir, "metrics.jsonl")
         WaitUntil(lambda: os.path.exists(path) and os.path.getsize(path) > 2000, "some steps")
         return process, RanksOf(process.pid)
 
     def Signal(self, number, victim):
-        process, ranks = self.StartLongRun()
+        process, ranks = self.StartLongRun(f"victim-{victim}")
         self.assertEqual(sorted(ranks), [0, 1, 2])
         os.kill(ranks[victim], number)
         begin = time.monotonic()

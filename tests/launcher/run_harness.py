@@ -62,17 +62,28 @@ class RunTest(unittest.TestCase):
     def Start(self, *arguments, mpi=0):
         """mpi: ranks under mpirun; 0: without."""
         command = ([MPIRUN, "-np", str(mpi)] if mpi else []) + [BINARY, *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env={**os.environ, **MPI_ENVIRONMENT}, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(command, cwd=self.folder, env={**os.environ, **MPI_ENVIRONMENT}, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, start_new_session=True)
+        self.addCleanup(self.End, process)
+        return process
+
+    def End(self, process):
+        """Nothing is left behind, whatever a test found."""
+        if process.poll() is None:
+            for pid in [*RanksOf(process.pid).values(), process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            process.communicate()
+        process.stdout.close()
+        process.stderr.close()
 
     def Finish(self, process, limit_seconds=120):
         begin = time.monotonic()
         try:
             stdout, stderr = process.communicate(timeout=limit_seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            stdout, stderr = process.communicate()
-            self.fail(f"did not end within {limit_seconds} s\n{stdout.decode()}{stderr.decode()}")
+            ranks = RanksOf(process.pid)
+            self.End(process)
+            self.fail(f"{process.args} did not end within {limit_seconds} s (ranks {ranks})")
         return Outcome(process.returncode, stdout, stderr, time.monotonic() - begin)
 
     def Run(self, *arguments, mpi=0, code=0):

@@ -45,7 +45,7 @@ class MistakesTest(RunTest):
         self.ExpectTraining(patterns, "train.global_batch=10", ways=self.WAYS[1:])
 
     def test_data_files(self):
-        self.ExpectTraining(["nobook"], "data.train=nobook.txt")
+        self.ExpectTraining(["data source nobook.txt"], "data.train=nobook.txt")
         documents = [[i % 50 for i in range(first, first + 200)] for first in range(30)]
         WriteMegatron(self.Path("good"), documents)
         self.Train("data.train=good", "train.steps=1", "run_dir=works")
@@ -73,7 +73,7 @@ class MistakesTest(RunTest):
                     "model.hidden=48")
         self.Expect(["moe.experts is 7 there and 9 here", "missing: model.pool.experts.8.down_proj.weight"], "train",
                     "small.txtpb", "moe.experts=9")
-        self.Expect(["misshaped: model.norm.weight is [32] and must be [48]"], "eval", "small.txtpb", "model.hidden=48")
+        self.Expect(["misshaped: lm_head.weight is [256,32] and must be [256,48]"], "eval", "small.txtpb", "model.hidden=48")
         self.assertEqual(sorted(os.listdir(self.Path("run", "checkpoints"))), before)
 
     def test_commands_without_what_they_need(self):
@@ -93,7 +93,7 @@ class MistakesTest(RunTest):
         if libc.mount(b"unipool", self.Path("disk").encode(), b"tmpfs", 0, b"size=700k") != 0:
             self.skipTest("mounting a small disk needs root")
         try:
-            self.Write("disk/filler", b"x" * 200_000)
+            self.Write("disk/filler", b"x" * 400_000)
             for overrides, mpi in self.WAYS:
                 outcome = self.Train("run_dir=disk/run", "train.save_every=6", *overrides, mpi=mpi, code=2)
                 self.assertIn("No space left on device", outcome.text)
