@@ -95,6 +95,7 @@ class Forward {
   void RunTile(const T* query, int64_t query_stride, int64_t t, T* out, T* lse) {
     const int rows = static_cast<int>(std::min<int64_t>(kAttentionRows, s_ - t));
     const int64_t num_keys = t + rows, out_stride = shape_.out_size();
+    if (num_keys + kAttentionRows <= s_) FetchRows(query + rows * query_stride, query_stride, d_);
     TileTimesPacked<T>(TileForm::kRows, rows, query, query_stride, d_, {keys_, d_, s_}, num_keys, scale_, 0,
                        {scores_, score_stride_, true});
     T sums[kAttentionRows];
@@ -128,9 +129,10 @@ class Backward {
         score_stride_(PackedColumns<T>(s_) + kLanes<T>),
         scale_(static_cast<T>(1 / std::sqrt(static_cast<double>(d_)))) {
     const int64_t by_d = d_ * PackedColumns<T>(s_), by_s = s_ * PackedColumns<T>(d_);
+    const int64_t shifts = s_ * shape_.num_heads + kLanes<T>;
     const int64_t scores = kBackwardBlock * score_stride_, block = kBackwardBlock * PackedColumns<T>(d_);
-    Pieces<T> pieces{static_cast<T*>(
-        stream.Scratch((2 * by_d + by_s + 2 * scores + 2 * block) * static_cast<int64_t>(sizeof(T))))};
+    Pieces<T> pieces{static_cast<T*>(stream.Scratch((2 * by_d + by_s + 2 * scores + 2 * block + shifts) *
+                                                    static_cast<int64_t>(sizeof(T))))};
     keys_by_d_ = pieces.Take(by_d);
     values_by_d_ = pieces.Take(by_d);
     keys_by_s_ = pieces.Take(by_s);
@@ -138,12 +140,17 @@ class Backward {
     gradients_ = pieces.Take(scores);
     query_block_ = pieces.Take(block);
     dout_block_ = pieces.Take(block);
+    shifts_ = pieces.Take(s_ * shape_.num_heads);
   }
 
   void Run(const Tensor& qkv, const Tensor& out, const Tensor& lse, const Tensor& dout, const Tensor& dqkv) {
     const int64_t group_size = shape_.num_heads / shape_.num_kv_heads, out_size = shape_.out_size();
     for (int64_t b = 0; b < shape_.num_sequences; ++b) {
       const SequenceView<T> view(shape_, qkv, b), gradient(shape_, dqkv, b);
+      for (int64_t i = 0; i < s_ * shape_.num_heads; ++i) {
+        const int64_t at = b * s_ * out_size + i * d_;
+        shifts_[i] = Dot(out.as<T>() + at, dout.as<T>() + at, d_);
+      }
       for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
         PackPanels<T>({view.key(g), view.stride, true}, 0, s_, 0, d_, keys_by_d_);
         PackPanels<T>({view.value(g), view.stride, true}, 0, s_, 0, d_, values_by_d_);
@@ -151,9 +158,9 @@ class Backward {
         for (int64_t h = g * group_size; h < (g + 1) * group_size; ++h) {
           const Head head{view.query(h),
                           view.stride,
-                          out.as<T>() + b * s_ * out_size + h * d_,
                           dout.as<T>() + b * s_ * out_size + h * d_,
                           lse.as<T>() + b * s_ * shape_.num_heads + h,
+                          shifts_ + h,
                           gradient.query(h),
                           gradient.key(g),
                           gradient.value(g),
@@ -168,7 +175,7 @@ class Backward {
   struct Head {
     const T* query;
     int64_t stride;  // of query and the three gradients, from one token to the next
-    const T *out, *dout, *lse;
+    const T *dout, *lse, *shifts;
     T *dquery, *dkey, *dvalue;
     bool first_of_group;  // dkey and dvalue hold nothing yet
   };
@@ -188,15 +195,20 @@ class Backward {
     const int64_t num_keys = t + rows, out_stride = shape_.out_size();
     T* const probabilities = probabilities_ + (t - t0) * score_stride_;
     T* const gradients = gradients_ + (t - t0) * score_stride_;
+    const T* const query = head.query + t * head.stride;
     const T* const dout = head.dout + t * out_stride;
-    TileTimesPacked<T>(TileForm::kRows, rows, head.query + t * head.stride, head.stride, d_,
-                       {keys_by_d_, d_, s_}, num_keys, scale_, 0, {probabilities, score_stride_, true});
+    if (num_keys + kAttentionRows <= s_) {
+      FetchRows(query + rows * head.stride, head.stride, d_);
+      FetchRows(dout + rows * out_stride, out_stride, d_);
+    }
+    TileTimesPacked<T>(TileForm::kRows, rows, query, head.stride, d_, {keys_by_d_, d_, s_}, num_keys, scale_,
+                       0, {probabilities, score_stride_, true});
     TileTimesPacked<T>(TileForm::kRows, rows, dout, out_stride, d_, {values_by_d_, d_, s_}, num_keys, 1, 0,
                        {gradients, score_stride_, true});
     for (int i = 0; i < rows; ++i) {
       T* const row = probabilities + i * score_stride_;
       ExpRow(row, head.lse[(t + i) * shape_.num_heads], t + i + 1, num_keys);
-      const T shift = Dot(dout + i * out_stride, head.out + (t + i) * out_stride, d_);
+      const T shift = head.shifts[(t + i) * shape_.num_heads];
       SoftmaxBackwardRow(row, gradients + i * score_stride_, shift, num_keys);
     }
     TileTimesPacked<T>(TileForm::kRows, rows, gradients, score_stride_, num_keys, {keys_by_s_, s_, d_}, d_,
@@ -224,6 +236,7 @@ class Backward {
   T *keys_by_d_, *values_by_d_, *keys_by_s_;  // K^T and V^T [d, s], K [s, d], in panels
   T *probabilities_, *gradients_;             // [block, s], of the scores' softmax and of the scores
   T *query_block_, *dout_block_;              // [block, d] in panels
+  T* shifts_;  // [s, H], <out, dout> of a row: the mean of the probabilities' gradient
 };
 
 }  // namespace

@@ -49,6 +49,15 @@ void TileTimesPacked(TileForm form, int rows, const T* p, int64_t p_stride, int6
   }
 }
 
+// Asks for the rows of the next tile, which lie far apart: arriving one by one they would be waited for.
+template <class T>
+void FetchRows(const T* data, int64_t stride, int64_t columns) {
+  for (int i = 0; i < kAttentionRows; ++i) {
+    for (int64_t j = 0; j < columns; j += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(data + i * stride + j);
+  }
+}
+
 // scores[j] = e^(scores[j] - shift) for j < valid and 0 from there to `width` and to the end of its vector;
 // returns the sum.
 template <class T>

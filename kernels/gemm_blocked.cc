@@ -10,8 +10,10 @@ namespace unipool {
 namespace {
 
 constexpr int64_t kPackedPBytes = 448 << 10, kPackedQBytes = 512 << 10;  // together they stay in a 1 MiB L2
-constexpr int64_t kDirectK = 256, kSwappedK = 512;  // a q panel, or a p tile, stays in L1
-constexpr int64_t kFetchBytes = 128 << 10;          // of b fetched ahead
+constexpr int64_t kDirectK = 256;                                        // a q panel stays in L1
+constexpr int64_t kSwappedK = 1024;         // the most that leaves room for 128 packed rows
+constexpr int64_t kFetchBytes = 128 << 10;  // of b fetched ahead
+constexpr int64_t kUnpackedTiles = 8;       // up to so many row tiles read b where it lies
 constexpr int kDirectRows = MostRows(TileForm::kDirect), kSwappedRows = MostRows(TileForm::kSwapped);
 constexpr int kSwappedColumns = 4 * kSwappedRows;  // columns of c finished at a time
 
@@ -89,16 +91,11 @@ void Product<T>::RunRowByRow() const {
         Pack<T>(rows)(a, tiles.begin(i), k0, num_k, packed_p);
         for (int64_t j = 0; j < num_panels; ++j) {
           const Panel<T> panel(j, num_n);
-          TileArgs<T> args{num_k,
-                           packed_p,
-                           rows,
-                           packed_q + panel.begin * num_k,
-                           panel.width(),
-                           c + tiles.begin(i) * ldc + n0 + panel.begin,
-                           ldc,
-                           alpha,
-                           BetaAt(k0),
-                           panel.columns};
+          TileArgs<T> args{num_k,         packed_p,
+                           rows,          packed_q + panel.begin * num_k,
+                           panel.width(), c + tiles.begin(i) * ldc + n0 + panel.begin,
+                           ldc,           alpha,
+                           BetaAt(k0),    panel.columns};
           args.store = store;
           const int64_t later = i * num_panels + j + ahead;
           if (store == StoreKind::kCached && later < tiles.count * num_panels) {
@@ -149,8 +146,8 @@ void Product<T>::RunPanelByPanel() const {
         const Panel<T> panel(j, shape.n);
         TileArgs<T> args{num_k,   nullptr, 0,     packed_q,   panel.width(),
                          nullptr, ldc,     alpha, BetaAt(k0), panel.columns};
-        if (!b.k_contiguous && tiles.count == 1 && panel.columns == panel.width()) {
-          args.q = b.at(panel.begin, k0);  // used once: not worth a copy
+        if (once && tiles.count <= kUnpackedTiles && panel.columns == panel.width()) {
+          args.q = b.at(panel.begin, k0);  // used by few tiles: not worth a copy
           args.q_stride = b.stride;
         } else {
           PackPanel(b, panel.begin, panel.columns, panel.width(), k0, num_k, packed_q);
@@ -190,9 +187,13 @@ template <class T>
 void Product<T>::RunSwapped() const {
   T* const block = reinterpret_cast<T*>(pack_buffers.p);
   T* const packed_q = reinterpret_cast<T*>(pack_buffers.q);
-  const int64_t most_rows = kPackedQBytes / static_cast<int64_t>(sizeof(T)) / kSwappedK;
-  for (int64_t k0 = 0; k0 < shape.k; k0 += kSwappedK) {
-    const int64_t num_k = std::min(kSwappedK, shape.k - k0);
+  // Few rows: long k, so that the result is added to rarely; more rows: shorter k, so that b is read once for
+  // all.
+  constexpr int64_t capacity = kPackedQBytes / static_cast<int64_t>(sizeof(T));
+  const int64_t most_k = shape.m <= capacity / kSwappedK ? kSwappedK : kSwappedK / 2;
+  const int64_t most_rows = capacity / most_k;
+  for (int64_t k0 = 0; k0 < shape.k; k0 += most_k) {
+    const int64_t num_k = std::min(most_k, shape.k - k0);
     for (int64_t m0 = 0; m0 < shape.m; m0 += most_rows) {
       const int64_t num_m = std::min(most_rows, shape.m - m0);
       const int64_t num_panels = Panel<T>::Count(num_m);
