@@ -9,6 +9,7 @@
 
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
+#include "runtime/tensor_file.h"
 
 namespace unipool {
 
@@ -35,13 +36,17 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
       std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
   const std::string origin = Start();
   if (world.rank() == 0) {
+    // mpirun gives its ranks a terminal of their own, whatever its own output is.
+    const bool is_terminal = !world.is_mpi && isatty(fileno(stdout)) != 0;
     const ProgressOptions options{
-        .total_steps = train.steps(), .terminal = isatty(fileno(stdout)) != 0, .seconds_between_lines = 0};
+        .total_steps = train.steps(), .terminal = is_terminal, .seconds_between_lines = 0};
     progress_ = std::make_unique<Progress>(stdout, options);
     progress_->Say(origin);
   }
   RunTogether(*world.communicator, [&] {
-    if (progress_) metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
+    if (!progress_) return;
+    metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
+    WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
   });
 }
 

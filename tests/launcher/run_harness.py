@@ -1,0 +1,220 @@
+"""What tests of the program share: a folder with a small model's settings and text, ways to start the program, and a
+reader and writer of safetensors. Only the standard library."""
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BINARY = MPIRUN = ""  # set by Main
+
+SETTINGS = '''run_dir: "run"
+model { layers: 3 hidden: 32 heads: 4 kv_heads: 2 seq_length: 16 vocab: 256 init_std: 0.05 }
+moe { experts: 7 width: 16 router_constant: 2 balance_coeff: 1e-3 }
+train {
+  steps: 12 global_batch: 12 micro_batch: 1 lr: 3e-3 warmup_fraction: 0.1 eval_every: 6 save_every: 6 keep_checkpoints: 0
+}
+data { train: "book.txt" split: "90,10,0" }
+parallel { watchdog_seconds: 60 }
+'''
+
+# What must never be seen when a person made a mistake.
+SIGNS_OF_A_BUG = ["Check failure", "Check failed", "stack trace", "terminate called", "Segmentation", "Aborted", "core dumped"]
+
+MPI_ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                   "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none",
+                   "OMP_NUM_THREADS": "1"}
+
+
+class Outcome:
+    def __init__(self, code, stdout, stderr, seconds):
+        self.code, self.stdout, self.stderr, self.seconds = code, stdout, stderr, seconds
+        self.text = stdout.decode(errors="replace") + stderr.decode(errors="replace")
+
+    def __str__(self):
+        return f"exit code {self.code} after {self.seconds:.1f} s\n{self.text}"
+
+
+class RunTest(unittest.TestCase):
+    """Each test has a folder of its own as the program's working directory."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="unipool-run-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.Write("small.txtpb", SETTINGS)
+        self.Write("book.txt", SomeText(3000, seed=5))
+
+    def Path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def Write(self, name, content):
+        mode = "wb" if isinstance(content, bytes) else "w"
+        with open(self.Path(name), mode) as file:
+            file.write(content)
+
+    def Start(self, *arguments, mpi=0):
+        """mpi: ranks under mpirun; 0: without."""
+        command = ([MPIRUN, "-np", str(mpi)] if mpi else []) + [BINARY, *arguments]
+        process = subprocess.Popen(command, cwd=self.folder, env={**os.environ, **MPI_ENVIRONMENT}, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, start_new_session=True)
+        self.addCleanup(self.End, process)
+        return process
+
+    def End(self, process):
+        """Nothing is left behind, whatever a test found."""
+        if process.poll() is None:
+            for pid in [*RanksOf(process.pid).values(), process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            process.communicate()
+        process.stdout.close()
+        process.stderr.close()
+
+    def Finish(self, process, limit_seconds=120):
+        begin = time.monotonic()
+        try:
+            stdout, stderr = process.communicate(timeout=limit_seconds)
+        except subprocess.TimeoutExpired:
+            ranks = RanksOf(process.pid)
+            self.End(process)
+            self.fail(f"{process.args} did not end within {limit_seconds} s (ranks {ranks})")
+        return Outcome(process.returncode, stdout, stderr, time.monotonic() - begin)
+
+    def Run(self, *arguments, mpi=0, code=0):
+        outcome = self.Finish(self.Start(*arguments, mpi=mpi))
+        self.assertEqual(outcome.code, code, f"{' '.join(arguments)}, mpi={mpi}: {outcome}")
+        return outcome
+
+    def Train(self, *overrides, mpi=0, code=0):
+        return self.Run("train", "small.txtpb", *overrides, mpi=mpi, code=code)
+
+    def EvalLoss(self, *arguments, mpi=0):
+        lines = self.Run("eval", "small.txtpb", "--json", *arguments, mpi=mpi).stdout.decode().splitlines()
+        self.assertEqual(len(lines), 1, lines)
+        return json.loads(lines[0])["loss"]
+
+    def Metrics(self, run_dir="run"):
+        with open(self.Path(run_dir, "metrics.jsonl")) as file:
+            return [json.loads(line) for line in file]
+
+    def Steps(self, run_dir="run"):
+        return [line for line in self.Metrics(run_dir) if "loss" in line]
+
+    def ValidLosses(self, run_dir="run"):
+        return {line["step"]: line["valid_loss"] for line in self.Metrics(run_dir) if "valid_loss" in line}
+
+    def Results(self, run_dir="run"):
+        """What must be equal bit for bit in equal runs: everything but times and memory."""
+        dropped = {"tokens_per_second", "step_seconds", "peak_memory_bytes"}
+        return [{key: value for key, value in line.items() if key not in dropped} for line in self.Metrics(run_dir)]
+
+    def AssertLossesClose(self, run_dir, expected_dir, first_step=1, tolerance=1e-5):
+        losses = {line["step"]: line["loss"] for line in self.Steps(run_dir)}
+        expected = {line["step"]: line["loss"] for line in self.Steps(expected_dir)}
+        self.assertEqual(losses.keys(), expected.keys())
+        for step in range(first_step, max(expected) + 1):
+            self.assertLessEqual(abs(losses[step] - expected[step]), tolerance * expected[step], f"step {step} of {run_dir}")
+
+    def CopyCheckpoint(self, step, run_dir):
+        """A run that has got as far as this checkpoint of run/."""
+        name = os.path.join("checkpoints", f"step-{step}")
+        shutil.copytree(self.Path("run", name), self.Path(run_dir, name))
+        shutil.copy(self.Path("run", "metrics.jsonl"), self.Path(run_dir))
+
+
+def SomeText(count, seed):
+    words = "the pool of experts is shared by all layers and every token finds one".split()
+    generator = random.Random(seed)
+    return " ".join(generator.choice(words) for _ in range(count)) + "\n"
+
+
+def WriteMegatron(prefix, documents):
+    """PREFIX.bin and PREFIX.idx of int32 tokens, as Megatron writes them."""
+    with open(prefix + ".bin", "wb") as file:
+        for tokens in documents:
+            file.write(struct.pack(f"<{len(tokens)}i", *tokens))
+    lengths = [len(tokens) for tokens in documents]
+    pointers = [4 * sum(lengths[:i]) for i in range(len(lengths))]
+    count = len(documents)
+    with open(prefix + ".idx", "wb") as file:
+        file.write(b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 4, count, count + 1))
+        file.write(struct.pack(f"<{count}i{count}q{count + 1}q", *lengths, *pointers, *range(count + 1)))
+
+
+def ReadTensors(path):
+    """name -> (dtype, shape, bytes) of a safetensors file."""
+    with open(path, "rb") as file:
+        size, = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+        data = file.read()
+    return {name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])])
+            for name, entry in header.items() if name != "__metadata__"}
+
+
+def WriteTensors(path, tensors):
+    header, offset = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, data in tensors.values():
+            file.write(data)
+
+
+def ReadFolder(folder):
+    tensors = {}
+    for name in sorted(os.listdir(folder)):
+        if name.startswith("model") and name.endswith(".safetensors"):
+            tensors.update(ReadTensors(os.path.join(folder, name)))
+    return tensors
+
+
+def RanksOf(mpirun_pid):
+    """Process ids of the ranks that an mpirun has started on this machine, by rank."""
+    ranks = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            if parent != mpirun_pid:
+                continue
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", file.read())
+            if rank:
+                ranks[int(rank[1])] = int(pid)
+        except OSError:
+            pass
+    return ranks
+
+
+def IsAlive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def WaitUntil(condition, what, limit_seconds=60):
+    end = time.monotonic() + limit_seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {limit_seconds} s for {what}")
+        time.sleep(0.002)
+
+
+def Main(usage):
+    """NAME_test.py UNIPOOL_BINARY MPIRUN [unittest arguments]"""
+    global BINARY, MPIRUN
+    if len(sys.argv) < 3:
+        sys.exit(f"{usage}\n\nUsage: {sys.argv[0]} UNIPOOL_BINARY MPIRUN [unittest arguments]")
+    BINARY, MPIRUN = os.path.abspath(sys.argv[1]), sys.argv[2]
+    unittest.main(argv=[sys.argv[0]] + sys.argv[3:], verbosity=2)

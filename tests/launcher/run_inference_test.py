@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""The program evaluates and generates from checkpoints, and starts from folders of weights that others have made."""
+import json
+import os
+import random
+import shutil
+import struct
+import unittest
+
+import run_harness
+from run_harness import ReadFolder, RunTest, WriteTensors
+
+
+class InferenceTest(RunTest):
+    def setUp(self):
+        super().setUp()
+        self.Train("parallel.ranks=2")
+
+    def test_eval_is_the_validation_of_training(self):
+        expected = self.ValidLosses()[12]
+        self.assertAlmostEqual(self.EvalLoss(), expected, delta=1e-6)
+        self.assertEqual(self.EvalLoss("parallel.ranks=2"), expected)
+        self.assertAlmostEqual(self.EvalLoss("parallel.ranks=3"), expected, delta=1e-6)
+        self.assertAlmostEqual(self.EvalLoss(mpi=3), expected, delta=1e-6)
+        self.assertAlmostEqual(self.EvalLoss("parallel.ranks=2", "parallel.stages=2"), expected, delta=1e-6)
+        # A number of sequences that fills no round, on other sizes of microbatches.
+        few = self.EvalLoss("--sequences=7")
+        self.assertNotEqual(few, expected)
+        self.assertAlmostEqual(self.EvalLoss("--sequences=7", "parallel.ranks=3", "train.micro_batch=4"), few, delta=1e-6)
+        self.assertAlmostEqual(self.EvalLoss("--checkpoint=run/checkpoints/step-6"), self.ValidLosses()[6], delta=1e-6)
+
+    def test_eval_for_people_and_for_programs(self):
+        text = self.Run("eval", "small.txtpb").text
+        result = json.loads(self.Run("eval", "small.txtpb", "--json").stdout)
+        self.assertIn(f"loss {result['loss']:.6f}", text)
+        self.assertAlmostEqual(result["perplexity"], 2.718281828459045 ** result["loss"], places=4)
+        self.assertEqual(result["checkpoint"], "run/checkpoints/step-12")
+        train = self.EvalLoss("--split=train")
+        self.assertNotEqual(train, result["loss"])
+
+    def Generate(self, *arguments, prompt="the pool"):
+        return self.Run("generate", "small.txtpb", f"--prompt={prompt}", *arguments).stdout
+
+    def test_generate_is_greedy_and_keeps_its_length(self):
+        prompt = b"the pool"
+        first = self.Generate("--max_tokens=40")  # longer than the model's context
+        self.assertEqual(self.Generate("--max_tokens=40"), first)
+        self.assertEqual(len(first), len(prompt) + 40 + 1)
+        self.assertTrue(first.startswith(prompt))
+        self.assertTrue(first.startswith(self.Generate("--max_tokens=7")[:-1]))
+        self.assertEqual(self.Generate("--max_tokens=40", "--temperature=1", "--top_k=1"), first)
+        self.assertEqual(self.Generate("--max_tokens=40", "--temperature=1", "--top_p=1e-9"), first)
+        # Settings of the layout that trained it do not matter.
+        self.assertEqual(self.Generate("--max_tokens=40", "parallel.ranks=4", "train.micro_batch=3"), first)
+
+    def test_generate_samples_by_its_seed(self):
+        def sample(seed):
+            return self.Generate("--max_tokens=60", "--temperature=1", f"--sample_seed={seed}")
+        self.assertEqual(sample(1), sample(1))
+        self.assertEqual(len({sample(seed) for seed in range(4)}), 4)
+
+    def test_generate_continues_an_empty_context_with_a_long_prompt(self):
+        prompt = "every token finds one expert and the pool"  # longer than the context of 16
+        text = self.Generate("--max_tokens=3", prompt=prompt)
+        self.assertEqual(len(text), len(prompt) + 3 + 1)
+
+
+class StartFromWeightsTest(RunTest):
+    """Folders of weights are written here, not by the program."""
+
+    def setUp(self):
+        super().setUp()
+        self.Train("train.steps=6", "train.lr=1e-2")
+        self.tensors = ReadFolder(self.Path("run", "checkpoints", "step-6"))
+        self.loss = self.EvalLoss("--checkpoint=run/checkpoints/step-6")
+
+    def WriteShards(self, folder, shards, index):
+        """shards: lists of names, one a file."""
+        os.makedirs(self.Path(folder))
+        weight_map = {}
+        for i, names in enumerate(shards):
+            file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+            WriteTensors(self.Path(folder, file), {name: self.tensors[name] for name in names})
+            weight_map.update({name: file for name in names})
+        if index:
+            self.Write(os.path.join(folder, "model.safetensors.index.json"),
+                       json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+
+    def Shards(self, count):
+        names = list(self.tensors)
+        random.Random(3).shuffle(names)
+        return [names[i::count] for i in range(count)]
+
+    def test_any_number_of_shards(self):
+        self.WriteShards("five", self.Shards(5), index=True)
+        self.WriteShards("three", self.Shards(3), index=False)
+        for folder in ["five", "three"]:
+            self.assertEqual(self.EvalLoss("run_dir=none", f"train.init_from={folder}"), self.loss)
+        self.Train("run_dir=a", "train.init_from=five", "parallel.ranks=3")
+        self.Train("run_dir=b", "train.init_from=run/checkpoints/step-6", "parallel.ranks=3")
+        self.assertEqual(self.Results("a"), self.Results("b"))
+        self.assertLess(abs(self.Steps("a")[0]["loss"] - self.loss), 0.3)
+        self.assertGreater(self.Steps("run")[0]["loss"] - self.loss, 0.6)
+
+    def test_weights_of_other_types(self):
+        for name, (dtype, shape, data) in list(self.tensors.items()):
+            self.assertEqual(dtype, "F32")
+            values = struct.unpack(f"<{len(data) // 4}f", data)
+            if "experts" in name:
+                self.tensors[name] = ("F64", shape, struct.pack(f"<{len(values)}d", *values))
+            elif "self_attn" in name:
+                self.tensors[name] = ("F16", shape, struct.pack(f"<{len(values)}e", *values))
+            elif "embed" in name:  # the upper half of a float
+                self.tensors[name] = ("BF16", shape, b"".join(data[i + 2:i + 4] for i in range(0, len(data), 4)))
+        self.WriteShards("types", self.Shards(2), index=True)
+        loss = self.EvalLoss("run_dir=none", "train.init_from=types")
+        self.assertNotEqual(loss, self.loss)
+        self.assertAlmostEqual(loss, self.loss, delta=0.02)
+
+    def test_what_does_not_fit_is_named(self):
+        name = "model.layers.1.self_attn.k_proj.weight"
+        dtype, shape, data = self.tensors.pop("model.pool.experts.6.up_proj.weight")
+        self.tensors["model.layers.9.mlp.gate.weight"] = (dtype, shape, data)
+        self.tensors[name] = (self.tensors[name][0], self.tensors[name][1][::-1], self.tensors[name][2])
+        self.WriteShards("strange", self.Shards(2), index=True)
+        for start in [dict(), dict(mpi=3)]:
+            outcome = self.Train("run_dir=none", "train.init_from=strange", code=2, **start)
+            for line in ["missing: model.pool.experts.6.up_proj.weight [16,32]",
+                         "unknown: model.layers.9.mlp.gate.weight [16,32]",
+                         f"misshaped: {name} is [32,16] and must be [16,32]"]:
+                self.assertEqual(outcome.text.count(line), 1, f"{line}\n{outcome}")
+        self.assertFalse(os.path.exists(self.Path("none", "checkpoints")))
+
+    def test_damaged_folders_are_named(self):
+        self.WriteShards("gone", self.Shards(3), index=True)
+        os.remove(self.Path("gone", "model-00002-of-00003.safetensors"))
+        self.assertIn("gone/model-00002-of-00003.safetensors", self.Train("train.init_from=gone", "run_dir=n", code=2).text)
+        self.WriteShards("cut", self.Shards(2), index=True)
+        path = self.Path("cut", "model-00001-of-00002.safetensors")
+        with open(path, "r+b") as file:
+            file.truncate(os.path.getsize(path) - 8)
+        self.assertIn("cut/model-00001-of-00002.safetensors", self.Train("train.init_from=cut", "run_dir=n", code=2).text)
+        self.assertIn("nowhere: no such folder", self.Train("train.init_from=nowhere", "run_dir=n", code=2).text)
+
+
+if __name__ == "__main__":
+    run_harness.Main(__doc__)

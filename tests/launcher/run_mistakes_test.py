@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""A person's mistake is one sentence that names the field or file and what to do, exit code 2, nothing half-written;
+in one process, with threads and under mpirun alike."""
+import ctypes
+import os
+import shutil
+import subprocess
+import unittest
+
+import run_harness
+from run_harness import RunTest, SIGNS_OF_A_BUG, WriteMegatron
+
+
+class MistakesTest(RunTest):
+    WAYS = [([], 0), (["parallel.ranks=3"], 0), ([], 3)]
+
+    def Expect(self, patterns, *arguments, ways=None):
+        """All patterns are said, the first one exactly once."""
+        for overrides, mpi in ways or self.WAYS:
+            outcome = self.Run(*arguments, *overrides, mpi=mpi, code=2)
+            for sign in SIGNS_OF_A_BUG:
+                self.assertNotIn(sign, outcome.text)
+            for pattern in patterns:
+                self.assertIn(pattern, outcome.text, f"{arguments} {overrides} mpi={mpi}")
+            self.assertEqual(outcome.text.count(patterns[0]), 1, outcome)
+            self.assertLess(outcome.seconds, 30)
+
+    def ExpectTraining(self, patterns, *overrides, ways=None):
+        self.Expect(patterns, "train", "small.txtpb", *overrides, ways=ways)
+        self.assertFalse(os.path.exists(self.Path("run", "checkpoints")))
+
+    def test_settings(self):
+        self.Write("unknown.txtpb", 'model {\n  hiden: 32\n}\n')
+        self.Expect(["unknown.txtpb:2", "hiden", "hidden"], "train", "unknown.txtpb")
+        self.Write("type.txtpb", 'model {\n  hidden: "wide"\n}\n')
+        self.Expect(["type.txtpb:2", "hidden", "wide"], "train", "type.txtpb")
+        self.Expect(["nofile.txtpb: cannot be read"], "train", "nofile.txtpb", ways=[([], 0), ([], 3)])
+        self.ExpectTraining(["model.hiden=7", "no such field"], "model.hiden=7")
+        self.ExpectTraining(["model.layers=few"], "model.layers=few")
+        self.ExpectTraining(["model.hidden: is 30", "model.heads (4)"], "model.hidden=30")
+        self.ExpectTraining(["model.heads: is 4", "model.kv_heads (3)"], "model.kv_heads=3")
+
+    def test_batches_that_do_not_divide_say_what_would_fit(self):
+        patterns = ["train.global_batch: is 10 sequences", "train.global_batch 9 or 12"]
+        self.ExpectTraining(patterns, "train.global_batch=10", ways=self.WAYS[1:])
+
+    def test_data_files(self):
+        self.ExpectTraining(["data source nobook.txt"], "data.train=nobook.txt")
+        documents = [[i % 50 for i in range(first, first + 200)] for first in range(30)]
+        WriteMegatron(self.Path("good"), documents)
+        self.Train("data.train=good", "train.steps=1", "run_dir=works")
+
+        for name in ["cut", "magic", "nobin"]:
+            for end in [".bin", ".idx"]:
+                shutil.copy(self.Path("good" + end), self.Path(name + end))
+        with open(self.Path("cut.idx"), "r+b") as file:
+            file.truncate(100)
+        self.ExpectTraining(["cut.idx"], "data.train=cut")
+        with open(self.Path("magic.idx"), "r+b") as file:
+            file.write(b"NOTMAGIC\x00")
+        self.ExpectTraining(["magic.idx"], "data.train=magic")
+        os.remove(self.Path("nobin.bin"))
+        self.ExpectTraining(["nobin"], "data.train=nobin")
+        self.ExpectTraining(["good.bin", "model.vocab"], "data.train=good", "model.vocab=49")
+        self.ExpectTraining(["book.txt", "model.vocab"], "model.vocab=100")
+        self.Write("short.txt", "short")
+        self.ExpectTraining(["short.txt"], "data.train=short.txt")
+
+    def test_checkpoint_of_another_model(self):
+        self.Train()
+        before = sorted(os.listdir(self.Path("run", "checkpoints")))
+        self.Expect(["model.hidden is 32 there and 48 here", "run/checkpoints/step-12", "misshaped"], "train", "small.txtpb",
+                    "model.hidden=48")
+        self.Expect(["moe.experts is 7 there and 9 here", "missing: model.pool.experts.8.down_proj.weight"], "train",
+                    "small.txtpb", "moe.experts=9")
+        self.Expect(["misshaped: lm_head.weight is [256,32] and must be [256,48]"], "eval", "small.txtpb", "model.hidden=48")
+        self.assertEqual(sorted(os.listdir(self.Path("run", "checkpoints"))), before)
+
+    def test_commands_without_what_they_need(self):
+        self.Expect(["no checkpoint in run/checkpoints", "--checkpoint"], "eval", "small.txtpb")
+        self.Expect(["--split=middle"], "eval", "small.txtpb", "--split=middle")
+        one = [([], 0)]
+        self.Expect(["no checkpoint in run/checkpoints"], "generate", "small.txtpb", "--prompt=a", ways=one)
+        self.Expect(["--prompt is empty"], "generate", "small.txtpb", ways=one)
+        self.Expect(["--max_tokens=0"], "generate", "small.txtpb", "--prompt=a", "--max_tokens=0", ways=one)
+        self.Expect(["without mpirun"], "generate", "small.txtpb", "--prompt=a", ways=[([], 3)])
+        self.Write("runfile", "a file where the run's folder should be")
+        self.Expect(["runfile"], "train", "small.txtpb", "run_dir=runfile")
+
+    def test_full_disk_while_saving(self):
+        os.mkdir(self.Path("disk"))
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"unipool", self.Path("disk").encode(), b"tmpfs", 0, b"size=700k") != 0:
+            self.skipTest("mounting a small disk needs root")
+        try:
+            self.Write("disk/filler", b"x" * 400_000)
+            for overrides, mpi in self.WAYS:
+                outcome = self.Train("run_dir=disk/run", "train.save_every=6", *overrides, mpi=mpi, code=2)
+                self.assertIn("No space left on device", outcome.text)
+                self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)
+                self.assertIn("step 6/12", outcome.text)
+                self.assertEqual(os.listdir(self.Path("disk", "run", "checkpoints")), [])
+            # With room again the run goes on from the beginning.
+            os.remove(self.Path("disk", "filler"))
+            self.Train("run_dir=disk/run", "train.save_every=0")
+            self.Train()
+            self.assertEqual(self.Results("disk/run"), self.Results())
+        finally:
+            libc.umount2(self.Path("disk").encode(), 2)
+
+
+if __name__ == "__main__":
+    run_harness.Main(__doc__)

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""The program trains: alike in every way to start it, and on from where it stood, whatever interrupted it."""
+import os
+import signal
+import unittest
+
+import run_harness
+from run_harness import RanksOf, RunTest, WaitUntil
+
+STEP_KEYS = {"step", "tokens", "loss", "pool_loss", "max_violation", "dead_experts", "zero_score_share", "grad_norm", "lr",
+             "tokens_per_second"}
+
+
+class TrainTest(RunTest):
+    def CheckMetrics(self, run_dir):
+        lines = self.Metrics(run_dir)
+        self.assertEqual([line["step"] for line in lines if "loss" in line], list(range(1, 13)))
+        self.assertEqual([line["step"] for line in lines if "valid_loss" in line], [6, 12])
+        for line in self.Steps(run_dir):
+            self.assertLessEqual(STEP_KEYS, line.keys())
+            self.assertEqual(line["tokens"], line["step"] * 12 * 16)
+            self.assertGreater(line["tokens_per_second"], 0)
+            self.assertGreater(line["grad_norm"], 0)
+            self.assertEqual(line["pool_loss"] > 0, line["step"] > 1)
+        self.assertLess(lines[-1]["valid_loss"], lines[0]["loss"] - 0.3, "nothing was learned")
+
+    def test_every_way_to_start_gives_the_same_losses(self):
+        ways = {"run": ([], 0), "threads": (["parallel.ranks=4"], 0), "mpi": ([], 3)}
+        for run_dir, (overrides, mpi) in ways.items():
+            outcome = self.Train(f"run_dir={run_dir}", *overrides, mpi=mpi)
+            self.CheckMetrics(run_dir)
+            for step in range(1, 13):
+                self.assertEqual(outcome.text.count(f"step {step}/12 "), 1, outcome)
+            self.assertTrue(os.path.isfile(self.Path(run_dir, "config.txtpb")))
+            self.assertEqual(sorted(os.listdir(self.Path(run_dir, "checkpoints"))), ["step-12", "step-6"])
+            self.AssertLossesClose(run_dir, "run")
+            self.assertAlmostEqual(self.ValidLosses(run_dir)[12], self.ValidLosses("run")[12], delta=1e-5)
+
+    def test_the_file_of_settings_that_a_run_leaves_repeats_it(self):
+        self.Train("train.seed=9", "moe.top_k=2")
+        self.Run("train", "run/config.txtpb", "run_dir=again")
+        self.assertEqual(self.Results("again"), self.Results("run"))
+
+
+class ResumeTest(RunTest):
+    def KillAt(self, process, run_dir, step, victim):
+        """SIGKILL once the run has reported this step."""
+        def reported():
+            self.assertIsNone(process.poll(), "the run ended before it could be killed")
+            path = self.Path(run_dir, "metrics.jsonl")
+            return os.path.exists(path) and len(self.Lines(path)) >= step
+        WaitUntil(reported, f"step {step}")
+        os.kill(victim(), signal.SIGKILL)
+        self.assertNotEqual(self.Finish(process).code, 0)
+        # Else it was too late to interrupt anything.
+        self.assertLess(len(self.Lines(self.Path(run_dir, "metrics.jsonl"))), 300)
+
+    @staticmethod
+    def Lines(path):
+        with open(path, "rb") as file:
+            return file.readlines()
+
+    LONG = ["train.steps=300", "train.save_every=40", "train.eval_every=30", "train.eval_batches=1"]
+
+    def test_killed_threads_continue_bit_for_bit_in_every_scope(self):
+        for scope in ["STEP", "MICROBATCH", "RANK"]:
+            settings = self.LONG + [f"moe.balance_scope={scope}", "parallel.ranks=3"]
+            self.Train(f"run_dir=whole-{scope}", *settings)
+            process = self.Start("train", "small.txtpb", f"run_dir={scope}", *settings)
+            self.KillAt(process, scope, 90, lambda: process.pid)
+            outcome = self.Train(f"run_dir={scope}", *settings)
+            self.assertRegex(outcome.text, rf"continuing from {scope}/checkpoints/step-\d+")
+            self.assertEqual(self.Results(scope), self.Results(f"whole-{scope}"))
+
+    def test_killed_rank_of_mpirun_continues_bit_for_bit(self):
+        settings = self.LONG + ["moe.router=SIGMOID", "moe.router_constant=0", "moe.balance=BIAS"]
+        self.Train("run_dir=whole", *settings, mpi=3)
+        process = self.Start("train", "small.txtpb", "run_dir=killed", *settings, mpi=3)
+        self.KillAt(process, "killed", 90, lambda: RanksOf(process.pid)[1])
+        self.Train("run_dir=killed", *settings, mpi=3)
+        self.assertEqual(self.Results("killed"), self.Results("whole"))
+
+    def test_what_an_interrupted_save_leaves_is_not_taken(self):
+        self.Train()
+        self.CopyCheckpoint(6, "left")
+        checkpoints = self.Path("left", "checkpoints")
+        os.mkdir(os.path.join(checkpoints, "step-9.partial"))
+        self.Write("left/checkpoints/step-9.partial/model.safetensors", b"half")
+        os.mkdir(os.path.join(checkpoints, "step-10"))  # as if by hand: not whole
+        self.Write("left/checkpoints/step-10/model.safetensors", b"half")
+        outcome = self.Train("run_dir=left")
+        self.assertIn("continuing from left/checkpoints/step-6", outcome.text)
+        self.assertIn("left/checkpoints/step-10: is no complete checkpoint", outcome.text)
+        self.assertEqual(self.Results("left"), self.Results("run"))
+        self.assertNotIn("step-9.partial", os.listdir(checkpoints))
+
+    def test_a_finished_run_has_nothing_to_do(self):
+        self.Train()
+        before = self.Results()
+        self.assertNotIn("step 12/12", self.Train().text)
+        self.assertEqual(self.Results(), before)
+
+    def test_another_layout_continues_a_checkpoint(self):
+        self.Train("parallel.ranks=4")
+        layouts = {"one": (["parallel.ranks=1"], 0), "three": (["parallel.ranks=3"], 0), "mpi": ([], 3),
+                   "stages": (["parallel.ranks=2", "parallel.stages=2"], 0),
+                   "both": (["parallel.ranks=4", "parallel.stages=2"], 0),
+                   "replicas": (["parallel.ranks=2", "parallel.pool_replicas=2"], 0)}
+        for run_dir, (overrides, mpi) in layouts.items():
+            self.CopyCheckpoint(6, run_dir)
+            outcome = self.Train(f"run_dir={run_dir}", *overrides, mpi=mpi)
+            self.assertIn(f"continuing from {run_dir}/checkpoints/step-6", outcome.text)
+            self.AssertLossesClose(run_dir, "run", first_step=7)
+            self.assertEqual(self.Results(run_dir)[:7], self.Results("run")[:7])
+
+
+if __name__ == "__main__":
+    run_harness.Main(__doc__)
