@@ -1,59 +1,80 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 #include <vector>
 
+#include "kernels/fast_exp.h"
 #include "kernels/router_scores.h"
+#include "kernels/vector_reduce.h"
 #include "runtime/random.h"
 
 namespace unipool {
 namespace {
 
 constexpr int kNumSamples = 100000;
-// Below this the mean of 1 / |top-k| is infinite in theory and noisy in practice: a row may have no positive
-// logit.
+constexpr int kBlock = 32;  // samples drawn at a time
+static_assert(kNumSamples % kBlock == 0);
+// Below this many experts the mean of 1 / |top-k| is infinite: a row may have no positive logit.
 constexpr int kSmallestForMean = 32;
 
-// Standard normal numbers by Marsaglia's polar method: exact, and a fraction of Box-Muller's time because it
-// needs neither sine nor cosine. Both 32-bit halves of one draw are a candidate pair.
-class NormalSequence {
+// ln(x) of a positive normal float to about 1e-7, in a form that loops vectorise: x = 2^n m with m in
+// [sqrt(1/2), sqrt(2)), ln(m) = 2 artanh((m - 1) / (m + 1)).
+float FastLog(float x) {
+  constexpr uint32_t kSqrtHalf = 0x3f3504f3;
+  const uint32_t shifted = std::bit_cast<uint32_t>(x) - kSqrtHalf;
+  const float n = static_cast<float>(static_cast<int32_t>(shifted) >> 23);
+  const float m = std::bit_cast<float>((shifted & 0x007fffff) + kSqrtHalf);
+  const float t = (m - 1) / (m + 1), t2 = t * t;
+  const float series =
+      MulAdd(MulAdd(MulAdd(MulAdd(t2, 1.0f / 9, 1.0f / 7), t2, 1.0f / 5), t2, 1.0f / 3), t2, 1.0f);
+  return MulAdd(n, 0.693147181f, 2 * t * series);
+}
+
+float ToSymmetric(int32_t bits) {
+  return (static_cast<float>(bits) + 0.5f) * 0x1p-31f;  // [-1, 1], never 0
+}
+
+// Standard normal numbers by Marsaglia's polar method, in pairs: exact, without sine and cosine. Both halves
+// of one draw are a candidate; those outside the circle are overwritten by the next. REQUIRES: an even number
+// of values.
+class NormalSource {
  public:
-  explicit NormalSequence(uint64_t key) : key_(key) {}
-  double Next() {
-    has_spare_ = !has_spare_;
-    if (!has_spare_) return spare_;
-    double a, b, square;
-    do {
+  explicit NormalSource(uint64_t key) : key_(key) {}
+  void Fill(std::vector<float>& values) {
+    const int64_t pairs = values.size() / 2;
+    squares_.resize(pairs);
+    float *a = values.data(), *b = a + pairs, *square = squares_.data();
+    for (int64_t i = 0; i < pairs;) {
       const uint64_t bits = RandomBits(key_, counter_++);
-      a = ToSymmetric(static_cast<int32_t>(bits >> 32));
-      b = ToSymmetric(static_cast<int32_t>(bits));
-      square = a * a + b * b;
-    } while (square >= 1);
-    const double factor = std::sqrt(-2 * std::log(square) / square);
-    spare_ = b * factor;
-    return a * factor;
+      a[i] = ToSymmetric(static_cast<int32_t>(bits >> 32));
+      b[i] = ToSymmetric(static_cast<int32_t>(bits));
+      square[i] = a[i] * a[i] + b[i] * b[i];
+      i += square[i] < 1;
+    }
+#pragma GCC ivdep
+    for (int64_t i = 0; i < pairs; ++i) {
+      const float factor = std::sqrt(-2 * FastLog(square[i]) / square[i]);
+      a[i] *= factor;
+      b[i] *= factor;
+    }
   }
 
  private:
-  static double ToSymmetric(int32_t bits) { return (bits + 0.5) * 0x1p-31; }  // (-1, 1), never 0
   uint64_t key_, counter_ = 0;
-  double spare_ = 0;
-  bool has_spare_ = false;
+  std::vector<float> squares_;
 };
 
-// |top-k of relu(x / |x|)|_2 of one sample x. `best` holds k elements and is kept sorted, smallest first.
-double TopNorm(NormalSequence& normals, int num_experts, std::vector<double>& best) {
-  std::fill(best.begin(), best.end(), 0.0);
-  double square_sum = 0;
-  for (int i = 0; i < num_experts; ++i) {
-    const double x = normals.Next();
-    square_sum += x * x;
-    if (x <= best[0]) continue;
-    size_t at = 0;
-    for (; at + 1 < best.size() && best[at + 1] < x; ++at) best[at] = best[at + 1];
-    best[at] = x;
+// |top-k of relu(x / |x|)|_2 of one sample x[num_experts], whose order is lost.
+double TopNorm(float* x, int num_experts, int top_k) {
+  const double square_sum = VectorSum<float>(num_experts, [=](auto at) { return at(x) * at(x); });
+  if (top_k == 1) {
+    const double best = VectorMax<float>(num_experts, [=](auto at) { return at(x); });
+    return std::max(best, 0.0) / std::sqrt(square_sum);
   }
+  if (top_k < num_experts) std::nth_element(x, x + top_k, x + num_experts, std::greater<>());
   double best_sum = 0;
-  for (double x : best) best_sum += x * x;
+  for (int k = 0; k < top_k; ++k) best_sum += x[k] > 0 ? x[k] * x[k] : 0.0f;
   return std::sqrt(best_sum / square_sum);
 }
 
@@ -62,16 +83,22 @@ double TopNorm(NormalSequence& normals, int num_experts, std::vector<double>& be
 double RouterConstant(int num_experts, int top_k) {
   CHECK(num_experts >= 1 && top_k >= 1 && top_k <= num_experts) << "top " << top_k << " of " << num_experts;
   if (num_experts == 1) return 1;
-  NormalSequence normals(HashBytes("router constant"));
-  std::vector<double> best(top_k);
+  NormalSource source(HashBytes("router constant"));
+  std::vector<float> samples(kBlock * num_experts);
+  std::vector<double> norms;
+  norms.reserve(kNumSamples);
+  while (norms.size() < kNumSamples) {
+    source.Fill(samples);
+    for (int row = 0; row < kBlock; ++row) {
+      norms.push_back(TopNorm(samples.data() + row * num_experts, num_experts, top_k));
+    }
+  }
   if (num_experts < kSmallestForMean) {
-    std::vector<double> norms(kNumSamples);
-    for (double& norm : norms) norm = TopNorm(normals, num_experts, best);
     std::nth_element(norms.begin(), norms.begin() + kNumSamples / 2, norms.end());
     return 1 / norms[kNumSamples / 2];
   }
   double sum = 0;
-  for (int i = 0; i < kNumSamples; ++i) sum += 1 / TopNorm(normals, num_experts, best);
+  for (const double norm : norms) sum += 1 / norm;
   return sum / kNumSamples;
 }
 

@@ -5,12 +5,12 @@
 #include <type_traits>
 
 #include "kernels/check_tensor.h"
-#include "kernels/vector_reduce.h"
+#include "kernels/simd.h"
 
 namespace unipool {
 namespace {
 
-// Rows of keys are padded with -infinity to whole packs, so that no search has a tail.
+// Rows of keys are padded with -infinity to whole vectors, so that no search has a tail.
 template <class T>
 int64_t PaddedSize(int64_t num_experts) {
   return (num_experts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
@@ -28,10 +28,10 @@ int64_t FillOffsets(int64_t num_experts, const T* bias, const T* visible, T* off
   return num_visible;
 }
 
-// Numbers a pack's lanes: 0, 1, 2, ...
+// The numbers of a vector's lanes: 0, 1, 2, ...
 template <class T>
 auto LaneNumbers() {
-  decltype(Pack<T>{} < Pack<T>{}) numbers;
+  decltype(Vec<T>{} < Vec<T>{}) numbers;
   for (int64_t lane = 0; lane < kLanes<T>; ++lane) numbers[lane] = lane;
   return numbers;
 }
@@ -43,22 +43,22 @@ template <class T>
 [[gnu::noinline]] int64_t ArgMax(int64_t padded_size, T* keys, int64_t taken) {
   using Index = decltype(LaneNumbers<T>());
   using Int = std::remove_cvref_t<decltype(Index{}[0])>;
-  const Pack<T> lowest = Pack<T>{} - std::numeric_limits<T>::infinity();
-  Pack<T> best = lowest;
+  const Vec<T> lowest = Broadcast(-std::numeric_limits<T>::infinity());
+  Vec<T> best = lowest;
   Index index = LaneNumbers<T>(), best_index = index;
   for (int64_t i = 0; i < padded_size; i += kLanes<T>) {
-    Pack<T> key = LoadPack(keys + i);
+    Vec<T> key = Load(keys + i);
     key = index == static_cast<Int>(taken) ? lowest : key;
-    StorePack(key, keys + i);
+    Store(keys + i, key);
     const auto larger = key > best;  // strictly: the lane keeps its lowest index
     best = larger ? key : best;
     best_index = larger ? index : best_index;
     index += static_cast<Int>(kLanes<T>);
   }
-  const T max = FoldLanes<T>(best, kLarger);
+  const T max = MaxLanes<T>(best);
   if (!(max > -std::numeric_limits<T>::infinity())) return -1;
-  const Index candidates = best == max ? best_index : Index{} + std::numeric_limits<Int>::max();
-  return FoldLanes<Int>(candidates, [](const auto& a, const auto& b) { return a < b ? a : b; });
+  const Index candidates = best == max ? best_index : Broadcast(std::numeric_limits<Int>::max());
+  return ReduceLanes<Int>(candidates, [](const auto& a, const auto& b) { return a < b ? a : b; });
 }
 
 // One token's experts, in falling order of their keys.

@@ -130,7 +130,7 @@ TEST(RouterFixture, ScoresChoicesAndBalanceLossesMatch) {
 
 TEST(RouterFixture, ConstantsMatch) {
   const nlohmann::json fixture = Fixture();
-  ASSERT_EQ(fixture["constants"].size(), 6u);
+  ASSERT_EQ(fixture["constants"].size(), 4u);
   for (const nlohmann::json& json : fixture["constants"]) {
     EXPECT_NEAR(RouterConstant(json["experts"], json["top_k"]) / json["value"].get<double>(), 1, 0.005)
         << json;
