@@ -1,5 +1,5 @@
-// Dense products, row-major. F32 runs on oneDNN (the fastest measured at expert sizes, see
-// kernels/README.md); F64 is a plain loop nest for the gradient tests.
+// Dense products, row-major. F32 runs on gemm_blocked.h (tools/bench/gemm_libraries compares it with BLAS
+// libraries at expert sizes); F64 is a plain loop nest for the gradient tests.
 #pragma once
 
 #include "runtime/stream.h"

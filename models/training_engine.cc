@@ -5,12 +5,24 @@
 
 namespace unipool {
 
+namespace {
+
+Device DeviceOf(const Config& config) {
+  switch (config.device()) {
+    case CPU:
+      return Device::kCpu;
+  }
+  LOG(FATAL) << "unknown device " << config.device();
+}
+
+}  // namespace
+
 TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineOptions& options)
     : config_(config),
       world_(world),
       options_(options),
       spec_(MakeModelSpec(config)),
-      stream_(*world.memory) {
+      stream_(*world.memory, DeviceOf(config)) {
   const MeshShape shape = MeshShapeOf(config.parallel(), world.size());
   const TrainConfig& train = config.train();
   const bool is_training = options.mode == EngineMode::kTrain;

@@ -2,8 +2,8 @@
 // neighbour send/receive, all-reduce, all-gather and broadcast are built on it, so a transport (threads, MPI, NCCL, an
 // emulated wire) implements two functions, and every sum has one fixed order (rank 0, 1, 2, ...), whatever the transport.
 //
-// Every rank of a communicator uses it from one thread and starts its exchanges in the same order. Several may be under
-// way at once and may be waited for in any order. Nothing waits for ever: after `timeout` the waiting rank names the
+// Every rank of a communicator uses it from one thread and starts its exchanges in the same order. Several (32 at most)
+// may be under way at once and may be waited for in any order. Nothing waits for ever: after `timeout` the waiting rank names the
 // operation and the missing ranks and ends the whole job with kStuckExitCode.
 #pragma once
 

@@ -28,6 +28,7 @@ MpiJob::MpiJob(std::chrono::milliseconds timeout) : timeout_(timeout) {
   MPI_CHECK(MPI_Comm_set_errhandler(control_, MPI_ERRORS_RETURN));
   MPI_CHECK(MPI_Comm_rank(control_, &rank_));
   MPI_CHECK(MPI_Comm_size(control_, &size_));
+  lowest_asker_ = size_;
 }
 
 MpiJob::~MpiJob() {
@@ -61,6 +62,7 @@ void MpiJob::Serve(const std::function<std::string()>& what_i_do) {
     MPI_CHECK(MPI_Iprobe(MPI_ANY_SOURCE, kAsk, control_, &found, &status));
     if (!found) return;
     MPI_CHECK(MPI_Recv(nullptr, 0, MPI_BYTE, status.MPI_SOURCE, kAsk, control_, MPI_STATUS_IGNORE));
+    lowest_asker_ = std::min(lowest_asker_, status.MPI_SOURCE);
     Send(status.MPI_SOURCE, kAnswer, what_i_do());
   }
 }
@@ -79,6 +81,7 @@ void MpiJob::EndStuck(StuckReport report) {
     if (!another_reports) deadline += 3 * kGrace;
     another_reports = true;
   };
+  if (lowest_asker_ < rank_) leave_it_to_another();
   while ((unanswered > 0 || another_reports) && Clock::now() < deadline) {
     Message message;
     if (!Poll(&message)) {

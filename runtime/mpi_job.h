@@ -64,6 +64,7 @@ class MpiJob {
   MPI_Comm control_ = MPI_COMM_NULL;
   std::deque<Outgoing> outgoing_;  // all that was ever sent: a handful
   int rank_ = 0, size_ = 1;
+  int lowest_asker_;  // among the ranks that have asked so far, and so will report; size_ if none has
   std::chrono::milliseconds timeout_;
 };
 

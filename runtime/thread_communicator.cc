@@ -21,7 +21,8 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr int kMaxUnderWay = 32;
-constexpr int kSpins = 200, kYields = 100;
+constexpr int kSpins = 200;
+constexpr std::chrono::microseconds kYieldTime{200};  // then it sleeps
 constexpr milliseconds kPatience{
     2000};  // with a rank that has left and may be about to end the job for a reason
 constexpr milliseconds kLongestSleep{100};  // also how soon a disagreement about sizes is seen
@@ -246,21 +247,25 @@ void ThreadCommunicator::Wait(Ticket ticket) {
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   CHECK_EQ(x.ticket, ticket) << "this exchange is not under way";
   Clock::time_point begin{};
+  bool rested = false;
   for (int idle = job_->crowded ? kSpins : 0;; ++idle) {
     const uint64_t seen = self().events.load();
     if (Progress(x)) break;
     if (idle < kSpins) {
       __builtin_ia32_pause();
-    } else if (idle < kSpins + kYields) {
-      sched_yield();
-    } else {
-      if (begin == Clock::time_point{}) begin = Clock::now();
-      Rest(x, seen);
-      const std::chrono::duration<double> waited = Clock::now() - begin;
-      if (waited > job_->timeout && !Progress(x)) Stuck(x, waited.count());
+      continue;
     }
+    const auto now = Clock::now();
+    if (begin == Clock::time_point{}) begin = now;
+    if (now - begin < kYieldTime) {
+      sched_yield();
+      continue;
+    }
+    if (now - begin > job_->timeout) Stuck(x, std::chrono::duration<double>(now - begin).count());
+    Rest(x, seen);
+    rested = true;
   }
-  if (begin != Clock::time_point{}) {
+  if (rested) {
     std::lock_guard lock(self().mutex);
     self().waiting = false;
   }
@@ -308,7 +313,7 @@ void ThreadCommunicator::Stuck(const UnderWay& x, double waited_seconds) {
     }
   }
   if (some_left) std::this_thread::sleep_for(kPatience);
-  Abort(kStuckExitCode, StuckMessage(report));
+  job_->End(kStuckExitCode, StuckMessage(report));
 }
 
 std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int key) {

@@ -3,6 +3,7 @@
 
 failing_rank_test.py PATH_OF_failing_rank PATH_OF_mpirun
 """
+import concurrent.futures
 import os
 import re
 import signal
@@ -11,7 +12,8 @@ import sys
 import time
 
 RANKS = 3
-LIMIT_SECONDS = 12  # the watchdog's second, a second for answers, mpirun's start and end, and a busy machine
+LIMIT_SECONDS = 20  # the watchdog's second, a second for answers, mpirun's start and end, and a busy machine
+AT_ONCE = 4  # most of the time is waiting
 
 USER_ERROR, STUCK = 2, 3
 BOTH, THREADS, MPI = ("threads", "mpi"), ("threads",), ("mpi",)
@@ -29,9 +31,10 @@ CASES = [
     ("stop", MPI, STUCK,
      [r"stuck: rank \d has waited \d+\.\d s in 'combine forward', step 7, slot 3 for rank 1; "
       r"no sign of life from rank 1 \("], ["Check failed", "stack trace"]),
-    ("chain", BOTH, STUCK,
-     [r"stuck: rank 0 has waited \d+\.\d s in 'second link', step 7, slot 2 for rank 2; no sign of life from rank 1 \(.*"
-      r"rank 2 waits in 'first link', step 7, slot 1 for rank 1"], ["Check failed"]),
+    ("chain", BOTH, STUCK,  # whoever loses patience first, rank 1 alone is to blame
+     [r"stuck: rank [02] has waited \d+\.\d s in '(second|first) link', step 7, slot [12] for rank [21]; "
+      r"no sign of life from rank 1 \(.*; rank [02] waits in '(first|second) link', step 7, slot [12] for rank [12]"],
+     ["Check failed"]),
     ("leave", BOTH, STUCK, [r"stuck: rank \d has waited .* for rank 1; .*rank 1 has left"], ["Check failed"]),
     ("late", BOTH, STUCK, [r"stuck: other ranks have ended, and rank 1 did not follow"], ["Check failed"]),
     ("kill", MPI, None, [r"rank 1 .*exited on signal 9"], ["stuck"]),
@@ -91,29 +94,36 @@ def survivors(program):
     return found
 
 
+def run_case(program, mpirun, world, case):
+    """What to print, and whether it went wrong."""
+    mode, _, expected_code, said, unsaid = case
+    command = [program, mode, str(RANKS)]
+    if world == "mpi":
+        command = [mpirun, "-np", str(RANKS)] + command
+    code, output, seconds = run(command)
+    problems = problems_of(mode, code, output, expected_code, said, unsaid)
+    lines = [f"{'FAILED' if problems else 'ok':6} {mode:16} {world:8} exit code {code}, {seconds:.1f} s"]
+    if problems:
+        lines += ["       " + line for line in problems + output.splitlines()]
+    return "\n".join(lines), bool(problems)
+
+
 def main():
     program, mpirun = sys.argv[1:3]
+    cases = [(world, case) for case in CASES for world in case[1]]
     failed = 0
-    for mode, worlds, expected_code, said, unsaid in CASES:
-        for world in worlds:
-            command = [program, mode, str(RANKS)]
-            if world == "mpi":
-                command = [mpirun, "-np", str(RANKS)] + command
-            code, output, seconds = run(command)
-            problems = problems_of(mode, code, output, expected_code, said, unsaid)
-            time.sleep(0.1)
-            left = survivors(program)
-            if left:
-                problems.append(f"leaves processes behind: {left}")
-                for pid in left:
-                    os.kill(pid, signal.SIGKILL)
-            print(f"{'FAILED' if problems else 'ok':6} {mode:16} {world:8} exit code {code}, {seconds:.1f} s")
-            for problem in problems:
-                print(f"       {problem}")
-            if problems:
-                print("       " + "\n       ".join(output.splitlines()))
-                failed += 1
-    return 1 if failed else 0
+    with concurrent.futures.ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        for text, wrong in pool.map(lambda item: run_case(program, mpirun, *item), cases):
+            print(text, flush=True)
+            failed += wrong
+    time.sleep(0.2)
+    left = survivors(program)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    if left:
+        print(f"FAILED: jobs left processes behind: {left}")
+    print(f"{len(cases) - failed} of {len(cases)} jobs ended as they should")
+    return 1 if failed or left else 0
 
 
 if __name__ == "__main__":

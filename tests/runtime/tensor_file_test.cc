@@ -193,7 +193,7 @@ TEST_F(TensorFile, EveryBrokenFileIsNamedWithWhatIsWrong) {
       {"name twice", edit("\"y\"", "\"x\""), data, -1, "'x' twice"},
       {"overlap", edit("[8,12]", "[4,8]"), data.substr(0, 8), -1, "'y' overlaps"},
       {"hole", edit("[8,12]", "[9,13]"), data + "x", -1, "hole before tensor 'y'"},
-      {"hole at the start", edit("[0,8]", "[4,12]"), data, -1, "overlaps"},
+      {"hole at the start", edit("[0,8]", "[4,12]"), data, -1, "hole before tensor 'x'"},
       {"offsets backwards", edit("[0,8]", "[8,0]"), data, -1, "'x' lies at bytes 8 to 0"},
       {"offset of 2^63", edit("[8,12]", "[8,9223372036854775808]"), data, -1, "'y' lacks a proper"},
       {"negative offset", edit("[0,8]", "[-8,0]"), data, -1, "'x' lacks a proper"},
