@@ -104,6 +104,7 @@ class ResumeTest(RunTest):
         self.Train("parallel.ranks=4")
         layouts = {"one": (["parallel.ranks=1"], 0), "three": (["parallel.ranks=3"], 0), "mpi": ([], 3),
                    "stages": (["parallel.ranks=2", "parallel.stages=2"], 0),
+                   "per_stage": (["parallel.ranks=4", "parallel.stages=2", "parallel.experts=PER_STAGE"], 0),
                    "both": (["parallel.ranks=4", "parallel.stages=2"], 0),
                    "replicas": (["parallel.ranks=2", "parallel.pool_replicas=2"], 0)}
         for run_dir, (overrides, mpi) in layouts.items():

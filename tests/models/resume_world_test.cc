@@ -31,7 +31,7 @@ void CheckContinuation(const SmallModel& small, int stages) {
     RunTrace expected;
     {
       TrainingEngine engine(config, world);
-      RunSteps(engine, config, 0, 4);
+      RunSteps(engine, config, 0, 3);
       std::vector<int32_t> tokens;
       engine.EvaluateLossSum(SamplesOf(engine, config, 1, 0, tokens), config.train().global_batch());
       engine.CollectState();
@@ -40,7 +40,7 @@ void CheckContinuation(const SmallModel& small, int stages) {
         const char* data = static_cast<const char*>(value.data);
         saved[name].assign(data, data + value.bytes());
       });
-      expected = RunSteps(engine, config, 4, 8);
+      expected = RunSteps(engine, config, 3, 6);
     }
     config.mutable_train()->set_seed(777);  // other initial weights
     TrainingEngine engine(config, world);
@@ -51,7 +51,7 @@ void CheckContinuation(const SmallModel& small, int stages) {
       std::memcpy(value.data, saved[name].data(), value.bytes());
     });
     engine.StateLoaded();
-    EXPECT_EQ(RunSteps(engine, config, 4, 8), expected);
+    EXPECT_EQ(RunSteps(engine, config, 3, 6), expected);
   });
 }
 
