@@ -27,15 +27,22 @@ MAY_INCLUDE = {floor: set(FLOORS[:i + 1]) | ({"configs"} if floor in READS_CONFI
 MAY_INCLUDE["configs"] = {"configs"}
 
 
-def Files(root):
-    """Paths of the tree's own files: those that git knows or would take, or all if this is no git checkout."""
+def GitFiles(root):
+    """What git knows or would take, or None if this is no checkout that git can read."""
+    if not os.path.exists(os.path.join(root, ".git")) or not shutil.which("git"):
+        return None
     git = subprocess.run(["git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
                          capture_output=True, check=False)
-    if git.returncode == 0 and os.path.exists(os.path.join(root, ".git")):
-        paths = git.stdout.decode().split("\0")
-    else:
+    return git.stdout.decode().split("\0") if git.returncode == 0 else None
+
+
+def Files(root):
+    """Paths of the tree's own files; without git, all but those that .gitignore names."""
+    paths = GitFiles(root)
+    if paths is None:
         paths = [os.path.relpath(os.path.join(folder, name), root)
                  for folder, _, names in os.walk(root) for name in names]
+        paths = [path for path in paths if not re.search(r"^(build[^/]*|runs|\.git)/|__pycache__|^compile_commands", path)]
     return sorted(path for path in paths if path and os.path.isfile(os.path.join(root, path)))
 
 
