@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "kernels/check_tensor.h"
-#include "kernels/simd.h"
+#include "kernels/vector_reduce.h"
 
 namespace unipool {
 namespace {
@@ -55,10 +55,10 @@ template <class T>
     best_index = larger ? index : best_index;
     index += static_cast<Int>(kLanes<T>);
   }
-  const T max = MaxLanes<T>(best);
+  const T max = FoldLanes<T>(best, [](const auto& a, const auto& b) { return a < b ? b : a; });
   if (!(max > -std::numeric_limits<T>::infinity())) return -1;
   const Index candidates = best == max ? best_index : Broadcast(std::numeric_limits<Int>::max());
-  return ReduceLanes<Int>(candidates, [](const auto& a, const auto& b) { return a < b ? a : b; });
+  return FoldLanes<Int>(candidates, [](const auto& a, const auto& b) { return a < b ? a : b; });
 }
 
 // One token's experts, in falling order of their keys.

@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "kernels/simd.h"
 
@@ -36,6 +37,25 @@ struct ElementAt {
   }
 };
 
+// The lanes of a vector joined as a tree, lane l with lane l + half; the halves are narrower vectors, so that
+// each level is one fixed shuffle.
+template <class T, int kCount = kLanes<T>, class Vector, class Join>
+[[gnu::always_inline]] inline T FoldLanes(const Vector& v, Join join) {
+  if constexpr (kCount == 2) {
+    return join(v[0], v[1]);
+  } else {
+    constexpr int kHalf = kCount / 2;
+    typedef T Half __attribute__((vector_size(kHalf * sizeof(T))));
+    return [&]<int... kLane>(std::integer_sequence<int, kLane...>) __attribute__((always_inline)) {
+      const Half low = __builtin_shufflevector(v, v, kLane...);
+      const Half high = __builtin_shufflevector(v, v, (kLane + kHalf)...);
+      const Half joined = join(low, high);
+      return FoldLanes<T, kHalf>(joined, join);
+    }
+    (std::make_integer_sequence<int, kHalf>());
+  }
+}
+
 // join(...) over the terms 0 .. n - 1, starting from `identity` in every lane.
 template <class T, class Term, class Join>
 inline T VectorReduce(int64_t n, T identity, Term term, Join join) {
@@ -51,13 +71,14 @@ inline T VectorReduce(int64_t n, T identity, Term term, Join join) {
     i += kStep;
   }
   if (i < n) {
-    T tail[kStep];
+    alignas(64) T tail[kStep];
     for (int64_t lane = 0; lane < kStep; ++lane) {
       tail[lane] = i + lane < n ? term(ElementAt<T>{i + lane}) : identity;
     }
     odd = join(odd, Load(tail));
   }
-  return ReduceLanes<T>(join(even, odd), join);
+  const Vec<T> joined = join(even, odd);
+  return FoldLanes<T>(joined, join);
 }
 
 template <class T, class Term>
