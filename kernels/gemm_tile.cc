@@ -159,7 +159,10 @@ void Dots(const DotArgs<T>& a) {
   for (; k + kL <= a.k; k += kL) {
     Vec<T> row[R];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) row[r] = Load(a.w + r * a.w_stride + k);
+    for (int r = 0; r < R; ++r) {
+      row[r] = Load(a.w + r * a.w_stride + k);
+      __builtin_prefetch(a.w + (r + 2 * kMostDotWeights) * a.w_stride + k);  // two tiles ahead
+    }
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) {
       const Vec<T> value = Load(a.x + m * a.x_stride + k);
@@ -171,8 +174,7 @@ void Dots(const DotArgs<T>& a) {
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      T sum = 0;
-      for (int j = 0; j < kL; ++j) sum += acc[m][r][j];
+      T sum = SumLanes<T>(acc[m][r]);
       for (int64_t j = k; j < a.k; ++j) sum += a.x[m * a.x_stride + j] * a.w[r * a.w_stride + j];
       a.sums[m * R + r] = sum;
     }
