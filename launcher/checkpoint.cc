@@ -274,9 +274,9 @@ void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView&
   RunTogether(world, [&] {
     WeightFolder folder(dir);
     if (world.rank() == 0) {
-      const std::string differences =
-          DescribeDifferences(ReadText(fs::path(dir) / "config.txtpb"), view.config_text);
-      CheckWeights(folder, wanted, differences);
+      const std::string saved_config = ReadText(fs::path(dir) / "config.txtpb");
+      CheckWeights(folder, wanted, DescribeDifferences(saved_config, view.config_text));
+      CheckSameModel(dir, saved_config, view.config_text);
     }
   });
   RunTogether(world, [&] {
@@ -285,6 +285,7 @@ void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView&
     ReadTensors(folder, view.tensors);
     LoadOptimizer(dir, state.optimizer_files, view);
     view.training_state = state.trainer;
+    view.config_text = ReadText(fs::path(dir) / "config.txtpb");
   });
 }
 

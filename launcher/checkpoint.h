@@ -38,8 +38,9 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
 // NewestCheckpoint as rank 0 sees it, on every rank.
 std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir);
 
-// Fills the memory behind view.tensors, pieces and state, bit for bit, and training_state. view.config_text
-// is read: when the checkpoint is of another model, the message names the settings that differ.
+// Fills the memory behind view.tensors, pieces and state, bit for bit, and training_state. When
+// the checkpoint is of another model than view.config_text, the message names the settings that differ;
+// otherwise view.config_text becomes the saved one.
 void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view);
 
 // Fills the tensors from a folder of safetensors in F32, BF16, F16 or F64 (train.init_from). Missing tensors

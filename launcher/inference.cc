@@ -1,6 +1,10 @@
 #include "launcher/inference.h"
 
+#include <fstream>
+
 #include "launcher/checkpoint.h"
+#include "launcher/config.h"
+#include "launcher/weight_check.h"
 
 namespace unipool {
 
@@ -14,6 +18,12 @@ std::string LoadForInference(const CommandLine& line, const Config& config, Worl
                     "/checkpoints: train first, or name a folder with --checkpoint");
   }
   LoadWeights(*world.communicator, folder, engine.DiskTensors());
+  RunTogether(*world.communicator, [&] {
+    std::ifstream saved(folder + "/config.txtpb");
+    if (!saved) return;  // a folder made elsewhere
+    const std::string text{std::istreambuf_iterator<char>(saved), {}};
+    CheckSameModel(folder, text, ResolvedConfigText(config));
+  });
   return folder;
 }
 

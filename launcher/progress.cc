@@ -40,9 +40,9 @@ std::string StepSummary(const StepMetrics& m, int64_t total_steps, double second
   } else if (m.pool_loss != 0) {
     text += Format("  pool loss %.4f", m.pool_loss);
   }
-  text += Format("  %s tokens/s  grad norm %.3f  lr %.2e  ETA %s",
-                 FormatCount(std::llround(m.tokens_per_second)).c_str(), m.grad_norm, m.lr,
-                 FormatDuration(seconds_left).c_str());
+  text += Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",
+                 FormatCount(std::llround(m.tokens_per_second)).c_str(), m.grad_norm,
+                 FormatDuration(seconds_left).c_str(), m.lr);
   return text;
 }
 

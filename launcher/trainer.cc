@@ -9,6 +9,7 @@
 
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
+#include "launcher/weight_check.h"
 #include "runtime/tensor_file.h"
 
 namespace unipool {
@@ -31,6 +32,9 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
                     .warmup_fraction = train.warmup_fraction(),
                     .steps = train.steps()};
   RunTogether(*world.communicator, [&] { OpenData(); });
+  RunTogether(*world.communicator, [&] {
+    if (world.rank() == 0) lock_ = std::make_unique<RunLock>(config.run_dir());
+  });
   engine_ = std::make_unique<TrainingEngine>(config, world);
   reader_ =
       std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
@@ -64,7 +68,14 @@ std::string Trainer::Start() {
     engine_->StateLoaded();
     step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
     saved_step_ = step_;
-    return "continuing from " + checkpoint;
+    std::string origin = "continuing from " + checkpoint;
+    const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
+    if (!differences.empty()) origin += "\nwarning: other settings than before: " + differences;
+    if (step_ >= config_.train().steps()) {
+      origin += Format("\nthe run has done its %ld steps; raise train.steps to go on",
+                       static_cast<long>(config_.train().steps()));
+    }
+    return origin;
   }
   if (!config_.train().init_from().empty()) {
     LoadWeights(*world_.communicator, config_.train().init_from(), engine_->DiskTensors());

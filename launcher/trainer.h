@@ -8,6 +8,7 @@
 #include "launcher/checkpoint.h"
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
+#include "launcher/run_lock.h"
 #include "launcher/token_dataset.h"
 #include "models/learning_rate.h"
 #include "models/training_engine.h"
@@ -34,6 +35,7 @@ class Trainer {
 
   const Config& config_;
   World& world_;
+  std::unique_ptr<RunLock> lock_;  // on rank 0
   std::unique_ptr<TrainingEngine> engine_;
   std::unique_ptr<TokenDataset> train_, valid_;
   std::unique_ptr<BatchReader> reader_;

@@ -99,16 +99,49 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
   throw UserError(ListOfProblems(heading, problems));
 }
 
-std::string DescribeDifferences(const std::string& there, const std::string& here) {
+namespace {
+
+// Settings that change what a model computes although its tensors keep their names and shapes.
+bool ChangesTheModel(const std::string& path) {
+  static const std::set<std::string> kPaths{
+      "model.layers",    "model.hidden",        "model.heads", "model.kv_heads", "model.vocab",
+      "model.rope_base", "model.norm_eps",      "moe.experts", "moe.top_k",      "moe.width",
+      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups"};
+  return kPaths.count(path) > 0;
+}
+
+template <class Filter>
+std::string Differences(const std::string& there, const std::string& here, Filter&& filter) {
   const std::map<std::string, std::string> theirs = Settings(there), ours = Settings(here);
   std::string text;
   for (const auto& [path, value] : ours) {
     const auto found = theirs.find(path);
-    if (path.rfind("model.", 0) != 0 && path.rfind("moe.", 0) != 0) continue;
-    if (found == theirs.end() || found->second == value) continue;
+    if (!filter(path) || found == theirs.end() || found->second == value) continue;
     text += (text.empty() ? "" : ", ") + path + " is " + found->second + " there and " + value + " here";
   }
   return text;
+}
+
+}  // namespace
+
+void CheckSameModel(const std::string& dir, const std::string& there, const std::string& here) {
+  const std::string differences = Differences(there, here, ChangesTheModel);
+  if (differences.empty()) return;
+  throw UserError(dir + ": holds another model than the settings describe: " + differences +
+                  "; use the settings it was trained with, or another run_dir");
+}
+
+std::string RunDifferences(const std::string& there, const std::string& here) {
+  return Differences(there, here, [](const std::string& path) {
+    return !ChangesTheModel(path) && path != "run_dir" && path != "train.steps" &&
+           path.rfind("parallel.", 0) != 0;
+  });
+}
+
+std::string DescribeDifferences(const std::string& there, const std::string& here) {
+  return Differences(there, here, [](const std::string& path) {
+    return path.rfind("model.", 0) == 0 || path.rfind("moe.", 0) == 0;
+  });
 }
 
 }  // namespace unipool

@@ -27,6 +27,14 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
 // here; ...".
 std::string DescribeDifferences(const std::string& there, const std::string& here);
 
+// Throws UserError when two resolved settings describe models that compute different things from equal
+// tensors.
+void CheckSameModel(const std::string& dir, const std::string& there, const std::string& here);
+
+// The other settings in which a continued run differs from the one that saved, in the same words; its length
+// and layout aside.
+std::string RunDifferences(const std::string& there, const std::string& here);
+
 // A heading and the first 20 problems below it, and how many more there are.
 std::string ListOfProblems(const std::string& heading, const std::vector<std::string>& problems);
 

@@ -174,12 +174,12 @@ TEST(Progress, PlainLinesWithTheTimeLeft) {
     progress.Validation(3, 1.0);
   });
   EXPECT_EQ(every,
-            "step 1/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  lr 3.00e-04 "
-            " ETA 1m18s\n"
-            "step 2/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  lr 3.00e-04 "
-            " ETA 1m16s\n"
-            "step 3/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  lr 3.00e-04 "
-            " ETA 1m14s\n"
+            "step 1/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  "
+            "ETA 1m18s  lr 3.00e-04\n"
+            "step 2/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  "
+            "ETA 1m16s  lr 3.00e-04\n"
+            "step 3/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  "
+            "ETA 1m14s  lr 3.00e-04\n"
             "step 3  validation loss 1.0000  perplexity 2.72\n");
   const std::string rare =
       Printed({.total_steps = 40, .seconds_between_lines = 3600}, [](Progress& progress) {
