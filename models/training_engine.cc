@@ -71,7 +71,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
           .max_rows = tokens * spec_.top_k,
           .kept_columns = is_training ? ExpertPool::KeptColumns(spec_, train.recompute_experts()) : 0},
       stream_, memory);
-  executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_);
+  executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_, options.lane_order);
   if (!is_training) return;
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
                                            OptimizerOptions{.beta1 = train.beta1(),
@@ -94,14 +94,24 @@ int64_t TrainingEngine::SequenceIndex(int64_t microbatch, int64_t i) const {
 }
 
 StepReport TrainingEngine::TrainStep(int64_t step, double lr, const Tensor& samples) {
+  ForwardBackward(step, samples);
+  return Update(step, lr);
+}
+
+double TrainingEngine::TokensPerStep() const {
+  return static_cast<double>(config_.train().global_batch() * spec_.seq_length);
+}
+
+void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
   CHECK(optimizer_) << "an engine for evaluation cannot train";
   CHECK_EQ(samples.dim(0), microbatches_per_rank_);
-  const auto tokens = static_cast<double>(config_.train().global_batch() * spec_.seq_length);
   optimizer_->ClearGrads();
   balance_->BeginStep(step);
-  model_->SetSamples(samples, 1 / tokens, samples.dim(0) * samples.dim(1));
+  model_->SetSamples(samples, 1 / TokensPerStep(), samples.dim(0) * samples.dim(1));
   executor_->Run(*schedule_, step);
+}
 
+StepReport TrainingEngine::Update(int64_t step, double lr) {
   // Loss, gradient norm, loads and each rank's peak memory travel in one exchange.
   sums_.assign(2 + world_.size(), 0);
   sums_[0] = model_->loss_sum();
@@ -109,7 +119,7 @@ StepReport TrainingEngine::TrainStep(int64_t step, double lr, const Tensor& samp
   sums_[2 + world_.rank()] = static_cast<double>(world_.memory->peak_bytes());
   StepReport report;
   report.load = balance_->EndStep(sums_);
-  report.loss = sums_[0] / tokens;
+  report.loss = sums_[0] / TokensPerStep();
   report.grad_norm = std::sqrt(sums_[1]);
   report.peak_memory_bytes = static_cast<int64_t>(*std::max_element(sums_.begin() + 2, sums_.end()));
   optimizer_->Apply(step, lr, report.grad_norm);

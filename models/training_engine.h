@@ -17,6 +17,7 @@ enum class EngineMode { kTrain, kEvaluate };  // kEvaluate has no gradients and 
 struct EngineOptions {
   EngineMode mode = EngineMode::kTrain;
   DType dtype = DType::kF32;
+  LaneOrder lane_order = LaneOrder::kInterleaved;
 };
 
 struct StepReport {
@@ -42,6 +43,9 @@ class TrainingEngine {
   // One optimizer step on this rank's samples [B, b, s + 1] I32. `step` counts from 0 and is the same on all
   // ranks. Collective over the world. Allocates nothing after the first two steps.
   StepReport TrainStep(int64_t step, double lr, const Tensor& samples);
+  // Its two parts: all slots of the step, then gradients over ranks and the update.
+  void ForwardBackward(int64_t step, const Tensor& samples);
+  StepReport Update(int64_t step, double lr);
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
   // rank.
@@ -65,6 +69,7 @@ class TrainingEngine {
   const TokenDispatcher& dispatcher() const { return *dispatcher_; }
 
  private:
+  double TokensPerStep() const;  // over all ranks
   const Config config_;
   World& world_;
   EngineOptions options_;

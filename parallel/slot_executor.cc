@@ -5,11 +5,12 @@
 namespace unipool {
 
 SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage,
-                           ExpertHost& experts)
+                           ExpertHost& experts, LaneOrder lane_order)
     : mesh_(mesh),
       dispatcher_(dispatcher),
       stage_(stage),
       experts_(experts),
+      lane_order_(lane_order),
       send_(mesh.shape().stages),
       recv_(mesh.shape().stages) {}
 
@@ -27,6 +28,15 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
 }
 
 void SlotExecutor::RunSlot(SlotId slot) {
+  if (lane_order_ == LaneOrder::kSequential) {
+    ForwardDense(slot);
+    ForwardExperts(slot);
+    FinishForward();
+    BackwardDense(slot);
+    BackwardExperts(slot);
+    FinishBackward();
+    return;
+  }
   ForwardDense(slot);     // 1
   BackwardDense(slot);    // 2  dispatch F is on the wire
   ForwardExperts(slot);   // 3  dispatch B is on the wire

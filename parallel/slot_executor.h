@@ -8,10 +8,16 @@
 
 namespace unipool {
 
+// kInterleaved: DESIGN section 5. kSequential: in every slot the forward lane runs to its end, then the
+// backward lane, so that a lane's wire is covered by nothing of the other: what overlap is compared with. Both
+// give the same results bit for bit.
+enum class LaneOrder { kInterleaved, kSequential };
+
 class SlotExecutor {
  public:
   // All must outlive it.
-  SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts);
+  SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts,
+               LaneOrder lane_order = LaneOrder::kInterleaved);
   // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
   // so. Collective over the pool group and the pipeline: every rank runs the same schedule, which outlives
   // the call.
@@ -50,6 +56,7 @@ class SlotExecutor {
   TokenDispatcher& dispatcher_;
   PipelineStage& stage_;
   ExpertHost& experts_;
+  const LaneOrder lane_order_;
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
   Pending pending_forward_, pending_backward_;

@@ -1,6 +1,7 @@
 // The transport of ranks that are processes of an MPI job, over host memory: one nonblocking message per
 // block (more for blocks above a size limit), tagged with the number of the exchange. The library makes
-// progress during every Start and Wait, and not while a rank computes in between.
+// progress during every Start and Wait, and while a rank computes in between only if the job has a progress
+// thread (mpi_progress.h).
 #pragma once
 
 #include <memory>

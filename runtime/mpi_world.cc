@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "runtime/mpi_communicator.h"
+#include "runtime/mpi_progress.h"
 #include "runtime/problem_list.h"
 
 namespace unipool {
@@ -43,7 +44,7 @@ std::string RunBody(MpiJob& job, const std::function<void(World&)>& body) {
   return "";
 }
 
-int RunJob(const WorldOptions& options, const std::function<void(World&)>& body) {
+int RunJob(const WorldOptions& options, const std::function<void(World&)>& body, bool progress_thread) {
   MpiJob job(options.timeout);
   const int expected = WorldSize(options);
   if (job.size() != expected) {
@@ -52,17 +53,21 @@ int RunJob(const WorldOptions& options, const std::function<void(World&)>& body)
                expected, job.size()));
     return kUserErrorExitCode;
   }
+  std::optional<MpiProgress> progress;
+  if (progress_thread) progress.emplace();
   return job.Leave(RunBody(job, body));
 }
 
 }  // namespace
 
 int RunMpiWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
+  const bool progress_thread = WantsProgressThread(options.progress_thread);
+  const int wanted = progress_thread ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED;
   int provided = 0;
-  MPI_CHECK(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided));
-  CHECK_GE(provided, MPI_THREAD_FUNNELED);
+  MPI_CHECK(MPI_Init_thread(nullptr, nullptr, wanted, &provided));
+  CHECK_GE(provided, wanted) << "this MPI cannot be called by several threads: turn the progress thread off";
   google::InstallFailureFunction(&EndJobAfterFailedCheck);
-  const int exit_code = RunJob(options, body);
+  const int exit_code = RunJob(options, body, progress_thread);
   google::InstallFailureFunction(reinterpret_cast<google::logging_fail_func_t>(&std::abort));
   MPI_CHECK(MPI_Finalize());
   return exit_code;

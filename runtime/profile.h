@@ -3,7 +3,10 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
+
+#include "runtime/virtual_clock.h"
 
 namespace unipool {
 
@@ -30,18 +33,28 @@ struct OpCost {
   double seconds = 0, flops = 0, bytes = 0, floor_seconds = 0;
 };
 
+// What time is to a profile: as it passes, or as the calling thread gets it from the processor (right where ranks
+// share processors).
+enum class ProfileClock { kWall, kThreadCpu };
+
 class Profile {
  public:
   Profile() = default;
   // With the machine's measured peaks the floor of every call is summed as well.
   Profile(double peak_flops_per_second, double copy_bytes_per_second)
       : peak_flops_(peak_flops_per_second), copy_bytes_(copy_bytes_per_second) {}
+  explicit Profile(ProfileClock clock) : clock_(clock) {}
+  double Now() const {
+    if (clock_ == ProfileClock::kThreadCpu) return ThreadCpuSeconds();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  }
   void Add(Op op, double seconds, double flops, double bytes);
   const OpCost& cost(Op op) const { return costs_[static_cast<int>(op)]; }
   OpCost Total() const;
   void Reset() { costs_ = {}; }
 
  private:
+  ProfileClock clock_ = ProfileClock::kWall;
   double peak_flops_ = 0, copy_bytes_ = 0;
   std::array<OpCost, kNumOps> costs_{};
 };

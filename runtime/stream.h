@@ -2,7 +2,6 @@
 // A stream also owns the scratch memory of its kernels and, if asked, the account of what they cost.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 
 #include "runtime/buffer.h"
@@ -37,13 +36,10 @@ class KernelScope {
  public:
   KernelScope(Stream& stream, Op op, double flops, double bytes)
       : profile_(stream.profile()), op_(op), flops_(flops), bytes_(bytes) {
-    if (profile_) start_ = std::chrono::steady_clock::now();
+    if (profile_) start_ = profile_->Now();
   }
   ~KernelScope() {
-    if (profile_) {
-      profile_->Add(op_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(), flops_,
-                    bytes_);
-    }
+    if (profile_) profile_->Add(op_, profile_->Now() - start_, flops_, bytes_);
   }
   KernelScope(const KernelScope&) = delete;
   KernelScope& operator=(const KernelScope&) = delete;
@@ -52,7 +48,7 @@ class KernelScope {
   Profile* profile_;
   Op op_;
   double flops_, bytes_;
-  std::chrono::steady_clock::time_point start_;
+  double start_ = 0;
 };
 
 }  // namespace unipool

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "runtime/emulated_communicator.h"
 #include "runtime/problem_list.h"
 #include "runtime/thread_communicator.h"
 #include "runtime/watchdog.h"
@@ -37,10 +38,20 @@ std::string RunBody(const std::function<void(World&)>& body, World& world) {
 }
 
 void RunRank(const std::function<void(World&)>& body, std::unique_ptr<Communicator> communicator,
-             Exits& exits) {
+             std::shared_ptr<EmulatedWire> wire, Exits& exits) {
   const int rank = communicator->rank();
   MemoryMeter memory;
-  World world{.communicator = communicator.get(), .memory = &memory, .is_mpi = false, .local_rank = rank};
+  std::shared_ptr<EmulatedRank> emulation;
+  if (wire) {
+    EmulatedWorld emulated = Emulate(std::move(communicator), std::move(wire));
+    communicator = std::move(emulated.communicator);
+    emulation = std::move(emulated.rank);
+  }
+  World world{.communicator = communicator.get(),
+              .memory = &memory,
+              .is_mpi = false,
+              .local_rank = rank,
+              .emulation = emulation.get()};
   std::string problems = RunBody(body, world);
   communicator.reset();
   std::lock_guard lock(exits.mutex);
@@ -82,16 +93,19 @@ int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)
   const int size = options.num_threads;
   CHECK_GE(size, 1);
   auto communicators = MakeThreadCommunicators(size, options.timeout);
+  std::shared_ptr<EmulatedWire> wire;
+  if (options.emulate) wire = MakeEmulatedWire(size, *options.emulate);
   Exits exits;
   exits.left.resize(size);
   exits.problems.resize(size);
   if (size == 1) {
-    RunRank(body, std::move(communicators[0]), exits);
+    RunRank(body, std::move(communicators[0]), wire, exits);
   } else {
     std::vector<std::thread> threads;
     for (auto& communicator : communicators) {
-      threads.emplace_back(
-          [&body, &exits, own = std::move(communicator)]() mutable { RunRank(body, std::move(own), exits); });
+      threads.emplace_back([&body, &exits, wire, own = std::move(communicator)]() mutable {
+        RunRank(body, std::move(own), wire, exits);
+      });
     }
     Supervise(exits, size, options.timeout);
     for (std::thread& thread : threads) thread.join();

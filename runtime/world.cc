@@ -5,6 +5,7 @@
 #include "runtime/mpi_world.h"
 #include "runtime/problem_list.h"
 #include "runtime/thread_world.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
@@ -34,6 +35,10 @@ int WorldSize(const WorldOptions& options) {
 }
 
 int RunWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
+  if (options.emulate && UnderMpiLauncher()) {
+    PrintErrorLine("error: a cluster is emulated only where ranks are threads of one process");
+    return kUserErrorExitCode;
+  }
   return UnderMpiLauncher() ? RunMpiWorld(options, body) : RunThreadWorld(options, body);
 }
 

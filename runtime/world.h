@@ -5,24 +5,35 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "runtime/buffer.h"
+#include "runtime/cluster_description.h"
 #include "runtime/communicator.h"
 
 namespace unipool {
+
+class EmulatedRank;
 
 struct World {
   Communicator* communicator = nullptr;  // all ranks; owned by RunWorld
   MemoryMeter* memory = nullptr;         // this rank's; owned by RunWorld
   bool is_mpi = false;
   int local_rank = 0;                    // rank among those on this host
+  EmulatedRank* emulation = nullptr;     // this rank's, if a cluster is emulated; owned by RunWorld
   int rank() const { return communicator->rank(); }
   int size() const { return communicator->size(); }
 };
 
+// MPI moves data only while it is called. A thread that calls it now and then lets data travel while a rank computes,
+// and takes some of its processor time. kAuto: where ranks live on several hosts.
+enum class ProgressThread { kAuto, kOn, kOff };
+
 struct WorldOptions {
   int num_threads = 1;                             // ranks when no MPI launcher started us; ignored under one
   std::chrono::milliseconds timeout{300'000};      // the watchdog's time
+  std::optional<ClusterDescription> emulate;       // emulated_communicator.h; only where ranks are threads
+  ProgressThread progress_thread = ProgressThread::kAuto;  // only where ranks are processes of an MPI job
 };
 
 // True when a launcher (mpirun, srun with PMIx) started this process as one of several ranks or as a single MPI rank.

@@ -1,0 +1,265 @@
+#include "runtime/emulated_communicator.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "runtime/emulated_link.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+
+namespace {
+
+constexpr int kMaxUnderWay = 32;  // as the thread transport
+
+// What a sender tells about a block before it gives it to the transport.
+struct Notice {
+  int group = 0;
+  int64_t ticket = 0;
+  int from = 0;  // rank of the job
+  double started = 0, first_byte = 0, seconds = 0;
+};
+
+}  // namespace
+
+class EmulatedWire {
+ public:
+  EmulatedWire(int num_ranks, const ClusterDescription& cluster) : cluster(cluster), inboxes_(num_ranks) {}
+
+  void Post(int to, const Notice& notice) {
+    std::lock_guard lock(inboxes_[to].mutex);
+    inboxes_[to].notices.push_back(notice);
+  }
+  // Moves the notices of one exchange to `found`, by sender.
+  void Collect(int rank, int group, int64_t ticket, std::vector<Notice>& found) {
+    found.clear();
+    std::lock_guard lock(inboxes_[rank].mutex);
+    std::vector<Notice>& all = inboxes_[rank].notices;
+    const auto is_other = [&](const Notice& n) { return n.group != group || n.ticket != ticket; };
+    const auto rest = std::stable_partition(all.begin(), all.end(), is_other);
+    found.assign(rest, all.end());
+    all.erase(rest, all.end());
+  }
+  // The same number for all members of one part of one split.
+  int GroupNumber(int parent, int split, int color) {
+    std::lock_guard lock(mutex_);
+    return groups_.try_emplace({parent, split, color}, static_cast<int>(groups_.size()) + 1).first->second;
+  }
+
+  const ClusterDescription cluster;
+
+ private:
+  struct alignas(64) Inbox {
+    std::mutex mutex;
+    std::vector<Notice> notices;
+  };
+  std::vector<Inbox> inboxes_;
+  std::mutex mutex_;
+  std::map<std::array<int, 3>, int> groups_;
+};
+
+namespace {
+
+enum WireKind { kIntraNode, kInterNode, kNumWireKinds };
+
+class RankState : public EmulatedRank {
+ public:
+  RankState(int rank, std::shared_ptr<EmulatedWire> wire, std::function<double()> cpu_seconds)
+      : rank(rank), wire(std::move(wire)), clock(this->wire->cluster.compute_scale, std::move(cpu_seconds)) {}
+  double Now() override {
+    clock.Stop();
+    clock.Continue();
+    return clock.now();
+  }
+  EmulationReport Report() override {
+    EmulationReport report{.virtual_seconds = Now() - reset_now_};
+    report.compute_seconds = clock.compute_seconds() - reset_compute_;
+    for (const auto& [operation, cost] : costs_) {
+      report.operations.emplace_back(operation, cost);
+      report.total.Add(cost);
+    }
+    return report;
+  }
+  void ResetReport() override {
+    reset_now_ = Now();
+    reset_compute_ = clock.compute_seconds();
+    for (auto& entry : costs_) entry.second = {};
+  }
+
+  EmulatedCost& Cost(const char* operation) {
+    for (auto& [name, cost] : costs_) {
+      if (name == operation || std::strcmp(name, operation) == 0) return cost;
+    }
+    return costs_.emplace_back(operation, EmulatedCost{}).second;
+  }
+  WireKind KindTo(int other) const {
+    return wire->cluster.NodeOf(rank) == wire->cluster.NodeOf(other) ? kIntraNode : kInterNode;
+  }
+  const WireDescription& Description(WireKind kind) const {
+    return kind == kIntraNode ? wire->cluster.intra_node : wire->cluster.inter_node;
+  }
+
+  const int rank;
+  const std::shared_ptr<EmulatedWire> wire;
+  VirtualClock clock;
+  OutgoingLink out[kNumWireKinds];
+  IncomingLink in[kNumWireKinds];
+
+ private:
+  std::vector<std::pair<const char*, EmulatedCost>> costs_;
+  double reset_now_ = 0, reset_compute_ = 0;
+};
+
+class EmulatedCommunicator : public Communicator {
+ public:
+  EmulatedCommunicator(std::shared_ptr<RankState> state, std::unique_ptr<Communicator> transport, int group);
+  Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
+               const ExchangeLabel& label) override;
+  void Wait(Ticket ticket) override;
+  std::unique_ptr<Communicator> Split(int color, int key) override;
+  [[noreturn]] void Abort(int exit_code, const std::string& message) override {
+    transport_->Abort(exit_code, message);
+    std::abort();  // not reached
+  }
+
+ private:
+  struct UnderWay {
+    Ticket transport_ticket = 0;
+    const char* operation = "";
+    double started = 0, all_left = 0, wire_seconds = 0;
+  };
+  void Send(int p, int64_t bytes, Ticket ticket, UnderWay& x);
+  double AloneSeconds(std::span<const SendBlock> send, std::span<const RecvBlock> recv) const;
+
+  const std::shared_ptr<RankState> state_;
+  const std::unique_ptr<Communicator> transport_;
+  const int group_;
+  int num_splits_ = 0;
+  std::vector<int> job_ranks_;  // of the members
+  std::array<UnderWay, kMaxUnderWay> under_way_;
+  std::vector<Notice> arriving_;
+  Ticket next_ = 0;
+};
+
+EmulatedCommunicator::EmulatedCommunicator(std::shared_ptr<RankState> state,
+                                           std::unique_ptr<Communicator> transport, int group)
+    : Communicator(transport->rank(), transport->size()),
+      state_(std::move(state)),
+      transport_(std::move(transport)),
+      group_(group),
+      job_ranks_(size_) {
+  const std::vector<SendBlock> send(size_, {&state_->rank, sizeof(int)});
+  std::vector<RecvBlock> recv;
+  for (int& rank : job_ranks_) recv.push_back({&rank, sizeof(int)});
+  transport_->Exchange(send, recv, {.operation = "split"});
+}
+
+// The time that an exchange takes when no other is under way and all start it at once.
+double EmulatedCommunicator::AloneSeconds(std::span<const SendBlock> send,
+                                          std::span<const RecvBlock> recv) const {
+  double out[kNumWireKinds] = {}, in[kNumWireKinds] = {}, seconds = 0;
+  for (int p = 0; p < size_; ++p) {
+    if (p == rank_) continue;
+    const WireKind kind = state_->KindTo(job_ranks_[p]);
+    out[kind] += static_cast<double>(send[p].bytes);
+    in[kind] += static_cast<double>(recv[p].bytes);
+  }
+  for (const WireKind kind : {kIntraNode, kInterNode}) {
+    const double bytes = std::max(out[kind], in[kind]);
+    const WireDescription& wire = state_->Description(kind);
+    if (bytes > 0) seconds = std::max(seconds, wire.latency_seconds + wire.Seconds(bytes));
+  }
+  return seconds;
+}
+
+void EmulatedCommunicator::Send(int p, int64_t bytes, Ticket ticket, UnderWay& x) {
+  const WireKind kind = state_->KindTo(job_ranks_[p]);
+  const WireDescription& wire = state_->Description(kind);
+  const double seconds = wire.Seconds(static_cast<double>(bytes));
+  const double begin = state_->out[kind].Take(x.started, seconds);
+  x.all_left = std::max(x.all_left, begin + seconds);
+  state_->Cost(x.operation).bytes_sent += static_cast<double>(bytes);
+  state_->wire->Post(job_ranks_[p], {.group = group_,
+                                     .ticket = ticket,
+                                     .from = state_->rank,
+                                     .started = x.started,
+                                     .first_byte = begin + wire.latency_seconds,
+                                     .seconds = seconds});
+}
+
+Communicator::Ticket EmulatedCommunicator::Start(std::span<const SendBlock> send,
+                                                 std::span<const RecvBlock> recv,
+                                                 const ExchangeLabel& label) {
+  state_->clock.Stop();
+  CHECK_EQ(static_cast<int>(send.size()), size_);
+  CHECK_EQ(static_cast<int>(recv.size()), size_);
+  const double now = state_->clock.now();
+  UnderWay x{.operation = label.operation, .started = now, .all_left = now};
+  x.wire_seconds = AloneSeconds(send, recv);
+  state_->Cost(x.operation).num_exchanges += 1;
+  for (int i = 1; i < size_; ++i) {
+    const int p = (rank_ + i) % size_;
+    if (send[p].bytes > 0) Send(p, send[p].bytes, next_, x);
+  }
+  // Whoever has received the block also sees the notice, which was posted before.
+  x.transport_ticket = transport_->Start(send, recv, label);
+  under_way_[next_ % kMaxUnderWay] = x;
+  state_->clock.Continue();
+  return next_++;
+}
+
+void EmulatedCommunicator::Wait(Ticket ticket) {
+  VirtualClock& clock = state_->clock;
+  clock.Stop();
+  const UnderWay& x = under_way_[ticket % kMaxUnderWay];
+  transport_->Wait(x.transport_ticket);
+  double complete = x.all_left, last_started = x.started;
+  state_->wire->Collect(state_->rank, group_, ticket, arriving_);
+  std::sort(arriving_.begin(), arriving_.end(), [](const Notice& a, const Notice& b) {
+    return a.first_byte != b.first_byte ? a.first_byte < b.first_byte : a.from < b.from;
+  });
+  for (const Notice& block : arriving_) {
+    IncomingLink& link = state_->in[state_->KindTo(block.from)];
+    const double arrived = link.Take(block.first_byte, block.seconds) + block.seconds;
+    if (arrived < complete) continue;
+    complete = arrived;
+    last_started = block.started;
+  }
+  EmulatedCost& cost = state_->Cost(x.operation);
+  const double waited = std::max(0.0, complete - clock.now());
+  const double idle = std::clamp(last_started - clock.now(), 0.0, waited);
+  cost.idle_seconds += idle;
+  cost.exposed_seconds += waited - idle;
+  cost.hidden_seconds += std::max(0.0, x.wire_seconds - (waited - idle));
+  clock.AdvanceTo(complete);
+  clock.Continue();
+}
+
+std::unique_ptr<Communicator> EmulatedCommunicator::Split(int color, int key) {
+  state_->clock.Stop();
+  std::unique_ptr<Communicator> part = transport_->Split(color, key);
+  const int group = state_->wire->GroupNumber(group_, num_splits_++, color);
+  auto result = std::make_unique<EmulatedCommunicator>(state_, std::move(part), group);
+  state_->clock.Continue();
+  return result;
+}
+
+}  // namespace
+
+std::shared_ptr<EmulatedWire> MakeEmulatedWire(int num_ranks, const ClusterDescription& cluster) {
+  return std::make_shared<EmulatedWire>(num_ranks, cluster);
+}
+
+EmulatedWorld Emulate(std::unique_ptr<Communicator> transport, std::shared_ptr<EmulatedWire> wire,
+                      std::function<double()> cpu_seconds) {
+  auto state = std::make_shared<RankState>(transport->rank(), std::move(wire), std::move(cpu_seconds));
+  auto communicator = std::make_unique<EmulatedCommunicator>(state, std::move(transport), 0);
+  state->clock.Continue();
+  return {.rank = std::move(state), .communicator = std::move(communicator)};
+}
+
+}  // namespace unipool
