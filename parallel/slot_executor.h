@@ -9,8 +9,8 @@
 namespace unipool {
 
 // kInterleaved: DESIGN section 5. kSequential: in every slot the forward lane runs to its end, then the
-// backward lane, so that a lane's wire is covered by nothing of the other: what overlap is compared with. Both
-// give the same results bit for bit.
+// backward lane, so that a lane's wire is covered by nothing of the other: what overlap is compared with.
+// Both give the same results bit for bit.
 enum class LaneOrder { kInterleaved, kSequential };
 
 class SlotExecutor {

@@ -1,5 +1,5 @@
-// A cluster as the emulated world knows it (emulated_communicator.h): how long its wires take and how fast its
-// processors are.
+// A cluster as the emulated world knows it (emulated_communicator.h): how long its wires take and how fast
+// its processors are.
 #pragma once
 
 namespace unipool {

@@ -1,5 +1,6 @@
-// What a rank's kernels cost: time, arithmetic and bytes per kind of operation. From it follow the share of a step
-// inside GEMM and the step's floor: for each call the longer of its arithmetic at peak and its bytes at copy bandwidth.
+// What a rank's kernels cost: time, arithmetic and bytes per kind of operation. From it follow the share of a
+// step inside GEMM and the step's floor: for each call the longer of its arithmetic at peak and its bytes at
+// copy bandwidth.
 #pragma once
 
 #include <array>
@@ -11,19 +12,19 @@
 namespace unipool {
 
 enum class Op : uint8_t {
-  kGemm,          // dense products
-  kGroupedGemm,   // expert products
+  kGemm,         // dense products
+  kGroupedGemm,  // expert products
   kAttention,
   kRope,
   kRmsNorm,
-  kRouter,        // scores and top-k, forward and backward (their product is kGemm)
-  kPermute,       // gather, combine
+  kRouter,   // scores and top-k, forward and backward (their product is kGemm)
+  kPermute,  // gather, combine
   kSwiglu,
   kEmbedding,
   kCrossEntropy,
   kOptimizer,
-  kReduce,        // sums, norms, copies
-  kExchange,      // between ranks
+  kReduce,    // sums, norms, copies
+  kExchange,  // between ranks
 };
 inline constexpr int kNumOps = 13;
 const char* NameOf(Op op);
@@ -33,8 +34,8 @@ struct OpCost {
   double seconds = 0, flops = 0, bytes = 0, floor_seconds = 0;
 };
 
-// What time is to a profile: as it passes, or as the calling thread gets it from the processor (right where ranks
-// share processors).
+// What time is to a profile: as it passes, or as the calling thread gets it from the processor (right where
+// ranks share processors).
 enum class ProfileClock { kWall, kThreadCpu };
 
 class Profile {

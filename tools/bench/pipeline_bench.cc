@@ -1,0 +1,185 @@
+// What the slot schedule is worth (DESIGN section 5), measured in the emulated world
+// (runtime/emulated_communicator.h) and on real processors.
+//   pipeline_bench [TABLE...] [--steps=N]      all tables unless some are named:
+//   validate   two ranks on two processors: virtual against wall-clock time of the same steps
+//   bubbles    one pool over all stages against a pool per stage, infinitely fast wire, against the formulas
+//   routing    the same at S = 8 with the routing of an untrained top-1 router instead of level ranks
+//   overlap    a wire on which communication is 80 % of compute: how much of it two lanes hide
+//   wall       two real ranks on two real processors: wall clock of both layouts
+// All times are those of forward and backward: the update of the parameters is left out. Embedding and head
+// belong to the dense work and are about 1 % of it.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "tools/bench/pipeline_run.h"
+
+namespace unipool {
+namespace {
+
+constexpr ParallelConfig::Experts kPool = ParallelConfig::POOL, kPerStage = ParallelConfig::PER_STAGE;
+
+// DESIGN section 5, with L * B * 3a = all dense work and L * B * 3e = all work of experts, n = L / S.
+double FormulaSeconds(const BenchLayout& layout, const BenchResult& r) {
+  const double s = layout.stages, b = layout.microbatches, times = b + s - 1;
+  if (layout.experts == kPool) return times / (b * s) * r.dense + r.expert / s;
+  return times / (b * s) * (r.dense + r.expert);
+}
+
+void PrintBubbleRow(const BenchModel& model, int stages, int microbatches, int steps) {
+  BenchLayout layout{
+      .ranks = stages, .stages = stages, .microbatches = microbatches, .emulate = ClusterDescription{}};
+  double step[2], ideal = 0;
+  std::printf("%2d %3d", stages, microbatches);
+  for (const auto experts : {kPool, kPerStage}) {
+    layout.experts = experts;
+    const BenchResult r = RunBench(model, layout, steps);
+    const double formula = FormulaSeconds(layout, r);
+    step[experts] = r.step;
+    ideal = r.compute / r.step;
+    std::printf(" | %8.1f %8.1f %6.1f%% %6.1f%% %5.1f%% %5.3f", 1e3 * r.step, 1e3 * formula,
+                100 * (r.step / formula - 1), 100 * ideal, 100 * r.expert / (r.expert + r.dense),
+                r.max_compute / r.compute);
+  }
+  std::printf(" | %5.2fx\n", step[kPerStage] / step[kPool]);
+  std::fflush(stdout);
+}
+
+void PrintBubbleHead(const char* title) {
+  std::printf("\n%s\n", title);
+  std::printf("%2s %3s | %-46s | %-46s | per stage\n", "S", "B",
+              "one pool over all stages: virtual ms, formula,", "a pool per stage");
+  std::printf("%2s %3s | %8s %8s %7s %7s %6s %5s | %8s %8s %7s %7s %6s %5s | / pool\n", "", "", "step",
+              "formula", "off by", "of ideal", "expert", "max/m", "step", "formula", "off by", "of ideal",
+              "expert", "max/m");
+}
+
+void Bubbles(int steps) {
+  PrintBubbleHead(
+      "Bubbles: infinitely fast wire, ranks level by construction (every token to all 8 experts)");
+  for (int stages : {2, 4, 8}) {
+    for (int times : {1, 2, 4}) PrintBubbleRow({}, stages, stages * times, steps);
+  }
+}
+
+void Routing(int steps) {
+  PrintBubbleHead(
+      "Bubbles with real routing: untrained top-1 router over 32 experts, 256 tokens a microbatch");
+  for (int microbatches : {8, 16}) PrintBubbleRow({.experts = 32, .top_k = 1}, 8, microbatches, steps);
+}
+
+void Validate(int steps) {
+  std::printf("\nValidation: 2 ranks on 2 processors, the same steps by both clocks (medians)\n");
+  std::printf("%-10s %2s %2s %11s %10s %9s\n", "experts", "S", "B", "virtual ms", "wall ms", "wall/virt");
+  for (const auto experts : {kPool, kPerStage}) {
+    for (int microbatches : {2, 4}) {
+      const BenchResult r = RunBench({},
+                                     {.ranks = 2,
+                                      .stages = 2,
+                                      .microbatches = microbatches,
+                                      .experts = experts,
+                                      .emulate = ClusterDescription{}},
+                                     2 * steps + 1);
+      std::printf("%-10s %2d %2d %11.1f %10.1f %9.3f\n", ParallelConfig::Experts_Name(experts).c_str(), 2,
+                  microbatches, 1e3 * r.step, 1e3 * r.wall, r.wall / r.step);
+    }
+  }
+}
+
+// Communication of a rank, alone on its wire, as a share of its compute.
+constexpr double kCommunicationShare = 0.8;
+
+void OverlapRows(const BenchModel& model, BenchLayout layout, int steps) {
+  layout.emulate = ClusterDescription{};
+  const BenchResult fast = RunBench(model, layout, steps);
+  layout.emulate->intra_node = {
+      .latency_seconds = 5e-6,
+      .bytes_per_second = fast.cost.bytes_sent / (kCommunicationShare * fast.compute)};
+  for (const LaneOrder order : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
+    layout.lane_order = order;
+    const BenchResult r = RunBench(model, layout, steps);
+    const double wire = r.cost.hidden_seconds + r.cost.exposed_seconds;
+    std::printf("%2d %2d %3d %-11s %9.1f %9.1f %9.1f %6.1f%% %9.1f %9.1f %8.1f%%\n", layout.ranks,
+                layout.stages, layout.microbatches,
+                order == LaneOrder::kInterleaved ? "interleaved" : "sequential", 1e3 * r.step,
+                1e3 * fast.step, 1e3 * r.compute, 100 * wire / r.compute, 1e3 * r.cost.exposed_seconds,
+                1e3 * r.cost.idle_seconds, 100 * r.cost.HiddenShare());
+    std::fflush(stdout);
+  }
+}
+
+void Overlap(int steps) {
+  std::printf("\nOverlap: a wire of 5 us latency on which communication is %.0f %% of compute\n",
+              100 * kCommunicationShare);
+  std::printf("%2s %2s %3s %-11s %9s %9s %9s %7s %9s %9s %9s\n", "W", "S", "B", "lanes", "step ms",
+              "fast wire", "compute", "wire/c", "exposed", "idle", "hidden");
+  for (int microbatches : {8, 16, 32}) {
+    OverlapRows({}, {.ranks = 4, .stages = 1, .microbatches = microbatches}, steps);
+  }
+  for (int microbatches : {8, 32})
+    OverlapRows({}, {.ranks = 4, .stages = 4, .microbatches = microbatches}, steps);
+}
+
+void Wall(int steps) {
+  std::printf("\nWall clock: 2 real ranks on 2 real processors (medians)\n");
+  std::printf("%2s %2s %9s %12s %10s\n", "S", "B", "pool ms", "per stage ms", "per stage / pool");
+  for (int microbatches : {2, 4}) {
+    std::vector<double> ms[2], ratios;
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      double wall[2];
+      for (const auto experts : {kPool, kPerStage}) {
+        wall[experts] =
+            RunBench({}, {.ranks = 2, .stages = 2, .microbatches = microbatches, .experts = experts}, steps)
+                .wall;
+        ms[experts].push_back(1e3 * wall[experts]);
+      }
+      ratios.push_back(wall[kPerStage] / wall[kPool]);
+    }
+    for (auto* list : {&ms[0], &ms[1], &ratios}) std::sort(list->begin(), list->end());
+    std::printf("%2d %2d %9.1f %12.1f %9.2fx\n", 2, microbatches, ms[kPool][2], ms[kPerStage][2], ratios[2]);
+  }
+}
+
+int Main(int argc, char** argv) {
+  int steps = 3;
+  std::vector<std::string> tables;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.rfind("--steps=", 0) == 0) {
+      steps = std::max(1, std::atoi(argument.c_str() + 8));
+    } else {
+      tables.push_back(argument);
+    }
+  }
+  struct Table {
+    const char* name;
+    void (*print)(int steps);
+  };
+  const Table all[] = {{"validate", Validate},
+                       {"bubbles", Bubbles},
+                       {"routing", Routing},
+                       {"overlap", Overlap},
+                       {"wall", Wall}};
+  for (const std::string& name : tables) {
+    if (std::none_of(std::begin(all), std::end(all), [&](const Table& t) { return name == t.name; })) {
+      std::fprintf(stderr,
+                   "error: there is no table %s: name some of validate, bubbles, routing, overlap, wall\n",
+                   name.c_str());
+      return kUserErrorExitCode;
+    }
+  }
+  for (const Table& table : all) {
+    if (tables.empty() || std::find(tables.begin(), tables.end(), table.name) != tables.end())
+      table.print(steps);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace unipool
+
+int main(int argc, char** argv) {
+  return unipool::Main(argc, argv);
+}

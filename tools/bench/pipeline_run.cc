@@ -1,0 +1,126 @@
+#include "tools/bench/pipeline_run.h"
+
+#include <algorithm>
+
+#include "runtime/random.h"
+
+namespace unipool {
+namespace {
+
+constexpr int kVocab = 128;  // small, so that embedding and head weigh nothing
+
+Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
+  Config config;
+  config.mutable_model()->set_layers(model.layers);
+  config.mutable_model()->set_hidden(model.hidden);
+  config.mutable_model()->set_heads(model.hidden / 32);
+  config.mutable_model()->set_kv_heads(model.hidden / 64);
+  config.mutable_model()->set_seq_length(model.seq_length);
+  config.mutable_model()->set_vocab(kVocab);
+  config.mutable_model()->set_init_std(0.05);
+  config.mutable_moe()->set_experts(model.experts);
+  config.mutable_moe()->set_top_k(model.top_k);
+  config.mutable_moe()->set_width(model.width());
+  config.mutable_moe()->set_router(SOFTMAX);  // never gives a score of 0, so every choice is sent
+  config.mutable_moe()->set_balance(NONE);
+  config.mutable_train()->set_micro_batch(1);
+  config.mutable_train()->set_global_batch(layout.microbatches * layout.ranks / layout.stages);
+  config.mutable_parallel()->set_ranks(layout.ranks);
+  config.mutable_parallel()->set_stages(layout.stages);
+  config.mutable_parallel()->set_experts(layout.experts);
+  return config;
+}
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+double WallSeconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Measures on every rank alike.
+class Measurement {
+ public:
+  Measurement(World& world, TrainingEngine& engine) : world_(world), engine_(engine) {
+    engine.stream().set_profile(&profile_);
+  }
+  void Step(int64_t step, const Tensor& samples) {
+    profile_.Reset();
+    if (world_.emulation) world_.emulation->ResetReport();
+    const double begin = Max(Now()), wall_begin = WallSeconds(), cpu = ThreadCpuSeconds();
+    engine_.ForwardBackward(step, samples);
+    const double end = Now(), wall_end = WallSeconds();
+    double compute = ThreadCpuSeconds() - cpu;
+    EmulatedCost cost;
+    if (world_.emulation) {
+      const EmulationReport report = world_.emulation->Report();
+      compute = report.compute_seconds;
+      cost = report.total;
+    }
+    const double expert = profile_.cost(Op::kGroupedGemm).seconds + profile_.cost(Op::kSwiglu).seconds;
+    const double ranks = world_.size();
+    const double sum_compute = Sum(compute), sum_expert = Sum(expert);
+    results_.push_back({.step = Max(end) - begin,
+                        .wall = Max(wall_end - wall_begin),
+                        .compute = sum_compute / ranks,
+                        .max_compute = Max(compute),
+                        .dense = sum_compute - sum_expert,
+                        .expert = sum_expert,
+                        .cost = {.idle_seconds = Sum(cost.idle_seconds) / ranks,
+                                 .exposed_seconds = Sum(cost.exposed_seconds) / ranks,
+                                 .hidden_seconds = Sum(cost.hidden_seconds) / ranks,
+                                 .bytes_sent = Sum(cost.bytes_sent) / ranks}});
+    engine_.Update(step, 0);
+  }
+  BenchResult Medians() const {
+    BenchResult medians = results_.back();
+    for (double BenchResult::*field :
+         {&BenchResult::step, &BenchResult::wall, &BenchResult::compute, &BenchResult::max_compute,
+          &BenchResult::dense, &BenchResult::expert}) {
+      std::vector<double> values;
+      for (const BenchResult& result : results_) values.push_back(result.*field);
+      medians.*field = Median(values);
+    }
+    return medians;
+  }
+  void Forget() { results_.clear(); }
+
+ private:
+  double Now() { return world_.emulation ? world_.emulation->Now() : ThreadCpuSeconds(); }
+  double Max(double value) { return world_.communicator->AllReduceMax(value, {.operation = "benchmark"}); }
+  double Sum(double value) {
+    world_.communicator->AllReduceSum(Tensor(&value, DType::kF64, {1}), {.operation = "benchmark"});
+    return value;
+  }
+
+  World& world_;
+  TrainingEngine& engine_;
+  Profile profile_{ProfileClock::kThreadCpu};
+  std::vector<BenchResult> results_;
+};
+
+}  // namespace
+
+BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps) {
+  const Config config = ConfigOf(model, layout);
+  BenchResult result;
+  const int exit_code = RunWorld({.num_threads = layout.ranks, .emulate = layout.emulate}, [&](World& world) {
+    TrainingEngine engine(config, world);
+    std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % kVocab);
+    }
+    const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
+    Measurement measurement(world, engine);
+    measurement.Step(0, samples);
+    measurement.Forget();
+    for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
+    if (world.rank() == 0) result = measurement.Medians();
+  });
+  CHECK_EQ(exit_code, 0);
+  return result;
+}
+
+}  // namespace unipool

@@ -1,0 +1,42 @@
+// Runs training steps of a small model in one layout and measures where the time of their slots goes.
+#pragma once
+
+#include <optional>
+
+#include "models/training_engine.h"
+#include "runtime/emulated_communicator.h"
+
+namespace unipool {
+
+// Experts do about 3/4 of a layer's work. With top_k == experts every token goes to every expert, so that
+// ranks are level by construction; with fewer, routing is that of an untrained router.
+struct BenchModel {
+  int layers = 8, hidden = 256, seq_length = 256;
+  int experts = 8, top_k = 8;
+  int width() const { return 4 * hidden / top_k; }
+};
+
+struct BenchLayout {
+  int ranks = 1, stages = 1, microbatches = 1;  // microbatches of each rank
+  ParallelConfig::Experts experts = ParallelConfig::POOL;
+  LaneOrder lane_order = LaneOrder::kInterleaved;
+  std::optional<ClusterDescription> emulate;
+};
+
+// Forward and backward of one step, without the update. Times in seconds; virtual ones where a cluster is
+// emulated, of processor time elsewhere.
+struct BenchResult {
+  double step = 0;         // from the last rank's begin to the last rank's end
+  double wall = 0;         // the same by the clock on the wall
+  double compute = 0;      // mean of the ranks
+  double max_compute = 0;  // of the busiest rank
+  double dense = 0;        // of all ranks together: everything that is not an expert's
+  double expert = 0;       // of all ranks together: products and activation of experts
+  EmulatedCost cost;       // mean of the ranks
+};
+
+// Medians over `steps` measured steps after one that is not, number by number; `cost` is that of the last
+// step.
+BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps);
+
+}  // namespace unipool
