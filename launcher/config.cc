@@ -156,20 +156,30 @@ void PrintField(const pb::Message& message, const pb::FieldDescriptor& field, co
   text.append("[").append(JoinNames(values)).append("]\n");
 }
 
+// A message of a text with problems stays empty.
+void ParseText(const std::string& text, const std::string& name, pb::Message& message, Problems& problems) {
+  SyntaxErrors syntax(name);
+  pb::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&syntax);
+  if (parser.ParseFromString(text, &message)) return;
+  message.Clear();
+  std::vector<std::string> found = DiagnoseConfigText(message, name, text);
+  for (std::string& problem : found.empty() ? syntax.problems : found) problems.Add(std::move(problem));
+}
+
 }  // namespace
+
+void LoadText(const std::string& path, pb::Message& message) {
+  Problems problems;
+  ParseText(ReadConfigFile(path), path, message, problems);
+  problems.ThrowIfAny();
+}
 
 Config ParseConfig(const std::string& text, const std::string& name,
                    const std::vector<std::string>& overrides) {
   Config config;
   Problems problems;
-  SyntaxErrors syntax(name);
-  pb::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&syntax);
-  if (!parser.ParseFromString(text, &config)) {
-    std::vector<std::string> found = DiagnoseConfigText(Config::default_instance(), name, text);
-    for (std::string& problem : found.empty() ? syntax.problems : found) problems.Add(std::move(problem));
-    config.Clear();
-  }
+  ParseText(text, name, config, problems);
   for (const std::string& override_text : overrides) {
     const std::string problem = ApplyOverride(config, override_text);
     if (!problem.empty()) problems.Add("override " + override_text + ": " + problem);

@@ -17,6 +17,9 @@ Config LoadConfig(const std::string& path, const std::vector<std::string>& overr
 Config ParseConfig(const std::string& text, const std::string& name,
                    const std::vector<std::string>& overrides = {});
 
+// Reads any message in text format from a file, without overrides. Throws UserError likewise.
+void LoadText(const std::string& path, google::protobuf::Message& message);
+
 // Checks the settings against each other and against the number of ranks. Throws UserError with all problems.
 void ValidateConfig(const Config& config, int world_size);
 

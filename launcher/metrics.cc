@@ -43,19 +43,20 @@ double StepMetrics::PoolLossOverBalance() const {
 }
 
 std::string StepLine(const StepMetrics& m) {
-  const Json json = {{"step", m.step},
-                     {"tokens", m.tokens},
-                     {"loss", m.loss},
-                     {"pool_loss", m.pool_loss},
-                     {"pool_loss_over_balance", m.PoolLossOverBalance()},
-                     {"max_violation", m.max_violation},
-                     {"dead_experts", m.dead_experts},
-                     {"zero_score_share", m.zero_score_share},
-                     {"grad_norm", m.grad_norm},
-                     {"lr", m.lr},
-                     {"tokens_per_second", m.tokens_per_second},
-                     {"step_seconds", m.step_seconds},
-                     {"peak_memory_bytes", m.peak_memory_bytes}};
+  Json json = {{"step", m.step},
+               {"tokens", m.tokens},
+               {"loss", m.loss},
+               {"pool_loss", m.pool_loss},
+               {"pool_loss_over_balance", m.PoolLossOverBalance()},
+               {"max_violation", m.max_violation},
+               {"dead_experts", m.dead_experts},
+               {"zero_score_share", m.zero_score_share},
+               {"grad_norm", m.grad_norm},
+               {"lr", m.lr},
+               {"tokens_per_second", m.tokens_per_second},
+               {"step_seconds", m.step_seconds},
+               {"peak_memory_bytes", m.peak_memory_bytes}};
+  if (m.virtual_step_seconds) json["virtual_step_seconds"] = *m.virtual_step_seconds;
   return json.dump();
 }
 

@@ -10,6 +10,7 @@
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
 #include "launcher/weight_check.h"
+#include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
 
 namespace unipool {
@@ -35,7 +36,10 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
   RunTogether(*world.communicator, [&] {
     if (world.rank() == 0) lock_ = std::make_unique<RunLock>(config.run_dir());
   });
-  engine_ = std::make_unique<TrainingEngine>(config, world);
+  const bool interleaved = config.parallel().lanes() == ParallelConfig::INTERLEAVED;
+  engine_ = std::make_unique<TrainingEngine>(
+      config, world,
+      EngineOptions{.lane_order = interleaved ? LaneOrder::kInterleaved : LaneOrder::kSequential});
   reader_ =
       std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
   const std::string origin = Start();
@@ -91,31 +95,38 @@ void Trainer::Run() {
     if (train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps())) Validate();
     if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
   }
+  ReportEmulation();
   if (saved_step_ < step_) Save();
 }
 
 void Trainer::Step() {
   const int64_t global_batch = config_.train().global_batch();
   const auto start = std::chrono::steady_clock::now();
+  if (world_.emulation) world_.emulation->ResetReport();
   const Tensor samples = reader_->Read(step_ * global_batch, global_batch);
   const double lr = LearningRate(learning_rate_, step_);
   const StepReport report = engine_->TrainStep(step_, lr, samples);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
   const int64_t step_tokens = global_batch * config_.model().seq_length();
-  const StepMetrics metrics{.step = step_,
-                            .tokens = step_ * step_tokens,
-                            .loss = report.loss,
-                            .pool_loss = report.load.pool_loss,
-                            .pool_loss_at_balance = report.load.pool_loss_at_balance,
-                            .max_violation = report.load.max_violation,
-                            .dead_experts = static_cast<int>(report.load.dead_experts),
-                            .zero_score_share = report.load.zero_score_share,
-                            .grad_norm = report.grad_norm,
-                            .lr = lr,
-                            .tokens_per_second = static_cast<double>(step_tokens) / seconds,
-                            .step_seconds = seconds,
-                            .peak_memory_bytes = report.peak_memory_bytes};
+  StepMetrics metrics{.step = step_,
+                      .tokens = step_ * step_tokens,
+                      .loss = report.loss,
+                      .pool_loss = report.load.pool_loss,
+                      .pool_loss_at_balance = report.load.pool_loss_at_balance,
+                      .max_violation = report.load.max_violation,
+                      .dead_experts = static_cast<int>(report.load.dead_experts),
+                      .zero_score_share = report.load.zero_score_share,
+                      .grad_norm = report.grad_norm,
+                      .lr = lr,
+                      .tokens_per_second = static_cast<double>(step_tokens) / seconds,
+                      .step_seconds = seconds,
+                      .peak_memory_bytes = report.peak_memory_bytes};
+  if (world_.emulation) {
+    const EmulationReport emulation = world_.emulation->Report();
+    metrics.virtual_step_seconds = emulation.virtual_seconds;
+    if (++emulated_steps_ > 0) emulation_.Add(emulation);
+  }
   if (progress_) {
     metrics_->Write(StepLine(metrics));
     progress_->Step(metrics);
@@ -126,6 +137,16 @@ void Trainer::Step() {
                "raise train.warmup_fraction, and continue from the last checkpoint in %s",
                static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
   }
+}
+
+void Trainer::ReportEmulation() {
+  if (!world_.emulation || emulated_steps_ < 1) return;
+  const auto reports = GatherReports(*world_.communicator, emulation_);
+  if (!progress_) return;
+  const auto steps = static_cast<double>(emulated_steps_);
+  progress_->Say(Format("emulated %s, virtual time per step (mean of %ld, without the first):\n%s\n%s",
+                        config_.parallel().emulate().c_str(), static_cast<long>(emulated_steps_),
+                        RankTable(reports, steps).c_str(), OperationTable(reports, steps).c_str()));
 }
 
 void Trainer::Validate() {

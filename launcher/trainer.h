@@ -12,6 +12,7 @@
 #include "launcher/token_dataset.h"
 #include "models/learning_rate.h"
 #include "models/training_engine.h"
+#include "runtime/emulation_report.h"
 
 namespace unipool {
 
@@ -29,6 +30,7 @@ class Trainer {
   void OpenData();
   std::string Start();  // sets step_ and the weights; says from what
   void Step();
+  void ReportEmulation();  // collective
   void Validate();
   void Save();
   CheckpointView View();
@@ -42,7 +44,10 @@ class Trainer {
   std::unique_ptr<MetricsFile> metrics_;  // on rank 0
   std::unique_ptr<Progress> progress_;    // on rank 0
   LearningRateSchedule learning_rate_;
-  int64_t step_ = 0;         // updates done
+  int64_t step_ = 0;  // updates done
+  // Of this rank where a cluster is emulated, over steps but the first, whose memory is new.
+  EmulationReport emulation_;
+  int64_t emulated_steps_ = -1;
   int64_t saved_step_ = -1;  // of the newest checkpoint
 };
 

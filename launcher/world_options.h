@@ -6,10 +6,7 @@
 
 namespace unipool {
 
-inline WorldOptions WorldOptionsOf(const Config& config) {
-  const double milliseconds = config.parallel().watchdog_seconds() * 1000;
-  return {.num_threads = config.parallel().ranks(),
-          .timeout = std::chrono::milliseconds(static_cast<int64_t>(milliseconds))};
-}
+// Reads the description of the cluster to emulate, if there is one. Throws UserError.
+WorldOptions WorldOptionsOf(const Config& config);
 
 }  // namespace unipool

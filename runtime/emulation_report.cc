@@ -2,7 +2,6 @@
 
 #include <sstream>
 
-#include "runtime/emulated_communicator.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -58,15 +57,26 @@ void EmulatedCost::Add(const EmulatedCost& other) {
   num_exchanges += other.num_exchanges;
 }
 
+void EmulationReport::Add(const EmulationReport& other) {
+  virtual_seconds += other.virtual_seconds;
+  compute_seconds += other.compute_seconds;
+  total.Add(other.total);
+  for (const auto& [operation, cost] : other.operations) {
+    size_t i = 0;
+    while (i < operations.size() && operations[i].first != operation) ++i;
+    if (i == operations.size()) operations.emplace_back(operation, EmulatedCost{});
+    operations[i].second.Add(cost);
+  }
+}
+
 double EmulatedCost::HiddenShare() const {
   const double wire = hidden_seconds + exposed_seconds;
   return wire > 0 ? hidden_seconds / wire : 1;
 }
 
-std::vector<EmulationReport> GatherReports(Communicator& communicator, EmulatedRank& rank) {
+std::vector<EmulationReport> GatherReports(Communicator& communicator, const EmulationReport& own) {
   std::vector<EmulationReport> reports;
-  const std::string own = Pack(rank.Report());
-  for (const std::string& text : communicator.AllGatherText(own, {.operation = "gather reports"})) {
+  for (const std::string& text : communicator.AllGatherText(Pack(own), {.operation = "gather reports"})) {
     reports.push_back(Unpack(text));
   }
   return reports;
@@ -82,18 +92,11 @@ std::string RankTable(std::span<const EmulationReport> ranks, double num_steps) 
 }
 
 std::string OperationTable(std::span<const EmulationReport> ranks, double num_steps) {
-  std::vector<std::pair<std::string, EmulatedCost>> sums;
-  for (const EmulationReport& report : ranks) {
-    for (const auto& [operation, cost] : report.operations) {
-      size_t i = 0;
-      while (i < sums.size() && sums[i].first != operation) ++i;
-      if (i == sums.size()) sums.emplace_back(operation, EmulatedCost{});
-      sums[i].second.Add(cost);
-    }
-  }
+  EmulationReport sum;
+  for (const EmulationReport& report : ranks) sum.Add(report);
   const double divisor = num_steps * static_cast<double>(ranks.size());
   std::string text = Format("%-32s%s\n", "operation, mean of ranks", kCostHeads);
-  for (const auto& [operation, cost] : sums) {
+  for (const auto& [operation, cost] : sum.operations) {
     if (cost.num_exchanges == 0) continue;
     text += Format("%-32s%s\n", operation.c_str(), CostCells(cost, divisor).c_str());
   }

@@ -9,8 +9,6 @@
 
 namespace unipool {
 
-class EmulatedRank;
-
 struct EmulatedCost {
   double idle_seconds = 0;     // waited for a peer that had not sent yet
   double exposed_seconds = 0;  // waited for the wire
@@ -26,10 +24,11 @@ struct EmulationReport {
   double virtual_seconds = 0, compute_seconds = 0;
   EmulatedCost total;
   std::vector<std::pair<std::string, EmulatedCost>> operations;  // by label, in order of first use
+  void Add(const EmulationReport& other);
 };
 
-// The reports of all ranks since their last reset, in rank order, on every rank. Collective.
-std::vector<EmulationReport> GatherReports(Communicator& communicator, EmulatedRank& rank);
+// The reports of all ranks, in rank order, on every rank. Collective.
+std::vector<EmulationReport> GatherReports(Communicator& communicator, const EmulationReport& own);
 
 // Tables for people, all times divided by `num_steps`: one line a rank; one line an operation, mean of the
 // ranks.

@@ -18,6 +18,7 @@ struct Layout {
   std::vector<int> layers;
   int num_microbatches = 1;
   int num_experts = 7;
+  LaneOrder lane_order = LaneOrder::kInterleaved;
 };
 
 // One rank of a layout with everything it needs.
@@ -36,7 +37,7 @@ struct ToyRank {
                    stream, *world.memory),
         stage(mesh, placement, model, schedule),
         experts(placement.experts_of(mesh.pool().rank())),
-        executor(mesh, dispatcher, stage, experts) {}
+        executor(mesh, dispatcher, stage, experts, layout.lane_order) {}
 
   static int Sum(const std::vector<int>& values) {
     int sum = 0;
@@ -122,7 +123,7 @@ std::vector<std::vector<int>> LayerCounts(int num_stages) {
   }
 }
 
-void RunAllLayouts(World& world, PoolSpan span) {
+void RunAllLayouts(World& world, PoolSpan span, LaneOrder lane_order = LaneOrder::kInterleaved) {
   int num_layouts = 0;
   for (int replicas = 1; replicas <= 2; ++replicas) {
     for (int stages = 1; stages <= 4; ++stages) {
@@ -131,7 +132,10 @@ void RunAllLayouts(World& world, PoolSpan span) {
       if (shape.world() != world.size()) continue;
       for (const std::vector<int>& layers : LayerCounts(stages)) {
         for (int num_microbatches : {1, 2, 3, 5, 9}) {
-          RunLayout(world, {.shape = shape, .layers = layers, .num_microbatches = num_microbatches});
+          RunLayout(world, {.shape = shape,
+                            .layers = layers,
+                            .num_microbatches = num_microbatches,
+                            .lane_order = lane_order});
           ++num_layouts;
         }
       }
@@ -146,6 +150,10 @@ TEST(SlotExecutor, EveryLayoutGivesTheSerialNumbers) {
 
 TEST(SlotExecutor, PoolPerStageGivesTheSerialNumbers) {
   RunOnRanks([](World& world) { RunAllLayouts(world, PoolSpan::kStage); });
+}
+
+TEST(SlotExecutor, LanesOneAfterTheOtherGiveTheSerialNumbers) {
+  RunOnRanks([](World& world) { RunAllLayouts(world, PoolSpan::kReplica, LaneOrder::kSequential); });
 }
 
 TEST(SlotExecutor, RanksWithoutExperts) {

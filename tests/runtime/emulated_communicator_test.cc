@@ -180,7 +180,7 @@ TEST(EmulatedCommunicator, SplitsShareClockAndLinks) {
     EXPECT_EQ(r.Now(), r.rank() == 0 ? 2 : 2.25);
     r.Wait(first);
     EXPECT_EQ(r.Now(), r.rank() == 0 ? 2 : 2.25);
-    const auto reports = GatherReports(*pair, r.emulation());
+    const auto reports = GatherReports(*pair, r.emulation().Report());
     ASSERT_EQ(reports.size(), 2u);
     const EmulationReport& of_0 = reports[1];
     ASSERT_GE(of_0.operations.size(), 2u);

@@ -1,0 +1,44 @@
+#include "launcher/cluster.h"
+
+#include <cmath>
+
+#include "launcher/config.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+WireDescription WireOf(const WireConfig& wire) {
+  return {.latency_seconds = 1e-6 * wire.latency_us(), .bytes_per_second = 1e9 * wire.gigabytes_per_second()};
+}
+
+}  // namespace
+
+ClusterDescription LoadCluster(const std::string& path) {
+  ClusterConfig config;
+  LoadText(path, config);
+  Problems problems;
+  const auto check = [&](const char* field, double value, bool is_right, const char* right) {
+    if (is_right && std::isfinite(value)) return;
+    problems.Add(Format("%s: %s: is %g; must %s", path.c_str(), field, value, right));
+  };
+  check("ranks_per_node", config.ranks_per_node(), config.ranks_per_node() >= 0,
+        "be at least 1, or 0 for one node");
+  check("compute_scale", config.compute_scale(), config.compute_scale() > 0, "be greater than 0");
+  const auto check_wire = [&](const std::string& name, const WireConfig& wire) {
+    const auto not_negative = [&](const char* field, double value) {
+      check((name + field).c_str(), value, value >= 0, "not be negative");
+    };
+    not_negative(".latency_us", wire.latency_us());
+    not_negative(".gigabytes_per_second", wire.gigabytes_per_second());
+  };
+  check_wire("intra_node", config.intra_node());
+  check_wire("inter_node", config.inter_node());
+  problems.ThrowIfAny();
+  return {.ranks_per_node = config.ranks_per_node(),
+          .intra_node = WireOf(config.intra_node()),
+          .inter_node = WireOf(config.inter_node()),
+          .compute_scale = config.compute_scale()};
+}
+
+}  // namespace unipool

@@ -1,0 +1,40 @@
+#include "launcher/world_options.h"
+
+#include "launcher/cluster.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+ProgressThread ProgressThreadOf(const ParallelConfig& config) {
+  switch (config.progress_thread()) {
+    case ParallelConfig::AUTO:
+      return ProgressThread::kAuto;
+    case ParallelConfig::ON:
+      return ProgressThread::kOn;
+    case ParallelConfig::OFF:
+      return ProgressThread::kOff;
+  }
+  return ProgressThread::kAuto;
+}
+
+}  // namespace
+
+WorldOptions WorldOptionsOf(const Config& config) {
+  const ParallelConfig& parallel = config.parallel();
+  WorldOptions options{
+      .num_threads = parallel.ranks(),
+      .timeout = std::chrono::milliseconds(static_cast<int64_t>(parallel.watchdog_seconds() * 1000)),
+      .progress_thread = ProgressThreadOf(parallel)};
+  if (parallel.emulate().empty()) return options;
+  if (UnderMpiLauncher()) {
+    throw UserError(
+        "parallel.emulate: is " + parallel.emulate() +
+        ", but a cluster is emulated only where ranks are threads of one process; start the program "
+        "without mpirun or srun and set parallel.ranks, or clear parallel.emulate");
+  }
+  options.emulate = LoadCluster(parallel.emulate());
+  return options;
+}
+
+}  // namespace unipool
