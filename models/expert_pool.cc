@@ -75,15 +75,18 @@ void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
   GroupedGemmInputGrad(stream_, batch.expert_offsets, dgate_up, values_.gate_up, dx);
 }
 
-void ExpertPool::BackwardWeights(const OwnerBatch& batch) {
+void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
   const int64_t rows = batch.num_rows(), width = spec_.expert_width;
   if (rows == 0) return;
   // What BackwardInput of the same batch left in the scratch of this slot.
-  const Tensor activation = activation_.View(options_.dtype, {rows, width});
-  const Tensor dgate_up = dgate_up_.View(options_.dtype, {rows, 2 * width});
-  has_down_grad_ = has_grad_;
-  GroupedGemmWeightGrad(stream_, batch.expert_offsets, batch.dy, activation, grads_.down, has_down_grad_);
-  GroupedGemmWeightGrad(stream_, batch.expert_offsets, dgate_up, batch.x, grads_.gate_up, has_grad_);
+  if (part == WeightPart::kFirst) {
+    has_down_grad_ = has_grad_;
+    const Tensor dgate_up = dgate_up_.View(options_.dtype, {rows, 2 * width});
+    GroupedGemmWeightGrad(stream_, batch.expert_offsets, dgate_up, batch.x, grads_.gate_up, has_grad_);
+  } else {
+    const Tensor activation = activation_.View(options_.dtype, {rows, width});
+    GroupedGemmWeightGrad(stream_, batch.expert_offsets, batch.dy, activation, grads_.down, has_down_grad_);
+  }
 }
 
 void ExpertPool::ZeroMissingGrads() {

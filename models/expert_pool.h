@@ -32,7 +32,7 @@ class ExpertPool : public ExpertHost {
 
   void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override;
   void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override;
-  void BackwardWeights(const OwnerBatch& batch) override;
+  void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
 
   void ClearGrads() { has_grad_.assign(has_grad_.size(), 0); }
   int num_local() const { return static_cast<int>(local_.size()); }

@@ -33,8 +33,6 @@ int64_t MostSavedLayers(const SlotSchedule& schedule, int stage) {
       alive.insert({schedule.Microbatch(Lane::kForward, stage, t + 1), 0});
     }
     most = std::max(most, alive.size());
-    if (!ending.idle()) alive.erase({ending.microbatch, ending.layer});
-    ending = {};
   }
   return static_cast<int64_t>(most);
 }

@@ -3,18 +3,14 @@
 // otherwise. `microbatch` counts this rank's microbatches of the step from 0; `layer` counts the stage's
 // layers from 0.
 //
-// Lifetimes. Stage s of S holds at most SlotSchedule::MaxInFlight(s) microbatches, 2 (S - s), from
-// BeginForward to EndBackward. Boundaries overlap with compute, so around them a little more is alive at
-// once:
-//   ForwardInput    on stages > 0 that of m is written before the last BackwardCombine of m - 2 (S - s): one
-//   more
-//                   than there are microbatches in flight
+// Lifetimes. The last BackwardCombine and EndBackward of a time step come after BeginForward and ForwardRoute
+// of layer 0 of the next. So stage s of S holds at most SlotSchedule::MaxInFlight(s) microbatches, 2 (S - s),
+// from BeginForward to EndBackward, and one more for that moment. Around it boundaries travel:
+//   ForwardInput    on stages > 0 that of m is written before the last BackwardCombine of m - 2 (S - s)
 //   BackwardInput   on the last stage EndForward(m) fills it before the last BackwardCombine of m - 1;
 //   elsewhere
 //                   that of m is written after EndBackward(m - 1)
-//   BackwardOutput  that of m is still being read while ForwardRoute of the next time step's layer 0 runs,
-//   but no
-//                   more when BeginBackward(m + 1) is called
+//   BackwardOutput  that of m is read until BeginBackward(m + 1) is called
 #pragma once
 
 #include "parallel/token_dispatcher.h"
@@ -57,6 +53,9 @@ class PipelineStage {
   virtual void EndBackward(int microbatch) = 0;
 };
 
+// Weight gradients wait for nobody, so they are computed in two parts where they cover wires best.
+enum class WeightPart { kFirst, kSecond };
+
 // The experts that this rank owns. Every function works on one slot's rows of all sources; there may be none.
 class ExpertHost {
  public:
@@ -66,8 +65,9 @@ class ExpertHost {
   virtual void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) = 0;
   // dx [R, D].
   virtual void BackwardInput(const OwnerBatch& batch, const Tensor& dx) = 0;
-  // After BackwardInput of the same batch.
-  virtual void BackwardWeights(const OwnerBatch& batch) = 0;
+  // After BackwardInput of the same batch, kFirst, then kSecond; no other batch comes between. When kSecond
+  // runs, batch.x and batch.kept may already be gone.
+  virtual void BackwardWeights(const OwnerBatch& batch, WeightPart part) = 0;
 };
 
 }  // namespace unipool

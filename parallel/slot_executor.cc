@@ -23,8 +23,11 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
     BeginForwardTime(time);
     for (int index = 0; index < schedule.slots_per_time(); ++index) RunSlot({.time = time, .index = index});
     EndForwardTime(time);
-    EndBackwardTime(time);
+    if (lane_order_ == LaneOrder::kSequential) EndBackwardTime(time);
+    WeightGradients(WeightPart::kFirst);
   }
+  if (lane_order_ == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
+  WeightGradients(WeightPart::kSecond);
 }
 
 void SlotExecutor::RunSlot(SlotId slot) {
@@ -37,10 +40,10 @@ void SlotExecutor::RunSlot(SlotId slot) {
     FinishBackward();
     return;
   }
-  ForwardDense(slot);     // 1
-  BackwardDense(slot);    // 2  dispatch F is on the wire
+  ForwardDense(slot);     // 1  combine B of the slot before is on the wire
+  BackwardDense(slot);    // 2  dispatch F is on the wire; with the second part of the weight gradients
   ForwardExperts(slot);   // 3  dispatch B is on the wire
-  BackwardExperts(slot);  // 4  combine F is on the wire, and for the weight gradients combine B
+  BackwardExperts(slot);  // 4  combine F is on the wire; with the first part of the weight gradients
 }
 
 void SlotExecutor::ForwardDense(SlotId slot) {
@@ -61,8 +64,12 @@ void SlotExecutor::ForwardDense(SlotId slot) {
 }
 
 void SlotExecutor::BackwardDense(SlotId slot) {
-  if (slot.index == 0) BeginBackwardTime(slot.time);
+  if (slot.index == 0 && slot.time > 0 && lane_order_ == LaneOrder::kInterleaved) {
+    EndBackwardTime(slot.time - 1);
+  }
   FinishBackward();
+  WeightGradients(WeightPart::kSecond);
+  if (slot.index == 0) BeginBackwardTime(slot.time);
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const LaneWork work = Work(Lane::kBackward, slot);
   if (work.idle()) {
@@ -90,7 +97,18 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
   experts_.BackwardInput(batch, dispatcher_.CombineRows(Lane::kBackward));
   dispatcher_.StartCombine(Lane::kBackward, slot);
   pending_backward_ = {.work = Work(Lane::kBackward, slot), .under_way = true};
-  experts_.BackwardWeights(batch);
+  weight_batch_ = batch;
+  weights_pending_[0] = weights_pending_[1] = true;
+  // In the last slot of a time step they are left until hidden states are on their way to the next stage.
+  const bool is_last = slot.index + 1 == schedule_->slots_per_time();
+  if (!is_last || lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kFirst);
+  if (lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kSecond);
+}
+
+void SlotExecutor::WeightGradients(WeightPart part) {
+  bool& pending = weights_pending_[static_cast<int>(part)];
+  if (pending) experts_.BackwardWeights(weight_batch_, part);
+  pending = false;
 }
 
 void SlotExecutor::FinishForward() {

@@ -8,9 +8,18 @@
 
 namespace unipool {
 
-// kInterleaved: DESIGN section 5. kSequential: in every slot the forward lane runs to its end, then the
-// backward lane, so that a lane's wire is covered by nothing of the other: what overlap is compared with.
-// Both give the same results bit for bit.
+// kInterleaved: the order of DESIGN section 5, in which a lane's wire is covered by the other lane. What
+// covers what (a dense forward, e experts' forward; backward twice as much, half of an expert's being its
+// weight gradient):
+//   dispatch F   the backward of attention, second part of the weight gradients    2a + e/3
+//   dispatch B   experts forward                                                   e
+//   combine F    experts' input gradient                                           e
+//   combine B    first part of the weight gradients, next dense forward            2e/3 + a
+// Between time steps the last layer's backward is finished only when the next time step's first dispatch F is
+// on the wire, so that the same holds there; hidden states of a boundary are covered by the first part of the
+// weight gradients, their gradients by the second.
+// kSequential: in every slot the forward lane runs to its end, then the backward lane, so that the wire is
+// covered by weight gradients alone: what overlap is compared with. Both give the same results bit for bit.
 enum class LaneOrder { kInterleaved, kSequential };
 
 class SlotExecutor {
@@ -30,6 +39,7 @@ class SlotExecutor {
     bool under_way = false;
   };
   void RunSlot(SlotId slot);
+  void WeightGradients(WeightPart part);  // of the last batch, if they are still to be computed
   // Numbered as in DESIGN section 5; the last two end what the slot before began.
   void ForwardDense(SlotId slot);
   void BackwardDense(SlotId slot);
@@ -37,9 +47,7 @@ class SlotExecutor {
   void BackwardExperts(SlotId slot);
   void FinishForward();
   void FinishBackward();
-  // Around the slots of a time step: hidden states come from and go to the neighbouring stages. A lane's wire
-  // is covered by the other lane: forward by the end of the last backward layer, backward by the next first
-  // forward layer.
+  // Around the slots of a time step: hidden states come from and go to the neighbouring stages.
   void BeginForwardTime(int time);
   void BeginBackwardTime(int time);
   void EndForwardTime(int time);
@@ -60,7 +68,9 @@ class SlotExecutor {
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
   Pending pending_forward_, pending_backward_;
-  Communicator::Ticket boundary_[2] = {};  // per lane
+  OwnerBatch weight_batch_;                   // the last one of the backward lane
+  bool weights_pending_[2] = {false, false};  // per part
+  Communicator::Ticket boundary_[2] = {};     // per lane
   bool boundary_under_way_[2] = {};
   std::vector<SendBlock> send_;
   std::vector<RecvBlock> recv_;

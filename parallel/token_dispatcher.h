@@ -77,7 +77,8 @@ class TokenDispatcher {
   void WaitCombine(Lane lane);  // after it, `returned` is filled
 
   // ---- owner side
-  // The batch stays as it is until the lane's rows of the next slot are written or sent.
+  // The batch stays as it is until the lane's rows of the next slot are written or sent; on one rank, whose
+  // rows are not copied, also no longer than until the forward lane's SendRows of the next slot.
   OwnerBatch WaitDispatch(Lane lane, SlotId slot);
   // Forward lane: where the experts write what they want back in the backward lane, [R, kept_columns]; empty
   // when nothing is kept or the schedule is forward only.

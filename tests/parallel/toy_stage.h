@@ -207,10 +207,17 @@ class ToyExperts : public ExpertHost {
     }
     Multiply(batch, batch.dy, dx);
   }
-  void BackwardWeights(const OwnerBatch& batch) override {
+  // The first part keeps x, which may be gone when the second, which uses the gradients, runs.
+  void BackwardWeights(const OwnerBatch& batch, WeightPart part) override {
+    const int64_t size = batch.num_rows() * D;
+    if (part == WeightPart::kFirst) {
+      first_x_.resize(std::max<size_t>(first_x_.size(), size));
+      std::copy_n(batch.x.as<float>(), size, first_x_.begin());
+      return;
+    }
     for (size_t e = 0; e < experts_.size(); ++e) {
       for (int64_t i = batch.expert_offsets[e] * D; i < batch.expert_offsets[e + 1] * D; ++i) {
-        gradient[e] += int64_t(batch.dy.as<float>()[i]) * int64_t(batch.x.as<float>()[i]);
+        gradient[e] += int64_t(batch.dy.as<float>()[i]) * int64_t(first_x_[i]);
       }
     }
   }
@@ -219,6 +226,7 @@ class ToyExperts : public ExpertHost {
   int mismatches = 0;
 
  private:
+  std::vector<float> first_x_;
   static float Kept(const OwnerBatch& batch, int64_t row, int column) {
     const float* x = batch.x.as<float>() + row * D;
     return column == 0 ? x[0] + 2 * x[1] : x[2] + 1;

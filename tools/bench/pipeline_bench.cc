@@ -91,7 +91,7 @@ void Validate(int steps) {
 // Communication of a rank, alone on its wire, as a share of its compute.
 constexpr double kCommunicationShare = 0.8;
 
-void OverlapRows(const BenchModel& model, BenchLayout layout, int steps) {
+void OverlapRows(const BenchModel& model, BenchLayout layout, int steps, bool show_operations = false) {
   layout.emulate = ClusterDescription{};
   const BenchResult fast = RunBench(model, layout, steps);
   layout.emulate->intra_node = {
@@ -106,6 +106,8 @@ void OverlapRows(const BenchModel& model, BenchLayout layout, int steps) {
                 order == LaneOrder::kInterleaved ? "interleaved" : "sequential", 1e3 * r.step,
                 1e3 * fast.step, 1e3 * r.compute, 100 * wire / r.compute, 1e3 * r.cost.exposed_seconds,
                 1e3 * r.cost.idle_seconds, 100 * r.cost.HiddenShare());
+    if (show_operations && order == LaneOrder::kInterleaved)
+      std::printf("%s", OperationTable(r.ranks, 1).c_str());
     std::fflush(stdout);
   }
 }
@@ -115,11 +117,13 @@ void Overlap(int steps) {
               100 * kCommunicationShare);
   std::printf("%2s %2s %3s %-11s %9s %9s %9s %7s %9s %9s %9s\n", "W", "S", "B", "lanes", "step ms",
               "fast wire", "compute", "wire/c", "exposed", "idle", "hidden");
+  // The first and the last microbatch have no other lane beside them, so the share grows with B.
+  const BenchModel model{.layers = 4};
   for (int microbatches : {8, 16, 32}) {
-    OverlapRows({}, {.ranks = 4, .stages = 1, .microbatches = microbatches}, steps);
+    OverlapRows(model, {.ranks = 4, .stages = 1, .microbatches = microbatches}, steps, microbatches == 32);
   }
-  for (int microbatches : {8, 32})
-    OverlapRows({}, {.ranks = 4, .stages = 4, .microbatches = microbatches}, steps);
+  OverlapRows(model, {.ranks = 4, .stages = 2, .microbatches = 32}, steps);
+  OverlapRows(model, {.ranks = 4, .stages = 4, .microbatches = 32}, steps);
 }
 
 void Wall(int steps) {

@@ -53,12 +53,12 @@ class Measurement {
     engine_.ForwardBackward(step, samples);
     const double end = Now(), wall_end = WallSeconds();
     double compute = ThreadCpuSeconds() - cpu;
-    EmulatedCost cost;
+    EmulationReport report;
     if (world_.emulation) {
-      const EmulationReport report = world_.emulation->Report();
+      report = world_.emulation->Report();
       compute = report.compute_seconds;
-      cost = report.total;
     }
+    const EmulatedCost& cost = report.total;
     const double expert = profile_.cost(Op::kGroupedGemm).seconds + profile_.cost(Op::kSwiglu).seconds;
     const double ranks = world_.size();
     const double sum_compute = Sum(compute), sum_expert = Sum(expert);
@@ -72,6 +72,7 @@ class Measurement {
                                  .exposed_seconds = Sum(cost.exposed_seconds) / ranks,
                                  .hidden_seconds = Sum(cost.hidden_seconds) / ranks,
                                  .bytes_sent = Sum(cost.bytes_sent) / ranks}});
+    results_.back().ranks = GatherReports(*world_.communicator, report);
     engine_.Update(step, 0);
   }
   BenchResult Medians() const {
@@ -107,7 +108,7 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
   const Config config = ConfigOf(model, layout);
   BenchResult result;
   const int exit_code = RunWorld({.num_threads = layout.ranks, .emulate = layout.emulate}, [&](World& world) {
-    TrainingEngine engine(config, world);
+    TrainingEngine engine(config, world, {.lane_order = layout.lane_order});
     std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
     for (size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % kVocab);

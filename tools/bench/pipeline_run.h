@@ -8,12 +8,12 @@
 
 namespace unipool {
 
-// Experts do about 3/4 of a layer's work. With top_k == experts every token goes to every expert, so that
+// Experts take about 3/4 of a layer's time. With top_k == experts every token goes to every expert, so that
 // ranks are level by construction; with fewer, routing is that of an untrained router.
 struct BenchModel {
   int layers = 8, hidden = 256, seq_length = 256;
   int experts = 8, top_k = 8;
-  int width() const { return 4 * hidden / top_k; }
+  int width() const { return 8 * hidden / top_k; }
 };
 
 struct BenchLayout {
@@ -33,10 +33,11 @@ struct BenchResult {
   double dense = 0;        // of all ranks together: everything that is not an expert's
   double expert = 0;       // of all ranks together: products and activation of experts
   EmulatedCost cost;       // mean of the ranks
+  std::vector<EmulationReport> ranks;
 };
 
-// Medians over `steps` measured steps after one that is not, number by number; `cost` is that of the last
-// step.
+// Medians over `steps` measured steps after one that is not, number by number; `cost` and `ranks` are those
+// of the last step.
 BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps);
 
 }  // namespace unipool
