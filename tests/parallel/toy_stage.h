@@ -20,12 +20,12 @@ class ToyStage : public PipelineStage {
     for (int s = 0; s < stage_; ++s) first_layer_ += schedule.num_layers(s);
     num_layers_ = schedule.num_layers(stage_);
     is_last_ = stage_ + 1 == schedule.num_stages();
-    in_flight_.resize(schedule.MaxInFlight(stage_));
+    in_flight_.resize(schedule.MaxInFlight(stage_) + 1);
     for (InFlight& m : in_flight_) {
       m.layers.resize(num_layers_);
       for (Layer& layer : m.layers) layer.handle.plan.Reserve(T, K, placement);
     }
-    inputs_.resize(in_flight_.size() + 1);
+    inputs_.resize(in_flight_.size());
     experts_.reserve(T * K);
     sent_.reserve(T * K);
     for (int m = 0; m < schedule.num_microbatches(); ++m)
