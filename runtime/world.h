@@ -43,10 +43,11 @@ bool UnderMpiLauncher();
 // Number of ranks RunWorld would have, without starting MPI: the launcher's count or options.num_threads.
 int WorldSize(const WorldOptions& options);
 
-// Runs body(world) on every rank and returns the process's exit code: 0; 2 when a UserError left `body` (printed once:
-// a problem that all ranks have is printed by rank 0 alone). When a rank fails alone, the whole job ends, exit code 2:
-// a second later, so that ranks with the same problem have said so too. REQUIRES: no exchange is under way when a
-// UserError leaves the body, since the memory it names goes. A process can run one world of MPI ranks in its life.
+// Runs body(world) on every rank and returns the process's exit code: 0; 2 when a UserError left `body`
+// (printed once: a problem that all ranks have is printed by rank 0 alone). When a rank fails alone, the
+// whole job ends, exit code 2: a second later, so that ranks with the same problem have said so too.
+// REQUIRES: no exchange is under way when a UserError leaves the body, since the memory it names goes. A
+// process can run one world of MPI ranks in its life.
 int RunWorld(const WorldOptions& options, const std::function<void(World&)>& body);
 
 // Runs `work` on every rank and throws one UserError with all distinct problems on EVERY rank if any rank's
