@@ -12,8 +12,8 @@ struct AdamWArgs {
   double grad_scale = 1;  // the clipping factor
   int64_t step = 1;       // t, from 1
 };
-// One pass over n elements: reads 4, writes 3 arrays (28 bytes an element). All [n] of one dtype. An empty grad means
-// zero gradient (the moments still decay).
+// One pass over n elements: reads 4, writes 3 arrays (28 bytes an element). All [n] of one dtype. An empty
+// grad means zero gradient (the moments still decay).
 void AdamW(Stream& stream, const AdamWArgs& args, const Tensor& param, const Tensor& grad, const Tensor& m,
            const Tensor& v);
 

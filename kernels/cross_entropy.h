@@ -6,8 +6,9 @@
 namespace unipool {
 
 // losses[t] = logsumexp(logits[t]) - logits[t, target] (F64). With grad_scale != 0 the logits become
-// grad_scale * (softmax - onehot), the gradient of grad_scale * sum of losses; with 0 they are left as they are.
-void CrossEntropy(Stream& stream, const Tensor& logits /*[n, V]*/, const Tensor& targets /*[n] I32*/, double grad_scale,
-                  const Tensor& losses /*[n] F64*/);
+// grad_scale * (softmax - onehot), the gradient of grad_scale * sum of losses; with 0 they are left as they
+// are.
+void CrossEntropy(Stream& stream, const Tensor& logits /*[n, V]*/, const Tensor& targets /*[n] I32*/,
+                  double grad_scale, const Tensor& losses /*[n] F64*/);
 
 }  // namespace unipool

@@ -8,6 +8,7 @@ namespace unipool {
 void EmbeddingForward(Stream& stream, const Tensor& tokens /*[T] I32*/, const Tensor& table /*[V, D]*/,
                       const Tensor& out /*[T, D]*/);
 // dtable[tokens[t]] += dout[t], in the order of t.
-void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout, const Tensor& dtable /*[V, D]*/);
+void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout,
+                       const Tensor& dtable /*[V, D]*/);
 
 }  // namespace unipool

@@ -5,10 +5,10 @@
 
 namespace unipool {
 
-double SumOfSquares(Stream& stream, const Tensor& x);                  // accumulated in double, in blocks
-double Sum(Stream& stream, const Tensor& x);                           // likewise
-void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y);     // y += x
+double SumOfSquares(Stream& stream, const Tensor& x);               // accumulated in double, in blocks
+double Sum(Stream& stream, const Tensor& x);                        // likewise
+void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y);  // y += x
 void Fill(Stream& stream, const Tensor& x, double value);
-void Copy(Stream& stream, const Tensor& src, const Tensor& dst);       // same dtype and size
+void Copy(Stream& stream, const Tensor& src, const Tensor& dst);  // same dtype and size
 
 }  // namespace unipool

@@ -1,4 +1,5 @@
-// SwiGLU between the two products of an expert: a = silu(gate) * up. gate_up holds gate in columns [0, F), up in [F, 2F).
+// SwiGLU between the two products of an expert: a = silu(gate) * up. gate_up holds gate in columns [0, F), up
+// in [F, 2F).
 #pragma once
 
 #include "runtime/stream.h"
@@ -6,7 +7,8 @@
 namespace unipool {
 
 void SwigluForward(Stream& stream, const Tensor& gate_up /*[R, 2F]*/, const Tensor& activation /*[R, F]*/);
-// Also writes the activation again, which the weight gradient of the down projection needs: one pass instead of two.
+// Also writes the activation again, which the weight gradient of the down projection needs: one pass instead
+// of two.
 void SwigluBackward(Stream& stream, const Tensor& gate_up /*[R, 2F]*/, const Tensor& dactivation /*[R, F]*/,
                     const Tensor& dgate_up /*[R, 2F]*/, const Tensor& activation /*[R, F]*/);
 

@@ -24,9 +24,11 @@ void MemoryMeter::Add(MemoryKind kind, int64_t bytes) {
 }
 
 namespace {
-// Anonymous pages: zeroed, aligned, taken from the machine when first touched, and in large pages where it pays.
+// Anonymous pages: zeroed, aligned, taken from the machine when first touched, and in large pages where it
+// pays.
 void* MapPages(int64_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   CHECK(data != MAP_FAILED) << "no address space for " << bytes << " bytes: " << std::strerror(errno);
   if (bytes >= (4 << 20)) madvise(data, bytes, MADV_HUGEPAGE);
   return data;
@@ -49,7 +51,9 @@ Buffer Buffer::Reserve(MemoryMeter& meter, MemoryKind kind, int64_t max_bytes) {
   return buffer;
 }
 
-Buffer::Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+Buffer::Buffer(Buffer&& other) noexcept {
+  *this = std::move(other);
+}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this == &other) return *this;
@@ -62,7 +66,9 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   return *this;
 }
 
-Buffer::~Buffer() { Release(); }
+Buffer::~Buffer() {
+  Release();
+}
 
 void Buffer::Release() {
   if (data_) munmap(data_, max_bytes_);

@@ -1,5 +1,5 @@
-// Owned memory, counted by kind. Every large array of a rank comes from here, so the peak per kind is exact in every
-// world, also where several ranks are threads of one process.
+// Owned memory, counted by kind. Every large array of a rank comes from here, so the peak per kind is exact
+// in every world, also where several ranks are threads of one process.
 #pragma once
 
 #include <array>
@@ -28,8 +28,10 @@ class MemoryMeter {
 
 // A 64-byte aligned array. Two ways to get one:
 //   Allocate: all bytes are memory at once, zeroed.
-//   Reserve:  address space for the worst case; memory is taken as it is first touched, so buffers whose size depends
-//             on routing never move, never grow by copying, and cost what was really used. Say with Use() how much is.
+//   Reserve:  address space for the worst case; memory is taken as it is first touched, so buffers whose size
+//   depends
+//             on routing never move, never grow by copying, and cost what was really used. Say with Use() how
+//             much is.
 class Buffer {
  public:
   Buffer() = default;
@@ -39,7 +41,8 @@ class Buffer {
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
 
-  // Declares that the first `bytes` are in use from now on; raises the counted size. REQUIRES: bytes <= max_bytes().
+  // Declares that the first `bytes` are in use from now on; raises the counted size. REQUIRES: bytes <=
+  // max_bytes().
   void Use(int64_t bytes);
   void* data() const { return data_; }
   int64_t max_bytes() const { return max_bytes_; }

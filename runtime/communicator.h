@@ -1,10 +1,12 @@
-// One primitive moves all data between ranks: an exchange of byte blocks whose sizes both sides know. All-to-all,
-// neighbour send/receive, all-reduce, all-gather and broadcast are built on it, so a transport (threads, MPI, NCCL, an
-// emulated wire) implements two functions, and every sum has one fixed order (rank 0, 1, 2, ...), whatever the transport.
+// One primitive moves all data between ranks: an exchange of byte blocks whose sizes both sides know.
+// All-to-all, neighbour send/receive, all-reduce, all-gather and broadcast are built on it, so a transport
+// (threads, MPI, NCCL, an emulated wire) implements two functions, and every sum has one fixed order (rank 0,
+// 1, 2, ...), whatever the transport.
 //
-// Every rank of a communicator uses it from one thread and starts its exchanges in the same order. Several (32 at most)
-// may be under way at once and may be waited for in any order. Nothing waits for ever: after `timeout` the waiting rank names the
-// operation and the missing ranks and ends the whole job with kStuckExitCode.
+// Every rank of a communicator uses it from one thread and starts its exchanges in the same order. Several
+// (32 at most) may be under way at once and may be waited for in any order. Nothing waits for ever: after
+// `timeout` the waiting rank names the operation and the missing ranks and ends the whole job with
+// kStuckExitCode.
 #pragma once
 
 #include <chrono>
@@ -27,7 +29,8 @@ struct RecvBlock {
   int64_t bytes = 0;
 };
 
-// What an exchange is for, in the words of the schedule; shown by the watchdog and counted by traffic reports.
+// What an exchange is for, in the words of the schedule; shown by the watchdog and counted by traffic
+// reports.
 struct ExchangeLabel {
   const char* operation = "exchange";  // "dispatch forward", "gradient reduce", ...; static string
   int64_t step = -1;                   // -1: not part of a step
@@ -41,15 +44,17 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // Sends send[p] to rank p and fills recv[p] from rank p, for all p. REQUIRES: both spans have size() entries;
-  // recv[p].bytes here == send[rank()].bytes on p (CHECKed, both numbers printed, where the transport can see it).
-  // A block of 0 bytes costs nothing and waits for nobody. The own block is copied unless it has 0 bytes.
-  // The spans are read before Start returns; the memory they name stays untouched until Wait. Does not block.
+  // Sends send[p] to rank p and fills recv[p] from rank p, for all p. REQUIRES: both spans have size()
+  // entries; recv[p].bytes here == send[rank()].bytes on p (CHECKed, both numbers printed, where the
+  // transport can see it). A block of 0 bytes costs nothing and waits for nobody. The own block is copied
+  // unless it has 0 bytes. The spans are read before Start returns; the memory they name stays untouched
+  // until Wait. Does not block.
   virtual Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                        const ExchangeLabel& label) = 0;
   // Returns when all blocks of that exchange have arrived and the send memory may be written again.
   virtual void Wait(Ticket ticket) = 0;
-  void Exchange(std::span<const SendBlock> send, std::span<const RecvBlock> recv, const ExchangeLabel& label) {
+  void Exchange(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
+                const ExchangeLabel& label) {
     Wait(Start(send, recv, label));
   }
 
@@ -59,11 +64,13 @@ class Communicator {
   // Ends the whole job, all ranks, with this exit code, after printing the message once.
   [[noreturn]] virtual void Abort(int exit_code, const std::string& message) = 0;
 
-  // ---- Built on the exchange. All are collective and blocking; F32, F64, I32 and I64 where numbers are summed.
-  // Element i is summed in rank order, on the rank that owns part i of an even partition, then sent back: each rank
-  // sends 2 * (size-1)/size * bytes, and the result is bit-identical on every rank, run and transport.
+  // ---- Built on the exchange. All are collective and blocking; F32, F64, I32 and I64 where numbers are
+  // summed. Element i is summed in rank order, on the rank that owns part i of an even partition, then sent
+  // back: each rank sends 2 * (size-1)/size * bytes, and the result is bit-identical on every rank, run and
+  // transport.
   void AllReduceSum(const Tensor& values, const ExchangeLabel& label);
-  // Leaves the sum of part `rank()` of EvenPartition(values.size(), size()) in place; the other parts are undefined.
+  // Leaves the sum of part `rank()` of EvenPartition(values.size(), size()) in place; the other parts are
+  // undefined.
   void ReduceScatterSum(const Tensor& values, const ExchangeLabel& label);
   // The inverse movement: each rank's part of the even partition is spread to all.
   void AllGatherParts(const Tensor& values, const ExchangeLabel& label);
@@ -78,12 +85,13 @@ class Communicator {
   int rank_, size_;
 
  private:
-  std::vector<SendBlock> send_;   // reused by the functions above, so that steady state allocates nothing
+  std::vector<SendBlock> send_;  // reused by the functions above, so that steady state allocates nothing
   std::vector<RecvBlock> recv_;
   std::vector<char> staging_;
 };
 
-// Part p of n elements cut into `parts` consecutive ranges whose sizes differ by at most one (larger ones first).
+// Part p of n elements cut into `parts` consecutive ranges whose sizes differ by at most one (larger ones
+// first).
 struct Range {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }

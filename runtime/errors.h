@@ -1,6 +1,7 @@
-// Two kinds of error. A bug or a broken machine is a glog CHECK: it prints both numbers and ends the job. A wrong
-// config, file or flag is a UserError: a sentence that names the field or file, what was found and what would be
-// right; all problems at once; the program ends with exit code 2 and nothing half-written is left behind.
+// Two kinds of error. A bug or a broken machine is a glog CHECK: it prints both numbers and ends the job. A
+// wrong config, file or flag is a UserError: a sentence that names the field or file, what was found and what
+// would be right; all problems at once; the program ends with exit code 2 and nothing half-written is left
+// behind.
 #pragma once
 
 #include <glog/logging.h>

@@ -5,9 +5,9 @@
 namespace unipool {
 
 const char* NameOf(Op op) {
-  static constexpr const char* kNames[kNumOps] = {"gemm",   "grouped_gemm",  "attention", "rope",   "rms_norm",
-                                                  "router", "permute",       "swiglu",    "embedding",
-                                                  "cross_entropy", "optimizer", "reduce",  "exchange"};
+  static constexpr const char* kNames[kNumOps] = {
+      "gemm",   "grouped_gemm", "attention",     "rope",      "rms_norm", "router",  "permute",
+      "swiglu", "embedding",    "cross_entropy", "optimizer", "reduce",   "exchange"};
   return kNames[static_cast<int>(op)];
 }
 

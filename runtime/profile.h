@@ -1,5 +1,6 @@
-// What a rank's kernels cost: time, arithmetic and bytes per kind of operation. From it follow the share of a step
-// inside GEMM and the step's floor: for each call the longer of its arithmetic at peak and its bytes at copy bandwidth.
+// What a rank's kernels cost: time, arithmetic and bytes per kind of operation. From it follow the share of a
+// step inside GEMM and the step's floor: for each call the longer of its arithmetic at peak and its bytes at
+// copy bandwidth.
 #pragma once
 
 #include <array>
@@ -8,19 +9,19 @@
 namespace unipool {
 
 enum class Op : uint8_t {
-  kGemm,          // dense products
-  kGroupedGemm,   // expert products
+  kGemm,         // dense products
+  kGroupedGemm,  // expert products
   kAttention,
   kRope,
   kRmsNorm,
-  kRouter,        // scores and top-k, forward and backward (their product is kGemm)
-  kPermute,       // gather, combine
+  kRouter,   // scores and top-k, forward and backward (their product is kGemm)
+  kPermute,  // gather, combine
   kSwiglu,
   kEmbedding,
   kCrossEntropy,
   kOptimizer,
-  kReduce,        // sums, norms, copies
-  kExchange,      // between ranks
+  kReduce,    // sums, norms, copies
+  kExchange,  // between ranks
 };
 inline constexpr int kNumOps = 13;
 const char* NameOf(Op op);

@@ -1,5 +1,6 @@
-// Where a rank's kernels run, in order. On the CPU a launch runs at once on the calling thread (one thread per rank).
-// A stream also owns the scratch memory of its kernels and, if asked, the account of what they cost.
+// Where a rank's kernels run, in order. On the CPU a launch runs at once on the calling thread (one thread
+// per rank). A stream also owns the scratch memory of its kernels and, if asked, the account of what they
+// cost.
 #pragma once
 
 #include <chrono>
@@ -17,7 +18,8 @@ class Stream {
   explicit Stream(MemoryMeter& meter, Device device = Device::kCpu) : device_(device), meter_(&meter) {}
   Device device() const { return device_; }
 
-  // At least `bytes` of scratch memory, valid until the next call. Grows to the largest ever asked and then stays.
+  // At least `bytes` of scratch memory, valid until the next call. Grows to the largest ever asked and then
+  // stays.
   void* Scratch(int64_t bytes);
 
   // null: nothing is recorded. The profile must outlive its use.
@@ -41,8 +43,8 @@ class KernelScope {
   }
   ~KernelScope() {
     if (profile_) {
-      profile_->Add(op_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(), flops_,
-                    bytes_);
+      profile_->Add(op_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(),
+                    flops_, bytes_);
     }
   }
   KernelScope(const KernelScope&) = delete;

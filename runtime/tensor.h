@@ -1,5 +1,5 @@
-// A tensor view: where numbers lie, of which type, in which shape. It owns nothing (runtime/buffer.h does), is copied
-// by value, and is always row-major and contiguous.
+// A tensor view: where numbers lie, of which type, in which shape. It owns nothing (runtime/buffer.h does),
+// is copied by value, and is always row-major and contiguous.
 #pragma once
 
 #include <array>
@@ -13,14 +13,27 @@ namespace unipool {
 
 // kF32 trains on the CPU; kF64 is the same code in double, which the gradient tests use.
 enum class DType : uint8_t { kF32, kF64, kBF16, kI32, kI64 };
-int64_t SizeOf(DType dtype);       // bytes
-const char* NameOf(DType dtype);   // as safetensors spells it: F32, F64, BF16, I32, I64
+int64_t SizeOf(DType dtype);      // bytes
+const char* NameOf(DType dtype);  // as safetensors spells it: F32, F64, BF16, I32, I64
 
-template <class T> struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
 
 struct Tensor {
   void* data = nullptr;
@@ -39,7 +52,8 @@ struct Tensor {
   std::string ShapeString() const;  // "[2, 3]"
 
   // Typed pointer. REQUIRES: T is the dtype's type.
-  template <class T> T* as() const {
+  template <class T>
+  T* as() const {
     DCHECK(DTypeOf<T>::value == dtype) << NameOf(dtype);
     return static_cast<T*>(data);
   }
@@ -49,13 +63,19 @@ struct Tensor {
   Tensor Reshape(std::initializer_list<int64_t> shape) const;
 };
 
-// Runs `body.template operator()<T>()` with T the floating type of `dtype` (float or double); CHECK-fails on another
-// type, so that an op missing for a type is an error and never a silent fallback.
-template <class Body> void DispatchFloat(DType dtype, Body&& body) {
+// Runs `body.template operator()<T>()` with T the floating type of `dtype` (float or double); CHECK-fails on
+// another type, so that an op missing for a type is an error and never a silent fallback.
+template <class Body>
+void DispatchFloat(DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::kF32: body.template operator()<float>(); return;
-    case DType::kF64: body.template operator()<double>(); return;
-    default: LOG(FATAL) << "no CPU kernel for dtype " << NameOf(dtype);
+    case DType::kF32:
+      body.template operator()<float>();
+      return;
+    case DType::kF64:
+      body.template operator()<double>();
+      return;
+    default:
+      LOG(FATAL) << "no CPU kernel for dtype " << NameOf(dtype);
   }
 }
 

@@ -1,11 +1,12 @@
 // Parameter counts against the published totals and against a sum over every tensor name on disk.
-#include "models/memory_plan.h"
 #include "models/parameter_count.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
 #include <string>
+
+#include "models/memory_plan.h"
 
 namespace unipool {
 namespace {

@@ -349,8 +349,8 @@ TEST(TokenDispatcher, ReplicasAndPoolsPerStageKeepToThemselves) {
   });
 }
 
-// A world of one rank: the experts read what the source wrote, and the source reads what the experts wrote, where it
-// lies.
+// A world of one rank: the experts read what the source wrote, and the source reads what the experts wrote,
+// where it lies.
 TEST(TokenDispatcher, OneRankCopiesNothing) {
   RunOnRanks([](World& world) {
     const auto alone = world.communicator->Split(world.rank(), 0);

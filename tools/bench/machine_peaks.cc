@@ -11,7 +11,8 @@ namespace unipool {
 
 namespace {
 
-template <class Work> double BestSeconds(int repeats, Work&& work) {
+template <class Work>
+double BestSeconds(int repeats, Work&& work) {
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
     const double start = ThreadSeconds();
@@ -36,9 +37,10 @@ MachinePeaks MeasureMachinePeaks() {
   Buffer to = Buffer::Allocate(memory, MemoryKind::kScratch, kCopyBytes);
   std::memset(from.data(), 1, kCopyBytes);
   MachinePeaks peaks;
-  peaks.flops_per_second =
-      2.0 * kSize * kSize * kSize / BestSeconds(10, [&] { Gemm(stream, Trans::kNo, a, Trans::kYes, b, 0, c); });
-  peaks.bytes_per_second = 2.0 * kCopyBytes / BestSeconds(10, [&] { std::memcpy(to.data(), from.data(), kCopyBytes); });
+  peaks.flops_per_second = 2.0 * kSize * kSize * kSize /
+                           BestSeconds(10, [&] { Gemm(stream, Trans::kNo, a, Trans::kYes, b, 0, c); });
+  peaks.bytes_per_second =
+      2.0 * kCopyBytes / BestSeconds(10, [&] { std::memcpy(to.data(), from.data(), kCopyBytes); });
   return peaks;
 }
 
