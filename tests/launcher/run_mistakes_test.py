@@ -2,6 +2,7 @@
 """A person's mistake is one sentence that names the field or file and what to do, exit code 2, nothing half-written;
 in one process, with threads and under mpirun alike."""
 import ctypes
+import fcntl
 import os
 import shutil
 import subprocess
@@ -39,6 +40,20 @@ class MistakesTest(RunTest):
         self.ExpectTraining(["model.layers=few"], "model.layers=few")
         self.ExpectTraining(["model.hidden: is 30", "model.heads (4)"], "model.hidden=30")
         self.ExpectTraining(["model.heads: is 4", "model.kv_heads (3)"], "model.kv_heads=3")
+
+    def test_settings_that_compute_something_else_than_the_checkpoint(self):
+        self.Train("train.steps=1")
+        for setting in ["moe.router_constant=9", "model.norm_eps=0.1", "model.rope_base=100"]:
+            name = setting.split("=")[0]
+            self.Expect(["holds another model", name], "train", "small.txtpb", "train.steps=2", setting, ways=self.WAYS[:1])
+            self.Expect(["holds another model", name], "eval", "small.txtpb", setting, ways=self.WAYS[:1])
+
+    def test_one_run_per_folder(self):
+        os.makedirs(self.Path("run"))
+        with open(self.Path("run", "lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.ExpectTraining(["another run is using"])
+        self.Train("train.steps=1")
 
     def test_batches_that_do_not_divide_say_what_would_fit(self):
         patterns = ["train.global_batch: is 10 sequences", "train.global_batch 9 or 12"]
