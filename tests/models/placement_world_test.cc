@@ -96,7 +96,8 @@ void CheckKind(const SmallModel& small) {
                             const bool due = engine.mesh().pool().size() > 1 && steps % 2 == 0;
                             const auto report = engine.ReplaceExpertsIfDue(steps);
                             ASSERT_EQ(report.has_value(), due);
-                            if (due) EXPECT_LE(report->imbalance_after, report->imbalance_before);
+                            if (!due) return;
+                            EXPECT_LE(report->imbalance_after, report->imbalance_before);
                           }),
                   expected);
       }
@@ -112,7 +113,7 @@ void CheckKind(const SmallModel& small) {
                             EXPECT_EQ(NumMoved(engine.placement(), to), 0);
                           }),
                   expected);
-        if (engine.mesh().pool().size() > 1) EXPECT_GT(moved, 0);
+        EXPECT_TRUE(moved > 0 || engine.mesh().pool().size() == 1);
       }
     }
   });
@@ -137,7 +138,10 @@ TEST(Placement, FollowsTheCounts) {
     RunSteps(engine, config, 0, 3);
     const double before = engine.SlotImbalance();
     const auto report = engine.ReplaceExpertsIfDue(3);
-    if (world.size() == 1) return EXPECT_EQ(before, 1);
+    if (world.size() == 1) {
+      EXPECT_EQ(before, 1);
+      return;
+    }
     ASSERT_TRUE(report.has_value());
     EXPECT_GT(report->num_moved, 0);
     EXPECT_EQ(report->bytes, report->num_moved * 3 * 3 * 24 * 5 * 4);  // weights and two moments
@@ -228,7 +232,7 @@ TEST(Placement, ContinuesBitForBit) {
     Config other = config;
     other.mutable_train()->set_seed(777);  // other initial weights
     TrainingEngine engine(other, world);
-    if (world.size() > 1) EXPECT_NE(owners(engine), at_save);
+    EXPECT_TRUE(world.size() == 1 || owners(engine) != at_save);
     VisitTensors(engine, [&](const std::string& name, const Tensor& value) {
       ASSERT_EQ(saved.count(name), 1u) << name;
       ASSERT_EQ(static_cast<int64_t>(saved[name].size()), value.bytes()) << name;
