@@ -104,6 +104,15 @@ class Measurement {
 
 }  // namespace
 
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps) {
+  Measurement measurement(world, engine);
+  measurement.Step(0, samples);
+  measurement.Forget();
+  for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
+  engine.stream().set_profile(nullptr);
+  return measurement.Medians();
+}
+
 BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps) {
   const Config config = ConfigOf(model, layout);
   BenchResult result;
@@ -114,11 +123,8 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
       tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % kVocab);
     }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
-    Measurement measurement(world, engine);
-    measurement.Step(0, samples);
-    measurement.Forget();
-    for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
-    if (world.rank() == 0) result = measurement.Medians();
+    const BenchResult measured = MeasureSteps(world, engine, samples, steps);
+    if (world.rank() == 0) result = measured;
   });
   CHECK_EQ(exit_code, 0);
   return result;

@@ -40,4 +40,8 @@ struct BenchResult {
 // of the last step.
 BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps);
 
+// The same of an engine that exists, on these samples. Weights stay as they are. Collective; rank 0's result
+// is that of all.
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps);
+
 }  // namespace unipool
