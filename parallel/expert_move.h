@@ -11,7 +11,7 @@
 namespace unipool {
 
 // Default of MoveExperts' staging memory.
-inline constexpr int64_t kMoveStagingBytes = int64_t{64} << 20;
+inline constexpr int64_t kMoveStagingBytes = int64_t{16} << 20;
 
 // `arrays`: row e of each belongs to this rank's e-th expert, [E, ...]; before in the order of
 // `from`.experts_of(rank), afterwards in that of `to`. Rows that stay on the rank change place without
