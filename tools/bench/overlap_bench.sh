@@ -3,7 +3,7 @@
 # mpirun trains over TCP between them, one rank each. Prints the median wall-clock time of a step
 #   on the free link and on the limited one, with lanes interleaved and one after the other, with and without a thread
 #   that lets MPI move data while a rank computes.
-# Usage, as root: tools/bench/overlap_namespaces.sh [RATE [STEPS [field.path=value ...]]]     e.g. 500mbit 6
+# Usage, as root: tools/bench/overlap_bench.sh [RATE [STEPS [field.path=value ...]]]     e.g. 500mbit 6
 # Needs iproute2, Open MPI and build/unipool. Leaves nothing behind.
 set -euo pipefail
 
@@ -14,8 +14,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 hosts=("overlap$$a" "overlap$$b") net=10.213.47
 work=$(mktemp -d)
 
-[[ $EUID == 0 ]] || { echo "overlap_namespaces.sh: only root may make network namespaces" >&2; exit 2; }
-[[ -x $root/build/unipool ]] || { echo "overlap_namespaces.sh: build/unipool is missing; run tools/dev build" >&2; exit 2; }
+[[ $EUID == 0 ]] || { echo "overlap_bench.sh: only root may make network namespaces" >&2; exit 2; }
+[[ -x $root/build/unipool ]] || { echo "overlap_bench.sh: build/unipool is missing; run tools/dev build" >&2; exit 2; }
 
 clean_up() {
   for host in "${hosts[@]}"; do
