@@ -31,7 +31,8 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   return config;
 }
 
-double Median(std::vector<double> values) {
+double Summarize(std::vector<double> values, Summary summary) {
+  if (summary == Summary::kSmallest) return *std::min_element(values.begin(), values.end());
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
   return values[values.size() / 2];
 }
@@ -75,16 +76,16 @@ class Measurement {
     results_.back().ranks = GatherReports(*world_.communicator, report);
     engine_.Update(step, 0);
   }
-  BenchResult Medians() const {
-    BenchResult medians = results_.back();
+  BenchResult Summarized(Summary summary) const {
+    BenchResult result = results_.back();
     for (double BenchResult::*field :
          {&BenchResult::step, &BenchResult::wall, &BenchResult::compute, &BenchResult::max_compute,
           &BenchResult::dense, &BenchResult::expert}) {
       std::vector<double> values;
-      for (const BenchResult& result : results_) values.push_back(result.*field);
-      medians.*field = Median(values);
+      for (const BenchResult& step : results_) values.push_back(step.*field);
+      result.*field = Summarize(values, summary);
     }
-    return medians;
+    return result;
   }
   void Forget() { results_.clear(); }
 
@@ -104,16 +105,17 @@ class Measurement {
 
 }  // namespace
 
-BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps) {
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
+                         Summary summary) {
   Measurement measurement(world, engine);
   measurement.Step(0, samples);
   measurement.Forget();
   for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
   engine.stream().set_profile(nullptr);
-  return measurement.Medians();
+  return measurement.Summarized(summary);
 }
 
-BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps) {
+BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps, Summary summary) {
   const Config config = ConfigOf(model, layout);
   BenchResult result;
   const int exit_code = RunWorld({.num_threads = layout.ranks, .emulate = layout.emulate}, [&](World& world) {
@@ -123,7 +125,7 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
       tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % kVocab);
     }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
-    const BenchResult measured = MeasureSteps(world, engine, samples, steps);
+    const BenchResult measured = MeasureSteps(world, engine, samples, steps, summary);
     if (world.rank() == 0) result = measured;
   });
   CHECK_EQ(exit_code, 0);
