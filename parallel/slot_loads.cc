@@ -143,4 +143,17 @@ double SlotImbalance(const SlotLoads& loads, const ExpertPlacement& placement) {
   return Ratio(Sum(Levels(loads, placement)));
 }
 
+double LeastSlotImbalance(const SlotLoads& loads, int num_ranks) {
+  std::vector<Level> levels(loads.num_slots);
+  for (int slot = 0; slot < loads.num_slots; ++slot) {
+    Level& level = levels[slot];
+    for (int expert = 0; expert < loads.num_experts; ++expert) {
+      level.largest = std::max(level.largest, loads.of(expert)[slot]);
+      level.mean += loads.of(expert)[slot] / num_ranks;
+    }
+    level.largest = std::max(level.largest, level.mean);
+  }
+  return Ratio(Sum(levels));
+}
+
 }  // namespace unipool

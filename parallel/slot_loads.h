@@ -47,4 +47,8 @@ std::vector<double> SlotImbalances(const SlotLoads& loads, const ExpertPlacement
 // the experts' time. 1 without load.
 double SlotImbalance(const SlotLoads& loads, const ExpertPlacement& placement);
 
+// No placement on so many ranks is more level than this: an expert cannot be split, so in no slot is the
+// largest load below the mean or below that of one expert.
+double LeastSlotImbalance(const SlotLoads& loads, int num_ranks);
+
 }  // namespace unipool

@@ -101,6 +101,8 @@ TEST(SlotLoads, ImbalanceByHand) {
   EXPECT_EQ(LockstepCost(loads, ExpertPlacement({0, 1, 1}, 2)), 6 + 12);
   EXPECT_DOUBLE_EQ(SlotImbalance(loads, ExpertPlacement({0, 1, 1}, 2)), 1.5);
   EXPECT_THAT(SlotImbalances(loads, ExpertPlacement({0, 0, 1}, 2)), ElementsAre(1.75, 1.75));
+  EXPECT_DOUBLE_EQ(LeastSlotImbalance(loads, 2), 1.5);
+  EXPECT_DOUBLE_EQ(LeastSlotImbalance(loads, 1), 1);
   EXPECT_EQ(SlotImbalance(SlotLoadsOf(std::vector<double>(3), 3, schedule, PoolSpan::kReplica),
                           ExpertPlacement({0, 1, 1}, 2)),
             1);
@@ -140,6 +142,8 @@ TEST(PlaceBySlots, IsCloseToTheBestOfAll) {
     const double found = LockstepCost(loads, PlaceBySlots(loads, start, {.least_gain = 0}));
     const double best = BestCost(loads, start);
     EXPECT_GE(found, best * (1 - 1e-12));
+    EXPECT_LE(LeastSlotImbalance(loads, ranks),
+              SlotImbalance(loads, start) * best / LockstepCost(loads, start) * (1 + 1e-12));
     EXPECT_LE(found, LockstepCost(loads, start));
     sum += found / best;
     worst = std::max(worst, found / best);
