@@ -3,8 +3,8 @@
 //   placement_bench [--train=STEPS] [--steps=N]
 // Two models of 8 layers and 32 experts, top 1:
 //   trained      with the pool loss, until its layers prefer different experts by themselves
-//   log-normal   not trained: every layer's router leans towards experts of its own, by about a standard
-//                deviation of 1 in the logarithm of their shares
+//   not trained  with routers that lean towards experts of their own, by a standard deviation of about 1 in
+//                the logarithm of an expert's share
 // In each layout experts are placed by the counts of some steps and measured on the samples of another. Times
 // are those of forward and backward, without the update.
 #include <algorithm>
@@ -115,8 +115,7 @@ Weights Train(int steps) {
   return weights;
 }
 
-// Column 0 of the hidden states is large and the same for all tokens, so column 0 of a router is a bias of
-// its experts.
+// All tokens have a direction in common, so every layer's router leans towards experts of its own.
 Weights LeaningRouters() {
   Weights weights;
   const Config config = ConfigOf(1, 1, 1);
@@ -127,14 +126,9 @@ Weights LeaningRouters() {
                       CopyOut(engine, weights);
                     }),
            0);
-  for (auto& [name, data] : weights) {
-    auto* values = reinterpret_cast<float*>(data.data());
-    const int64_t rows = static_cast<int64_t>(data.size()) / 4 / hidden;
-    for (int64_t row = 0; row < rows; ++row) {
-      if (name == "model.embed_tokens.weight") values[row * hidden] = 1.5;
-      if (name.ends_with("router.weight")) values[row * hidden] *= 0.25;
-    }
-  }
+  std::vector<char>& embedding = weights.at("model.embed_tokens.weight");
+  auto* values = reinterpret_cast<float*>(embedding.data());
+  for (int token = 0; token < kVocab; ++token) values[token * hidden] = 0.45;
   return weights;
 }
 
@@ -254,7 +248,7 @@ int Main(int argc, char** argv) {
   }
   std::printf("training %d steps\n", train);
   PrintTable("A trained model", Train(train), steps);
-  PrintTable("Routers that lean log-normally, not trained", LeaningRouters(), steps);
+  PrintTable("Not trained: routers that lean towards experts of their own", LeaningRouters(), steps);
   std::printf(
       "\nlog shares: standard deviation of the logarithm of the experts' shares, in a layer and in all "
       "layers "
