@@ -45,10 +45,13 @@ std::string NameOf(const Config& layout) {
                 ParallelConfig::Experts_Name(layout.parallel().experts()).c_str());
 }
 
-// Gradients that are large enough to be clipped in every step.
+// Gradients that are large enough to be clipped in every step, and those of experts large beside the others,
+// so that the order in which their squares are summed would show.
 Config ClippingConfigOf(const SmallModel& small) {
   Config config = TrainingConfigOf(small);
   config.mutable_train()->set_clip(0.05);
+  config.mutable_model()->set_init_std(0.6);
+  config.mutable_moe()->set_width(40);
   return config;
 }
 
