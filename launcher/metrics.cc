@@ -56,6 +56,7 @@ std::string StepLine(const StepMetrics& m) {
                {"tokens_per_second", m.tokens_per_second},
                {"step_seconds", m.step_seconds},
                {"peak_memory_bytes", m.peak_memory_bytes}};
+  if (m.slot_imbalance) json["slot_imbalance"] = *m.slot_imbalance;
   if (m.virtual_step_seconds) json["virtual_step_seconds"] = *m.virtual_step_seconds;
   return json.dump();
 }

@@ -21,7 +21,8 @@ struct StepMetrics {
   double lr = 0;
   double tokens_per_second = 0;
   double step_seconds = 0;
-  int64_t peak_memory_bytes = 0;               // largest of all ranks
+  int64_t peak_memory_bytes = 0;         // largest of all ranks
+  std::optional<double> slot_imbalance;  // largest / mean load of a rank over the step's slots, of several
   std::optional<double> virtual_step_seconds;  // where a cluster is emulated
 
   // pool_loss / value at balance; not a number when that is not known.
@@ -30,8 +31,9 @@ struct StepMetrics {
 
 // One JSON object a line, without the newline. Numbers read back bit for bit; what is not finite becomes
 // null. Keys: step, tokens, loss, pool_loss, pool_loss_over_balance, max_violation, dead_experts,
-// zero_score_share, grad_norm, lr, tokens_per_second, step_seconds, peak_memory_bytes, and
-// virtual_step_seconds where a cluster is emulated; or step, valid_loss, valid_perplexity.
+// zero_score_share, grad_norm, lr, tokens_per_second, step_seconds, peak_memory_bytes; slot_imbalance where
+// several ranks share a pool, virtual_step_seconds where a cluster is emulated; or step, valid_loss,
+// valid_perplexity.
 std::string StepLine(const StepMetrics& metrics);
 std::string ValidationLine(int64_t step, double valid_loss);
 

@@ -9,6 +9,7 @@
 
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
+#include "launcher/info.h"
 #include "launcher/weight_check.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
@@ -92,6 +93,7 @@ void Trainer::Run() {
   const TrainConfig& train = config_.train();
   while (step_ < train.steps()) {
     Step();
+    ReplaceExperts();
     if (train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps())) Validate();
     if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
   }
@@ -128,6 +130,7 @@ void Trainer::Step() {
     if (++emulated_steps_ > 0) emulation_.Add(emulation);
   }
   if (progress_) {
+    if (engine_->mesh().pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
     metrics_->Write(StepLine(metrics));
     progress_->Step(metrics);
   }
@@ -137,6 +140,17 @@ void Trainer::Step() {
                "raise train.warmup_fraction, and continue from the last checkpoint in %s",
                static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
   }
+}
+
+void Trainer::ReplaceExperts() {
+  const auto start = std::chrono::steady_clock::now();
+  const std::optional<PlacementReport> report = engine_->ReplaceExpertsIfDue(step_);
+  if (!progress_ || !report || report->num_moved == 0) return;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  progress_->Say(
+      Format("moved %d of %ld experts, %s in %.2f s: slot imbalance %.3f -> %.3f on the counts so far",
+             report->num_moved, static_cast<long>(engine_->spec().experts),
+             FormatBytes(report->bytes).c_str(), seconds, report->imbalance_before, report->imbalance_after));
 }
 
 void Trainer::ReportEmulation() {

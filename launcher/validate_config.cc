@@ -208,6 +208,7 @@ class Validation {
     const ParallelConfig& p = config_.parallel();
     const bool ranks = AtLeast("parallel.ranks", p.ranks(), 1);
     Positive("parallel.watchdog_seconds", p.watchdog_seconds());
+    AtLeast<int64_t>("parallel.replace_every", p.replace_every(), 0);
     if (ranks && p.ranks() != 1 && p.ranks() != world_) {
       problems_.Add(
           Format("parallel.ranks: is %d, but the launcher started %d ranks; leave it 1 or set it to %d",

@@ -1,6 +1,7 @@
 // Predicts the memory of a rank by kind from the settings alone, before a run: the same arrays that the
 // engine takes, with the number of live ones found by walking the slot schedule. Routing is taken as even; a
-// rank that receives more rows than its share takes more. Held against the measured peak by a test.
+// rank that receives more rows than its share takes more, and one that moves experts up to 16 MiB more
+// (parallel/expert_move.h). Held against the measured peak by a test.
 #pragma once
 
 #include <array>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "models/stage_layers.h"
 
@@ -34,10 +35,10 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
   const int64_t max_in_flight = 2 * shape.stages + 1;  // a received input waits beside those in flight
   MemoryMeter& memory = *world.memory;
 
-  placement_ = ContiguousPlacement(static_cast<int>(spec_.experts), shape.pool());
   layers_per_stage_ = LayersPerStage(config, shape);
   schedule_ = std::make_unique<SlotSchedule>(
       layers_per_stage_, static_cast<int>(std::max<int64_t>(1, microbatches_per_rank_)), !is_training);
+  placement_ = FirstPlacement(spec_, config.parallel().placement(), *schedule_, shape);
   balance_ = std::make_unique<LoadBalance>(spec_,
                                            BalanceOptions{.balance = config.moe().balance(),
                                                           .scope = config.moe().balance_scope(),
@@ -74,14 +75,17 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
           .kept_columns = is_training ? ExpertPool::KeptColumns(spec_, train.recompute_experts()) : 0},
       stream_, memory);
   executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_, options.lane_order);
-  if (!is_training) return;
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
-                                           OptimizerOptions{.beta1 = train.beta1(),
-                                                            .beta2 = train.beta2(),
-                                                            .eps = train.adam_eps(),
-                                                            .weight_decay = train.weight_decay(),
-                                                            .clip = train.clip()},
-                                           stream_, memory);
+  if (is_training) {
+    optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
+                                             OptimizerOptions{.beta1 = train.beta1(),
+                                                              .beta2 = train.beta2(),
+                                                              .eps = train.adam_eps(),
+                                                              .weight_decay = train.weight_decay(),
+                                                              .clip = train.clip()},
+                                             stream_, memory);
+  }
+  replacer_ = std::make_unique<ExpertReplacer>(spec_, config.parallel(), *mesh_, *schedule_, placement_,
+                                               *experts_, optimizer_.get(), memory);
 }
 
 TrainingEngine::~TrainingEngine() = default;
@@ -114,18 +118,26 @@ void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
 }
 
 StepReport TrainingEngine::Update(int64_t step, double lr) {
-  // Loss, gradient norm, loads and each rank's peak memory travel in one exchange.
-  sums_.assign(2 + world_.size(), 0);
+  // Loss, squared gradients (dense and of each expert), loads and each rank's peak memory travel in one
+  // exchange.
+  sums_.assign(2 + spec_.experts + world_.size(), 0);
+  const std::span<double> squares(sums_.data() + 1, 1 + spec_.experts);
+  const std::span<double> peaks(squares.data() + squares.size(), world_.size());
   sums_[0] = model_->loss_sum();
-  sums_[1] = optimizer_->ReduceGradients(step);
-  sums_[2 + world_.rank()] = static_cast<double>(world_.memory->peak_bytes());
+  squares[0] = optimizer_->ReduceGradients(step, squares.subspan(1));
+  peaks[world_.rank()] = static_cast<double>(world_.memory->peak_bytes());
   StepReport report;
   report.load = balance_->EndStep(sums_);
   report.loss = sums_[0] / TokensPerStep();
-  report.grad_norm = std::sqrt(sums_[1]);
-  report.peak_memory_bytes = static_cast<int64_t>(*std::max_element(sums_.begin() + 2, sums_.end()));
+  report.grad_norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+  report.peak_memory_bytes = static_cast<int64_t>(*std::max_element(peaks.begin(), peaks.end()));
   optimizer_->Apply(step, lr, report.grad_norm);
+  replacer_->AddStep(balance_->step_counts());
   return report;
+}
+
+std::optional<PlacementReport> TrainingEngine::ReplaceExpertsIfDue(int64_t steps_done) {
+  return replacer_->ReplaceIfDue(steps_done);
 }
 
 double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {
@@ -176,6 +188,7 @@ std::vector<OptimizerPiece> TrainingEngine::OptimizerPieces() const {
 
 std::vector<DiskTensor> TrainingEngine::StateTensors() const {
   std::vector<DiskTensor> list = balance_->State();
+  for (DiskTensor& tensor : replacer_->State()) list.push_back(std::move(tensor));
   for (DiskTensor& tensor : list) tensor.writes = world_.rank() == 0;
   return list;
 }
@@ -185,6 +198,7 @@ void TrainingEngine::CollectState() {
 }
 void TrainingEngine::StateLoaded() {
   balance_->StateLoaded();
+  replacer_->StateLoaded();
 }
 
 }  // namespace unipool

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "models/expert_replacer.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
 #include "parallel/slot_executor.h"
@@ -46,6 +47,16 @@ class TrainingEngine {
   // Its two parts: all slots of the step, then gradients over ranks and the update.
   void ForwardBackward(int64_t step, const Tensor& samples);
   StepReport Update(int64_t step, double lr);
+  // Between steps: places experts anew when parallel.replace_every says so; `steps_done` counts from 1. It
+  // changes where experts are computed and no number. Collective over the world.
+  std::optional<PlacementReport> ReplaceExpertsIfDue(int64_t steps_done);
+  // Between steps: this placement, at once. Collective over the world.
+  void MoveExpertsTo(const ExpertPlacement& placement) { replacer_->MoveTo(placement, -1); }
+  const ExpertPlacement& placement() const { return placement_; }
+  // Largest load of a rank / mean of the pool's ranks, over the slots of the last finished step
+  // (parallel/slot_loads.h).
+  double SlotImbalance() const { return replacer_->SlotImbalanceOf(balance_->step_counts()); }
+
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
   // rank.
@@ -57,10 +68,12 @@ class TrainingEngine {
   // What a checkpoint holds.
   std::vector<DiskTensor> DiskTensors() const;  // weights, and aux-free biases
   std::vector<OptimizerPiece> OptimizerPieces() const;
-  std::vector<DiskTensor> StateTensors()
-      const;  // balancing shares; call CollectState (collective) before saving
+  // Balancing shares, owners of experts; call CollectState (collective) before saving.
+  std::vector<DiskTensor> StateTensors() const;
   void CollectState();
-  void StateLoaded();  // after weights or state were written into these tensors
+  // After weights or state were written into these tensors. It may move experts, so lists of tensors by name
+  // are no longer valid. Collective.
+  void StateLoaded();
 
   Stream& stream() { return stream_; }
   const ModelSpec& spec() const { return spec_; }
@@ -86,6 +99,7 @@ class TrainingEngine {
   std::unique_ptr<TokenDispatcher> dispatcher_;
   std::unique_ptr<SlotExecutor> executor_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<ExpertReplacer> replacer_;
   std::vector<double> sums_;  // of a step, over all ranks
 };
 

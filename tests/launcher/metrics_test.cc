@@ -63,6 +63,10 @@ TEST(Metrics, LineHasTheKeysThatScriptsRelyOn) {
             "\"dead_experts\":3,\"zero_score_share\":0.125,\"grad_norm\":0.5,\"lr\":0.0003,\"tokens_per_"
             "second\":12345.0,"
             "\"step_seconds\":2.0,\"peak_memory_bytes\":1099511627776}");
+  StepMetrics several = Example(2);
+  several.slot_imbalance = 1.25;
+  EXPECT_EQ(Json::parse(StepLine(several))["slot_imbalance"], 1.25);
+  EXPECT_FALSE(Json::parse(StepLine(Example(2))).contains("slot_imbalance"));
   const Json valid = Json::parse(ValidationLine(7, 1.5));
   EXPECT_EQ(valid["step"], 7);
   EXPECT_EQ(valid["valid_loss"], 1.5);

@@ -121,11 +121,11 @@ class RunTest(unittest.TestCase):
         for step in range(first_step, max(expected) + 1):
             self.assertLessEqual(abs(losses[step] - expected[step]), tolerance * expected[step], f"step {step} of {run_dir}")
 
-    def CopyCheckpoint(self, step, run_dir):
-        """A run that has got as far as this checkpoint of run/."""
+    def CopyCheckpoint(self, step, run_dir, source="run"):
+        """A run that has got as far as this checkpoint of the source."""
         name = os.path.join("checkpoints", f"step-{step}")
-        shutil.copytree(self.Path("run", name), self.Path(run_dir, name))
-        shutil.copy(self.Path("run", "metrics.jsonl"), self.Path(run_dir))
+        shutil.copytree(self.Path(source, name), self.Path(run_dir, name))
+        shutil.copy(self.Path(source, "metrics.jsonl"), self.Path(run_dir))
 
 
 def SomeText(count, seed):

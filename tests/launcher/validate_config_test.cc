@@ -133,6 +133,8 @@ TEST(ValidateConfig, RanksAndBatches) {
               ElementsAre(HasSubstr("more than model.layers (4)")));
   EXPECT_THAT(Check({"parallel.ranks=4", "train.global_batch=24"}, 3),
               ElementsAre(HasSubstr("the launcher started 3 ranks")));
+  EXPECT_THAT(Check({"parallel.replace_every=-1"}),
+              ElementsAre("parallel.replace_every: is -1; must be at least 0"));
   EXPECT_THAT(Check({"parallel.ranks=3", "train.global_batch=24"}, 3), ElementsAre());
 }
 

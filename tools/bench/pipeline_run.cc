@@ -119,6 +119,16 @@ double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout)
          PredictStepTime(schedule, work, MeshShapeOf(config.parallel(), layout.ranks).span);
 }
 
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
+                         Summary summary) {
+  Measurement measurement(world, engine);
+  measurement.Step(0, samples);
+  measurement.Forget();
+  for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
+  engine.stream().set_profile(nullptr);
+  return measurement.Summarized(summary);
+}
+
 BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps, Summary summary) {
   const Config config = ConfigOf(model, layout);
   BenchResult result;
@@ -129,11 +139,8 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
       tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % model.vocab);
     }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
-    Measurement measurement(world, engine);
-    measurement.Step(0, samples);
-    measurement.Forget();
-    for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
-    if (world.rank() == 0) result = measurement.Summarized(summary);
+    const BenchResult measured = MeasureSteps(world, engine, samples, steps, summary);
+    if (world.rank() == 0) result = measured;
   });
   CHECK_EQ(exit_code, 0);
   return result;

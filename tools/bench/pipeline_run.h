@@ -50,4 +50,9 @@ enum class Summary { kMedian, kSmallest };
 BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps,
                      Summary summary = Summary::kMedian);
 
+// The same of an engine that exists, on these samples. Weights stay as they are. Collective; rank 0's result
+// is that of all.
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
+                         Summary summary = Summary::kMedian);
+
 }  // namespace unipool
