@@ -46,8 +46,11 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
   if (world.rank() == 0) {
     // mpirun gives its ranks a terminal of their own, whatever its own output is.
     const bool is_terminal = !world.is_mpi && isatty(fileno(stdout)) != 0;
-    const ProgressOptions options{
-        .total_steps = train.steps(), .terminal = is_terminal, .seconds_between_lines = 0};
+    const ProgressOptions options{.total_steps = train.steps(),
+                                  .balance = config.moe().balance(),
+                                  .balance_scope = config.moe().balance_scope(),
+                                  .terminal = is_terminal,
+                                  .seconds_between_lines = 0};
     progress_ = std::make_unique<Progress>(stdout, options);
     progress_->Say(origin);
   }
@@ -121,7 +124,11 @@ void Trainer::Step() {
                       .lr = lr,
                       .tokens_per_second = static_cast<double>(step_tokens) / seconds,
                       .step_seconds = seconds,
-                      .peak_memory_bytes = report.peak_memory_bytes};
+                      .pool_shares_age = report.load.shares_age,
+                      .balance_seconds = report.load.seconds,
+                      .peak_memory_bytes = report.memory.total(),
+                      .peak_memory_rank = report.memory.rank,
+                      .peak_memory_by_kind = report.memory.bytes};
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
     metrics.virtual_step_seconds = emulation.virtual_seconds;
@@ -130,12 +137,17 @@ void Trainer::Step() {
   if (progress_) {
     metrics_->Write(StepLine(metrics));
     progress_->Step(metrics);
+    if (step_ == config_.train().steps()) progress_->Say(MemorySummary(metrics));
   }
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
+    const std::string from = saved_step_ < 0
+                                 ? "start again: no checkpoint was saved yet, see train.save_every"
+                                 : Format("continue from the checkpoint of step %ld in %s",
+                                          static_cast<long>(saved_step_), config_.run_dir().c_str());
     throw UserError(
         Format("the loss is no longer a number at step %ld (loss %g, gradient norm %g); lower train.lr, or "
-               "raise train.warmup_fraction, and continue from the last checkpoint in %s",
-               static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
+               "raise train.warmup_fraction, and %s",
+               static_cast<long>(step_), report.loss, report.grad_norm, from.c_str()));
   }
 }
 

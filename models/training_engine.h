@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <numeric>
 
 #include "models/language_model.h"
 #include "models/optimizer.h"
@@ -20,11 +21,18 @@ struct EngineOptions {
   LaneOrder lane_order = LaneOrder::kInterleaved;
 };
 
+// The rank that has used the most memory so far, and of what.
+struct MemoryPeak {
+  int rank = 0;
+  MemoryParts bytes{};  // by MemoryKind at the moment of its peak
+  int64_t total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
+};
+
 struct StepReport {
   double loss = 0;  // mean over the global batch's tokens, without the balancing loss
   double grad_norm = 0;
   LoadReport load;
-  int64_t peak_memory_bytes = 0;  // largest of all ranks so far
+  MemoryPeak memory;
 };
 
 class TrainingEngine {
@@ -70,6 +78,7 @@ class TrainingEngine {
 
  private:
   double TokensPerStep() const;  // over all ranks
+  MemoryPeak HeaviestRank() const;
   const Config config_;
   World& world_;
   EngineOptions options_;
@@ -86,7 +95,7 @@ class TrainingEngine {
   std::unique_ptr<TokenDispatcher> dispatcher_;
   std::unique_ptr<SlotExecutor> executor_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::vector<double> sums_;  // of a step, over all ranks
+  std::vector<double> sums_;  // of a step, over all ranks: loss, squared gradient norm, peaks [ranks, kinds]
 };
 
 }  // namespace unipool

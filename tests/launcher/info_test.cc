@@ -47,7 +47,7 @@ TEST(Info, ShowsWhatEachRankHolds) {
   EXPECT_EQ(info["ranks"][7]["stage"], 1);
   EXPECT_EQ(info["ranks"][7]["layers"], 6);
   const auto& memory = info["ranks"][0]["memory_bytes"];
-  EXPECT_EQ(memory["parameters"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
+  EXPECT_EQ(memory["weights"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
   EXPECT_THAT(InfoText(config, 14), HasSubstr("14 ranks = 1 pool replicas x 2 stages x 7 data ranks"));
 }
 
