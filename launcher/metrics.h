@@ -25,7 +25,7 @@ struct StepMetrics {
   double step_seconds = 0;
   int64_t pool_shares_age = -1;  // of the expert shares in the pool loss: steps (balance_scope STEP) or
                                  // microbatches; -1: none in force
-  double balance_seconds = 0;  // rank 0 spent starting and awaiting the step's statistics, by its own clock
+  double balance_seconds = 0;    // rank 0 spent starting and awaiting the step's statistics, by its own clock
   int64_t peak_memory_bytes = 0;               // of the rank that has used the most so far
   int peak_memory_rank = 0;                    // which one that is
   MemoryParts peak_memory_by_kind{};           // its parts, which add up to peak_memory_bytes

@@ -71,13 +71,14 @@ std::string Trainer::Start() {
   const std::string checkpoint = FindNewestCheckpoint(*world_.communicator, config_.run_dir());
   if (!checkpoint.empty()) {
     CheckpointView view = View();
-    LoadCheckpoint(*world_.communicator, checkpoint, view);
+    const std::string note = LoadCheckpoint(*world_.communicator, checkpoint, view);
     engine_->StateLoaded();
     step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
     saved_step_ = step_;
     std::string origin = "continuing from " + checkpoint;
     const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
     if (!differences.empty()) origin += "\nwarning: other settings than before: " + differences;
+    if (!note.empty()) origin += "\nwarning: " + note;
     if (step_ >= config_.train().steps()) {
       origin += Format("\nthe run has done its %ld steps; raise train.steps to go on",
                        static_cast<long>(config_.train().steps()));
@@ -85,8 +86,9 @@ std::string Trainer::Start() {
     return origin;
   }
   if (!config_.train().init_from().empty()) {
-    LoadWeights(*world_.communicator, config_.train().init_from(), engine_->DiskTensors());
-    return "starting from the weights in " + config_.train().init_from();
+    const std::string& folder = config_.train().init_from();
+    const std::string note = LoadWeights(*world_.communicator, folder, engine_->DiskTensors());
+    return "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
   }
   return "starting from random weights";
 }

@@ -111,11 +111,16 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
   const int64_t internals =
       train.recompute_attention() ? LanguageModel::AttentionInternalBytes(spec, tokens, DType::kF32) : 0;
   const int64_t layer_scratch = tokens * (d + spec.experts + spec.top_k);
-  const int64_t head_scratch = is_last ? 2 * tokens * d + LanguageModel::LogitsAtOnce(spec, tokens) : 0;
-  const int64_t balance = 3 * spec.layers * spec.experts;
-  plan[MemoryKind::kScratch] =
-      internals + kItem * (expert_scratch + attention_scratch + layer_scratch + head_scratch + balance +
-                           spec.seq_length * spec.head_size());
+  const int64_t head_scratch = is_last ? tokens * (2 * d + 1) + LanguageModel::LogitsAtOnce(spec, tokens) : 0;
+  const int64_t groups = spec.num_balance_groups * spec.experts;
+  const int64_t share_rows = config.moe().balance_scope() == RANK ? shape.data_ranks() : 1;
+  const int64_t balance = 4 * (spec.layers * spec.experts + groups + spec.experts) +
+                          8 * (spec.layers * spec.experts + share_rows * groups + 1);
+  const int64_t token_scratch = tokens * (4 + 4 + 8);  // ids, targets, losses
+  plan[MemoryKind::kScratch] = internals + token_scratch + balance +
+                               AttentionScratchBytes(spec.attention(1), DType::kF32) +
+                               kItem * (expert_scratch + attention_scratch + layer_scratch + head_scratch +
+                                        spec.seq_length * spec.head_size());
   return plan;
 }
 

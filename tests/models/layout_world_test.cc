@@ -101,7 +101,8 @@ TEST(Layout, TwoRunsAreBitIdentical) {
   }
 }
 
-// Computing again what experts or attention could have kept changes nothing at all but the memory it takes.
+// Computing again what attention could have kept changes nothing at all but the memory it takes; nor what
+// experts could have kept, if their batches are the same in both directions.
 TEST(Layout, RecomputationIsBitIdentical) {
   RunOnRanks([&](World& world) {
     for (const Layout& layout : LayoutsOf(world.size())) {
@@ -123,9 +124,14 @@ TEST(Layout, RecomputationIsBitIdentical) {
       const auto [both, both_bytes] = train();
       config.mutable_train()->set_recompute_experts(false);
       const auto [attention, attention_bytes] = train();
-      EXPECT_EQ(experts, kept);
-      EXPECT_EQ(both, kept);
       EXPECT_EQ(attention, kept);
+      EXPECT_EQ(both, experts);
+      if (layout.stages == 1 || layout.experts == ParallelConfig::PER_STAGE) {
+        EXPECT_EQ(experts, kept);
+      } else {  // a backward batch joins rows of several forward batches, and products of few rows sum
+                // differently
+        ExpectClose(experts.loss, kept.loss, 1e-5, "loss");
+      }
       // Per token, and per layer in flight: normed, qkv, mixed, lse, 1/rms. Fields are padded to 64 bytes.
       const int64_t tokens = 2 * config.model().seq_length(), per_token = 4 * (24 + 40 + 24 + 6 + 1);
       const int64_t layers = (kept_bytes - attention_bytes) / (tokens * per_token);
