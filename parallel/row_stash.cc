@@ -92,7 +92,10 @@ Tensor RowStash::Kept(SlotId forward_slot) {
 RowStash::Entry& RowStash::SourceEntry(SlotId backward_slot, int source) {
   const int stage = mesh_.StageOfPoolRank(source);
   const LaneWork work = schedule_->Work(Lane::kBackward, stage, backward_slot);
-  return EntryOf(schedule_->SlotOf(Lane::kForward, stage, work));
+  Entry& entry = EntryOf(schedule_->SlotOf(Lane::kForward, stage, work));
+  CHECK_GE(entry.last_slot, Number(backward_slot))
+      << "rows of slot " << entry.slot << " are asked for too late";
+  return entry;
 }
 
 void RowStash::FillRows(SlotId backward_slot, OwnerPlan& plan) {

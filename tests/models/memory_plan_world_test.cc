@@ -81,10 +81,6 @@ void CheckCase(const Case& c, World& world) {
   EXPECT_EQ(reported.bytes, parts);
   EXPECT_GE(Relative(reported.total(), even.total()), 0.999);
   EXPECT_LE(reported.total(), worst.total());
-  if (std::getenv("SHOW"))
-    fprintf(stderr, "st %d rep %d ps %d rec %d %d ranks %d: %.3f of even, %.3f of worst\n", c.stages,
-            c.replicas, c.experts, c.recompute_experts, c.recompute_attention, world.size(),
-            Relative(reported.total(), even.total()), Relative(reported.total(), worst.total()));
 }
 
 TEST(MemoryPlan, MeasuredPeaksLieBetweenEvenRoutingAndTheWorstCase) {
