@@ -68,7 +68,7 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
       TextProblems(text, {"model.hiden=5", "steps=3", "train", "train=3", "moe.router=nrom", "train.lr.x=1",
                           "moe.top_k=1.5"}),
       ElementsAre(
-          "a.txtpb:2: model.layres: no such field; did you mean layers?",
+          "a.txtpb:2: model.layres: no such field; did you mean model.layers?",
           "a.txtpb:3: model.hidden: expected a whole number (32 bits), found \"wide\"",
           "a.txtpb:4: model.lr: no such field; did you mean train.lr?",
           "a.txtpb:5: model.heads: given twice; keep one of the two",
