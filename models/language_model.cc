@@ -57,6 +57,12 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
   output_ = reserve(MemoryKind::kActivations, spec.hidden);
   for (Buffer& grad : grads_) grad = reserve(MemoryKind::kActivations, spec.hidden);
   attention_scratch_ = reserve(MemoryKind::kScratch, spec.hidden + shape_.qkv_size() + shape_.out_size());
+  if (options.recompute_attention) {
+    const int64_t bytes = AttentionInternalBytes(spec, tokens, options.dtype);
+    internals_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, bytes);
+    AttentionLayer::PlaceInternals(spec, tokens, options.dtype, static_cast<char*>(internals_buffer_.data()),
+                                   internals_);
+  }
   moe_scratch_ = {.returned = reserve(MemoryKind::kExchange, spec.top_k * spec.hidden),
                   .dnormed = reserve(MemoryKind::kScratch, spec.hidden),
                   .dweights = reserve(MemoryKind::kScratch, spec.top_k),
@@ -72,8 +78,14 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
 
 LanguageModel::~LanguageModel() = default;
 
-int64_t LanguageModel::SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype) {
-  return LayerSaved().Place(spec, tokens, dtype, nullptr);
+int64_t LanguageModel::SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype,
+                                  bool recompute_attention) {
+  return LayerSaved().Place(spec, tokens, dtype, !recompute_attention, nullptr);
+}
+
+int64_t LanguageModel::AttentionInternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype) {
+  AttentionLayer::Saved saved;
+  return AttentionLayer::PlaceInternals(spec, tokens, dtype, nullptr, saved);
 }
 
 int64_t LanguageModel::LogitsAtOnce(const ModelSpec& spec, int64_t tokens) {
@@ -98,7 +110,8 @@ LanguageModel::LayerSaved& LanguageModel::SavedOf(int microbatch, int layer) {
   if (!saved) {
     if (free_saved_.empty()) {
       saved_storage_.push_back(
-          std::make_unique<LayerSaved>(spec_, shape_.tokens(), placement_, options_.dtype, memory_));
+          std::make_unique<LayerSaved>(spec_, shape_.tokens(), placement_, options_.dtype,
+                                       options_.recompute_attention ? &internals_ : nullptr, memory_));
       free_saved_.reserve(saved_storage_.size());
       free_saved_.push_back(saved_storage_.back().get());
     }
@@ -229,6 +242,7 @@ void LanguageModel::BackwardCombine(int microbatch, int layer) {
   const Tensor dout = BackwardInput(microbatch);
   layers_[layer]->moe.BackwardCombine(saved.moe, microbatch, ReturnedRows(Lane::kBackward, microbatch, layer),
                                       dout, moe_scratch_);
+  if (options_.recompute_attention) layers_[layer]->attention.Recompute(shape_, rope_, saved.attention);
   layers_[layer]->attention.Backward(shape_, rope_, saved.attention, dout, attention_scratch_);
   Release(microbatch, layer);
 }

@@ -20,6 +20,8 @@ struct LanguageModelOptions {
   LayerRange layers;          // of this stage
   bool is_first = true, is_last = true;
   bool is_trainable = true;  // false: no memory for gradients
+  // Of a layer's attention only the input is kept for the backward, which computes the rest again.
+  bool recompute_attention = false;
 };
 
 class LanguageModel : public PipelineStage {
@@ -42,9 +44,11 @@ class LanguageModel : public PipelineStage {
   // until the next call.
   Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);
 
-  // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, and logits that the head holds
-  // at once.
-  static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
+  // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, what attention computes of it
+  // on the way (of that it keeps nothing, and all layers use the same memory, with recompute_attention), and
+  // logits that the head holds at once.
+  static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool recompute_attention);
+  static int64_t AttentionInternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
   static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens);
   // Tokens of one chunk of the head, of T: the same in every layout, since it decides the order of sums.
   static int64_t HeadChunkTokens(int64_t padded_vocab, int64_t tokens);
@@ -103,6 +107,8 @@ class LanguageModel : public PipelineStage {
   Buffer output_;                   // [T, D] of the running forward microbatch
   std::array<Buffer, 2> grads_;     // [T, D] of the backward microbatch and the one after it
   Buffer attention_scratch_;
+  Buffer internals_buffer_;
+  AttentionLayer::Saved internals_;  // of the layer that runs, with recompute_attention
   MoeLayer::Scratch moe_scratch_;
   Buffer tokens_, targets_, losses_, normed_, dnormed_, inv_rms_, logits_;
 

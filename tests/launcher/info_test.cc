@@ -48,7 +48,14 @@ TEST(Info, ShowsWhatEachRankHolds) {
   EXPECT_EQ(info["ranks"][7]["stage"], 1);
   EXPECT_EQ(info["ranks"][7]["layers"], 6);
   const auto& memory = info["ranks"][0]["memory_bytes"];
-  EXPECT_EQ(memory["parameters"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
+  EXPECT_EQ(memory["weights"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
+  for (const auto& rank :
+       info["ranks"]) {  // 7 ranks of 2 stages: what reaches them can be 14 times their share
+    const int64_t even = rank["memory_bytes"]["total"], twice = rank["memory_bytes_at_imbalance_2"]["total"];
+    EXPECT_LT(even, twice);
+    EXPECT_LT(twice, rank["memory_bytes_worst_case"]["total"].get<int64_t>());
+    EXPECT_EQ(rank["memory_bytes"]["weights"], rank["memory_bytes_worst_case"]["weights"]);
+  }
   EXPECT_THAT(InfoText(config, 14), HasSubstr("14 ranks = 1 pool replicas x 2 stages x 7 data ranks"));
 }
 
