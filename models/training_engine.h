@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <numeric>
 
 #include "models/expert_replacer.h"
 #include "models/language_model.h"
@@ -21,11 +22,18 @@ struct EngineOptions {
   LaneOrder lane_order = LaneOrder::kInterleaved;
 };
 
+// The rank that has used the most memory so far, and of what.
+struct MemoryPeak {
+  int rank = 0;
+  MemoryParts bytes{};  // by MemoryKind at the moment of its peak
+  int64_t total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
+};
+
 struct StepReport {
   double loss = 0;  // mean over the global batch's tokens, without the balancing loss
   double grad_norm = 0;
   LoadReport load;
-  int64_t peak_memory_bytes = 0;  // largest of all ranks so far
+  MemoryPeak memory;
 };
 
 class TrainingEngine {
@@ -82,7 +90,9 @@ class TrainingEngine {
   const TokenDispatcher& dispatcher() const { return *dispatcher_; }
 
  private:
-  double TokensPerStep() const;  // over all ranks
+  int64_t FirstPeak() const { return 2 + spec_.experts; }  // in sums_
+  double TokensPerStep() const;                            // over all ranks
+  MemoryPeak HeaviestRank() const;
   const Config config_;
   World& world_;
   EngineOptions options_;
@@ -100,7 +110,9 @@ class TrainingEngine {
   std::unique_ptr<SlotExecutor> executor_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<ExpertReplacer> replacer_;
-  std::vector<double> sums_;  // of a step, over all ranks
+  // Of a step, over all ranks: loss, squared dense gradients, squared gradients of each expert, peaks of
+  // memory [ranks, kinds].
+  std::vector<double> sums_;
 };
 
 }  // namespace unipool

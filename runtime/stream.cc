@@ -3,7 +3,10 @@
 namespace unipool {
 
 void* Stream::Scratch(int64_t bytes) {
-  if (bytes > scratch_.max_bytes()) scratch_ = Buffer::Allocate(*meter_, MemoryKind::kScratch, bytes);
+  if (bytes > scratch_.max_bytes()) {
+    scratch_ = Buffer();  // the old memory goes first, so that the two never add up
+    scratch_ = Buffer::Allocate(*meter_, MemoryKind::kScratch, bytes);
+  }
   return scratch_.data();
 }
 

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
+#include "models/stage_layers.h"
 #include "runtime/random.h"
 
 namespace unipool {
 namespace {
-
-constexpr int kVocab = 128;  // small, so that embedding and head weigh nothing
 
 Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   Config config;
@@ -16,7 +15,7 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_model()->set_heads(model.hidden / 32);
   config.mutable_model()->set_kv_heads(model.hidden / 64);
   config.mutable_model()->set_seq_length(model.seq_length);
-  config.mutable_model()->set_vocab(kVocab);
+  config.mutable_model()->set_vocab(model.vocab);
   config.mutable_model()->set_init_std(0.05);
   config.mutable_moe()->set_experts(model.experts);
   config.mutable_moe()->set_top_k(model.top_k);
@@ -28,6 +27,8 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_parallel()->set_ranks(layout.ranks);
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_experts(layout.experts);
+  config.mutable_parallel()->mutable_layers_per_stage()->Assign(layout.layers_per_stage.begin(),
+                                                                layout.layers_per_stage.end());
   return config;
 }
 
@@ -105,6 +106,19 @@ class Measurement {
 
 }  // namespace
 
+std::vector<int> BenchLayersPerStage(const BenchModel& model, const BenchLayout& layout) {
+  const Config config = ConfigOf(model, layout);
+  return LayersPerStage(config, MeshShapeOf(config.parallel(), layout.ranks));
+}
+
+double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout) {
+  const SlotSchedule schedule(BenchLayersPerStage(model, layout), layout.microbatches);
+  const Config config = ConfigOf(model, layout);
+  const StageWork work = EstimateWork(config);
+  return IdealStepTime(schedule, work) /
+         PredictStepTime(schedule, work, MeshShapeOf(config.parallel(), layout.ranks).span);
+}
+
 BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
                          Summary summary) {
   Measurement measurement(world, engine);
@@ -122,7 +136,7 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
     TrainingEngine engine(config, world, {.lane_order = layout.lane_order});
     std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
     for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % kVocab);
+      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % model.vocab);
     }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
     const BenchResult measured = MeasureSteps(world, engine, samples, steps, summary);

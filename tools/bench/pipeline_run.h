@@ -13,6 +13,7 @@ namespace unipool {
 struct BenchModel {
   int layers = 8, hidden = 256, seq_length = 128;
   int experts = 8, top_k = 8;
+  int vocab = 128;  // small, so that embedding and head weigh nothing
   int width() const { return 8 * hidden / top_k; }
 };
 
@@ -20,6 +21,7 @@ struct BenchLayout {
   int ranks = 1, stages = 1, microbatches = 1;  // microbatches of each rank
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   LaneOrder lane_order = LaneOrder::kInterleaved;
+  std::vector<int> layers_per_stage = {};  // empty: chosen
   std::optional<ClusterDescription> emulate;
 };
 
@@ -35,6 +37,10 @@ struct BenchResult {
   EmulatedCost cost;       // mean of the ranks
   std::vector<EmulationReport> ranks;
 };
+
+// The stages' layers, and the share of the step in which ranks are predicted to work (stage_balance.h).
+std::vector<int> BenchLayersPerStage(const BenchModel& model, const BenchLayout& layout);
+double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout);
 
 // kSmallest is for comparing clocks: other work on the machine can only lengthen a step.
 enum class Summary { kMedian, kSmallest };

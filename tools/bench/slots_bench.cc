@@ -7,6 +7,7 @@
 //              latter does not change when others' work slows the processor down in one of the two runs.
 //   routing    the same at S = 8 with the routing of an untrained top-1 router instead of level ranks
 //   overlap    a wire on which communication is 80 % of compute: how much of it two lanes hide
+//   head       a head of ten layers' dense work: even layers against the cut that is chosen
 //   wall       two real ranks on two real processors: wall clock of both layouts
 // All times are those of forward and backward: the update of the parameters is left out. Embedding and head
 // belong to the dense work and are about 1 % of it.
@@ -129,6 +130,41 @@ void Overlap(int steps) {
   OverlapRows(model, {.ranks = 4, .stages = 4, .microbatches = 32}, steps);
 }
 
+std::string JoinNumbers(const std::vector<int>& numbers) {
+  std::string text;
+  for (const int number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  return text;
+}
+
+// Processor times of two runs differ by some percent, so they are compared by their shares of the ideal step.
+void Head(int steps) {
+  std::printf("\nHead: about ten layers' dense work, 12 layers, infinitely fast wire\n");
+  std::printf("%-10s %2s %3s | %-10s %8s %7s %7s | %-10s %8s %7s %7s | faster by\n", "experts", "S", "B",
+              "even", "ms", "ideal", "predict", "chosen", "ms", "ideal", "predict");
+  const BenchModel model{.layers = 12, .hidden = 128, .seq_length = 512, .vocab = 9216};
+  for (const auto experts : {kPool, kPerStage}) {
+    for (int stages : {2, 4}) {
+      BenchLayout layout{.ranks = stages,
+                         .stages = stages,
+                         .microbatches = 2 * stages,
+                         .experts = experts,
+                         .emulate = ClusterDescription{}};
+      double share[2];
+      std::printf("%-10s %2d %3d", ParallelConfig::Experts_Name(experts).c_str(), stages, 2 * stages);
+      for (const bool chosen : {false, true}) {
+        layout.layers_per_stage.assign(stages, model.layers / stages);
+        if (chosen) layout.layers_per_stage.clear();
+        const BenchResult r = RunBench(model, layout, steps);
+        share[chosen] = r.compute / r.step;
+        std::printf(" | %-10s %8.1f %6.1f%% %6.1f%%", JoinNumbers(BenchLayersPerStage(model, layout)).c_str(),
+                    1e3 * r.step, 100 * share[chosen], 100 * PredictedShareOfIdeal(model, layout));
+      }
+      std::printf(" | %5.2fx\n", share[1] / share[0]);
+      std::fflush(stdout);
+    }
+  }
+}
+
 void Wall(int steps) {
   std::printf("\nWall clock: 2 real ranks on 2 real processors (medians)\n");
   std::printf("%2s %2s %9s %12s %10s\n", "S", "B", "pool ms", "per stage ms", "per stage / pool");
@@ -164,16 +200,14 @@ int Main(int argc, char** argv) {
     const char* name;
     void (*print)(int steps);
   };
-  const Table all[] = {{"validate", Validate},
-                       {"bubbles", Bubbles},
-                       {"routing", Routing},
-                       {"overlap", Overlap},
-                       {"wall", Wall}};
+  const Table all[] = {{"validate", Validate}, {"bubbles", Bubbles}, {"routing", Routing},
+                       {"overlap", Overlap},   {"head", Head},       {"wall", Wall}};
   for (const std::string& name : tables) {
     if (std::none_of(std::begin(all), std::end(all), [&](const Table& t) { return name == t.name; })) {
-      std::fprintf(stderr,
-                   "error: there is no table %s: name some of validate, bubbles, routing, overlap, wall\n",
-                   name.c_str());
+      std::fprintf(
+          stderr,
+          "error: there is no table %s: name some of validate, bubbles, routing, overlap, head, wall\n",
+          name.c_str());
       return kUserErrorExitCode;
     }
   }
