@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "models/stage_layers.h"
 #include "parallel/slot_placement.h"
 #include "runtime/random.h"
 #include "tools/bench/pipeline_run.h"
@@ -181,7 +182,7 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int
       engine.TrainStep(step, 0, SamplesOf(engine, config, 1'000'000 + step, tokens));
       for (size_t i = 0; i < counts.size(); ++i) counts[i] += engine.balance().step_counts()[i];
     }
-    const SlotSchedule schedule(LayersPerStage(kLayers, stages), microbatches);
+    const SlotSchedule schedule(LayersPerStage(config, engine.mesh().shape()), microbatches);
     const SlotLoads loads = SlotLoadsOf(counts, kExperts, schedule, PoolSpan::kReplica);
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
     const ExpertPlacement placements[] = {engine.placement(), PlaceBySlots(loads, engine.placement())};
