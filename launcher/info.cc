@@ -8,6 +8,7 @@
 #include "models/memory_plan.h"
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
+#include "models/stage_layers.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
@@ -51,12 +52,42 @@ Json RankJson(const Config& config, const MeshShape& shape, int rank) {
   const int pool_rank = rank % shape.pool(), stage = PositionOf(shape, rank).stage;
   return {{"rank", rank},
           {"stage", stage},
-          {"layers", LayersOfStage(config, shape.stages, stage).size()},
+          {"layers", LayersPerStage(config, shape)[stage]},
           {"experts", EvenPartition(config.moe().experts(), shape.pool(), pool_rank).size()},
           {"parameters", count.total()},
           {"memory_bytes", MemoryJson(config, shape, rank, kEvenRouting)},
           {"memory_bytes_at_imbalance_2", MemoryJson(config, shape, rank, kEarlyImbalance)},
           {"memory_bytes_worst_case", MemoryJson(config, shape, rank, kAllRowsHere)}};
+}
+
+// Layers of the stages and what waiting is predicted to cost, beside an even cut.
+Json PipelineJson(const Config& config, const MeshShape& shape) {
+  const StageWork work = EstimateWork(config);
+  auto bubble = [&](const std::vector<int>& layers) {
+    const SlotSchedule schedule(layers, MicrobatchesPerRank(config, shape));
+    return 1 - IdealStepTime(schedule, work) / PredictStepTime(schedule, work, shape.span);
+  };
+  const std::vector<int> layers = LayersPerStage(config, shape);
+  return {{"layers_per_stage", layers},
+          {"chosen", config.parallel().layers_per_stage().empty()},
+          {"microbatches", MicrobatchesPerRank(config, shape)},
+          {"head_in_layers", work.head / work.dense},
+          {"bubble", bubble(layers)},
+          {"bubble_of_even_layers", bubble(EvenLayers(config.model().layers(), shape.stages))}};
+}
+
+std::string PipelineText(const Json& pipeline) {
+  std::string layers;
+  for (const Json& count : pipeline["layers_per_stage"]) {
+    layers += (layers.empty() ? "" : ", ") + std::to_string(count.get<int>());
+  }
+  return Format(
+      "\nStages: layers %s (%s; the head is %.1f layers' dense work); predicted bubble %.1f %% of a step of "
+      "%d "
+      "microbatches, %.1f %% with even layers\n",
+      layers.c_str(), pipeline["chosen"].get<bool>() ? "chosen" : "given",
+      pipeline["head_in_layers"].get<double>(), 100 * pipeline["bubble"].get<double>(),
+      pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>());
 }
 
 std::string RankRow(const std::string& ranks, const Json& row) {
@@ -106,8 +137,12 @@ Json InfoJson(const Config& config, int world_size) {
       {"parameters", ParametersJson(config)},
       {"world",
        {{"ranks", world_size}, {"replicas", shape.replicas}, {"stages", shape.stages}, {"data", shape.data}}},
+      {"pipeline", PipelineJson(config, shape)},
       {"ranks", Json::array()}};
-  for (int rank = 0; rank < world_size; ++rank) info["ranks"].push_back(RankJson(config, shape, rank));
+  Config resolved = config;  // spares choosing for every rank
+  const std::vector<int> layers = LayersPerStage(config, shape);
+  resolved.mutable_parallel()->mutable_layers_per_stage()->Assign(layers.begin(), layers.end());
+  for (int rank = 0; rank < world_size; ++rank) info["ranks"].push_back(RankJson(resolved, shape, rank));
   return info;
 }
 
@@ -128,6 +163,7 @@ std::string InfoText(const Config& config, int world_size) {
     text += Format("  %-10s %9s  %14lld\n", kind, FormatCount(count).c_str(), LongLong{count});
   }
   const Json& world = info["world"];
+  if (world["stages"] > 1) text += PipelineText(info["pipeline"]);
   text += Format(
       "\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; fp32, AdamW; predicted peak "
       "while training with even routing; last columns: together when the rank gets twice its share of the "

@@ -50,6 +50,8 @@ class LanguageModel : public PipelineStage {
   static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool recompute_attention);
   static int64_t AttentionInternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
   static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens);
+  // Tokens of one chunk of the head, of T: the same in every layout, since it decides the order of sums.
+  static int64_t HeadChunkTokens(int64_t padded_vocab, int64_t tokens);
 
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
@@ -63,6 +65,7 @@ class LanguageModel : public PipelineStage {
   void FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) override;
   Tensor ReturnedRows(Lane lane, int microbatch, int layer) override;
   void ForwardCombine(int microbatch, int layer) override;
+  void Head(int microbatch, int part, int num_parts) override;
   void EndForward(int microbatch) override;
   void BeginBackward(int microbatch) override;
   const DispatchHandle& BackwardRoute(int microbatch, int layer) override;
@@ -82,7 +85,8 @@ class LanguageModel : public PipelineStage {
   int Ring(int microbatch) const { return microbatch % static_cast<int>(options_.max_in_flight); }
   bool is_training() const { return loss_scale_ != 0; }
   Tensor Hidden(Buffer& buffer) const;
-  void Head(const Tensor& x, const Tensor& dx);
+  void HeadChunk(int64_t first, int64_t tokens);  // logits, losses and gradients of some tokens
+  void AddLoss(int microbatch);
 
   const ModelSpec& spec_;
   LanguageModelOptions options_;

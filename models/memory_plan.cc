@@ -8,6 +8,7 @@
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
 #include "models/parameter_count.h"
+#include "models/stage_layers.h"
 
 namespace unipool {
 
@@ -83,9 +84,8 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
   const int64_t received = gets_all ? all_rows : std::llround(experts > 0 ? imbalance * even_rows : 0);
   const int64_t d = spec.hidden, f = spec.expert_width,
                 kept = ExpertPool::KeptColumns(spec, train.recompute_experts());
-  const auto microbatches =
-      static_cast<int>(train.global_batch() / (train.micro_batch() * shape.data_ranks()));
-  const SlotSchedule schedule(LayersPerStage(static_cast<int>(spec.layers), shape.stages), microbatches);
+  const int microbatches = MicrobatchesPerRank(config, shape);
+  const SlotSchedule schedule(LayersPerStage(config, shape), microbatches);
   const int64_t saved_layers = MostSavedLayers(schedule, position.stage);
   const int64_t stashed_slots = MostStashedSlots(schedule, shape, position.stage);
   const bool is_alone = shape.pool() == 1, is_last = position.stage == shape.stages - 1;

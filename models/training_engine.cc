@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "models/stage_layers.h"
 #include "runtime/emulated_communicator.h"
 
 namespace unipool {
@@ -46,7 +47,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
   MemoryMeter& memory = *world.memory;
 
   placement_ = ContiguousPlacement(static_cast<int>(spec_.experts), shape.pool());
-  layers_per_stage_ = LayersPerStage(static_cast<int>(spec_.layers), shape.stages);
+  layers_per_stage_ = LayersPerStage(config, shape);
   schedule_ = std::make_unique<SlotSchedule>(
       layers_per_stage_, static_cast<int>(std::max<int64_t>(1, microbatches_per_rank_)), !is_training);
   balance_ = std::make_unique<LoadBalance>(spec_,

@@ -1,21 +1,9 @@
 // Every layout of the ranks trains like one rank: the losses of 20 steps, for every kind of model.
-#include <cmath>
-
-#include "tests/models/training_run.h"
+#include "tests/models/layouts.h"
 #include "tests/world_test.h"
 
 namespace unipool {
 namespace {
-
-struct Layout {
-  int stages = 1, replicas = 1;
-  ParallelConfig::Experts experts = ParallelConfig::POOL;
-};
-
-std::string NameOf(const Layout& layout) {
-  return Format("stages %d, replicas %d, experts %s", layout.stages, layout.replicas,
-                ParallelConfig::Experts_Name(layout.experts).c_str());
-}
 
 std::vector<Layout> LayoutsOf(int ranks) {
   std::vector<Layout> layouts;
@@ -27,13 +15,6 @@ std::vector<Layout> LayoutsOf(int ranks) {
     }
   }
   return layouts;
-}
-
-Config Laid(Config config, const Layout& layout) {
-  config.mutable_parallel()->set_stages(layout.stages);
-  config.mutable_parallel()->set_pool_replicas(layout.replicas);
-  config.mutable_parallel()->set_experts(layout.experts);
-  return config;
 }
 
 // Rank 0 trains alone and tells the others.
@@ -50,17 +31,6 @@ RunTrace OneRankTrace(const Config& config, World& world, DType dtype, int steps
   return trace;
 }
 
-void ExpectClose(const std::vector<double>& values, const std::vector<double>& expected, double tolerance,
-                 const char* what) {
-  ASSERT_EQ(values.size(), expected.size());
-  double worst = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const double size = std::max(std::abs(expected[i]), 1e-300);
-    worst = std::max(worst, std::abs(values[i] - expected[i]) / size);
-  }
-  EXPECT_LE(worst, tolerance) << what << ", largest relative difference of " << values.size() << " steps";
-}
-
 void CheckKind(const SmallModel& small, DType dtype, int steps, double tolerance) {
   RunOnRanks([&](World& world) {
     const Config config = TrainingConfigOf(small);
@@ -71,9 +41,7 @@ void CheckKind(const SmallModel& small, DType dtype, int steps, double tolerance
                    Format(", %s, stages %d, replicas %d", NameOf(dtype), layout.stages, layout.replicas));
       const Config laid = Laid(config, layout);
       const RunTrace trace = Train(laid, world, dtype, steps);
-      ExpectClose(trace.loss, one.loss, tolerance, "loss");
-      ExpectClose(trace.pool_loss, one.pool_loss, 10 * tolerance, "pool loss");
-      ExpectClose(trace.grad_norm, one.grad_norm, 10 * tolerance, "gradient norm");
+      ExpectSameTraining(trace, one, tolerance);
       EXPECT_TRUE(world.size() > 1 || trace == one) << "one rank twice, here and there";
     }
   });
@@ -96,6 +64,29 @@ TEST(Layout, TwoRunsAreBitIdentical) {
         const RunTrace first = Train(laid, world, DType::kF32, 4);
         EXPECT_EQ(Train(laid, world, DType::kF32, 4), first);
         EXPECT_GT(first.loss[0], first.loss[3]);
+      }
+    });
+  }
+}
+
+// Layers given per stage, with a last stage that runs its head in the place of missing layers, and with one
+// that does not: twice each, 20 steps.
+TEST(Layout, GivenLayersPerStage) {
+  for (SmallModel small : PoolVanillaAndDense(/*layers=*/7)) {
+    RunOnRanks([&](World& world) {
+      const std::vector<std::vector<int>> cuts[] = {
+          {{7}}, {{5, 2}, {6, 1}}, {{3, 3, 1}, {2, 1, 4}}, {{2, 2, 2, 1}, {1, 3, 1, 2}}};
+      const Config config = TrainingConfigOf(small);
+      const RunTrace one = OneRankTrace(config, world, DType::kF32, 20);
+      for (Layout layout : LayoutsOf(world.size())) {
+        for (const std::vector<int>& cut : cuts[layout.stages - 1]) {
+          layout.layers = cut;
+          SCOPED_TRACE(NameOf(small) + ", " + NameOf(layout));
+          const Config laid = Laid(config, layout);
+          const RunTrace first = Train(laid, world, DType::kF32, 20);
+          ExpectSameTraining(first, one, 1e-5);
+          EXPECT_EQ(Train(laid, world, DType::kF32, 20), first) << "the same run twice";
+        }
       }
     });
   }
