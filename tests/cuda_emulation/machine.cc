@@ -139,6 +139,8 @@ void Machine::PrepareBlock() {
   for (int i = 0; i < num_threads_; ++i) {
     threads_[i].index = Unravel(i, blockDim);
     threads_[i].state = State::kReady;
+    threads_[i].copies.clear();
+    threads_[i].num_groups = 0;
     stacks_.Prepare(i, threads_[i].context, &ThreadMain);
   }
   num_ended_ = num_at_barrier_ = votes_ = 0;
@@ -317,6 +319,34 @@ void* Machine::Shared(const void* site, const char* name, int64_t bytes, int64_t
 
 void* Machine::DynamicShared() {
   return shared_ + kSharedBytes - (dynamic_bytes_ + 15) / 16 * 16;
+}
+
+void Machine::CopyAsync(void* to, const void* from, int bytes) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0) {
+    Fail("a misaligned access: an asynchronous copy of " + std::to_string(bytes) + " bytes");
+  }
+  std::memset(to, kPoison, bytes);
+  Thread& thread = threads_[running_];
+  thread.copies.push_back({to, from, bytes, thread.num_groups});
+}
+
+void Machine::CommitCopies() {
+  ++threads_[running_].num_groups;
+}
+
+void Machine::WaitCopies(int pending_groups) {
+  Thread& thread = threads_[running_];
+  std::vector<Copy> pending;
+  for (const Copy& copy : thread.copies) {
+    if (copy.group >= thread.num_groups - pending_groups) {
+      pending.push_back(copy);
+    } else if (copy.from) {
+      std::memcpy(copy.to, copy.from, copy.bytes);
+    } else {
+      std::memset(copy.to, 0, copy.bytes);
+    }
+  }
+  thread.copies = std::move(pending);
 }
 
 // The bytes around shared arrays are as they were.
