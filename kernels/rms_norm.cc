@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
+#include "kernels/rms_norm_cuda.h"
 #include "kernels/vector_reduce.h"
 
 namespace unipool {
@@ -39,12 +40,39 @@ void RmsNormForward(Stream& stream, const Tensor& x, const Tensor& weight, doubl
   CheckTensor("RmsNormForward x", x, x.dtype, {rows, width});
   CheckTensor("RmsNormForward weight", weight, x.dtype, {width});
   CheckTensor("RmsNormForward y", y, x.dtype, {rows, width});
-  CheckTensor("RmsNormForward inv_rms", inv_rms, x.dtype, {rows});
+  CheckTensor("RmsNormForward inv_rms", inv_rms, AccumulatorOf(x.dtype), {rows});
   KernelScope scope(stream, Op::kRmsNorm, 4.0 * x.size(), 2.0 * x.bytes() + weight.bytes() + inv_rms.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::RmsNormForward(stream, x, Tensor{}, weight, eps, Tensor{}, y, inv_rms);
+  }
   DispatchFloat(x.dtype, [&]<class T>() {
     for (int64_t t = 0; t < rows; ++t) {
       inv_rms.as<T>()[t] = NormalizeRow(width, x.as<T>() + t * width, weight.as<T>(), static_cast<T>(eps),
                                         y.as<T>() + t * width);
+    }
+  });
+}
+
+void ResidualRmsNormForward(Stream& stream, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                            double eps, const Tensor& sum, const Tensor& y, const Tensor& inv_rms) {
+  const int64_t rows = x.rows(), width = x.dim(1);
+  CheckTensor("ResidualRmsNormForward x", x, x.dtype, {rows, width});
+  CheckTensor("ResidualRmsNormForward delta", delta, x.dtype, {rows, width});
+  CheckTensor("ResidualRmsNormForward weight", weight, x.dtype, {width});
+  CheckTensor("ResidualRmsNormForward sum", sum, x.dtype, {rows, width});
+  CheckTensor("ResidualRmsNormForward y", y, x.dtype, {rows, width});
+  CheckTensor("ResidualRmsNormForward inv_rms", inv_rms, AccumulatorOf(x.dtype), {rows});
+  KernelScope scope(stream, Op::kRmsNorm, 5.0 * x.size(), 4.0 * x.bytes() + weight.bytes() + inv_rms.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::RmsNormForward(stream, x, delta, weight, eps, sum, y, inv_rms);
+  }
+  DispatchFloat(x.dtype, [&]<class T>() {
+    for (int64_t t = 0; t < rows; ++t) {
+      const int64_t at = t * width;
+      T* row = sum.as<T>() + at;
+#pragma GCC ivdep
+      for (int64_t j = 0; j < width; ++j) row[j] = x.as<T>()[at + j] + delta.as<T>()[at + j];
+      inv_rms.as<T>()[t] = NormalizeRow(width, row, weight.as<T>(), static_cast<T>(eps), y.as<T>() + at);
     }
   });
 }
@@ -54,13 +82,16 @@ void RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& weight, cons
   const int64_t rows = x.rows(), width = x.dim(1);
   CheckTensor("RmsNormBackward x", x, x.dtype, {rows, width});
   CheckTensor("RmsNormBackward weight", weight, x.dtype, {width});
-  CheckTensor("RmsNormBackward inv_rms", inv_rms, x.dtype, {rows});
+  CheckTensor("RmsNormBackward inv_rms", inv_rms, AccumulatorOf(x.dtype), {rows});
   CheckTensor("RmsNormBackward dy", dy, x.dtype, {rows, width});
   CheckTensor("RmsNormBackward residual_grad", residual_grad, x.dtype, {rows, width});
   CheckTensor("RmsNormBackward dx", dx, x.dtype, {rows, width});
-  CheckTensor("RmsNormBackward dweight", dweight, x.dtype, {width});
+  CheckTensor("RmsNormBackward dweight", dweight, AccumulatorOf(x.dtype), {width});
   KernelScope scope(stream, Op::kRmsNorm, 11.0 * x.size(),
-                    4.0 * x.bytes() + 3.0 * weight.bytes() + inv_rms.bytes());
+                    4.0 * x.bytes() + weight.bytes() + 2.0 * dweight.bytes() + inv_rms.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::RmsNormBackward(stream, x, weight, inv_rms, dy, residual_grad, dx, dweight);
+  }
   DispatchFloat(x.dtype, [&]<class T>() {
     for (int64_t t = 0; t < rows; ++t) {
       const int64_t at = t * width;

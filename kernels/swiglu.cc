@@ -2,6 +2,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/fast_exp.h"
+#include "kernels/swiglu_cuda.h"
 
 namespace unipool {
 namespace {
@@ -42,6 +43,7 @@ void SwigluForward(Stream& stream, const Tensor& gate_up, const Tensor& activati
   CheckTensor("SwigluForward gate_up", gate_up, activation.dtype, {rows, 2 * width});
   KernelScope scope(stream, Op::kSwiglu, kForwardFlops * activation.size(),
                     gate_up.bytes() + activation.bytes());
+  if (stream.device() == Device::kCuda) return cuda::SwigluForward(stream, gate_up, activation);
   DispatchFloat(activation.dtype, [&]<class T>() {
     for (int64_t r = 0; r < rows; ++r) {
       const T* gate = gate_up.as<T>() + r * 2 * width;
@@ -59,6 +61,9 @@ void SwigluBackward(Stream& stream, const Tensor& gate_up, const Tensor& dactiva
   CheckTensor("SwigluBackward dgate_up", dgate_up, activation.dtype, {rows, 2 * width});
   KernelScope scope(stream, Op::kSwiglu, kBackwardFlops * activation.size(),
                     2.0 * gate_up.bytes() + 2.0 * activation.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::SwigluBackward(stream, gate_up, dactivation, dgate_up, activation);
+  }
   DispatchFloat(activation.dtype, [&]<class T>() {
     for (int64_t r = 0; r < rows; ++r) {
       const T* gate = gate_up.as<T>() + r * 2 * width;

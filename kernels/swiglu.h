@@ -1,14 +1,15 @@
 // SwiGLU between the two products of an expert: a = silu(gate) * up. gate_up holds gate in columns [0, F), up
-// in [F, 2F).
+// in [F, 2F). All tensors in one dtype: F32 and F64 on the CPU, F32 and BF16 (computed in F32) on CUDA.
 #pragma once
 
 #include "runtime/stream.h"
 
 namespace unipool {
 
+// Moves 3 R F elements.
 void SwigluForward(Stream& stream, const Tensor& gate_up /*[R, 2F]*/, const Tensor& activation /*[R, F]*/);
 // Also writes the activation again, which the weight gradient of the down projection needs: one pass instead
-// of two.
+// of two. Moves 6 R F elements.
 void SwigluBackward(Stream& stream, const Tensor& gate_up /*[R, 2F]*/, const Tensor& dactivation /*[R, F]*/,
                     const Tensor& dgate_up /*[R, 2F]*/, const Tensor& activation /*[R, F]*/);
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "runtime/buffer.h"
 #include "runtime/profile.h"
@@ -12,13 +13,35 @@ namespace unipool {
 
 enum class Device : uint8_t { kCpu, kCuda };
 
+// Where the scratch memory of a stream on a device comes from.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual void* Allocate(int64_t bytes) = 0;  // at least 16-byte aligned
+  virtual void Free(void* data) = 0;          // after all work that uses it
+};
+
+// A CUDA stream as floors without CUDA headers can hold it. All handles are the creator's, who keeps them
+// alive longer than the Stream.
+struct CudaQueue {
+  void* stream = nullptr;  // cudaStream_t
+  void* blas = nullptr;    // cublasHandle_t, set to that stream
+  DeviceMemory* memory = nullptr;
+};
+
 class Stream {
  public:
   explicit Stream(MemoryMeter& meter, Device device = Device::kCpu) : device_(device), meter_(&meter) {}
+  Stream(MemoryMeter& meter, const CudaQueue& queue)
+      : device_(Device::kCuda), meter_(&meter), queue_(queue) {}
   Device device() const { return device_; }
+  const CudaQueue& cuda() const {  // REQUIRES: made from a CudaQueue
+    DCHECK(queue_.memory);
+    return queue_;
+  }
 
-  // At least `bytes` of scratch memory, valid until the next call. Grows to the largest ever asked and then
-  // stays.
+  // At least `bytes` of scratch memory of the stream's device, valid until the next call. Grows to the
+  // largest ever asked and then stays.
   void* Scratch(int64_t bytes);
 
   // null: nothing is recorded. The profile must outlive its use.
@@ -28,7 +51,10 @@ class Stream {
  private:
   Device device_;
   MemoryMeter* meter_;
+  CudaQueue queue_;
   Buffer scratch_;
+  std::shared_ptr<void> device_scratch_;
+  int64_t device_scratch_bytes_ = 0;
   Profile* profile_ = nullptr;
 };
 

@@ -1,0 +1,52 @@
+// Starts a kernel: by nvcc's own launch on a device, or thread by thread on the host where a .cu file is
+// compiled as C++ for the tests (tests/cuda_emulation).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "runtime/stream.h"
+
+namespace unipool::cuda {
+
+struct LaunchShape {
+  dim3 grid;                 // an empty grid starts nothing
+  dim3 block;                // at most 1024 threads
+  int64_t shared_bytes = 0;  // dynamic shared memory, see DynamicShared
+};
+
+inline int64_t CeilDiv(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+inline cudaStream_t QueueOf(Stream& stream) {
+  return static_cast<cudaStream_t>(stream.cuda().stream);
+}
+
+// `name` is how errors call the kernel. Arguments are copied, as CUDA does.
+template <class... P, class... A>
+void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, Stream& stream,
+            A... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+#ifdef __CUDACC__
+  constexpr int64_t kMostWithoutAsking = 48 << 10;
+  if (shape.shared_bytes > kMostWithoutAsking) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(shape.shared_bytes));
+    CHECK(error == cudaSuccess) << name << " with " << shape.shared_bytes
+                                << " bytes of shared memory: " << cudaGetErrorString(error);
+  }
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, QueueOf(stream)>>>(static_cast<P>(arguments)...);
+  const cudaError_t error = cudaGetLastError();
+  CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
+#else
+  auto body = [=] { kernel(static_cast<P>(arguments)...); };
+  QueueOf(stream)->Run(
+      name, shape.grid, shape.block, shape.shared_bytes,
+      [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+#endif
+}
+
+}  // namespace unipool::cuda

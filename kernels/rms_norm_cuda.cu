@@ -1,0 +1,232 @@
+// A warp per row: no barriers. A row's packs stay in registers between the sum and the output as long as the
+// row has at most kHeld packs a lane; longer rows are read again, from the cache.
+#include "kernels/cuda/device.h"
+#include "kernels/rms_norm_cuda.h"
+
+namespace unipool::cuda {
+namespace {
+
+constexpr int kForwardWarps = 8;  // rows of a block at a time
+constexpr int kForwardHeld = 8, kBackwardHeld = 4;
+
+template <class T>
+struct ForwardArguments {
+  int64_t rows, width;
+  const T *x, *delta, *weight;
+  float eps;
+  T *sum, *y;
+  float* inv_rms;
+};
+
+// Loads kHeld packs of the row, from element `begin` on; those behind its end are not touched.
+template <int kPack, int kHeld, class T>
+__device__ inline void LoadPacks(const T* row, int64_t begin, int64_t width, Pack<T, kPack> (&packs)[kHeld]) {
+#pragma unroll
+  for (int c = 0; c < kHeld; ++c) {
+    const int64_t j = begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack;
+    if (j < width) packs[c] = LoadPack<kPack>(row + j);
+  }
+}
+
+// Block (32, kForwardWarps).
+template <class T, int kPack>
+__global__ void __launch_bounds__(kWarp* kForwardWarps) ForwardKernel(ForwardArguments<T> a) {
+  constexpr int kSegment = kForwardHeld * kWarp * kPack;
+  const int64_t row = int64_t{blockIdx.x} * kForwardWarps + threadIdx.y;
+  if (row >= a.rows) return;
+  const int64_t at = row * a.width;
+  const T* normed = a.delta ? a.sum + at : a.x + at;
+  Pack<T, kPack> x[kForwardHeld];
+  float squares = 0;
+  for (int64_t begin = 0; begin < a.width; begin += kSegment) {
+    LoadPacks(a.x + at, begin, a.width, x);
+    if (a.delta) {
+      Pack<T, kPack> delta[kForwardHeld];
+      LoadPacks(a.delta + at, begin, a.width, delta);
+#pragma unroll
+      for (int c = 0; c < kForwardHeld; ++c) {
+        const int64_t j = begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack;
+        if (j >= a.width) continue;
+#pragma unroll
+        for (int e = 0; e < kPack; ++e)
+          x[c].value[e] = FromFloat<T>(ToFloat(x[c].value[e]) + ToFloat(delta[c].value[e]));
+        StorePack(a.sum + at + j, x[c]);
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < kForwardHeld; ++c) {
+      if (begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack >= a.width) continue;
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) squares += ToFloat(x[c].value[e]) * ToFloat(x[c].value[e]);
+    }
+  }
+  const float inv_rms = 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(a.width) + a.eps);
+  if (threadIdx.x == 0) a.inv_rms[row] = inv_rms;
+  for (int64_t begin = 0; begin < a.width; begin += kSegment) {
+    if (a.width > kSegment) LoadPacks(normed, begin, a.width, x);
+#pragma unroll
+    for (int c = 0; c < kForwardHeld; ++c) {
+      const int64_t j = begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack;
+      if (j >= a.width) continue;
+      const Pack<T, kPack> weight = LoadPack<kPack>(a.weight + j);
+#pragma unroll
+      for (int e = 0; e < kPack; ++e)
+        x[c].value[e] = FromFloat<T>(ToFloat(x[c].value[e]) * inv_rms * ToFloat(weight.value[e]));
+      StorePack(a.y + at + j, x[c]);
+    }
+  }
+}
+
+template <class T>
+struct BackwardArguments {
+  int64_t rows, width;
+  const T *x, *weight;
+  const float* inv_rms;
+  const T *dy, *residual_grad;
+  T* dx;
+  float* partial;  // [blocks, D]: the blocks' shares of dweight
+};
+
+// Block (32, warps); rows are dealt to warps in turn. Each lane sums its own columns of dweight in shared
+// memory [warps, D], so that no order is left to chance.
+template <class T, int kPack>
+__global__ void BackwardKernel(BackwardArguments<T> a) {
+  constexpr int kSegment = kBackwardHeld * kWarp * kPack;
+  const int lane = threadIdx.x, warp = threadIdx.y, num_warps = blockDim.y;
+  float* sums = DynamicShared<float>();
+  float* own = sums + warp * a.width;
+  for (int64_t j = lane * kPack; j < a.width; j += kWarp * kPack) {
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) own[j + e] = 0;
+  }
+  const int64_t stride = int64_t{gridDim.x} * num_warps;
+  for (int64_t row = int64_t{blockIdx.x} * num_warps + warp; row < a.rows; row += stride) {
+    const int64_t at = row * a.width;
+    const float inv_rms = a.inv_rms[row];
+    Pack<T, kPack> x[kBackwardHeld], dy[kBackwardHeld];
+    float dot = 0;
+    for (int64_t begin = 0; begin < a.width; begin += kSegment) {
+      LoadPacks(a.x + at, begin, a.width, x);
+      LoadPacks(a.dy + at, begin, a.width, dy);
+#pragma unroll
+      for (int c = 0; c < kBackwardHeld; ++c) {
+        const int64_t j = begin + (c * kWarp + lane) * kPack;
+        if (j >= a.width) continue;
+        const Pack<T, kPack> weight = LoadPack<kPack>(a.weight + j);
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) {
+          const float product = ToFloat(dy[c].value[e]) * ToFloat(x[c].value[e]);
+          dot += ToFloat(weight.value[e]) * product;
+          own[j + e] += product * inv_rms;
+        }
+      }
+    }
+    const float x_factor = inv_rms * inv_rms * inv_rms * WarpSum(dot) / static_cast<float>(a.width);
+    for (int64_t begin = 0; begin < a.width; begin += kSegment) {
+      if (a.width > kSegment) {
+        LoadPacks(a.x + at, begin, a.width, x);
+        LoadPacks(a.dy + at, begin, a.width, dy);
+      }
+      Pack<T, kPack> residual[kBackwardHeld];
+      LoadPacks(a.residual_grad + at, begin, a.width, residual);
+#pragma unroll
+      for (int c = 0; c < kBackwardHeld; ++c) {
+        const int64_t j = begin + (c * kWarp + lane) * kPack;
+        if (j >= a.width) continue;
+        const Pack<T, kPack> weight = LoadPack<kPack>(a.weight + j);
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) {
+          const float through = ToFloat(weight.value[e]) * ToFloat(dy[c].value[e]) * inv_rms;
+          residual[c].value[e] =
+              FromFloat<T>(ToFloat(residual[c].value[e]) + (through - ToFloat(x[c].value[e]) * x_factor));
+        }
+        StorePack(a.dx + at + j, residual[c]);
+      }
+    }
+  }
+  __syncthreads();
+  for (int64_t j = warp * kWarp + lane; j < a.width; j += num_warps * kWarp) {
+    float sum = 0;
+    for (int w = 0; w < num_warps; ++w) sum += sums[w * a.width + j];
+    a.partial[blockIdx.x * a.width + j] = sum;
+  }
+}
+
+constexpr int kFoldRows = 8;
+
+// sums[j] += sum over b of partial[b, j], in a fixed order. Block (32, kFoldRows): a thread per column and
+// every kFoldRows-th row.
+__global__ void FoldColumnsKernel(int64_t num_partials, int64_t width, const float* partial, float* sums) {
+  UNIPOOL_SHARED(float, shares, [kFoldRows][kWarp]);
+  const int64_t j = int64_t{blockIdx.x} * kWarp + threadIdx.x;
+  float share = 0;
+  if (j < width) {
+    for (int64_t b = threadIdx.y; b < num_partials; b += kFoldRows) share += partial[b * width + j];
+  }
+  shares[threadIdx.y][threadIdx.x] = share;
+  __syncthreads();
+  if (threadIdx.y != 0 || j >= width) return;
+  float sum = 0;
+  for (int r = 0; r < kFoldRows; ++r) sum += shares[r][threadIdx.x];
+  sums[j] += sum;
+}
+
+// Warps of a backward block: as many as keep their sums within kMostSharedBytes.
+constexpr int64_t kMostSharedBytes = 96 << 10, kMostBackwardWarps = 8, kMostPartials = 256;
+
+int64_t BackwardWarps(int64_t width) {
+  const int64_t warps =
+      std::min<int64_t>(kMostBackwardWarps, kMostSharedBytes / (width * int64_t{sizeof(float)}));
+  CHECK_GT(warps, 0) << "RmsNormBackward on CUDA takes rows of at most "
+                     << kMostSharedBytes / int64_t{sizeof(float)} << " elements, these have " << width;
+  return warps;
+}
+
+}  // namespace
+
+void RmsNormForward(Stream& stream, const Tensor& x, const Tensor& delta, const Tensor& weight, double eps,
+                    const Tensor& sum, const Tensor& y, const Tensor& inv_rms) {
+  DispatchDevice("RmsNormForward", x.dtype, [&]<class T>() {
+    const int64_t rows = x.rows(), width = x.dim(1);
+    const auto optional = [](const Tensor& tensor) { return tensor.empty() ? nullptr : tensor.as<T>(); };
+    const ForwardArguments<T> arguments = {rows,
+                                           width,
+                                           x.as<T>(),
+                                           optional(delta),
+                                           weight.as<T>(),
+                                           static_cast<float>(eps),
+                                           optional(sum),
+                                           y.as<T>(),
+                                           inv_rms.as<float>()};
+    const LaunchShape shape = {.grid = static_cast<unsigned>(CeilDiv(rows, kForwardWarps)),
+                               .block = dim3(kWarp, kForwardWarps)};
+    const bool packs = RowsAllowPacks(width, {&x, &delta, &weight, &sum, &y});
+    Launch("RmsNormForward", packs ? &ForwardKernel<T, kPackOf16<T>> : &ForwardKernel<T, 1>, shape, stream,
+           arguments);
+  });
+}
+
+void RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& weight, const Tensor& inv_rms,
+                     const Tensor& dy, const Tensor& residual_grad, const Tensor& dx, const Tensor& dweight) {
+  const int64_t rows = x.rows(), width = x.dim(1);
+  if (rows == 0 || width == 0) return;
+  const int64_t warps = BackwardWarps(width);
+  const int64_t num_partials = std::min(kMostPartials, CeilDiv(rows, warps));
+  float* partial = static_cast<float*>(stream.Scratch(num_partials * width * sizeof(float)));
+  DispatchDevice("RmsNormBackward", x.dtype, [&]<class T>() {
+    const BackwardArguments<T> arguments = {
+        rows,       width,  x.as<T>(), weight.as<T>(), inv_rms.as<float>(), dy.as<T>(), residual_grad.as<T>(),
+        dx.as<T>(), partial};
+    const LaunchShape shape = {.grid = static_cast<unsigned>(num_partials),
+                               .block = dim3(kWarp, static_cast<unsigned>(warps)),
+                               .shared_bytes = warps * width * static_cast<int64_t>(sizeof(float))};
+    const bool packs = RowsAllowPacks(width, {&x, &weight, &dy, &residual_grad, &dx});
+    Launch("RmsNormBackward", packs ? &BackwardKernel<T, kPackOf16<T>> : &BackwardKernel<T, 1>, shape, stream,
+           arguments);
+  });
+  Launch("RmsNormBackward fold", &FoldColumnsKernel,
+         {.grid = static_cast<unsigned>(CeilDiv(width, kWarp)), .block = dim3(kWarp, kFoldRows)}, stream,
+         num_partials, width, partial, dweight.as<float>());
+}
+
+}  // namespace unipool::cuda

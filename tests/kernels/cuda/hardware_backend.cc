@@ -1,0 +1,108 @@
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include <map>
+
+#include "tests/kernels/cuda/cuda_backend.h"
+
+namespace unipool {
+namespace {
+
+constexpr unsigned char kPoison = 0xff;
+constexpr int64_t kSentinelBytes = 256;  // on both sides of an array
+
+void Check(cudaError_t error) {
+  CHECK(error == cudaSuccess) << cudaGetErrorString(error);
+}
+
+class HardwareBackend : public CudaBackend, public DeviceMemory {
+ public:
+  HardwareBackend() {
+    Check(cudaStreamCreate(&queue_));
+    CHECK_EQ(cublasCreate(&blas_), CUBLAS_STATUS_SUCCESS);
+    CHECK_EQ(cublasSetStream(blas_, queue_), CUBLAS_STATUS_SUCCESS);
+    stream_ = std::make_unique<Stream>(meter_, CudaQueue{.stream = queue_, .blas = blas_, .memory = this});
+  }
+  ~HardwareBackend() override {
+    stream_.reset();
+    for (const auto& [data, array] : arrays_) cudaFree(static_cast<char*>(data) - kSentinelBytes);
+    cublasDestroy(blas_);
+    cudaStreamDestroy(queue_);
+  }
+  Stream& stream() override { return *stream_; }
+  void* Allocate(int64_t bytes) override { return Allocate(bytes, "scratch"); }
+  void* Allocate(int64_t bytes, const std::string& name) override {
+    void* memory = nullptr;
+    Check(cudaMalloc(&memory, bytes + 2 * kSentinelBytes));
+    Check(cudaMemset(memory, kPoison, bytes + 2 * kSentinelBytes));
+    Check(cudaDeviceSynchronize());
+    void* data = static_cast<char*>(memory) + kSentinelBytes;
+    arrays_[data] = {name, bytes};
+    return data;
+  }
+  void Free(void* data) override {
+    Check(cudaStreamSynchronize(queue_));
+    AddDamage(data, arrays_.at(data));
+    arrays_.erase(data);
+    Check(cudaFree(static_cast<char*>(data) - kSentinelBytes));
+  }
+  void CopyIn(void* device, const void* host, int64_t bytes) override {
+    Check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+    Check(cudaDeviceSynchronize());
+  }
+  void CopyOut(void* host, const void* device, int64_t bytes) override {
+    Check(cudaStreamSynchronize(queue_));
+    Check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
+  }
+  std::vector<std::string> Damage() override {
+    Check(cudaStreamSynchronize(queue_));
+    for (const auto& [data, array] : arrays_) AddDamage(data, array);
+    return damage_;
+  }
+
+ private:
+  struct Array {
+    std::string name;
+    int64_t bytes;
+  };
+  void AddDamage(const void* data, const Array& array) {
+    std::vector<unsigned char> sentinel(kSentinelBytes);
+    const char* at = static_cast<const char*>(data);
+    for (const char* side : {at - kSentinelBytes, at + array.bytes}) {
+      Check(cudaMemcpy(sentinel.data(), side, kSentinelBytes, cudaMemcpyDeviceToHost));
+      for (int64_t i = 0; i < kSentinelBytes; ++i) {
+        if (sentinel[i] == kPoison) continue;
+        damage_.push_back(Format("written %ld bytes from the beginning of %s (%ld bytes)",
+                                 static_cast<long>(side - at + i), array.name.c_str(),
+                                 static_cast<long>(array.bytes)));
+        break;
+      }
+    }
+  }
+  cudaStream_t queue_ = nullptr;
+  cublasHandle_t blas_ = nullptr;
+  MemoryMeter meter_;
+  std::map<void*, Array> arrays_;
+  std::vector<std::string> damage_;
+  std::unique_ptr<Stream> stream_;
+};
+
+}  // namespace
+
+std::string WhyNoCuda() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) return std::string("no GPU: ") + cudaGetErrorString(error);
+  return count > 0 ? "" : "no GPU";
+}
+int NumCudaRuns() {
+  return 2;
+}
+std::string CudaRunName(int run) {
+  return "run " + std::to_string(run) + " on hardware";
+}
+std::unique_ptr<CudaBackend> MakeCudaBackend(int) {
+  return std::make_unique<HardwareBackend>();
+}
+
+}  // namespace unipool
