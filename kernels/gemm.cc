@@ -1,6 +1,7 @@
 #include "kernels/gemm.h"
 
 #include "kernels/gemm_blocked.h"
+#include "kernels/gemm_cuda.h"
 
 namespace unipool {
 
@@ -22,11 +23,12 @@ void Gemm(Stream& stream, Trans trans_a, const Tensor& a, Trans trans_b, const T
         b.dim(tb ? 1 : 0) == shape.k && b.dim(tb ? 0 : 1) == shape.n)
       << (ta ? "transposed " : "") << a.ShapeString() << " times " << (tb ? "transposed " : "")
       << b.ShapeString() << " into " << c.ShapeString();
-  CHECK(a.dtype == c.dtype && b.dtype == c.dtype)
+  CHECK(a.dtype == b.dtype && (c.dtype == a.dtype || c.dtype == AccumulatorOf(a.dtype)))
       << NameOf(a.dtype) << " " << NameOf(b.dtype) << " " << NameOf(c.dtype);
   const double c_bytes = static_cast<double>(c.bytes()) * (beta == 0 ? 1 : 2);
   KernelScope scope(stream, Op::kGemm, 2.0 * shape.m * shape.n * shape.k, a.bytes() + b.bytes() + c_bytes);
-  DispatchFloat(c.dtype, [&]<class T>() {
+  if (stream.device() == Device::kCuda) return cuda::Gemm(stream, trans_a, a, trans_b, b, beta, c);
+  DispatchFloat(a.dtype, [&]<class T>() {
     GemmStrided<T>(trans_a, trans_b, shape, 1, a.as<T>(), a.dim(1), b.as<T>(), b.dim(1), beta, c.as<T>(),
                    c.dim(1));
   });

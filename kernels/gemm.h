@@ -1,5 +1,6 @@
-// Dense products, row-major. F32 runs on gemm_blocked.h (tools/bench/gemm_libraries compares it with BLAS
-// libraries at expert sizes); F64 is a plain loop nest for the gradient tests.
+// Dense products, row-major. On the CPU F32 runs on gemm_blocked.h (tools/bench/gemm_libraries compares it
+// with BLAS libraries at expert sizes); F64 is a plain loop nest for the gradient tests. On a CUDA device F32
+// and BF16 run on cuBLAS, with sums in F32 (no TF32); there c of a BF16 product is BF16 or F32.
 #pragma once
 
 #include "runtime/stream.h"

@@ -1,6 +1,7 @@
 #include "kernels/grouped_gemm.h"
 
 #include "kernels/gemm_blocked.h"
+#include "kernels/gemm_cuda.h"
 
 namespace unipool {
 namespace {
@@ -13,6 +14,14 @@ struct Groups {
   int64_t num_nonempty = 0;
 };
 
+void CheckAligned(const Groups& groups, std::initializer_list<const Tensor*> tensors) {
+  CHECK(groups.outer % 8 == 0 && groups.inner % 8 == 0)
+      << "experts of BF16 need multiples of 8, found " << groups.outer << " x " << groups.inner;
+  for (const Tensor* tensor : tensors) {
+    CHECK_EQ(reinterpret_cast<uintptr_t>(tensor->data) % 16, 0u) << tensor->ShapeString();
+  }
+}
+
 Groups CheckShapes(GroupOffsets offsets, const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
   CHECK_EQ(w.num_dims, 3);
   CHECK(rows_o.num_dims == 2 && rows_i.num_dims == 2);
@@ -20,9 +29,10 @@ Groups CheckShapes(GroupOffsets offsets, const Tensor& rows_o, const Tensor& row
   CHECK_EQ(static_cast<int64_t>(offsets.size()), groups.count + 1);
   CHECK(rows_o.dim(1) == groups.outer && rows_i.dim(1) == groups.inner && rows_o.dim(0) == rows_i.dim(0))
       << rows_o.ShapeString() << " and " << rows_i.ShapeString() << " with experts " << w.ShapeString();
-  CHECK(rows_o.dtype == w.dtype && rows_i.dtype == w.dtype);
+  CHECK(rows_o.dtype == rows_i.dtype) << NameOf(rows_o.dtype) << " " << NameOf(rows_i.dtype);
   CHECK_EQ(offsets.front(), 0);
   CHECK_EQ(offsets.back(), rows_o.dim(0));
+  if (rows_o.dtype == DType::kBF16) CheckAligned(groups, {&rows_o, &rows_i, &w});
   for (int64_t e = 0; e < groups.count; ++e) {
     CHECK_LE(offsets[e], offsets[e + 1]) << "group " << e;
     groups.num_nonempty += offsets[e] < offsets[e + 1];
@@ -55,10 +65,12 @@ void ForEachNonempty(GroupOffsets offsets, Body&& body) {
 void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x, const Tensor& w,
                         const Tensor& y) {
   const Groups groups = CheckShapes(offsets, y, x, w);
+  CHECK(w.dtype == x.dtype) << NameOf(w.dtype);
   const int64_t o = groups.outer, i = groups.inner;
   KernelScope scope(
       stream, Op::kGroupedGemm, Flops(groups, offsets),
       static_cast<double>(groups.num_nonempty) * o * i * SizeOf(w.dtype) + x.bytes() + y.bytes());
+  if (stream.device() == Device::kCuda) return cuda::GroupedGemmForward(stream, offsets, x, w, y);
   DispatchFloat(w.dtype, [&]<class T>() {
     ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
       GemmBlocked<T>(Trans::kNo, Trans::kYes, {rows, o, i}, 1, x.as<T>() + begin * i, i,
@@ -70,10 +82,12 @@ void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x, c
 void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& w,
                           const Tensor& dx) {
   const Groups groups = CheckShapes(offsets, dy, dx, w);
+  CHECK(w.dtype == dy.dtype) << NameOf(w.dtype);
   const int64_t o = groups.outer, i = groups.inner;
   KernelScope scope(
       stream, Op::kGroupedGemm, Flops(groups, offsets),
       static_cast<double>(groups.num_nonempty) * o * i * SizeOf(w.dtype) + dy.bytes() + dx.bytes());
+  if (stream.device() == Device::kCuda) return cuda::GroupedGemmInputGrad(stream, offsets, dy, w, dx);
   DispatchFloat(w.dtype, [&]<class T>() {
     ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t next) {
       GemmHints<T> hints;
@@ -87,12 +101,16 @@ void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy
 void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& x,
                            const Tensor& dw, std::span<uint8_t> has_grad) {
   const Groups groups = CheckShapes(offsets, dy, x, dw);
+  CHECK(dw.dtype == AccumulatorOf(x.dtype)) << NameOf(dw.dtype);
   CHECK_EQ(static_cast<int64_t>(has_grad.size()), groups.count);
   const int64_t o = groups.outer, i = groups.inner;
   int64_t moved = 0;  // expert matrices written, and read where they are added to
   ForEachNonempty(offsets, [&](int64_t e, int64_t, int64_t, int64_t) { moved += has_grad[e] ? 2 : 1; });
   KernelScope scope(stream, Op::kGroupedGemm, Flops(groups, offsets),
                     static_cast<double>(moved) * o * i * SizeOf(dw.dtype) + dy.bytes() + x.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
+  }
   DispatchFloat(dw.dtype, [&]<class T>() {
     GemmHints<T> hints;
     if (dw.bytes() >= kStreamedBytes) hints.store = StoreKind::kStreamed;

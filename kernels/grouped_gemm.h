@@ -1,6 +1,10 @@
 // One product per expert over its own rows. Group e owns rows [offsets[e], offsets[e+1]) of the row arrays;
 // groups may have 0 rows. E = groups (experts on this rank), R = rows in all, I/O = inner sizes of the expert
 // matrix [O, I].
+//
+// Types: x, y, w and their gradients are of one type; dw is of its accumulator (F32 for BF16), so that
+// microbatches add up in F32. On a CUDA device: F32 and BF16, sums in F32; BF16 REQUIRES O and I to be
+// multiples of 8 and arrays that begin at 16 bytes. `offsets` and `has_grad` are host memory on every device.
 #pragma once
 
 #include <span>

@@ -25,7 +25,7 @@ class DeviceMemory {
 // alive longer than the Stream.
 struct CudaQueue {
   void* stream = nullptr;  // cudaStream_t
-  void* blas = nullptr;    // cublasHandle_t, set to that stream
+  void* blas = nullptr;    // cuda::Blas of kernels/cuda/blas.h, made for that stream; null: no products
   DeviceMemory* memory = nullptr;
 };
 

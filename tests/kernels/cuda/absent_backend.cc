@@ -5,6 +5,9 @@ namespace unipool {
 std::string WhyNoCuda() {
   return "this build has no CUDA toolkit";
 }
+std::string WhyNoBlas() {
+  return WhyNoCuda();
+}
 int NumCudaRuns() {
   return 0;
 }

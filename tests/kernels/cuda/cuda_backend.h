@@ -24,6 +24,7 @@ class CudaBackend {
 };
 
 std::string WhyNoCuda();  // empty: kernels can run
+std::string WhyNoBlas();  // empty: so can cuBLAS; otherwise streams have none
 // A case is run this many times, if possible in different orders; all runs must give the same bits.
 int NumCudaRuns();
 std::string CudaRunName(int run);

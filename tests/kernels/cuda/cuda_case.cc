@@ -232,6 +232,10 @@ void CudaTest::SetUp() {
   if (const std::string reason = WhyNoCuda(); !reason.empty()) GTEST_SKIP() << reason;
 }
 
+void CudaBlasTest::SetUp() {
+  if (const std::string reason = WhyNoBlas(); !reason.empty()) GTEST_SKIP() << reason;
+}
+
 const std::vector<CaseVariant>& CaseVariants() {
   static const std::vector<CaseVariant> variants = {
       {DType::kF32, false}, {DType::kBF16, false}, {DType::kBF16, true}};

@@ -53,6 +53,7 @@ class CudaCase {
 
   CudaCase(const CaseVariant& variant, uint64_t seed) : variant_(variant), random_(seed) {}
   DType dtype() const { return variant_.dtype; }
+  bool unaligned() const { return variant_.unaligned; }
   std::mt19937_64& random() { return random_; }
 
   // Inputs at random in [low, high), or given.
@@ -105,6 +106,12 @@ class CaseTensors {
 
 // Skips, by name and with the reason, where kernels cannot run.
 class CudaTest : public testing::Test {
+ protected:
+  void SetUp() override;
+};
+
+// The same where cuBLAS cannot.
+class CudaBlasTest : public testing::Test {
  protected:
   void SetUp() override;
 };

@@ -42,6 +42,9 @@ class EmulatedBackend : public CudaBackend {
 std::string WhyNoCuda() {
   return "";
 }
+std::string WhyNoBlas() {
+  return "cuBLAS is not emulated; what it is asked for is proven in blas_products_test";
+}
 int NumCudaRuns() {
   return static_cast<int>(std::size(kOrders));
 }

@@ -1,8 +1,8 @@
-#include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
 #include <map>
 
+#include "kernels/cuda/blas.h"
 #include "tests/kernels/cuda/cuda_backend.h"
 
 namespace unipool {
@@ -15,19 +15,34 @@ void Check(cudaError_t error) {
   CHECK(error == cudaSuccess) << cudaGetErrorString(error);
 }
 
+// One stream and one cuBLAS for all cases: making them takes longer than a case.
+struct DeviceQueue {
+  DeviceQueue() {
+    Check(cudaStreamCreate(&stream));
+    try {
+      blas = std::make_unique<cuda::Blas>(stream);
+    } catch (const UserError& error) {
+      why_no_blas = error.what();
+    }
+  }
+  cudaStream_t stream = nullptr;
+  std::unique_ptr<cuda::Blas> blas;
+  std::string why_no_blas;
+};
+DeviceQueue& Queue() {
+  static DeviceQueue* queue = new DeviceQueue;  // never destroyed: the driver may be gone before statics are
+  return *queue;
+}
+
 class HardwareBackend : public CudaBackend, public DeviceMemory {
  public:
   HardwareBackend() {
-    Check(cudaStreamCreate(&queue_));
-    CHECK_EQ(cublasCreate(&blas_), CUBLAS_STATUS_SUCCESS);
-    CHECK_EQ(cublasSetStream(blas_, queue_), CUBLAS_STATUS_SUCCESS);
-    stream_ = std::make_unique<Stream>(meter_, CudaQueue{.stream = queue_, .blas = blas_, .memory = this});
+    stream_ = std::make_unique<Stream>(
+        meter_, CudaQueue{.stream = queue_, .blas = Queue().blas.get(), .memory = this});
   }
   ~HardwareBackend() override {
     stream_.reset();
     for (const auto& [data, array] : arrays_) cudaFree(static_cast<char*>(data) - kSentinelBytes);
-    cublasDestroy(blas_);
-    cudaStreamDestroy(queue_);
   }
   Stream& stream() override { return *stream_; }
   void* Allocate(int64_t bytes) override { return Allocate(bytes, "scratch"); }
@@ -79,8 +94,7 @@ class HardwareBackend : public CudaBackend, public DeviceMemory {
       }
     }
   }
-  cudaStream_t queue_ = nullptr;
-  cublasHandle_t blas_ = nullptr;
+  cudaStream_t queue_ = Queue().stream;
   MemoryMeter meter_;
   std::map<void*, Array> arrays_;
   std::vector<std::string> damage_;
@@ -94,6 +108,10 @@ std::string WhyNoCuda() {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) return std::string("no GPU: ") + cudaGetErrorString(error);
   return count > 0 ? "" : "no GPU";
+}
+std::string WhyNoBlas() {
+  const std::string reason = WhyNoCuda();
+  return reason.empty() ? Queue().why_no_blas : reason;
 }
 int NumCudaRuns() {
   return 2;

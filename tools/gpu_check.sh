@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Proves and measures the CUDA kernels on the GPU of this machine and writes one report (Markdown). Runs in a bundle
+# (as gpu-check) and in a built tree (as tools/dev gpu-check); needs bash, a driver and the CUDA libraries, no network.
+#
+# usage: gpu_check.sh [--report FILE] [--limit SECONDS]    (limit of each part, default 120)
+# exit status: 0 all passed, 1 something failed, 2 nothing could be run
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+if [[ -d $here/bin ]]; then
+  root=$here programs=("$here/bin") reports=$here/gpu_reports
+else
+  root=$(cd "$here/.." && pwd)
+  programs=("$root/build/tests" "$root/build/tools/bench") reports=$root/tools/gpu_reports
+fi
+report="" limit=120
+while (($#)); do
+  case $1 in
+    --report | --limit)
+      (($# > 1)) || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
+      printf -v "${1#--}" %s "$2"
+      shift 2
+      ;;
+    *) echo "gpu-check: unknown argument \"$1\"; there are --report FILE and --limit SECONDS" >&2; exit 2 ;;
+  esac
+done
+
+program() { # prints the path of a program, or nothing
+  local folder
+  for folder in "${programs[@]}"; do
+    [[ ! -x $folder/$1 ]] || { echo "$folder/$1"; return; }
+  done
+}
+
+# CUDA's libraries where the loader does not look: Python packages bring them so.
+find_libraries() {
+  local found
+  ldconfig -p 2>/dev/null | grep -q 'libcublas\.so' && return
+  found=$(find /usr/local /usr/lib /opt -name 'libcublas.so.[0-9]*' 2>/dev/null | sort -V | tail -n 1)
+  [[ ! $found ]] || export LD_LIBRARY_PATH=$(dirname "$found")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+}
+
+info=$(program gpu_info) cases=$(program cuda_kernel_cases)
+if [[ ! $info || ! $cases ]]; then
+  echo "gpu-check: nothing was run: this build has no CUDA programs (no CUDA toolkit was found when it was made)" >&2
+  exit 2
+fi
+find_libraries
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if ! "$info" >"$work/info" 2>"$work/why"; then
+  echo "gpu-check: nothing was run: $(head -n 1 "$work/why")" >&2
+  exit 2
+fi
+name=$(sed -n 's/^| device | \([^,]*\),.*/\1/p' "$work/info" | tr -cs 'A-Za-z0-9\n' '-')
+report=${report:-$reports/$(date -u +%Y-%m-%d)-${name%-}.md}
+commit=$(cat "$root/COMMIT" 2>/dev/null || git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)
+failed=0
+
+line() { printf '%s\n' "$@" >>"$work/report"; }
+fenced() { # FILE: as a block of the report
+  line '```'
+  cat "$1" >>"$work/report"
+  line '```' ''
+}
+# NAME COMMAND ...: runs it under the limit with its output in $work/NAME, says how it ended
+part() {
+  local name=$1 status=0
+  shift
+  echo "gpu-check: $name"
+  timeout --kill-after 10 "$limit" "$@" >"$work/$name" 2>&1 || status=$?
+  case $status in
+    0) outcome=passed ;;
+    124 | 137) outcome="not finished in $limit s" ;;
+    *) outcome="FAILED (exit status $status)" ;;
+  esac
+  [[ $outcome == passed ]] || failed=1
+  line "$name: $outcome" ''
+}
+count() { sed -n "$2" "$1" | wc -l; }
+
+line "# CUDA kernels on $(sed -n 's/^| device | \([^,]*\),.*/\1/p' "$work/info")" '' '| what | value |' '|---|---|' \
+  "| date | $(date -u '+%Y-%m-%d %H:%M UTC') |" "| commit | $commit |"
+cat "$work/info" >>"$work/report"
+if command -v nvidia-smi >/dev/null; then
+  line "| driver | $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1) |"
+fi
+
+line '' '## Kernel cases against their definitions' ''
+part cases "$cases"
+skipped=$(sed -n 's/^\[  SKIPPED \] \([^ ]*\) (.*$/\1/p' "$work/cases")
+line "Passed $(count "$work/cases" '/^\[       OK \]/p'), failed $(count "$work/cases" '/^\[  FAILED  \].*ms)$/p'), skipped $(grep -c . <<<"$skipped")." ''
+[[ ! $skipped ]] || line 'Skipped, nothing is known of them:' "$(sed 's/^/- /' <<<"$skipped")" ''
+[[ $outcome == passed ]] || fenced "$work/cases"
+
+line '## compute-sanitizer' ''
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+for tool in memcheck racecheck initcheck synccheck; do
+  if [[ ! $sanitizer ]]; then
+    line "$tool: not run, compute-sanitizer is not installed" ''
+    continue
+  fi
+  # Our own kernels; the vendor's products are not ours to check.
+  part "$tool" "$sanitizer" --tool "$tool" --error-exitcode 9 "$cases" --gtest_filter='-CudaGemm*:CudaGroupedGemm*'
+  [[ $outcome == passed ]] || { tail -n 40 "$work/$tool" >"$work/$tool.end" && fenced "$work/$tool.end"; }
+done
+
+line '## Figures' ''
+bench=$(program cuda_kernel_bench)
+if [[ $bench ]]; then
+  part benchmark "$bench"
+  cat "$work/benchmark" >>"$work/report"
+else
+  line 'Not measured: cuda_kernel_bench is not here.'
+fi
+
+mkdir -p "$(dirname "$report")"
+cp "$work/report" "$report"
+echo "gpu-check: $( ((failed)) && echo "SOMETHING FAILED" || echo passed); the report is $report"
+exit "$failed"
