@@ -9,23 +9,24 @@
 #include <numeric>
 
 namespace unipool::emulation {
+
+std::string Text(const std::source_location& where) {
+  return std::string(where.file_name()) + ":" + std::to_string(where.line());
+}
+
 namespace {
 
-constexpr int kLanes = 32, kMostThreads = 1024, kMostGridYZ = 65535;
+constexpr int kMostThreads = 1024, kMostGridYZ = 65535;
 constexpr int64_t kMostStaticShared = 48 << 10,
                   kMostShared = 163 << 10;  // of sm_80, the smallest we build for
 constexpr int64_t kGapBytes = 64;           // between static shared arrays, watched
 constexpr int64_t kSharedBytes = 512 << 10, kGuardBytes = 64 << 10;
-constexpr unsigned char kPoison = 0xff;
 
 Machine* current = nullptr;
 
 std::string Text(const uint3& index) {
   return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) +
          ")";
-}
-std::string Text(const std::source_location& where) {
-  return std::string(where.file_name()) + ":" + std::to_string(where.line());
 }
 uint3 Unravel(int64_t i, const dim3& size) {
   return {static_cast<unsigned>(i % size.x), static_cast<unsigned>(i / size.x % size.y),
@@ -264,46 +265,6 @@ void Machine::CheckStuck() const {
   Throw("block " + Text(blockIdx) + ": its threads wait for each other");
 }
 
-void Machine::Together(unsigned mask, WarpOperation operation, const void* in, void* out,
-                       const std::source_location& where) {
-  const int self = running_, first = self / kLanes * kLanes;
-  if (!(mask >> (self - first) & 1))
-    Fail("a warp operation at " + Text(where) + " whose mask lacks the own lane");
-  Thread& thread = threads_[self];
-  thread.state = State::kAtWarpOperation;
-  thread.mask = mask;
-  thread.operation = operation;
-  thread.in = in;
-  thread.out = out;
-  thread.where = where;
-  FinishWarpOperation(first);
-  if (thread.state == State::kAtWarpOperation) GiveWay();
-}
-
-// If all lanes that the running thread names have come, does the operation and frees them.
-void Machine::FinishWarpOperation(int first) {
-  const Thread& self = threads_[running_];
-  const void* in[kLanes] = {};
-  void* out[kLanes] = {};
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (!(self.mask >> lane & 1)) continue;
-    if (first + lane >= num_threads_) return;  // never comes: CheckStuck says so
-    const Thread& peer = threads_[first + lane];
-    if (peer.state != State::kAtWarpOperation) return;
-    if (peer.mask != self.mask || peer.operation != self.operation ||
-        peer.where.line() != self.where.line()) {
-      Fail("is " + Waiting(self) + ", but lane " + std::to_string(lane) + " is " + Waiting(peer) +
-           (peer.mask != self.mask ? " with another mask" : ""));
-    }
-    in[lane] = peer.in;
-    out[lane] = peer.out;
-  }
-  self.operation(in, out);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (self.mask >> lane & 1) threads_[first + lane].state = State::kReady;
-  }
-}
-
 void* Machine::Shared(const void* site, const char* name, int64_t bytes, int64_t alignment) {
   for (const SharedArray& array : shared_arrays_) {
     if (array.site == site) return shared_ + array.offset;
@@ -319,34 +280,6 @@ void* Machine::Shared(const void* site, const char* name, int64_t bytes, int64_t
 
 void* Machine::DynamicShared() {
   return shared_ + kSharedBytes - (dynamic_bytes_ + 15) / 16 * 16;
-}
-
-void Machine::CopyAsync(void* to, const void* from, int bytes) {
-  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0) {
-    Fail("a misaligned access: an asynchronous copy of " + std::to_string(bytes) + " bytes");
-  }
-  std::memset(to, kPoison, bytes);
-  Thread& thread = threads_[running_];
-  thread.copies.push_back({to, from, bytes, thread.num_groups});
-}
-
-void Machine::CommitCopies() {
-  ++threads_[running_].num_groups;
-}
-
-void Machine::WaitCopies(int pending_groups) {
-  Thread& thread = threads_[running_];
-  std::vector<Copy> pending;
-  for (const Copy& copy : thread.copies) {
-    if (copy.group >= thread.num_groups - pending_groups) {
-      pending.push_back(copy);
-    } else if (copy.from) {
-      std::memcpy(copy.to, copy.from, copy.bytes);
-    } else {
-      std::memset(copy.to, 0, copy.bytes);
-    }
-  }
-  thread.copies = std::move(pending);
 }
 
 // The bytes around shared arrays are as they were.

@@ -26,6 +26,10 @@ class KernelError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+inline constexpr int kLanes = 32;
+inline constexpr unsigned char kPoison = 0xff;  // shared memory begins with it
+std::string Text(const std::source_location& where);
+
 // Order in which blocks run, and threads of a block between two barriers. Correct kernels give the same bits
 // in all.
 enum class ThreadOrder { kAscending, kDescending, kRandom };

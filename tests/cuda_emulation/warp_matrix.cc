@@ -8,7 +8,6 @@
 namespace unipool::emulation {
 namespace {
 
-constexpr int kLanes = 32;
 constexpr unsigned kAll = 0xffffffffu;
 
 // Half `half` of a register of two bf16.
