@@ -122,6 +122,14 @@ class Forward {
 template <class T>
 class Backward {
  public:
+  static int64_t ScratchBytes(const AttentionShape& shape) {
+    const int64_t s = shape.sequence_length, d = shape.head_size;
+    const int64_t by_d = d * PackedColumns<T>(s), by_s = s * PackedColumns<T>(d);
+    const int64_t scores = kBackwardBlock * (PackedColumns<T>(s) + kLanes<T>);
+    const int64_t block = kBackwardBlock * PackedColumns<T>(d), shifts = s * shape.num_heads + kLanes<T>;
+    return (2 * by_d + by_s + 2 * scores + 2 * block + shifts) * static_cast<int64_t>(sizeof(T));
+  }
+
   Backward(Stream& stream, const AttentionShape& shape)
       : shape_(shape),
         s_(shape.sequence_length),
@@ -129,10 +137,8 @@ class Backward {
         score_stride_(PackedColumns<T>(s_) + kLanes<T>),
         scale_(static_cast<T>(1 / std::sqrt(static_cast<double>(d_)))) {
     const int64_t by_d = d_ * PackedColumns<T>(s_), by_s = s_ * PackedColumns<T>(d_);
-    const int64_t shifts = s_ * shape_.num_heads + kLanes<T>;
     const int64_t scores = kBackwardBlock * score_stride_, block = kBackwardBlock * PackedColumns<T>(d_);
-    Pieces<T> pieces{static_cast<T*>(stream.Scratch((2 * by_d + by_s + 2 * scores + 2 * block + shifts) *
-                                                    static_cast<int64_t>(sizeof(T))))};
+    Pieces<T> pieces{static_cast<T*>(stream.Scratch(ScratchBytes(shape)))};
     keys_by_d_ = pieces.Take(by_d);
     values_by_d_ = pieces.Take(by_d);
     keys_by_s_ = pieces.Take(by_s);
@@ -263,6 +269,12 @@ void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor
   KernelScope scope(stream, Op::kAttention, Flops(shape, 5),
                     2.0 * static_cast<double>(qkv.bytes() + out.bytes()) + static_cast<double>(lse.bytes()));
   DispatchFloat(qkv.dtype, [&]<class T>() { Backward<T>(stream, shape).Run(qkv, out, lse, dout, dqkv); });
+}
+
+int64_t AttentionScratchBytes(const AttentionShape& shape, DType dtype) {
+  int64_t bytes = 0;
+  DispatchFloat(dtype, [&]<class T>() { bytes = Backward<T>::ScratchBytes(shape); });
+  return bytes;
 }
 
 void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,

@@ -1,5 +1,6 @@
 #include "launcher/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -138,6 +139,27 @@ void WriteAll(Communicator& world, const std::string& partial, int64_t step, con
   });
 }
 
+// Problems of files with one cause as one: "FILE and 2 more files: cannot be written (...)".
+std::vector<std::string> MergedCauses(const std::vector<std::string>& problems) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> files_of;  // by cause, in order of appearance
+  for (const std::string& problem : problems) {
+    const size_t colon = problem.find(": ");
+    const std::string file = colon == std::string::npos ? "" : problem.substr(0, colon);
+    const std::string cause = problem.substr(file.size());
+    auto found =
+        std::find_if(files_of.begin(), files_of.end(), [&](const auto& e) { return e.first == cause; });
+    if (found == files_of.end()) found = files_of.insert(found, {cause, {}});
+    found->second.push_back(file);
+  }
+  std::vector<std::string> merged;
+  for (const auto& [cause, files] : files_of) {
+    const size_t more = files.size() - 1;
+    merged.push_back(files[0] +
+                     (more == 0 ? "" : Format(" and %zu more file%s", more, more == 1 ? "" : "s")) + cause);
+  }
+  return merged;
+}
+
 // A text that rank 0 computes, on every rank; what rank 0 throws is thrown on every rank.
 std::string FromRankZero(Communicator& world, const std::function<std::string()>& compute) {
   std::string text;
@@ -256,7 +278,7 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
   } catch (const UserError& error) {
     std::error_code ignored;
     if (world.rank() == 0 && !partial.empty()) fs::remove_all(partial, ignored);
-    std::vector<std::string> problems = error.problems();
+    std::vector<std::string> problems = MergedCauses(error.problems());
     problems.push_back(
         Format("the checkpoint of step %lld was not saved in %s; make room or choose another run_dir, then "
                "start again: the run continues from its last complete checkpoint",
@@ -269,14 +291,16 @@ std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir
   return FromRankZero(world, [&] { return NewestCheckpoint(run_dir); });
 }
 
-void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view) {
+std::string LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view) {
   const std::vector<WantedTensor> wanted = GatherWanted(world, view.tensors);
+  std::string note;
   RunTogether(world, [&] {
     WeightFolder folder(dir);
     if (world.rank() == 0) {
       const std::string saved_config = ReadText(fs::path(dir) / "config.txtpb");
       CheckWeights(folder, wanted, DescribeDifferences(saved_config, view.config_text));
       CheckSameModel(dir, saved_config, view.config_text);
+      note = MissingBiases(folder, wanted);
     }
   });
   RunTogether(world, [&] {
@@ -287,18 +311,23 @@ void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView&
     view.training_state = state.trainer;
     view.config_text = ReadText(fs::path(dir) / "config.txtpb");
   });
+  return note;
 }
 
-void LoadWeights(Communicator& world, const std::string& dir, const std::vector<DiskTensor>& tensors) {
+std::string LoadWeights(Communicator& world, const std::string& dir, const std::vector<DiskTensor>& tensors) {
   const std::vector<WantedTensor> wanted = GatherWanted(world, tensors);
+  std::string note;
   RunTogether(world, [&] {
     WeightFolder folder(dir);
-    if (world.rank() == 0) CheckWeights(folder, wanted, "");
+    if (world.rank() != 0) return;
+    CheckWeights(folder, wanted, "");
+    note = MissingBiases(folder, wanted);
   });
   RunTogether(world, [&] {
     WeightFolder folder(dir);
     ReadTensors(folder, tensors);
   });
+  return note;
 }
 
 }  // namespace unipool

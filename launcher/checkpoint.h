@@ -41,10 +41,12 @@ std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir
 // Fills the memory behind view.tensors, pieces and state, bit for bit, and training_state. When
 // the checkpoint is of another model than view.config_text, the message names the settings that differ;
 // otherwise view.config_text becomes the saved one.
-void LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view);
+// Returns what the user should know of it on rank 0 (MissingBiases), or "".
+std::string LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view);
 
 // Fills the tensors from a folder of safetensors in F32, BF16, F16 or F64 (train.init_from). Missing tensors
 // that are not optional, unknown and misshaped ones are named in one message, the first 20 of them.
-void LoadWeights(Communicator& world, const std::string& dir, const std::vector<DiskTensor>& tensors);
+// Returns what the user should know of it on rank 0 (MissingBiases), or "".
+std::string LoadWeights(Communicator& world, const std::string& dir, const std::vector<DiskTensor>& tensors);
 
 }  // namespace unipool

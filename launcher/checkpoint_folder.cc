@@ -13,6 +13,7 @@
 #include "launcher/weight_folder.h"
 #include "runtime/errors.h"
 #include "runtime/tensor_file.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
@@ -62,7 +63,7 @@ void Discard(const fs::path& folder) {
     if (error) doomed = folder;
   }
   fs::remove_all(doomed, error);
-  if (error) LOG(WARNING) << doomed.string() << ": cannot be removed (" << error.message() << ")";
+  if (error) PrintErrorLine("warning: " + doomed.string() + ": cannot be removed (" + error.message() + ")");
 }
 
 // (step, path), newest first; a whole folder before the one it replaces.
@@ -121,7 +122,7 @@ std::string NewestCheckpoint(const std::string& run_dir) {
   for (const auto& [step, path] : AllCheckpoints(FolderOf(run_dir))) {
     const std::string problem = WhyIncomplete(path.string());
     if (problem.empty()) return path.string();
-    LOG(WARNING) << path.string() << ": is no complete checkpoint and is not used: " << problem;
+    PrintErrorLine("warning: " + path.string() + ": is no complete checkpoint and is not used: " + problem);
   }
   return "";
 }

@@ -24,8 +24,8 @@ struct TrainingState {
 };
 TrainingState ReadTrainingState(const std::string& dir);  // throws UserError
 
-// The newest complete checkpoint of the run, or "" when there is none. Incomplete ones are skipped with a
-// warning.
+// The newest complete checkpoint of the run, or "" when there is none. Incomplete ones are skipped, each with
+// a line on the standard error stream.
 std::string NewestCheckpoint(const std::string& run_dir);
 
 // The step in a checkpoint's name, or -1.

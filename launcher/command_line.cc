@@ -198,7 +198,10 @@ std::string HelpText() {
   text += "\nFlags\n";
   for (const FlagInfo& flag : UsableFlags()) {
     if (!IsOurs(flag)) continue;
-    text += Format("  --%-14s %s\n", flag.name.c_str(), flag.description.c_str());
+    const bool is_text = flag.type == "string";
+    const std::string value =
+        is_text && flag.default_value.empty() ? "" : " (default: " + flag.default_value + ")";
+    text += Format("  --%-14s %s%s\n", flag.name.c_str(), flag.description.c_str(), value.c_str());
   }
   text +=
       "\nFields of a configuration file are described in configs/config.proto. Several ranks: "

@@ -86,7 +86,14 @@ std::string ReplaceValue(pb::Message& message, const pb::FieldDescriptor& field,
   const pb::Reflection& reflection = *message.GetReflection();
   reflection.ClearField(&message, &field);
   if (field.is_repeated()) {
-    for (const std::string& item : SplitList(value)) reflection.AddString(&message, &field, item);
+    const bool is_text = field.cpp_type() == pb::FieldDescriptor::CPPTYPE_STRING;
+    for (const std::string& item : SplitList(value)) {
+      if (is_text) {
+        reflection.AddString(&message, &field, item);
+      } else if (std::string problem = SetFieldFromText(message, field, item); !problem.empty()) {
+        return problem;
+      }
+    }
     return "";
   }
   if (field.cpp_type() == pb::FieldDescriptor::CPPTYPE_STRING) {

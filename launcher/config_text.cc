@@ -215,6 +215,11 @@ std::vector<std::string> LeafPaths(const pb::Descriptor& message, const std::str
   return paths;
 }
 
+// "train." of "train.steps"; "" of a path without a dot.
+static std::string BlockOf(const std::string& path) {
+  return path.substr(0, path.rfind('.') + 1);
+}
+
 std::string SuggestField(const pb::Descriptor& root, const pb::Descriptor& message, const std::string& path) {
   const std::string name = path.substr(path.rfind('.') + 1);
   std::vector<std::string> elsewhere;  // the right name in the wrong block
@@ -222,8 +227,8 @@ std::string SuggestField(const pb::Descriptor& root, const pb::Descriptor& messa
     if (leaf.substr(leaf.rfind('.') + 1) == name) elsewhere.push_back(leaf);
   }
   if (!elsewhere.empty()) return "; did you mean " + JoinNames(elsewhere) + "?";
-  const std::string near = DidYouMean(name, FieldNames(message));
-  if (!near.empty()) return near;
+  const std::string near = NearestName(name, FieldNames(message));
+  if (!near.empty()) return "; did you mean " + (&message == &root ? "" : BlockOf(path)) + near + "?";
   const std::string far = DidYouMean(path, LeafPaths(root));
   return far.empty() ? "; fields here: " + JoinNames(FieldNames(message)) : far;
 }

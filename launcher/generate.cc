@@ -9,6 +9,7 @@
 #include "launcher/sampler.h"
 #include "launcher/tokenizer.h"
 #include "launcher/world_options.h"
+#include "runtime/watchdog.h"
 
 DEFINE_string(prompt, "", "generate: text to continue");
 DEFINE_int64(max_tokens, 200, "generate: tokens to add");
@@ -31,6 +32,10 @@ void CheckFlags() {
   if (FLAGS_top_p <= 0 || FLAGS_top_p > 1)
     problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
   problems.ThrowIfAny();
+  if (FLAGS_temperature == 0 && (FLAGS_top_k != 0 || FLAGS_top_p != 1)) {
+    PrintErrorLine(
+        "note: --top_k and --top_p choose nothing at --temperature=0, which takes the most likely token");
+  }
 }
 
 std::unique_ptr<Tokenizer> TokenizerFor(const Config& config) {

@@ -36,6 +36,9 @@ std::string HuggingFaceConfigText(const Config& config) {
       {"expert_groups", moe.groups()},
       {"router_type", RouterType_Name(moe.router())},
       {"router_constant", moe.router_constant()},
+      {"load_balance", Balance_Name(moe.balance())},
+      {"load_balance_coeff", moe.balance_coeff()},
+      {"load_balance_scope", BalanceScope_Name(moe.balance_scope())},
   };
   return json.dump(2) + "\n";
 }

@@ -8,6 +8,7 @@
 #include "models/memory_plan.h"
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
+#include "models/stage_layers.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
@@ -34,9 +35,12 @@ Json ParametersJson(const Config& config) {
           {"total", count.total()},       {"active", CountActiveParameters(config)}};
 }
 
+// Early in training a rank gets up to about this many times its even share of the rows.
+constexpr double kEarlyImbalance = 2;
+
 // Predicted peak of a rank by kind.
-Json MemoryJson(const Config& config, const MeshShape& shape, int rank) {
-  const MemoryPlan plan = PlanMemory(config, shape, rank);
+Json MemoryJson(const Config& config, const MeshShape& shape, int rank, double imbalance) {
+  const MemoryPlan plan = PlanMemory(config, shape, rank, imbalance);
   Json bytes;
   for (int i = 0; i < kNumMemoryKinds; ++i) bytes[NameOf(static_cast<MemoryKind>(i))] = plan.bytes[i];
   bytes["total"] = plan.total();
@@ -48,27 +52,61 @@ Json RankJson(const Config& config, const MeshShape& shape, int rank) {
   const int pool_rank = rank % shape.pool(), stage = PositionOf(shape, rank).stage;
   return {{"rank", rank},
           {"stage", stage},
-          {"layers", LayersOfStage(config, shape.stages, stage).size()},
+          {"layers", LayersPerStage(config, shape)[stage]},
           {"experts", EvenPartition(config.moe().experts(), shape.pool(), pool_rank).size()},
           {"parameters", count.total()},
-          {"memory_bytes", MemoryJson(config, shape, rank)}};
+          {"memory_bytes", MemoryJson(config, shape, rank, kEvenRouting)},
+          {"memory_bytes_at_imbalance_2", MemoryJson(config, shape, rank, kEarlyImbalance)},
+          {"memory_bytes_worst_case", MemoryJson(config, shape, rank, kAllRowsHere)}};
+}
+
+// Layers of the stages and what waiting is predicted to cost, beside an even cut.
+Json PipelineJson(const Config& config, const MeshShape& shape) {
+  const StageWork work = EstimateWork(config);
+  auto bubble = [&](const std::vector<int>& layers) {
+    const SlotSchedule schedule(layers, MicrobatchesPerRank(config, shape));
+    return 1 - IdealStepTime(schedule, work) / PredictStepTime(schedule, work, shape.span);
+  };
+  const std::vector<int> layers = LayersPerStage(config, shape);
+  return {{"layers_per_stage", layers},
+          {"chosen", config.parallel().layers_per_stage().empty()},
+          {"microbatches", MicrobatchesPerRank(config, shape)},
+          {"head_in_layers", work.head / work.dense},
+          {"bubble", bubble(layers)},
+          {"bubble_of_even_layers", bubble(EvenLayers(config.model().layers(), shape.stages))}};
+}
+
+std::string PipelineText(const Json& pipeline) {
+  std::string layers;
+  for (const Json& count : pipeline["layers_per_stage"]) {
+    layers += (layers.empty() ? "" : ", ") + std::to_string(count.get<int>());
+  }
+  return Format(
+      "\nStages: layers %s (%s; the head is %.1f layers' dense work); predicted bubble %.1f %% of a step of "
+      "%d "
+      "microbatches, %.1f %% with even layers\n",
+      layers.c_str(), pipeline["chosen"].get<bool>() ? "chosen" : "given",
+      pipeline["head_in_layers"].get<double>(), 100 * pipeline["bubble"].get<double>(),
+      pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>());
 }
 
 std::string RankRow(const std::string& ranks, const Json& row) {
   const Json& memory = row["memory_bytes"];
   auto bytes = [&](const char* kind) { return FormatBytes(memory[kind].get<int64_t>()); };
-  return Format("%-9s %5d %6d %7d %10s %10s %10s %10s %11s %10s %10s %10s\n", ranks.c_str(),
+  auto total = [&](const char* key) { return FormatBytes(row[key]["total"].get<int64_t>()); };
+  return Format("%-9s %5d %6d %7d %10s %10s %10s %10s %11s %10s %10s %10s %11s %10s\n", ranks.c_str(),
                 row["stage"].get<int>(), row["layers"].get<int>(), row["experts"].get<int>(),
-                FormatCount(row["parameters"]).c_str(), bytes("parameters").c_str(),
-                bytes("gradients").c_str(), bytes("optimizer").c_str(), bytes("activations").c_str(),
-                bytes("exchange").c_str(), bytes("scratch").c_str(), bytes("total").c_str());
+                FormatCount(row["parameters"]).c_str(), bytes("weights").c_str(), bytes("gradients").c_str(),
+                bytes("optimizer").c_str(), bytes("activations").c_str(), bytes("exchange").c_str(),
+                bytes("scratch").c_str(), bytes("total").c_str(),
+                total("memory_bytes_at_imbalance_2").c_str(), total("memory_bytes_worst_case").c_str());
 }
 
 // One row for neighbouring ranks that hold the same.
 std::string RankTable(const Json& ranks) {
-  std::string text = Format("%-9s %5s %6s %7s %10s %10s %10s %10s %11s %10s %10s %10s\n", "rank", "stage",
-                            "layers", "experts", "parameters", "weights", "gradients", "optimizer",
-                            "activations", "exchange", "scratch", "together");
+  std::string text = Format("%-9s %5s %6s %7s %10s %10s %10s %10s %11s %10s %10s %10s %11s %10s\n", "rank",
+                            "stage", "layers", "experts", "parameters", "weights", "gradients", "optimizer",
+                            "activations", "exchange", "scratch", "together", "imbalance 2", "worst case");
   auto same = [](Json a, Json b) { return a.erase("rank"), b.erase("rank"), a == b; };
   for (size_t begin = 0, end = 0; begin < ranks.size(); begin = end) {
     while (end < ranks.size() && same(ranks[begin], ranks[end])) ++end;
@@ -99,8 +137,12 @@ Json InfoJson(const Config& config, int world_size) {
       {"parameters", ParametersJson(config)},
       {"world",
        {{"ranks", world_size}, {"replicas", shape.replicas}, {"stages", shape.stages}, {"data", shape.data}}},
+      {"pipeline", PipelineJson(config, shape)},
       {"ranks", Json::array()}};
-  for (int rank = 0; rank < world_size; ++rank) info["ranks"].push_back(RankJson(config, shape, rank));
+  Config resolved = config;  // spares choosing for every rank
+  const std::vector<int> layers = LayersPerStage(config, shape);
+  resolved.mutable_parallel()->mutable_layers_per_stage()->Assign(layers.begin(), layers.end());
+  for (int rank = 0; rank < world_size; ++rank) info["ranks"].push_back(RankJson(resolved, shape, rank));
   return info;
 }
 
@@ -121,9 +163,12 @@ std::string InfoText(const Config& config, int world_size) {
     text += Format("  %-10s %9s  %14lld\n", kind, FormatCount(count).c_str(), LongLong{count});
   }
   const Json& world = info["world"];
+  if (world["stages"] > 1) text += PipelineText(info["pipeline"]);
   text += Format(
       "\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; fp32, AdamW; predicted peak "
-      "while training, even routing)\n",
+      "while training with even routing; last columns: together when the rank gets twice its share of the "
+      "rows, as early "
+      "in training, and when it gets all of them)\n",
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
       world["data"].get<int>());
   return text + RankTable(info["ranks"]);

@@ -55,7 +55,15 @@ std::string StepLine(const StepMetrics& m) {
                {"lr", m.lr},
                {"tokens_per_second", m.tokens_per_second},
                {"step_seconds", m.step_seconds},
-               {"peak_memory_bytes", m.peak_memory_bytes}};
+               {"pool_shares_age", m.pool_shares_age},
+               {"balance_seconds", m.balance_seconds},
+               {"peak_memory_bytes", m.peak_memory_bytes},
+               {"peak_memory_rank", m.peak_memory_rank},
+               {"peak_memory", Json::object()}};
+  for (int i = 0; i < kNumMemoryKinds; ++i) {
+    json["peak_memory"][NameOf(static_cast<MemoryKind>(i))] = m.peak_memory_by_kind[i];
+  }
+  if (m.slot_imbalance) json["slot_imbalance"] = *m.slot_imbalance;
   if (m.virtual_step_seconds) json["virtual_step_seconds"] = *m.virtual_step_seconds;
   return json.dump();
 }

@@ -23,6 +23,20 @@ int ColumnsOf(std::FILE* out) {
   return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 120;
 }
 
+const char* ZeroScoreAdvice(Balance balance) {
+  switch (balance) {
+    case POOL_LOSS:
+      return ", and a low pool loss then is no balance. Lower moe.balance_coeff or raise model.init_std";
+    case LAYER_LOSS:
+      return ", and a low layer loss then is no balance. Lower moe.balance_coeff or raise model.init_std";
+    case BIAS:  // it moves the choice and cannot make a score positive
+      return "; biases move the choice alone and do not help. Raise model.init_std or lower train.lr";
+    case NONE:
+      break;
+  }
+  return ". Raise model.init_std or lower train.lr";
+}
+
 }  // namespace
 
 std::string FormatDuration(double seconds) {
@@ -33,12 +47,34 @@ std::string FormatDuration(double seconds) {
   return Format("%lldd%02lldh", s / 86400, s % 86400 / 3600);
 }
 
-std::string StepSummary(const StepMetrics& m, int64_t total_steps, double seconds_left) {
-  std::string text = Format("step %lld/%lld  loss %.4f", LongLong{m.step}, LongLong{total_steps}, m.loss);
+std::string MemorySummary(const StepMetrics& m) {
+  std::string text =
+      Format("peak memory %s on rank %d:", FormatBytes(m.peak_memory_bytes).c_str(), m.peak_memory_rank);
+  const char* separator = " ";
+  for (int i = 0; i < kNumMemoryKinds; ++i) {
+    if (m.peak_memory_by_kind[i] == 0) continue;
+    text += Format("%s%s %s", separator, NameOf(static_cast<MemoryKind>(i)),
+                   FormatBytes(m.peak_memory_by_kind[i]).c_str());
+    separator = ", ";
+  }
+  return text;
+}
+
+std::string StepSummary(const StepMetrics& m, const ProgressOptions& options, double seconds_left) {
+  std::string text =
+      Format("step %lld/%lld  loss %.4f", LongLong{m.step}, LongLong{options.total_steps}, m.loss);
+  const char* name = options.balance == LAYER_LOSS ? "layer loss" : "pool loss";
   if (m.pool_loss_at_balance > 0) {
-    text += Format("  pool loss %.3f x balance", m.PoolLossOverBalance());
+    text += Format("  %s %.3f x balance", name, m.PoolLossOverBalance());
   } else if (m.pool_loss != 0) {
-    text += Format("  pool loss %.4f", m.pool_loss);
+    text += Format("  %s %.4f", name, m.pool_loss);
+  }
+  if (m.pool_shares_age >= 0) {
+    text += Format(" (shares %lld %s%s old)", LongLong{m.pool_shares_age},
+                   options.balance_scope == STEP ? "step" : "microbatch",
+                   m.pool_shares_age == 1          ? ""
+                   : options.balance_scope == STEP ? "s"
+                                                   : "es");
   }
   text += Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",
                  FormatCount(std::llround(m.tokens_per_second)).c_str(), m.grad_norm,
@@ -75,7 +111,7 @@ std::string Progress::Bar(const StepMetrics& m) const {
 
 void Progress::Step(const StepMetrics& m) {
   UpdateTimeLeft(m);
-  const std::string summary = StepSummary(m, options_.total_steps, seconds_left_);
+  const std::string summary = StepSummary(m, options_, seconds_left_);
   if (options_.terminal) {
     const int columns = options_.columns > 0 ? options_.columns : ColumnsOf(out_);
     const std::string line =
@@ -104,11 +140,10 @@ void Progress::Say(const std::string& text) {
 void Progress::WarnAboutZeroScores(const StepMetrics& m) {
   if (!(m.zero_score_share > kZeroScoreWarning) || m.step - warned_step_ < kStepsBetweenWarnings) return;
   warned_step_ = m.step;
-  Say(
-      Format("warning: step %lld: %.0f %% of all tokens and layers have no positive router score; the "
-             "experts are off for "
-             "them, and a low pool loss then is no balance. Lower moe.balance_coeff or raise model.init_std",
-             LongLong{m.step}, 100 * m.zero_score_share));
+  Say(Format(
+      "warning: step %lld: %.0f %% of all tokens and layers have no positive router score; the experts are "
+      "off for them%s",
+      LongLong{m.step}, 100 * m.zero_score_share, ZeroScoreAdvice(options_.balance)));
 }
 
 }  // namespace unipool

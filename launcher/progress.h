@@ -6,23 +6,29 @@
 #include <cstdio>
 #include <string>
 
+#include "configs/config.pb.h"
 #include "launcher/metrics.h"
 
 namespace unipool {
 
 // "8s", "3m05s", "2h07m", "3d04h"
 std::string FormatDuration(double seconds);
-// step, loss, pool loss relative to its value at balance, tokens/s, gradient norm, learning rate and time
-// left.
-std::string StepSummary(const StepMetrics& metrics, int64_t total_steps, double seconds_left);
+// "peak memory 1.2 GB on rank 3: weights 300.0 MB, ..."; kinds that it has nothing of are left out.
+std::string MemorySummary(const StepMetrics& metrics);
 
 struct ProgressOptions {
   int64_t total_steps = 0;
-  bool terminal = false;  // isatty of `out`
+  Balance balance = POOL_LOSS;        // what the balancing loss is called, and what helps against zero scores
+  BalanceScope balance_scope = STEP;  // unit of the age of its shares
+  bool terminal = false;              // isatty of `out`
   double seconds_between_lines =
       1;            // without a terminal; the first and last step are always shown. 0: every step
   int columns = 0;  // width of the terminal; 0: asked from it
 };
+
+// step, loss, balancing loss relative to its value at balance and the age of its shares, tokens/s, gradient
+// norm, learning rate and time left.
+std::string StepSummary(const StepMetrics& metrics, const ProgressOptions& options, double seconds_left);
 
 class Progress {
  public:

@@ -11,6 +11,7 @@
 #include "launcher/tokenize_pipeline.h"
 #include "launcher/tokenize_progress.h"
 #include "runtime/errors.h"
+#include "runtime/world.h"
 
 DEFINE_string(input, "", "tokenize: files of JSON lines, separated by commas");
 DEFINE_string(output_prefix, "", "tokenize: writes OUTPUT_PREFIX_KEY_document.bin and .idx");
@@ -158,6 +159,10 @@ int TokenizeCommand(const TokenizeOptions& options) {
 }
 
 int RunTokenize() {
+  if (WorldSize({}) > 1) {
+    throw UserError(
+        "tokenize runs as one process and uses all cores of it (--threads): start it without mpirun");
+  }
   TokenizeOptions options;
   options.input = SplitAtCommas(FLAGS_input);
   options.output_prefix = FLAGS_output_prefix;

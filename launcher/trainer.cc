@@ -9,6 +9,7 @@
 
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
+#include "launcher/info.h"
 #include "launcher/weight_check.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
@@ -46,8 +47,11 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
   if (world.rank() == 0) {
     // mpirun gives its ranks a terminal of their own, whatever its own output is.
     const bool is_terminal = !world.is_mpi && isatty(fileno(stdout)) != 0;
-    const ProgressOptions options{
-        .total_steps = train.steps(), .terminal = is_terminal, .seconds_between_lines = 0};
+    const ProgressOptions options{.total_steps = train.steps(),
+                                  .balance = config.moe().balance(),
+                                  .balance_scope = config.moe().balance_scope(),
+                                  .terminal = is_terminal,
+                                  .seconds_between_lines = 0};
     progress_ = std::make_unique<Progress>(stdout, options);
     progress_->Say(origin);
   }
@@ -68,13 +72,14 @@ std::string Trainer::Start() {
   const std::string checkpoint = FindNewestCheckpoint(*world_.communicator, config_.run_dir());
   if (!checkpoint.empty()) {
     CheckpointView view = View();
-    LoadCheckpoint(*world_.communicator, checkpoint, view);
+    const std::string note = LoadCheckpoint(*world_.communicator, checkpoint, view);
     engine_->StateLoaded();
     step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
     saved_step_ = step_;
     std::string origin = "continuing from " + checkpoint;
     const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
     if (!differences.empty()) origin += "\nwarning: other settings than before: " + differences;
+    if (!note.empty()) origin += "\nwarning: " + note;
     if (step_ >= config_.train().steps()) {
       origin += Format("\nthe run has done its %ld steps; raise train.steps to go on",
                        static_cast<long>(config_.train().steps()));
@@ -82,8 +87,9 @@ std::string Trainer::Start() {
     return origin;
   }
   if (!config_.train().init_from().empty()) {
-    LoadWeights(*world_.communicator, config_.train().init_from(), engine_->DiskTensors());
-    return "starting from the weights in " + config_.train().init_from();
+    const std::string& folder = config_.train().init_from();
+    const std::string note = LoadWeights(*world_.communicator, folder, engine_->DiskTensors());
+    return "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
   }
   return "starting from random weights";
 }
@@ -92,6 +98,7 @@ void Trainer::Run() {
   const TrainConfig& train = config_.train();
   while (step_ < train.steps()) {
     Step();
+    ReplaceExperts();
     if (train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps())) Validate();
     if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
   }
@@ -121,22 +128,43 @@ void Trainer::Step() {
                       .lr = lr,
                       .tokens_per_second = static_cast<double>(step_tokens) / seconds,
                       .step_seconds = seconds,
-                      .peak_memory_bytes = report.peak_memory_bytes};
+                      .pool_shares_age = report.load.shares_age,
+                      .balance_seconds = report.load.seconds,
+                      .peak_memory_bytes = report.memory.total(),
+                      .peak_memory_rank = report.memory.rank,
+                      .peak_memory_by_kind = report.memory.bytes};
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
     metrics.virtual_step_seconds = emulation.virtual_seconds;
     if (++emulated_steps_ > 0) emulation_.Add(emulation);
   }
   if (progress_) {
+    if (engine_->mesh().pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
     metrics_->Write(StepLine(metrics));
     progress_->Step(metrics);
+    if (step_ == config_.train().steps()) progress_->Say(MemorySummary(metrics));
   }
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
+    const std::string from = saved_step_ < 0
+                                 ? "start again: no checkpoint was saved yet, see train.save_every"
+                                 : Format("continue from the checkpoint of step %ld in %s",
+                                          static_cast<long>(saved_step_), config_.run_dir().c_str());
     throw UserError(
         Format("the loss is no longer a number at step %ld (loss %g, gradient norm %g); lower train.lr, or "
-               "raise train.warmup_fraction, and continue from the last checkpoint in %s",
-               static_cast<long>(step_), report.loss, report.grad_norm, config_.run_dir().c_str()));
+               "raise train.warmup_fraction, and %s",
+               static_cast<long>(step_), report.loss, report.grad_norm, from.c_str()));
   }
+}
+
+void Trainer::ReplaceExperts() {
+  const auto start = std::chrono::steady_clock::now();
+  const std::optional<PlacementReport> report = engine_->ReplaceExpertsIfDue(step_);
+  if (!progress_ || !report || report->num_moved == 0) return;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  progress_->Say(
+      Format("moved %d of %ld experts, %s in %.2f s: slot imbalance %.3f -> %.3f on the counts so far",
+             report->num_moved, static_cast<long>(engine_->spec().experts),
+             FormatBytes(report->bytes).c_str(), seconds, report->imbalance_before, report->imbalance_after));
 }
 
 void Trainer::ReportEmulation() {

@@ -30,6 +30,7 @@ class Trainer {
   void OpenData();
   std::string Start();  // sets step_ and the weights; says from what
   void Step();
+  void ReplaceExperts();   // where and when that is due
   void ReportEmulation();  // collective
   void Validate();
   void Save();

@@ -1,4 +1,5 @@
 // ValidateConfig: what can be known to be wrong from the settings and the number of ranks alone.
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -207,6 +208,7 @@ class Validation {
     const ParallelConfig& p = config_.parallel();
     const bool ranks = AtLeast("parallel.ranks", p.ranks(), 1);
     Positive("parallel.watchdog_seconds", p.watchdog_seconds());
+    AtLeast<int64_t>("parallel.replace_every", p.replace_every(), 0);
     if (ranks && p.ranks() != 1 && p.ranks() != world_) {
       problems_.Add(
           Format("parallel.ranks: is %d, but the launcher started %d ranks; leave it 1 or set it to %d",
@@ -218,6 +220,7 @@ class Validation {
       problems_.Add(Format("parallel.stages: is %d, more than model.layers (%d); each stage needs a layer",
                            p.stages(), config_.model().layers()));
     }
+    if (stages) LayersPerStage();
     if (!stages || !replicas || !ranks) return;
     const int64_t parts = int64_t{p.stages()} * p.pool_replicas();
     if (world_ % parts != 0) {
@@ -230,6 +233,23 @@ class Validation {
       return;
     }
     Batches(world_ / p.stages());
+  }
+
+  void LayersPerStage() {
+    const auto& given = config_.parallel().layers_per_stage();
+    const int layers = config_.model().layers(), stages = config_.parallel().stages();
+    if (given.empty() || stages > layers) return;
+    std::vector<std::string> numbers;
+    int64_t sum = 0;
+    for (const int number : given) {
+      numbers.push_back(std::to_string(number));
+      sum += number;
+    }
+    if (given.size() == stages && sum == layers && *std::min_element(given.begin(), given.end()) >= 1) return;
+    problems_.Add(
+        Format("parallel.layers_per_stage: is %s: %d numbers with the sum %lld; must be %d numbers "
+               "(parallel.stages) of at least 1 with the sum %d (model.layers), or empty to have them chosen",
+               JoinNames(numbers).c_str(), given.size(), LongLong{sum}, stages, layers));
   }
 
   void Batches(int data_ranks) {

@@ -13,6 +13,8 @@ using Json = nlohmann::json;
 
 constexpr size_t kMostListed = 20;
 
+constexpr char kBiasName[] = ".mlp.router.bias";
+
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return Json(shape).dump();
 }
@@ -68,6 +70,7 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
   std::vector<std::string> problems;
   std::map<std::string, const WantedTensor*> by_name;
   int missing = 0, unknown = 0, misshaped = 0, unreadable = 0;
+  bool has_biases = false;
   for (const WantedTensor& tensor : wanted) {
     by_name[tensor.name] = &tensor;
     if (folder.Has(tensor.name) || tensor.optional) continue;
@@ -77,7 +80,14 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
   for (const std::string& name : folder.Names()) {
     const TensorFileEntry& entry = folder.Entry(name);
     const auto found = by_name.find(name);
-    if (found == by_name.end()) {
+    if (found == by_name.end() && name.ends_with(kBiasName)) {
+      ++unknown;
+      if (!has_biases)
+        problems.push_back("unknown: " + name +
+                           " and its like, the biases of moe.balance BIAS, without "
+                           "which other experts would be chosen; set moe.balance=BIAS");
+      has_biases = true;
+    } else if (found == by_name.end()) {
       problems.push_back("unknown: " + name + " " + ShapeText(entry.shape));
       ++unknown;
     } else if (entry.shape != found->second->shape) {
@@ -123,6 +133,16 @@ std::string Differences(const std::string& there, const std::string& here, Filte
 }
 
 }  // namespace
+
+std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTensor>& wanted) {
+  for (const WantedTensor& tensor : wanted) {
+    if (!tensor.name.ends_with(kBiasName) || folder.Has(tensor.name)) continue;
+    return folder.dir() +
+           ": holds no router biases, since it was trained with another moe.balance than BIAS; they begin at "
+           "0";
+  }
+  return "";
+}
 
 void CheckSameModel(const std::string& dir, const std::string& there, const std::string& here) {
   const std::string differences = Differences(there, here, ChangesTheModel);

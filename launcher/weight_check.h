@@ -23,6 +23,9 @@ std::vector<WantedTensor> GatherWanted(Communicator& world, const std::vector<Di
 void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
                   const std::string& differences);
 
+// A sentence when the model has aux-free biases (moe.balance BIAS) and the folder does not; else "".
+std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTensor>& wanted);
+
 // The settings of model and moe in which two resolved settings differ, as "model.hidden is 128 there and 256
 // here; ...".
 std::string DescribeDifferences(const std::string& there, const std::string& here);

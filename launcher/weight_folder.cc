@@ -12,6 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kRemedy[] =
+    "; copy the folder again, or remove the index: then all safetensors files of the folder are read";
+
 std::string NumberedFile(const std::string& dir, const char* kind, int i, int num_files) {
   return (fs::path(dir) / Format("%s-%05d-of-%05d.safetensors", kind, i + 1, num_files)).string();
 }
@@ -72,9 +75,10 @@ void WeightFolder::ReadIndex(const std::string& path) {
   const nlohmann::json index = nlohmann::json::parse(file, nullptr, false);
   const bool good = index.is_object() && index.contains("weight_map") && index["weight_map"].is_object();
   if (!good)
-    throw UserError(path + ": is damaged; expected JSON with a \"weight_map\" of tensor names to files");
+    throw UserError(path + ": is damaged; expected JSON with a \"weight_map\" of tensor names to files" +
+                    kRemedy);
   for (const auto& [name, value] : index["weight_map"].items()) {
-    if (!value.is_string()) throw UserError(path + ": weight_map of " + name + " is no file name");
+    if (!value.is_string()) throw UserError(path + ": weight_map of " + name + " is no file name" + kRemedy);
     file_of_[name] = value.get<std::string>();
   }
 }
@@ -96,7 +100,7 @@ const TensorFileEntry& WeightFolder::Entry(const std::string& name) {
   const auto entry = reader.entries().find(name);
   if (entry == reader.entries().end()) {
     throw UserError(reader.path() + ": lacks tensor " + name + ", which " + kWeightIndexFile +
-                    " places there");
+                    " places there" + kRemedy);
   }
   return entry->second;
 }

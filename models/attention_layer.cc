@@ -22,6 +22,22 @@ AttentionLayer::AttentionLayer(const ModelSpec& spec, int layer, DenseParameters
   o_ = parameters.Declare(prefix + "self_attn.o_proj.weight", {d, d}, output, true);
 }
 
+int64_t AttentionLayer::PlaceInternals(const ModelSpec& spec, int64_t tokens, DType dtype, char* base,
+                                       Saved& saved) {
+  int64_t bytes = 0;
+  auto place = [&](std::initializer_list<int64_t> shape) {
+    const Tensor tensor(base ? base + bytes : nullptr, dtype, shape);
+    bytes += (tensor.bytes() + 63) / 64 * 64;
+    return tensor;
+  };
+  saved.inv_rms = place({tokens});
+  saved.normed = place({tokens, spec.hidden});
+  saved.qkv = place({tokens, spec.qkv_size()});
+  saved.mixed = place({tokens, spec.hidden});
+  saved.lse = place({tokens, spec.heads});
+  return bytes;
+}
+
 void AttentionLayer::ProjectQkv(const Saved& saved) {
   RmsNormForward(stream_, saved.x, parameters_.value(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
   Gemm(stream_, Trans::kNo, saved.normed, Trans::kYes, parameters_.FusedValue(q_, 3), 0, saved.qkv);
@@ -34,10 +50,14 @@ void AttentionLayer::ProjectOut(const Saved& saved, const Tensor& out) {
 
 void AttentionLayer::Forward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
                              const Tensor& out) {
+  Recompute(shape, rope, saved);
+  ProjectOut(saved, out);
+}
+
+void AttentionLayer::Recompute(const AttentionShape& shape, const RopeTables& rope, const Saved& saved) {
   ProjectQkv(saved);
   Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kForward, saved.qkv);
   AttentionForward(stream_, shape, saved.qkv, saved.mixed, saved.lse);
-  ProjectOut(saved, out);
 }
 
 void AttentionLayer::Decode(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,

@@ -15,7 +15,8 @@ struct RopeTables {
 
 class AttentionLayer {
  public:
-  // What the backward needs of one microbatch. T tokens.
+  // What the backward needs of one microbatch. T tokens. All but x can be computed again (Recompute), so it
+  // may lie in memory that is written over in between.
   struct Saved {
     Tensor x;        // [T, D] input; written by the layer below
     Tensor inv_rms;  // [T]
@@ -25,11 +26,16 @@ class AttentionLayer {
     Tensor lse;      // [T, H]
   };
 
+  // Lays the fields of `saved` but x out from `base` on (which may be null); returns the bytes they take.
+  static int64_t PlaceInternals(const ModelSpec& spec, int64_t tokens, DType dtype, char* base, Saved& saved);
+
   // Declares the layer's parameters; usable after parameters.Allocate.
   AttentionLayer(const ModelSpec& spec, int layer, DenseParameters& parameters, Stream& stream);
 
   void Forward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
                const Tensor& out /*[T, D]*/);
+  // Fills saved but x again, from x: the same numbers bit for bit. Costs the forward but its last product.
+  void Recompute(const AttentionShape& shape, const RopeTables& rope, const Saved& saved);
   // dout [T, D] becomes the gradient of the input, in place. `scratch` [T, D + (H+2G)d + H d].
   void Backward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved, const Tensor& dout,
                 Buffer& scratch);

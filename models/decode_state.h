@@ -14,7 +14,7 @@ struct LanguageModel::DecodeState {
   std::vector<int64_t> expert_offsets;
 
   DecodeState(const ModelSpec& spec, const ExpertPlacement& placement, DType dtype, MemoryMeter& memory)
-      : saved(spec, 1, placement, dtype, memory) {
+      : saved(spec, 1, placement, dtype, nullptr, memory) {
     const int64_t cache_columns = 2 * spec.kv_heads * spec.head_size();
     const int64_t elements = spec.layers * spec.seq_length * cache_columns + (1 + spec.top_k) * spec.hidden +
                              1 + spec.padded_vocab;

@@ -89,6 +89,12 @@ void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
   }
 }
 
+void ExpertPool::SetExperts(const ExpertPlacement& placement, int pool_rank) {
+  CHECK_EQ(placement.experts_of(pool_rank).size(), local_.size());
+  local_ = placement.experts_of(pool_rank);
+  ClearGrads();
+}
+
 void ExpertPool::ZeroMissingGrads() {
   for (int e = 0; e < num_local(); ++e) {
     if (has_grad_[e]) continue;

@@ -34,6 +34,10 @@ class ExpertPool : public ExpertHost {
   void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override;
   void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
 
+  // The rows of the weight arrays have become those of other experts, as many as before
+  // (parallel/expert_move.h); gradients are gone.
+  void SetExperts(const ExpertPlacement& placement, int pool_rank);
+
   void ClearGrads() { has_grad_.assign(has_grad_.size(), 0); }
   int num_local() const { return static_cast<int>(local_.size()); }
   const std::vector<int>& local_experts() const { return local_; }  // their numbers in the pool, ascending

@@ -20,6 +20,8 @@ struct LanguageModelOptions {
   LayerRange layers;          // of this stage
   bool is_first = true, is_last = true;
   bool is_trainable = true;  // false: no memory for gradients
+  // Of a layer's attention only the input is kept for the backward, which computes the rest again.
+  bool recompute_attention = false;
 };
 
 class LanguageModel : public PipelineStage {
@@ -42,10 +44,14 @@ class LanguageModel : public PipelineStage {
   // until the next call.
   Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);
 
-  // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, and logits that the head holds
-  // at once.
-  static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
+  // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, what attention computes of it
+  // on the way (of that it keeps nothing, and all layers use the same memory, with recompute_attention), and
+  // logits that the head holds at once.
+  static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool recompute_attention);
+  static int64_t AttentionInternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
   static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens);
+  // Tokens of one chunk of the head, of T: the same in every layout, since it decides the order of sums.
+  static int64_t HeadChunkTokens(int64_t padded_vocab, int64_t tokens);
 
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
@@ -59,6 +65,7 @@ class LanguageModel : public PipelineStage {
   void FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) override;
   Tensor ReturnedRows(Lane lane, int microbatch, int layer) override;
   void ForwardCombine(int microbatch, int layer) override;
+  void Head(int microbatch, int part, int num_parts) override;
   void EndForward(int microbatch) override;
   void BeginBackward(int microbatch) override;
   const DispatchHandle& BackwardRoute(int microbatch, int layer) override;
@@ -78,7 +85,8 @@ class LanguageModel : public PipelineStage {
   int Ring(int microbatch) const { return microbatch % static_cast<int>(options_.max_in_flight); }
   bool is_training() const { return loss_scale_ != 0; }
   Tensor Hidden(Buffer& buffer) const;
-  void Head(const Tensor& x, const Tensor& dx);
+  void HeadChunk(int64_t first, int64_t tokens);  // logits, losses and gradients of some tokens
+  void AddLoss(int microbatch);
 
   const ModelSpec& spec_;
   LanguageModelOptions options_;
@@ -99,6 +107,8 @@ class LanguageModel : public PipelineStage {
   Buffer output_;                   // [T, D] of the running forward microbatch
   std::array<Buffer, 2> grads_;     // [T, D] of the backward microbatch and the one after it
   Buffer attention_scratch_;
+  Buffer internals_buffer_;
+  AttentionLayer::Saved internals_;  // of the layer that runs, with recompute_attention
   MoeLayer::Scratch moe_scratch_;
   Buffer tokens_, targets_, losses_, normed_, dnormed_, inv_rms_, logits_;
 

@@ -10,18 +10,21 @@ struct LanguageModel::LayerSaved {
   MoeLayer::Saved moe;
   Buffer buffer;
 
+  // `internals`: where all layers have attention's fields but x, if they recompute them; null: kept here.
   LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
-             MemoryMeter& memory) {
-    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, SavedBytes(spec, tokens, dtype));
-    Place(spec, tokens, dtype, static_cast<char*>(buffer.data()));
+             const AttentionLayer::Saved* internals, MemoryMeter& memory) {
+    const int64_t bytes = SavedBytes(spec, tokens, dtype, internals != nullptr);
+    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, bytes);
+    if (internals) attention = *internals;
+    Place(spec, tokens, dtype, internals == nullptr, static_cast<char*>(buffer.data()));
     moe.is_sent.resize(tokens * spec.top_k);
     moe.handle.plan.Reserve(tokens, static_cast<int>(spec.top_k), placement);
   }
   LayerSaved() = default;
 
-  // Lays all fields out from `base` on and returns the bytes they take. `h`, the boundary between the halves,
-  // belongs to the MoE half.
-  int64_t Place(const ModelSpec& spec, int64_t tokens, DType dtype, char* base) {
+  // Lays all fields (attention's but x only if it keeps them) out from `base` on and returns the bytes they
+  // take. `h`, the boundary between the halves, belongs to the MoE half.
+  int64_t Place(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals, char* base) {
     const int64_t d = spec.hidden, m = spec.experts, k = spec.top_k;
     int64_t bytes = 0;
     auto place = [&](Tensor& tensor, DType type, std::initializer_list<int64_t> shape) {
@@ -29,11 +32,10 @@ struct LanguageModel::LayerSaved {
       bytes += (tensor.bytes() + 63) / 64 * 64;
     };
     place(attention.x, dtype, {tokens, d});
-    place(attention.inv_rms, dtype, {tokens});
-    place(attention.normed, dtype, {tokens, d});
-    place(attention.qkv, dtype, {tokens, spec.qkv_size()});
-    place(attention.mixed, dtype, {tokens, d});
-    place(attention.lse, dtype, {tokens, spec.heads});
+    if (keeps_internals) {
+      char* const begin = base ? base + bytes : nullptr;
+      bytes += AttentionLayer::PlaceInternals(spec, tokens, dtype, begin, attention);
+    }
     place(moe.h, dtype, {tokens, d});
     place(moe.inv_rms, dtype, {tokens});
     place(moe.normed, dtype, {tokens, d});

@@ -61,6 +61,7 @@ Tensor LoadBalance::importance(int layer) const {
 
 void LoadBalance::BeginStep(int64_t step) {
   step_ = step;
+  seconds_ = 0;
   std::fill(step_sums_.begin(), step_sums_.end(), 0.0);
   std::fill(microbatch_counts_.begin(), microbatch_counts_.end(), 0.0);  // a validation may have counted
   std::memset(importance_.data, 0, importance_.bytes());
@@ -78,7 +79,8 @@ void LoadBalance::AddLayer(int layer, const Tensor& counts, int64_t zero_tokens)
 }
 
 void LoadBalance::EndMicrobatch(int64_t microbatch) {
-  if (reduction_) reduction_->Start(step_ * options_.microbatches_per_rank + microbatch, microbatch_counts_);
+  const int64_t number = step_ * options_.microbatches_per_rank + microbatch;
+  if (reduction_) Timed([&] { reduction_->Start(number, microbatch_counts_); });
   std::fill(microbatch_counts_.begin(), microbatch_counts_.end(), 0.0);
 }
 
@@ -97,7 +99,7 @@ void LoadBalance::RefreshShares(int64_t microbatch) {
   if (!reduction_) return;
   const int64_t number = step_ * options_.microbatches_per_rank + microbatch - 1;
   if (number < 0 || number == shares_number_ || microbatch == 0) return;
-  CountsToShares(reduction_->Sum(number).data());
+  Timed([&] { CountsToShares(reduction_->Sum(number).data()); });
   shares_number_ = number;
 }
 
@@ -147,21 +149,22 @@ LoadReport LoadBalance::EndStep(std::span<double> extra) {
   step_sums_.resize(fixed);
   step_sums_.insert(step_sums_.end(), extra.begin(), extra.end());
   Tensor sums(step_sums_.data(), DType::kF64, {static_cast<int64_t>(step_sums_.size())});
-  mesh_.world().AllReduceSum(sums, {.operation = "step statistics", .step = step_});
+  Timed([&] { mesh_.world().AllReduceSum(sums, {.operation = "step statistics", .step = step_}); });
   std::copy(step_sums_.begin() + fixed, step_sums_.end(), extra.begin());
   std::copy_n(step_sums_.begin(), step_counts_.size(), step_counts_.begin());
 
   CountGroups();
-  const LoadReport report = MakeReport();
+  LoadReport report = MakeReport();
   if (options_.balance == BIAS) UpdateBias();
   if (reduction_) {
     const int64_t last = (step_ + 1) * options_.microbatches_per_rank - 1;
-    CountsToShares(reduction_->Sum(last).data());
+    Timed([&] { CountsToShares(reduction_->Sum(last).data()); });
     shares_number_ = last;
   } else {
     CountsToShares(group_counts_.data());
     shares_number_ = step_;
   }
+  report.seconds = seconds_;
   return report;
 }
 
@@ -174,7 +177,10 @@ LoadReport LoadBalance::MakeReport() const {
       static_cast<double>(spec_.layers * options_.tokens_per_microbatch * mesh_.shape().data_ranks() *
                           options_.microbatches_per_rank);
   report.zero_score_share = sums[2] / token_layers;
-  if (options_.balance == POOL_LOSS && shares_number_ >= 0) report.shares_age = 1;
+  if (options_.balance == POOL_LOSS && shares_number_ >= 0) {
+    const int64_t last = reduction_ ? (step_ + 1) * options_.microbatches_per_rank - 1 : step_;
+    report.shares_age = last - shares_number_;
+  }
   for (size_t g = 0; g < groups_.size(); ++g) {
     const double* row = group_counts_.data() + g * spec_.experts;
     double total = 0, largest = 0;

@@ -11,6 +11,7 @@
 // alpha * M * sum_i f_i * P_i, summed over layers.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -31,16 +32,20 @@ struct BalanceOptions {
   int64_t tokens_per_microbatch = 0;   // T
   int64_t microbatches_per_rank = 0;   // B
   int64_t microbatches_in_flight = 2;  // between a microbatch's forward and backward on a stage, at most
+  std::function<double()>
+      clock;  // this rank's time in seconds, to tell what the statistics cost; may be empty
 };
 
-// What one step says about the use of experts, the same on every rank.
+// What one step says about the use of experts, the same on every rank but for `seconds`.
 struct LoadReport {
   double pool_loss = 0;             // as added to the training loss
   double pool_loss_at_balance = 0;  // its value if shares were even: alpha * sum_i Pbar_i
   double max_violation = 0;         // over balance groups: largest load of an expert / mean load - 1
   int64_t dead_experts = 0;         // experts that no token of the step chose
   double zero_score_share = 0;      // share of token-layers without a positive score
-  int64_t shares_age = -1;  // steps (STEP) or microbatches since the shares in force were counted; -1: none
+  int64_t shares_age = -1;  // steps (STEP) or microbatches from the counting of the shares that the step's
+                            // last microbatch used to that microbatch; -1: no pool loss, or no shares yet
+  double seconds = 0;  // this rank spent starting and awaiting the step's statistics (late ranks included)
 };
 
 class LoadBalance {
@@ -83,6 +88,13 @@ class LoadBalance {
     int64_t layers = 0, experts = 0;
   };
   int64_t GroupSize() const { return static_cast<int64_t>(groups_.size()) * spec_.experts; }
+  // Runs work(), which talks to other ranks, and books the time it takes.
+  template <class Work>
+  void Timed(Work&& work) {
+    const double begin = options_.clock ? options_.clock() : 0;
+    work();
+    if (options_.clock) seconds_ += options_.clock() - begin;
+  }
   void CountsToShares(const double* counts /*[groups * M]*/);
   void RefreshShares(int64_t microbatch);
   void UpdateBias();
@@ -104,6 +116,7 @@ class LoadBalance {
   std::vector<double> shares_;             // [groups * M]: fbar in force
   int64_t shares_number_ = -1;             // step or microbatch they were counted in; -1: none
   int64_t step_ = 0;
+  double seconds_ = 0;                      // of the running step
   std::unique_ptr<PoolBalance> reduction_;  // MICROBATCH and RANK
 };
 

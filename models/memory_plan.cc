@@ -1,12 +1,14 @@
 #include "models/memory_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
 #include "models/parameter_count.h"
+#include "models/stage_layers.h"
 
 namespace unipool {
 
@@ -62,7 +64,7 @@ int64_t MostStashedSlots(const SlotSchedule& schedule, const MeshShape& shape, i
   return most;
 }
 
-MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank) {
+MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, double imbalance) {
   Config config = original;
   config.mutable_moe()->set_router_constant(1);  // sizes alone are asked for: spares computing it
   const ModelSpec spec = MakeModelSpec(config);
@@ -73,15 +75,17 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank) 
   const int64_t dense_part = EvenPartition(count.dense(), shape.data_ranks(), data_rank).size();
 
   const int64_t tokens = int64_t{train.micro_batch()} * spec.seq_length, rows = tokens * spec.top_k;
-  // Even routing: every rank of the pool group sends its N rows, and an owner gets them in proportion to its
+  // Every rank of the pool group sends its N rows; with even routing an owner gets them in proportion to its
   // experts.
   const int64_t experts = EvenPartition(spec.experts, shape.pool(), pool_rank).size();
-  const int64_t received = rows * shape.pool() * experts / spec.experts;
+  const int64_t all_rows = rows * shape.pool(), even_rows = all_rows * experts / spec.experts;
+  const bool gets_all =
+      experts > 0 && imbalance * static_cast<double>(even_rows) > static_cast<double>(all_rows);
+  const int64_t received = gets_all ? all_rows : std::llround(experts > 0 ? imbalance * even_rows : 0);
   const int64_t d = spec.hidden, f = spec.expert_width,
                 kept = ExpertPool::KeptColumns(spec, train.recompute_experts());
-  const auto microbatches =
-      static_cast<int>(train.global_batch() / (train.micro_batch() * shape.data_ranks()));
-  const SlotSchedule schedule(LayersPerStage(static_cast<int>(spec.layers), shape.stages), microbatches);
+  const int microbatches = MicrobatchesPerRank(config, shape);
+  const SlotSchedule schedule(LayersPerStage(config, shape), microbatches);
   const int64_t saved_layers = MostSavedLayers(schedule, position.stage);
   const int64_t stashed_slots = MostStashedSlots(schedule, shape, position.stage);
   const bool is_alone = shape.pool() == 1, is_last = position.stage == shape.stages - 1;
@@ -95,7 +99,7 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank) 
   const int64_t hidden_states = tokens * d * (microbatches > 1 || !is_last ? 3 : 2);  // output and gradients
   const int64_t joined = shape.pool() > shape.data ? received * (d + kept) : 0;
   plan[MemoryKind::kActivations] =
-      saved_layers * LanguageModel::SavedBytes(spec, tokens, DType::kF32) +
+      saved_layers * LanguageModel::SavedBytes(spec, tokens, DType::kF32, train.recompute_attention()) +
       kItem * (hidden_states + stashed_slots * received * (d + kept) + received * d + joined);
   // Returned rows; between ranks also what both lanes send and receive, and what experts answer.
   const int64_t remote = received - received / shape.pool();
@@ -104,11 +108,19 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank) 
   const bool needs_gate_up = train.recompute_experts() || train.eval_every() > 0;
   const int64_t expert_scratch = received * f * (needs_gate_up ? 6 : 4);
   const int64_t attention_scratch = tokens * (2 * d + spec.qkv_size());
+  const int64_t internals =
+      train.recompute_attention() ? LanguageModel::AttentionInternalBytes(spec, tokens, DType::kF32) : 0;
   const int64_t layer_scratch = tokens * (d + spec.experts + spec.top_k);
-  const int64_t head_scratch = is_last ? 2 * tokens * d + LanguageModel::LogitsAtOnce(spec, tokens) : 0;
-  const int64_t balance = 3 * spec.layers * spec.experts;
-  plan[MemoryKind::kScratch] = kItem * (expert_scratch + attention_scratch + layer_scratch + head_scratch +
-                                        balance + spec.seq_length * spec.head_size());
+  const int64_t head_scratch = is_last ? tokens * (2 * d + 1) + LanguageModel::LogitsAtOnce(spec, tokens) : 0;
+  const int64_t groups = spec.num_balance_groups * spec.experts;
+  const int64_t share_rows = config.moe().balance_scope() == RANK ? shape.data_ranks() : 1;
+  const int64_t balance = 4 * (spec.layers * spec.experts + groups + spec.experts) +
+                          8 * (spec.layers * spec.experts + share_rows * groups + 1);
+  const int64_t token_scratch = tokens * (4 + 4 + 8);  // ids, targets, losses
+  plan[MemoryKind::kScratch] = internals + token_scratch + balance +
+                               AttentionScratchBytes(spec.attention(1), DType::kF32) +
+                               kItem * (expert_scratch + attention_scratch + layer_scratch + head_scratch +
+                                        spec.seq_length * spec.head_size());
   return plan;
 }
 

@@ -1,9 +1,12 @@
 // Predicts the memory of a rank by kind from the settings alone, before a run: the same arrays that the
-// engine takes, with the number of live ones found by walking the slot schedule. Routing is taken as even; a
-// rank that receives more rows than its share takes more. Held against the measured peak by a test.
+// engine takes, with the number of live ones found by walking the slot schedule. What routing decides is
+// stated: the rows that reach the rank in every slot. Early in training they are uneven, later nearly even;
+// memory once taken is kept. A rank that moves experts takes up to 16 MiB more meanwhile
+// (parallel/expert_move.h). Held against the measured peak by a test.
 #pragma once
 
 #include <array>
+#include <limits>
 
 #include "configs/config.pb.h"
 #include "parallel/mesh.h"
@@ -19,8 +22,13 @@ struct MemoryPlan {
   int64_t total() const;
 };
 
-// Peak while training. REQUIRES: the configuration is valid for shape.world() ranks.
-MemoryPlan PlanMemory(const Config& config, const MeshShape& shape, int rank);
+// Rows that a rank receives in every slot / its even share, which goes by the experts it owns.
+inline constexpr double kEvenRouting = 1;
+inline constexpr double kAllRowsHere = std::numeric_limits<double>::infinity();  // the worst case
+
+// Peak while training. REQUIRES: the configuration is valid for shape.world() ranks; imbalance >= 0.
+MemoryPlan PlanMemory(const Config& config, const MeshShape& shape, int rank,
+                      double imbalance = kEvenRouting);
 
 // Most (microbatch, layer) activations a stage holds at once, and most forward slots whose rows an owner
 // keeps.

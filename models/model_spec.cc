@@ -109,18 +109,4 @@ MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size) {
           .span = parallel.experts() == ParallelConfig::PER_STAGE ? PoolSpan::kStage : PoolSpan::kReplica};
 }
 
-std::vector<int> LayersPerStage(int layers, int stages) {
-  std::vector<int> counts;
-  for (int s = 0; s < stages; ++s)
-    counts.push_back(static_cast<int>(EvenPartition(layers, stages, s).size()));
-  return counts;
-}
-
-LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage) {
-  LayerRange range;
-  for (int s = 0; s < stage; ++s) range.begin += layers_per_stage[s];
-  range.end = range.begin + layers_per_stage[stage];
-  return range;
-}
-
 }  // namespace unipool

@@ -42,9 +42,4 @@ ModelSpec MakeModelSpec(const Config& config);
 // Who is who among world_size ranks: what stages and replicas leave are data ranks. REQUIRES: it divides.
 MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
 
-// Layers of each of S stages: as even as possible, the first stages take the remainder (the last also runs
-// the head).
-std::vector<int> LayersPerStage(int layers, int stages);
-LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage);
-
 }  // namespace unipool

@@ -43,21 +43,22 @@ void Optimizer::ClearGrads() {
   experts_.ClearGrads();
 }
 
-double Optimizer::ReduceGradients(int64_t step) {
+double Optimizer::ReduceGradients(int64_t step, std::span<double> expert_squares) {
   sync_.ReduceDense(dense_.flat_grads(), step);
   if (mesh_.replicas().size() > 1) {
     experts_.ZeroMissingGrads();
     sync_.ReduceExperts(experts_.grads().gate_up, step);
     sync_.ReduceExperts(experts_.grads().down, step);
   }
-  double sum = SumOfSquares(stream_, DensePart(dense_.flat_grads()));
-  if (mesh_.replicas().rank() != 0) return sum;  // one copy of the pool counts the experts
+  const double dense = SumOfSquares(stream_, DensePart(dense_.flat_grads()));
+  if (mesh_.replicas().rank() != 0) return dense;  // one copy of the pool counts the experts
   for (int e = 0; e < experts_.num_local(); ++e) {
     if (!experts_.has_grad(e)) continue;
-    sum += SumOfSquares(stream_, experts_.grads().gate_up.Rows(e, 1));
-    sum += SumOfSquares(stream_, experts_.grads().down.Rows(e, 1));
+    expert_squares[experts_.local_experts()[e]] +=
+        SumOfSquares(stream_, experts_.grads().gate_up.Rows(e, 1)) +
+        SumOfSquares(stream_, experts_.grads().down.Rows(e, 1));
   }
-  return sum;
+  return dense;
 }
 
 AdamWArgs Optimizer::ArgsFor(int64_t step, double lr, double grad_norm) const {

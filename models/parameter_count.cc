@@ -1,5 +1,7 @@
 #include "models/parameter_count.h"
 
+#include "models/stage_layers.h"
+
 namespace unipool {
 namespace {
 
@@ -40,15 +42,11 @@ int64_t CountActiveParameters(const Config& config) {
   return CountParameters(config).dense() + chosen * PerExpert(config);
 }
 
-Range LayersOfStage(const Config& config, int num_stages, int stage) {
-  return EvenPartition(config.model().layers(), num_stages, stage);
-}
-
 ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shape, int rank) {
   const ModelConfig& m = config.model();
   const int pool_rank = rank % shape.pool(), stage = PositionOf(shape, rank).stage;
   ParameterCount count;
-  AddLayers(config, LayersOfStage(config, shape.stages, stage).size(), count);
+  AddLayers(config, LayersPerStage(config, shape)[stage], count);
   if (stage == 0) count.embedding = PaddedVocab(m) * m.hidden();
   if (stage == shape.stages - 1) {
     count.head = PaddedVocab(m) * m.hidden();

@@ -32,9 +32,6 @@ ParameterCount CountParameters(const Config& config);
 // Parameters that take part in one token: everything but the experts that were not chosen.
 int64_t CountActiveParameters(const Config& config);
 
-// Layers of a stage: consecutive, as even as possible, larger stages first.
-Range LayersOfStage(const Config& config, int num_stages, int stage);
-
 // What a rank holds: its stage's layers, the embedding on the first stage, last norm and head on the last,
 // and its block of the pool, which is cut into W contiguous blocks. REQUIRES: 0 <= rank < shape.world().
 ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shape, int rank);

@@ -1,7 +1,12 @@
 #include "models/training_engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <numeric>
+
+#include "models/stage_layers.h"
+#include "runtime/emulated_communicator.h"
 
 namespace unipool {
 
@@ -13,6 +18,14 @@ Device DeviceOf(const Config& config) {
       return Device::kCpu;
   }
   LOG(FATAL) << "unknown device " << config.device();
+}
+
+// The rank's time in seconds: virtual where a cluster is emulated.
+std::function<double()> ClockOf(World& world) {
+  if (EmulatedRank* rank = world.emulation) return [rank] { return rank->Now(); };
+  return [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  };
 }
 
 }  // namespace
@@ -32,30 +45,32 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
   const int64_t max_in_flight = 2 * shape.stages + 1;  // a received input waits beside those in flight
   MemoryMeter& memory = *world.memory;
 
-  placement_ = ContiguousPlacement(static_cast<int>(spec_.experts), shape.pool());
-  layers_per_stage_ = LayersPerStage(static_cast<int>(spec_.layers), shape.stages);
+  layers_per_stage_ = LayersPerStage(config, shape);
   schedule_ = std::make_unique<SlotSchedule>(
       layers_per_stage_, static_cast<int>(std::max<int64_t>(1, microbatches_per_rank_)), !is_training);
+  placement_ = FirstPlacement(spec_, config.parallel().placement(), *schedule_, shape);
   balance_ = std::make_unique<LoadBalance>(spec_,
                                            BalanceOptions{.balance = config.moe().balance(),
                                                           .scope = config.moe().balance_scope(),
                                                           .coeff = config.moe().balance_coeff(),
                                                           .tokens_per_microbatch = tokens,
                                                           .microbatches_per_rank = microbatches_per_rank_,
-                                                          .microbatches_in_flight = max_in_flight},
+                                                          .microbatches_in_flight = max_in_flight,
+                                                          .clock = ClockOf(world)},
                                            *mesh_, options.dtype, memory);
   const int stage = mesh_->position().stage;
-  model_ =
-      std::make_unique<LanguageModel>(spec_,
-                                      LanguageModelOptions{.dtype = options.dtype,
-                                                           .seed = train.seed(),
-                                                           .micro_batch = train.micro_batch(),
-                                                           .max_in_flight = max_in_flight,
-                                                           .layers = LayersOfStage(layers_per_stage_, stage),
-                                                           .is_first = stage == 0,
-                                                           .is_last = stage == shape.stages - 1,
-                                                           .is_trainable = is_training},
-                                      placement_, *balance_, stream_, memory);
+  model_ = std::make_unique<LanguageModel>(
+      spec_,
+      LanguageModelOptions{.dtype = options.dtype,
+                           .seed = train.seed(),
+                           .micro_batch = train.micro_batch(),
+                           .max_in_flight = max_in_flight,
+                           .layers = LayersOfStage(layers_per_stage_, stage),
+                           .is_first = stage == 0,
+                           .is_last = stage == shape.stages - 1,
+                           .is_trainable = is_training,
+                           .recompute_attention = is_training && train.recompute_attention()},
+      placement_, *balance_, stream_, memory);
   experts_ = std::make_unique<ExpertPool>(spec_, placement_, mesh_->pool().rank(),
                                           ExpertPoolOptions{.dtype = options.dtype,
                                                             .seed = train.seed(),
@@ -72,14 +87,17 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
           .kept_columns = is_training ? ExpertPool::KeptColumns(spec_, train.recompute_experts()) : 0},
       stream_, memory);
   executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_, options.lane_order);
-  if (!is_training) return;
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
-                                           OptimizerOptions{.beta1 = train.beta1(),
-                                                            .beta2 = train.beta2(),
-                                                            .eps = train.adam_eps(),
-                                                            .weight_decay = train.weight_decay(),
-                                                            .clip = train.clip()},
-                                           stream_, memory);
+  if (is_training) {
+    optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
+                                             OptimizerOptions{.beta1 = train.beta1(),
+                                                              .beta2 = train.beta2(),
+                                                              .eps = train.adam_eps(),
+                                                              .weight_decay = train.weight_decay(),
+                                                              .clip = train.clip()},
+                                             stream_, memory);
+  }
+  replacer_ = std::make_unique<ExpertReplacer>(spec_, config.parallel(), *mesh_, *schedule_, placement_,
+                                               *experts_, optimizer_.get(), memory);
 }
 
 TrainingEngine::~TrainingEngine() = default;
@@ -112,18 +130,36 @@ void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
 }
 
 StepReport TrainingEngine::Update(int64_t step, double lr) {
-  // Loss, gradient norm, loads and each rank's peak memory travel in one exchange.
-  sums_.assign(2 + world_.size(), 0);
+  // Loss, squared gradients (dense and of each expert), loads and each rank's peak memory travel in one
+  // exchange.
+  sums_.assign(FirstPeak() + world_.size() * kNumMemoryKinds, 0);
+  const std::span<double> squares(sums_.data() + 1, 1 + spec_.experts);
   sums_[0] = model_->loss_sum();
-  sums_[1] = optimizer_->ReduceGradients(step);
-  sums_[2 + world_.rank()] = static_cast<double>(world_.memory->peak_bytes());
+  squares[0] = optimizer_->ReduceGradients(step, squares.subspan(1));
+  std::copy_n(world_.memory->parts_at_peak().begin(), kNumMemoryKinds,
+              sums_.begin() + FirstPeak() + world_.rank() * kNumMemoryKinds);
   StepReport report;
   report.load = balance_->EndStep(sums_);
   report.loss = sums_[0] / TokensPerStep();
-  report.grad_norm = std::sqrt(sums_[1]);
-  report.peak_memory_bytes = static_cast<int64_t>(*std::max_element(sums_.begin() + 2, sums_.end()));
+  report.grad_norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+  report.memory = HeaviestRank();
   optimizer_->Apply(step, lr, report.grad_norm);
+  replacer_->AddStep(balance_->step_counts());
   return report;
+}
+
+std::optional<PlacementReport> TrainingEngine::ReplaceExpertsIfDue(int64_t steps_done) {
+  return replacer_->ReplaceIfDue(steps_done);
+}
+
+MemoryPeak TrainingEngine::HeaviestRank() const {
+  MemoryPeak heaviest;
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    MemoryPeak peak{.rank = rank};
+    std::copy_n(sums_.begin() + FirstPeak() + rank * kNumMemoryKinds, kNumMemoryKinds, peak.bytes.begin());
+    if (peak.total() > heaviest.total()) heaviest = peak;
+  }
+  return heaviest;
 }
 
 double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {
@@ -174,6 +210,7 @@ std::vector<OptimizerPiece> TrainingEngine::OptimizerPieces() const {
 
 std::vector<DiskTensor> TrainingEngine::StateTensors() const {
   std::vector<DiskTensor> list = balance_->State();
+  for (DiskTensor& tensor : replacer_->State()) list.push_back(std::move(tensor));
   for (DiskTensor& tensor : list) tensor.writes = world_.rank() == 0;
   return list;
 }
@@ -183,6 +220,7 @@ void TrainingEngine::CollectState() {
 }
 void TrainingEngine::StateLoaded() {
   balance_->StateLoaded();
+  replacer_->StateLoaded();
 }
 
 }  // namespace unipool

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <memory>
+#include <numeric>
 
+#include "models/expert_replacer.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
 #include "parallel/slot_executor.h"
@@ -20,11 +22,18 @@ struct EngineOptions {
   LaneOrder lane_order = LaneOrder::kInterleaved;
 };
 
+// The rank that has used the most memory so far, and of what.
+struct MemoryPeak {
+  int rank = 0;
+  MemoryParts bytes{};  // by MemoryKind at the moment of its peak
+  int64_t total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
+};
+
 struct StepReport {
   double loss = 0;  // mean over the global batch's tokens, without the balancing loss
   double grad_norm = 0;
   LoadReport load;
-  int64_t peak_memory_bytes = 0;  // largest of all ranks so far
+  MemoryPeak memory;
 };
 
 class TrainingEngine {
@@ -46,6 +55,16 @@ class TrainingEngine {
   // Its two parts: all slots of the step, then gradients over ranks and the update.
   void ForwardBackward(int64_t step, const Tensor& samples);
   StepReport Update(int64_t step, double lr);
+  // Between steps: places experts anew when parallel.replace_every says so; `steps_done` counts from 1. It
+  // changes where experts are computed and no number. Collective over the world.
+  std::optional<PlacementReport> ReplaceExpertsIfDue(int64_t steps_done);
+  // Between steps: this placement, at once. Collective over the world.
+  void MoveExpertsTo(const ExpertPlacement& placement) { replacer_->MoveTo(placement, -1); }
+  const ExpertPlacement& placement() const { return placement_; }
+  // Largest load of a rank / mean of the pool's ranks, over the slots of the last finished step
+  // (parallel/slot_loads.h).
+  double SlotImbalance() const { return replacer_->SlotImbalanceOf(balance_->step_counts()); }
+
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
   // rank.
@@ -57,10 +76,12 @@ class TrainingEngine {
   // What a checkpoint holds.
   std::vector<DiskTensor> DiskTensors() const;  // weights, and aux-free biases
   std::vector<OptimizerPiece> OptimizerPieces() const;
-  std::vector<DiskTensor> StateTensors()
-      const;  // balancing shares; call CollectState (collective) before saving
+  // Balancing shares, owners of experts; call CollectState (collective) before saving.
+  std::vector<DiskTensor> StateTensors() const;
   void CollectState();
-  void StateLoaded();  // after weights or state were written into these tensors
+  // After weights or state were written into these tensors. It may move experts, so lists of tensors by name
+  // are no longer valid. Collective.
+  void StateLoaded();
 
   Stream& stream() { return stream_; }
   const ModelSpec& spec() const { return spec_; }
@@ -69,7 +90,9 @@ class TrainingEngine {
   const TokenDispatcher& dispatcher() const { return *dispatcher_; }
 
  private:
-  double TokensPerStep() const;  // over all ranks
+  int64_t FirstPeak() const { return 2 + spec_.experts; }  // in sums_
+  double TokensPerStep() const;                            // over all ranks
+  MemoryPeak HeaviestRank() const;
   const Config config_;
   World& world_;
   EngineOptions options_;
@@ -86,7 +109,10 @@ class TrainingEngine {
   std::unique_ptr<TokenDispatcher> dispatcher_;
   std::unique_ptr<SlotExecutor> executor_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::vector<double> sums_;  // of a step, over all ranks
+  std::unique_ptr<ExpertReplacer> replacer_;
+  // Of a step, over all ranks: loss, squared dense gradients, squared gradients of each expert, peaks of
+  // memory [ranks, kinds].
+  std::vector<double> sums_;
 };
 
 }  // namespace unipool

@@ -7,9 +7,10 @@
 // of layer 0 of the next. So stage s of S holds at most SlotSchedule::MaxInFlight(s) microbatches, 2 (S - s),
 // from BeginForward to EndBackward, and one more for that moment. Around it boundaries travel:
 //   ForwardInput    on stages > 0 that of m is written before the last BackwardCombine of m - 2 (S - s)
-//   BackwardInput   on the last stage EndForward(m) fills it before the last BackwardCombine of m - 1;
-//   elsewhere
-//                   that of m is written after EndBackward(m - 1)
+//   ForwardOutput   that of m is read (sent, or by the last stage's head) until the ForwardCombine of the
+//                   last layer of m + 1 is called
+//   BackwardInput   on the last stage Head(m) fills it, with one part before the last BackwardCombine of
+//                   m - 1; elsewhere that of m is written after EndBackward(m - 1)
 //   BackwardOutput  that of m is read until BeginBackward(m + 1) is called
 #pragma once
 
@@ -23,9 +24,9 @@ class PipelineStage {
 
   // Hidden states that enter the stage's layers: received on stages > 0, embedded in BeginForward on stage 0.
   virtual Tensor ForwardInput(int microbatch) = 0;
-  // Hidden states that leave them; valid after EndForward of this microbatch until its backward.
+  // Hidden states that leave them, from the last layer's ForwardCombine on.
   virtual Tensor ForwardOutput(int microbatch) = 0;
-  // Gradient of ForwardOutput: received, or on the last stage written by EndForward (loss).
+  // Gradient of ForwardOutput: received, or on the last stage complete after the last part of Head.
   virtual Tensor BackwardInput(int microbatch) = 0;
   // Gradient of ForwardInput; valid after EndBackward.
   virtual Tensor BackwardOutput(int microbatch) = 0;
@@ -40,9 +41,14 @@ class PipelineStage {
   virtual Tensor ReturnedRows(Lane lane, int microbatch, int layer) = 0;
   // Weighted sum of the returned rows plus residual.
   virtual void ForwardCombine(int microbatch, int layer) = 0;
-  // After the last layer: norm, head and loss on the last stage.
+  // On the last stage, after the last layer's ForwardCombine: part `part` of final norm, head, loss and
+  // gradients, of num_parts in order. Results do not depend on num_parts. No other microbatch's parts come
+  // between.
+  virtual void Head(int microbatch, int part, int num_parts) = 0;
+  // At the end of the forward's time step, on every stage.
   virtual void EndForward(int microbatch) = 0;
 
+  // Just before the first BackwardRoute: BackwardInput is there.
   virtual void BeginBackward(int microbatch) = 0;
   // Upper half of the layer: gradient of the weighted sum; the rows to send are then written by FillSendRows.
   // Returns the handle of the forward.

@@ -32,12 +32,7 @@ void RowStash::SetSchedule(const SlotSchedule& schedule) {
                                  options_.max_rows * options_.kept_columns * cell_bytes);
   }
   entry_of_.assign(depth * slots, -1);
-  free_.clear();
-  free_.reserve(entries_.size());
-  for (size_t i = entries_.size(); i-- > 0;) {
-    entries_[i].last_slot = -1;
-    free_.push_back(static_cast<int>(i));
-  }
+  for (Entry& entry : entries_) entry.last_slot = -1;
 }
 
 int& RowStash::EntryIndex(SlotId forward_slot) {
@@ -63,21 +58,15 @@ int64_t RowStash::LastSlot(SlotId forward_slot) const {
   return last;
 }
 
-void RowStash::Free(int64_t before_slot) {
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    Entry& entry = entries_[i];
-    if (entry.last_slot < 0 || entry.last_slot >= before_slot) continue;
-    entry.last_slot = -1;
-    free_.push_back(static_cast<int>(i));
-  }
+int RowStash::FreeEntry(int64_t slot) const {
+  const auto is_free = [&](const Entry& entry) { return entry.last_slot < slot; };
+  return static_cast<int>(std::find_if(entries_.begin(), entries_.end(), is_free) - entries_.begin());
 }
 
 OwnerPlan& RowStash::Begin(SlotId forward_slot) {
-  Free(Number(forward_slot));
-  CHECK(!free_.empty()) << "time " << forward_slot.time << ", slot " << forward_slot.index << ": all "
-                        << entries_.size() << " entries are in use";
-  const int i = free_.back();
-  free_.pop_back();
+  const int i = FreeEntry(Number(forward_slot));
+  CHECK_LT(i, static_cast<int>(entries_.size()))
+      << "time " << forward_slot.time << ", slot " << forward_slot.index << ": all entries are in use";
   EntryIndex(forward_slot) = i;
   entries_[i].slot = Number(forward_slot);
   entries_[i].last_slot = LastSlot(forward_slot);
@@ -103,7 +92,10 @@ Tensor RowStash::Kept(SlotId forward_slot) {
 RowStash::Entry& RowStash::SourceEntry(SlotId backward_slot, int source) {
   const int stage = mesh_.StageOfPoolRank(source);
   const LaneWork work = schedule_->Work(Lane::kBackward, stage, backward_slot);
-  return EntryOf(schedule_->SlotOf(Lane::kForward, stage, work));
+  Entry& entry = EntryOf(schedule_->SlotOf(Lane::kForward, stage, work));
+  CHECK_GE(entry.last_slot, Number(backward_slot))
+      << "rows of slot " << entry.slot << " are asked for too late";
+  return entry;
 }
 
 void RowStash::FillRows(SlotId backward_slot, OwnerPlan& plan) {

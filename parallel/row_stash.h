@@ -30,7 +30,7 @@ class RowStash {
   void SetSchedule(const SlotSchedule& schedule);
 
   // ---- forward lane
-  // Takes an entry for the slot after freeing those that no slot from this one on needs. The caller fills
+  // Takes an entry that no slot from this one on needs. The caller fills
   // plan.rows and builds the plan. Slots come in the order of the schedule.
   OwnerPlan& Begin(SlotId forward_slot);
   Tensor X(SlotId forward_slot);  // [R, D] of its plan
@@ -53,13 +53,15 @@ class RowStash {
     OwnerPlan plan;
     Buffer x, kept;
     int64_t slot = -1;       // number of its forward slot
-    int64_t last_slot = -1;  // number of the slot that is the last to need it; -1: free
+    int64_t last_slot = -1;  // number of the slot that is the last to need it; -1: free as yet
   };
   int64_t Number(SlotId slot) const { return int64_t{slot.time} * schedule_->slots_per_time() + slot.index; }
   int& EntryIndex(SlotId forward_slot);
   Entry& EntryOf(SlotId forward_slot);
   int64_t LastSlot(SlotId forward_slot) const;
-  void Free(int64_t before_slot);
+  // The first entry that no slot from this one on needs. Always the first, so that no more entries ever hold
+  // rows than are alive at once.
+  int FreeEntry(int64_t slot) const;
   Entry& SourceEntry(SlotId backward_slot, int source);
   const Entry* OnlyEntry(SlotId backward_slot, const OwnerPlan& plan);
   Tensor Rows(Buffer& buffer, int64_t columns, int64_t rows) const;
@@ -72,7 +74,6 @@ class RowStash {
   MemoryMeter& memory_;
   const SlotSchedule* schedule_ = nullptr;
   std::vector<Entry> entries_;
-  std::vector<int> free_;      // last in, first out, so that warm and counted memory is used again first
   std::vector<int> entry_of_;  // [2S, n], by forward time modulo 2S
   Buffer joined_x_, joined_kept_;
 };

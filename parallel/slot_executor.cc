@@ -33,15 +33,19 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
 void SlotExecutor::RunSlot(SlotId slot) {
   if (lane_order_ == LaneOrder::kSequential) {
     ForwardDense(slot);
+    Head(Lane::kForward, slot);
     ForwardExperts(slot);
+    Head(Lane::kBackward, slot);  // before the lane's end, which may replace the output that it reads
     FinishForward();
     BackwardDense(slot);
     BackwardExperts(slot);
     FinishBackward();
     return;
   }
-  ForwardDense(slot);     // 1  combine B of the slot before is on the wire
-  BackwardDense(slot);    // 2  dispatch F is on the wire; with the second part of the weight gradients
+  ForwardDense(slot);  // 1  combine B of the slot before is on the wire
+  Head(Lane::kForward, slot);
+  BackwardDense(slot);  // 2  dispatch F is on the wire; with the second part of the weight gradients
+  Head(Lane::kBackward, slot);
   ForwardExperts(slot);   // 3  dispatch B is on the wire
   BackwardExperts(slot);  // 4  combine F is on the wire; with the first part of the weight gradients
 }
@@ -69,13 +73,14 @@ void SlotExecutor::BackwardDense(SlotId slot) {
   }
   FinishBackward();
   WeightGradients(WeightPart::kSecond);
-  if (slot.index == 0) BeginBackwardTime(slot.time);
+  if (slot.index == 0) WaitBoundary(Lane::kBackward);
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const LaneWork work = Work(Lane::kBackward, slot);
   if (work.idle()) {
     dispatcher_.StartDispatch(Lane::kBackward, slot, nullptr, {});
     return;
   }
+  if (work.layer + 1 == schedule_->num_layers(mesh_.position().stage)) stage_.BeginBackward(work.microbatch);
   const DispatchHandle& handle = stage_.BackwardRoute(work.microbatch, work.layer);
   stage_.FillSendRows(Lane::kBackward, work.microbatch, work.layer,
                       dispatcher_.SendRows(Lane::kBackward, slot, handle));
@@ -111,6 +116,14 @@ void SlotExecutor::WeightGradients(WeightPart part) {
   pending = false;
 }
 
+void SlotExecutor::Head(Lane lane, SlotId slot) {
+  if (mesh_.position().stage + 1 < schedule_->num_stages()) return;
+  const HeadWork head = schedule_->Head(lane, slot);
+  for (int part = head.begin; part < head.end; ++part) {
+    stage_.Head(head.microbatch, part, schedule_->num_head_parts());
+  }
+}
+
 void SlotExecutor::FinishForward() {
   if (!pending_forward_.under_way) return;
   pending_forward_.under_way = false;
@@ -133,14 +146,9 @@ void SlotExecutor::BeginForwardTime(int time) {
   if (microbatch >= 0) stage_.BeginForward(microbatch);
 }
 
-void SlotExecutor::BeginBackwardTime(int time) {
-  WaitBoundary(Lane::kBackward);
-  const int microbatch = Microbatch(Lane::kBackward, time);
-  if (microbatch >= 0) stage_.BeginBackward(microbatch);
-}
-
 void SlotExecutor::EndForwardTime(int time) {
   FinishForward();
+  Head(Lane::kForward, {.time = time, .index = schedule_->slots_per_time()});
   const int microbatch = Microbatch(Lane::kForward, time);
   if (microbatch >= 0) stage_.EndForward(microbatch);
   StartBoundary(Lane::kForward, time);

@@ -18,6 +18,10 @@ namespace unipool {
 // Between time steps the last layer's backward is finished only when the next time step's first dispatch F is
 // on the wire, so that the same holds there; hidden states of a boundary are covered by the first part of the
 // weight gradients, their gradients by the second.
+// The last stage's head stands where the schedule puts it (SlotSchedule::Head): in a lane in which the stage
+// has no layer, after the lane's empty dispatch, so that nobody waits for it there and it covers the wires
+// that a layer's dense work would. A rank in its head still holds up all others where the head takes longer
+// than what it stands in for: they wait for what its experts answer.
 // kSequential: in every slot the forward lane runs to its end, then the backward lane, so that the wire is
 // covered by weight gradients alone: what overlap is compared with. Both give the same results bit for bit.
 enum class LaneOrder { kInterleaved, kSequential };
@@ -40,16 +44,17 @@ class SlotExecutor {
   };
   void RunSlot(SlotId slot);
   void WeightGradients(WeightPart part);  // of the last batch, if they are still to be computed
-  // Numbered as in DESIGN section 5; the last two end what the slot before began.
+  // Numbered as in DESIGN section 5; the last two end what the slot before began. Head stands for the dense
+  // work of a lane without a layer.
   void ForwardDense(SlotId slot);
   void BackwardDense(SlotId slot);
   void ForwardExperts(SlotId slot);
   void BackwardExperts(SlotId slot);
+  void Head(Lane lane, SlotId slot);
   void FinishForward();
   void FinishBackward();
   // Around the slots of a time step: hidden states come from and go to the neighbouring stages.
   void BeginForwardTime(int time);
-  void BeginBackwardTime(int time);
   void EndForwardTime(int time);
   void EndBackwardTime(int time);
   void StartBoundary(Lane lane, int time);  // sends what ended in `time`, receives what begins in the next

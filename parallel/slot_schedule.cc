@@ -51,6 +51,34 @@ bool SlotSchedule::AnyWork(Lane lane, SlotId slot) const {
   return false;
 }
 
+int SlotSchedule::num_head_parts() const {
+  const int missing = slots_per_time_ - layers_.back();
+  return std::max(1, forward_only_ ? missing : 3 * missing);
+}
+
+// One part in each forward slot that the last stage has no layer for, two more where the backward lane has
+// none either.
+int SlotSchedule::HeadPartsBefore(int index) const {
+  const int layers = layers_.back(), missing = slots_per_time_ - layers;
+  const int idle_in_both = forward_only_ ? 0 : std::max(0, std::min(index, missing) - layers);
+  return index - layers + 2 * idle_in_both;
+}
+
+HeadWork SlotSchedule::Head(Lane lane, SlotId slot) const {
+  const int last = num_stages() - 1, n = slots_per_time_, layers = layers_[last], missing = n - layers;
+  const auto work = [&](Lane microbatch_lane, int begin, int parts) {
+    const int microbatch = Microbatch(microbatch_lane, last, slot.time);
+    return microbatch < 0 ? HeadWork{} : HeadWork{microbatch, begin, begin + parts};
+  };
+  if (lane == Lane::kForward) {
+    if (slot.index == n) return missing == 0 ? work(Lane::kForward, 0, 1) : HeadWork{};
+    return slot.index < layers ? HeadWork{} : work(Lane::kForward, HeadPartsBefore(slot.index), 1);
+  }
+  if (forward_only_ || slot.index >= missing) return {};
+  if (slot.index >= layers) return work(Lane::kForward, HeadPartsBefore(slot.index) + 1, 2);
+  return work(Lane::kBackward, HeadPartsBefore(n) + 2 * slot.index, 2);
+}
+
 int SlotSchedule::MaxInFlight(int stage) const {
   // In the time step that begins microbatch m's forward, the one begun 2 (S - s) - 1 steps before ends its
   // backward.

@@ -10,7 +10,7 @@
 namespace unipool {
 
 const char* NameOf(MemoryKind kind) {
-  static constexpr const char* kNames[kNumMemoryKinds] = {"parameters",  "gradients", "optimizer",
+  static constexpr const char* kNames[kNumMemoryKinds] = {"weights",     "gradients", "optimizer",
                                                           "activations", "exchange",  "scratch"};
   return kNames[static_cast<int>(kind)];
 }
@@ -20,7 +20,9 @@ void MemoryMeter::Add(MemoryKind kind, int64_t bytes) {
   current_[i] += bytes;
   total_ += bytes;
   peak_[i] = std::max(peak_[i], current_[i]);
-  peak_total_ = std::max(peak_total_, total_);
+  if (total_ <= peak_total_) return;
+  peak_total_ = total_;
+  at_peak_ = current_;
 }
 
 namespace {

@@ -13,6 +13,8 @@ enum class MemoryKind : uint8_t { kParameters, kGradients, kOptimizer, kActivati
 inline constexpr int kNumMemoryKinds = 6;
 const char* NameOf(MemoryKind kind);
 
+using MemoryParts = std::array<int64_t, kNumMemoryKinds>;  // bytes by kind
+
 // Bytes in use and their peak for one rank. Not shared between ranks; used by that rank's thread alone.
 class MemoryMeter {
  public:
@@ -20,9 +22,10 @@ class MemoryMeter {
   int64_t current_bytes(MemoryKind kind) const { return current_[static_cast<int>(kind)]; }
   int64_t peak_bytes(MemoryKind kind) const { return peak_[static_cast<int>(kind)]; }
   int64_t peak_bytes() const { return peak_total_; }  // of the sum, which is at most the sum of the peaks
+  const MemoryParts& parts_at_peak() const { return at_peak_; }  // of the sum: they add up to it
 
  private:
-  std::array<int64_t, kNumMemoryKinds> current_{}, peak_{};
+  MemoryParts current_{}, peak_{}, at_peak_{};
   int64_t total_ = 0, peak_total_ = 0;
 };
 

@@ -13,7 +13,7 @@ namespace unipool {
 // Whether a job wants the thread, from the launcher's words alone: MPI must know before it starts.
 bool WantsProgressThread(ProgressThread choice);
 
-// From construction to destruction calls MPI every few dozen microseconds, on a communicator of its own.
+// From construction to destruction calls MPI every half millisecond, on a communicator of its own.
 // REQUIRES: MPI was initialised with MPI_THREAD_MULTIPLE. Both ends are collective over all processes.
 class MpiProgress {
  public:

@@ -7,10 +7,15 @@
 namespace {
 thread_local int64_t num_allocations = 0;
 
-void* Allocate(std::size_t bytes, std::size_t alignment) {
+// Null when there is no memory.
+void* TryAllocate(std::size_t bytes, std::size_t alignment) {
   ++num_allocations;
   const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  if (void* data = std::aligned_alloc(alignment, rounded ? rounded : alignment)) return data;
+  return std::aligned_alloc(alignment, rounded ? rounded : alignment);
+}
+
+void* Allocate(std::size_t bytes, std::size_t alignment) {
+  if (void* data = TryAllocate(bytes, alignment)) return data;
   throw std::bad_alloc();
 }
 }  // namespace
@@ -30,6 +35,18 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
 }
 void* operator new[](std::size_t bytes, std::align_val_t alignment) {
   return Allocate(bytes, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return TryAllocate(bytes, alignof(std::max_align_t));
+}
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+  return TryAllocate(bytes, alignof(std::max_align_t));
+}
+void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return TryAllocate(bytes, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return TryAllocate(bytes, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* data) noexcept {
   std::free(data);
@@ -53,5 +70,17 @@ void operator delete(void* data, std::size_t, std::align_val_t) noexcept {
   std::free(data);
 }
 void operator delete[](void* data, std::size_t, std::align_val_t) noexcept {
+  std::free(data);
+}
+void operator delete(void* data, const std::nothrow_t&) noexcept {
+  std::free(data);
+}
+void operator delete[](void* data, const std::nothrow_t&) noexcept {
+  std::free(data);
+}
+void operator delete(void* data, std::align_val_t, const std::nothrow_t&) noexcept {
+  std::free(data);
+}
+void operator delete[](void* data, std::align_val_t, const std::nothrow_t&) noexcept {
   std::free(data);
 }

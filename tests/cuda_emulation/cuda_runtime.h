@@ -11,6 +11,7 @@
 
 #include "tests/cuda_emulation/machine.h"
 #include "tests/cuda_emulation/warp_functions.h"
+#include "tests/cuda_emulation/warp_matrix.h"
 
 #define __global__
 #define __device__
@@ -149,3 +150,6 @@ T atomicCAS(T* p, T expected, T x) {
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
+[[noreturn]] inline void __trap() {
+  unipool::emulation::Machine::Current().Fail("__trap()");
+}

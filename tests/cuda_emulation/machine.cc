@@ -9,23 +9,24 @@
 #include <numeric>
 
 namespace unipool::emulation {
+
+std::string Text(const std::source_location& where) {
+  return std::string(where.file_name()) + ":" + std::to_string(where.line());
+}
+
 namespace {
 
-constexpr int kLanes = 32, kMostThreads = 1024, kMostGridYZ = 65535;
+constexpr int kMostThreads = 1024, kMostGridYZ = 65535;
 constexpr int64_t kMostStaticShared = 48 << 10,
                   kMostShared = 163 << 10;  // of sm_80, the smallest we build for
 constexpr int64_t kGapBytes = 64;           // between static shared arrays, watched
 constexpr int64_t kSharedBytes = 512 << 10, kGuardBytes = 64 << 10;
-constexpr unsigned char kPoison = 0xff;
 
 Machine* current = nullptr;
 
 std::string Text(const uint3& index) {
   return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) +
          ")";
-}
-std::string Text(const std::source_location& where) {
-  return std::string(where.file_name()) + ":" + std::to_string(where.line());
 }
 uint3 Unravel(int64_t i, const dim3& size) {
   return {static_cast<unsigned>(i % size.x), static_cast<unsigned>(i / size.x % size.y),
@@ -139,6 +140,8 @@ void Machine::PrepareBlock() {
   for (int i = 0; i < num_threads_; ++i) {
     threads_[i].index = Unravel(i, blockDim);
     threads_[i].state = State::kReady;
+    threads_[i].copies.clear();
+    threads_[i].num_groups = 0;
     stacks_.Prepare(i, threads_[i].context, &ThreadMain);
   }
   num_ended_ = num_at_barrier_ = votes_ = 0;
@@ -260,46 +263,6 @@ void Machine::CheckStuck() const {
     }
   }
   Throw("block " + Text(blockIdx) + ": its threads wait for each other");
-}
-
-void Machine::Together(unsigned mask, WarpOperation operation, const void* in, void* out,
-                       const std::source_location& where) {
-  const int self = running_, first = self / kLanes * kLanes;
-  if (!(mask >> (self - first) & 1))
-    Fail("a warp operation at " + Text(where) + " whose mask lacks the own lane");
-  Thread& thread = threads_[self];
-  thread.state = State::kAtWarpOperation;
-  thread.mask = mask;
-  thread.operation = operation;
-  thread.in = in;
-  thread.out = out;
-  thread.where = where;
-  FinishWarpOperation(first);
-  if (thread.state == State::kAtWarpOperation) GiveWay();
-}
-
-// If all lanes that the running thread names have come, does the operation and frees them.
-void Machine::FinishWarpOperation(int first) {
-  const Thread& self = threads_[running_];
-  const void* in[kLanes] = {};
-  void* out[kLanes] = {};
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (!(self.mask >> lane & 1)) continue;
-    if (first + lane >= num_threads_) return;  // never comes: CheckStuck says so
-    const Thread& peer = threads_[first + lane];
-    if (peer.state != State::kAtWarpOperation) return;
-    if (peer.mask != self.mask || peer.operation != self.operation ||
-        peer.where.line() != self.where.line()) {
-      Fail("is " + Waiting(self) + ", but lane " + std::to_string(lane) + " is " + Waiting(peer) +
-           (peer.mask != self.mask ? " with another mask" : ""));
-    }
-    in[lane] = peer.in;
-    out[lane] = peer.out;
-  }
-  self.operation(in, out);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (self.mask >> lane & 1) threads_[first + lane].state = State::kReady;
-  }
 }
 
 void* Machine::Shared(const void* site, const char* name, int64_t bytes, int64_t alignment) {

@@ -26,6 +26,10 @@ class KernelError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+inline constexpr int kLanes = 32;
+inline constexpr unsigned char kPoison = 0xff;  // shared memory begins with it
+std::string Text(const std::source_location& where);
+
 // Order in which blocks run, and threads of a block between two barriers. Correct kernels give the same bits
 // in all.
 enum class ThreadOrder { kAscending, kDescending, kRandom };
@@ -53,11 +57,21 @@ class Machine {
                 const std::source_location& where);
   void* Shared(const void* site, const char* name, int64_t bytes, int64_t alignment);
   void* DynamicShared();
+  // Copies that a thread does not wait for: they happen as late as they may, and their destination is NaN
+  // until then. from == nullptr: zeros.
+  void CopyAsync(void* to, const void* from, int bytes);
+  void CommitCopies();
+  void WaitCopies(int pending_groups);
   int lane() const { return running_ % 32; }
   [[noreturn]] void Fail(const std::string& problem);
 
  private:
   enum class State : uint8_t { kReady, kAtBarrier, kAtWarpOperation, kEnded };
+  struct Copy {
+    void* to;
+    const void* from;
+    int bytes, group;
+  };
   struct Thread {
     Context context;
     uint3 index;
@@ -67,6 +81,8 @@ class Machine {
     const void* in;
     void* out;
     std::source_location where;
+    std::vector<Copy> copies;
+    int num_groups;
   };
   struct SharedArray {
     const void* site;

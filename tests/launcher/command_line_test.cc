@@ -110,7 +110,10 @@ TEST(Program, MistakesEndWithASentenceAndExitCode2) {
 
 TEST(Program, HelpAndPrintedSettingsEndWith0) {
   EXPECT_EQ(RunShell(kBinary + " --help").exit_code, 0);
-  EXPECT_THAT(RunShell(kBinary + " help").output, HasSubstr("unipool COMMAND"));
+  const std::string help = RunShell(kBinary + " help").output;
+  EXPECT_THAT(help, HasSubstr("unipool COMMAND"));
+  EXPECT_THAT(help, HasSubstr("generate: tokens to add (default: 200)\n"));
+  EXPECT_THAT(help, HasSubstr("generate: text to continue\n"));
   const Outcome printed = RunShell(kBinary + " train " + kDemo + " --print_config train.steps=77");
   EXPECT_EQ(printed.exit_code, 0);
   EXPECT_THAT(printed.output, HasSubstr("\n  steps: 77\n"));

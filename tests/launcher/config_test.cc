@@ -68,7 +68,7 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
       TextProblems(text, {"model.hiden=5", "steps=3", "train", "train=3", "moe.router=nrom", "train.lr.x=1",
                           "moe.top_k=1.5"}),
       ElementsAre(
-          "a.txtpb:2: model.layres: no such field; did you mean layers?",
+          "a.txtpb:2: model.layres: no such field; did you mean model.layers?",
           "a.txtpb:3: model.hidden: expected a whole number (32 bits), found \"wide\"",
           "a.txtpb:4: model.lr: no such field; did you mean train.lr?",
           "a.txtpb:5: model.heads: given twice; keep one of the two",
@@ -82,14 +82,14 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "a.txtpb:11: train.seed: expected a whole number, not negative, found \"-1\"",
           "a.txtpb:12: data.split: expected a text in quotes, found a list",
           "a.txtpb:12: data.train: expected a text in quotes, found \"1\"",
-          "override model.hiden=5: no such field; did you mean hidden?",
+          "override model.hiden=5: no such field; did you mean model.hidden?",
           "override steps=3: no such field; did you mean train.steps?",
           "override train: expected field.path=value, for example train.steps=100",
           "override train=3: is a block; name one of its fields: steps, seed, global_batch, micro_batch, lr, "
           "min_lr, "
           "warmup_fraction, beta1, beta2, adam_eps, weight_decay, clip, init_from, eval_every, eval_batches, "
           "save_every, "
-          "keep_checkpoints, recompute_experts",
+          "keep_checkpoints, recompute_experts, recompute_attention",
           "override moe.router=nrom: expected one of NORM, SOFTMAX, SIGMOID, found \"NROM\"; did you mean "
           "NORM?",
           "override train.lr.x=1: train.lr has no fields of its own",

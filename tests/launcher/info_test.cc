@@ -6,6 +6,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "launcher/config.h"
 
@@ -37,7 +38,7 @@ TEST(Info, PresetsHaveThePublishedTotals) {
 }
 
 TEST(Info, ShowsWhatEachRankHolds) {
-  const Config config = Preset("unipool_182m", {"parallel.stages=2"});
+  const Config config = Preset("unipool_182m", {"parallel.stages=2", "parallel.layers_per_stage=6,6"});
   const nlohmann::json info = InfoJson(config, 14);
   ASSERT_EQ(info["ranks"].size(), 14u);
   int experts = 0;
@@ -47,8 +48,31 @@ TEST(Info, ShowsWhatEachRankHolds) {
   EXPECT_EQ(info["ranks"][7]["stage"], 1);
   EXPECT_EQ(info["ranks"][7]["layers"], 6);
   const auto& memory = info["ranks"][0]["memory_bytes"];
-  EXPECT_EQ(memory["parameters"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
+  EXPECT_EQ(memory["weights"], 4 * info["ranks"][0]["parameters"].get<int64_t>());
+  for (const auto& rank :
+       info["ranks"]) {  // 7 ranks of 2 stages: what reaches them can be 14 times their share
+    const int64_t even = rank["memory_bytes"]["total"], twice = rank["memory_bytes_at_imbalance_2"]["total"];
+    EXPECT_LT(even, twice);
+    EXPECT_LT(twice, rank["memory_bytes_worst_case"]["total"].get<int64_t>());
+    EXPECT_EQ(rank["memory_bytes"]["weights"], rank["memory_bytes_worst_case"]["weights"]);
+  }
   EXPECT_THAT(InfoText(config, 14), HasSubstr("14 ranks = 1 pool replicas x 2 stages x 7 data ranks"));
+}
+
+TEST(Info, ShowsTheChosenStages) {
+  const Config config = Preset("unipool_182m", {"parallel.stages=4", "train.micro_batch=8"});
+  const auto pipeline = InfoJson(config, 8)["pipeline"];
+  const std::vector<int> layers = pipeline["layers_per_stage"];
+  EXPECT_EQ(std::accumulate(layers.begin(), layers.end(), 0), 12);
+  EXPECT_EQ(layers[3], 1) << "the head is several layers' dense work";
+  EXPECT_GT(pipeline["head_in_layers"], 10.);
+  EXPECT_LT(pipeline["bubble"], pipeline["bubble_of_even_layers"].get<double>() - 0.03);
+  EXPECT_GT(pipeline["bubble"], 0.);
+  EXPECT_TRUE(pipeline["chosen"]);
+  EXPECT_THAT(InfoText(config, 8), HasSubstr("layers " + std::to_string(layers[0]) + ", "));
+  const Config given = Preset("unipool_182m", {"parallel.stages=2", "parallel.layers_per_stage=7,5"});
+  EXPECT_THAT(InfoText(given, 2), HasSubstr("Stages: layers 7, 5 (given;"));
+  EXPECT_EQ(InfoJson(given, 2)["ranks"][0]["layers"], 7);
 }
 
 TEST(Info, FormatsCountsAndBytes) {

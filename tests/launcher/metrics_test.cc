@@ -46,7 +46,11 @@ StepMetrics Example(int64_t step) {
   m.lr = 3e-4;
   m.tokens_per_second = 12345;
   m.step_seconds = 2;
-  m.peak_memory_bytes = int64_t{1} << 40;
+  m.pool_shares_age = 1;
+  m.balance_seconds = 0.25;
+  m.peak_memory_bytes = 2'100'000;
+  m.peak_memory_rank = 3;
+  m.peak_memory_by_kind = {600'000, 700'000, 800'000, 0, 0, 0};
   return m;
 }
 
@@ -57,12 +61,19 @@ std::string FreshRun() {
 }
 
 TEST(Metrics, LineHasTheKeysThatScriptsRelyOn) {
-  EXPECT_EQ(StepLine(Example(2)),
-            "{\"step\":2,\"tokens\":8192,\"loss\":2.5,\"pool_loss\":0.16,\"pool_loss_over_balance\":1.28,"
-            "\"max_violation\":1.5,"
-            "\"dead_experts\":3,\"zero_score_share\":0.125,\"grad_norm\":0.5,\"lr\":0.0003,\"tokens_per_"
-            "second\":12345.0,"
-            "\"step_seconds\":2.0,\"peak_memory_bytes\":1099511627776}");
+  EXPECT_EQ(
+      StepLine(Example(2)),
+      "{\"step\":2,\"tokens\":8192,\"loss\":2.5,\"pool_loss\":0.16,\"pool_loss_over_balance\":1.28,"
+      "\"max_violation\":1.5,"
+      "\"dead_experts\":3,\"zero_score_share\":0.125,\"grad_norm\":0.5,\"lr\":0.0003,\"tokens_per_"
+      "second\":12345.0,"
+      "\"step_seconds\":2.0,\"pool_shares_age\":1,\"balance_seconds\":0.25,\"peak_memory_bytes\":2100000,"
+      "\"peak_memory_rank\":3,\"peak_memory\":{\"weights\":600000,\"gradients\":700000,\"optimizer\":800000,"
+      "\"activations\":0,\"exchange\":0,\"scratch\":0}}");
+  StepMetrics several = Example(2);
+  several.slot_imbalance = 1.25;
+  EXPECT_EQ(Json::parse(StepLine(several))["slot_imbalance"], 1.25);
+  EXPECT_FALSE(Json::parse(StepLine(Example(2))).contains("slot_imbalance"));
   const Json valid = Json::parse(ValidationLine(7, 1.5));
   EXPECT_EQ(valid["step"], 7);
   EXPECT_EQ(valid["valid_loss"], 1.5);
@@ -174,11 +185,14 @@ TEST(Progress, PlainLinesWithTheTimeLeft) {
     progress.Validation(3, 1.0);
   });
   EXPECT_EQ(every,
-            "step 1/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  "
+            "step 1/40  loss 2.5000  pool loss 1.280 x balance (shares 1 step old)  12.3K tokens/s  grad "
+            "norm 0.500  "
             "ETA 1m18s  lr 3.00e-04\n"
-            "step 2/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  "
+            "step 2/40  loss 2.5000  pool loss 1.280 x balance (shares 1 step old)  12.3K tokens/s  grad "
+            "norm 0.500  "
             "ETA 1m16s  lr 3.00e-04\n"
-            "step 3/40  loss 2.5000  pool loss 1.280 x balance  12.3K tokens/s  grad norm 0.500  "
+            "step 3/40  loss 2.5000  pool loss 1.280 x balance (shares 1 step old)  12.3K tokens/s  grad "
+            "norm 0.500  "
             "ETA 1m14s  lr 3.00e-04\n"
             "step 3  validation loss 1.0000  perplexity 2.72\n");
   const std::string rare =
@@ -217,6 +231,37 @@ TEST(Progress, WarnsAboutZeroScoresNowAndThen) {
   }
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4);
   EXPECT_THAT(text, HasSubstr("Lower moe.balance_coeff or raise model.init_std"));
+}
+
+TEST(Progress, SaysWhichLossAndWhatHelps) {
+  auto summary = [](ProgressOptions options, int64_t age) {
+    StepMetrics m = Example(1);
+    m.pool_shares_age = age;
+    return StepSummary(m, options, 0);
+  };
+  EXPECT_THAT(summary({.balance = LAYER_LOSS}, -1), HasSubstr("layer loss 1.280 x balance  12.3K"));
+  EXPECT_THAT(summary({.balance_scope = MICROBATCH}, 1), HasSubstr("balance (shares 1 microbatch old)"));
+  EXPECT_THAT(summary({.balance_scope = RANK}, 2), HasSubstr("balance (shares 2 microbatches old)"));
+  EXPECT_THAT(summary({.balance_scope = STEP}, 3), HasSubstr("balance (shares 3 steps old)"));
+
+  auto warning = [](Balance balance) {
+    return Printed({.total_steps = 9, .balance = balance}, [](Progress& progress) {
+      StepMetrics m = Example(1);
+      m.zero_score_share = 0.5;
+      progress.Step(m);
+    });
+  };
+  EXPECT_THAT(warning(LAYER_LOSS),
+              AllOf(HasSubstr("a low layer loss"), HasSubstr("Lower moe.balance_coeff")));
+  for (Balance balance : {BIAS, NONE}) {
+    EXPECT_THAT(warning(balance), AllOf(HasSubstr("Raise model.init_std"), Not(HasSubstr("balance_coeff")),
+                                        Not(HasSubstr("low pool loss"))));
+  }
+}
+
+TEST(Progress, SummarisesThePeakMemory) {
+  EXPECT_EQ(MemorySummary(Example(1)),
+            "peak memory 2.1 MB on rank 3: weights 600.0 KB, gradients 700.0 KB, optimizer 800.0 KB");
 }
 
 TEST(Progress, FormatsDurations) {

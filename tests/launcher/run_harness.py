@@ -111,7 +111,7 @@ class RunTest(unittest.TestCase):
 
     def Results(self, run_dir="run"):
         """What must be equal bit for bit in equal runs: everything but times and memory."""
-        dropped = {"tokens_per_second", "step_seconds", "peak_memory_bytes"}
+        dropped = {"tokens_per_second", "step_seconds", "balance_seconds", "peak_memory_bytes", "peak_memory_rank", "peak_memory"}
         return [{key: value for key, value in line.items() if key not in dropped} for line in self.Metrics(run_dir)]
 
     def AssertLossesClose(self, run_dir, expected_dir, first_step=1, tolerance=1e-5):
@@ -121,11 +121,11 @@ class RunTest(unittest.TestCase):
         for step in range(first_step, max(expected) + 1):
             self.assertLessEqual(abs(losses[step] - expected[step]), tolerance * expected[step], f"step {step} of {run_dir}")
 
-    def CopyCheckpoint(self, step, run_dir):
-        """A run that has got as far as this checkpoint of run/."""
+    def CopyCheckpoint(self, step, run_dir, source="run"):
+        """A run that has got as far as this checkpoint of the source."""
         name = os.path.join("checkpoints", f"step-{step}")
-        shutil.copytree(self.Path("run", name), self.Path(run_dir, name))
-        shutil.copy(self.Path("run", "metrics.jsonl"), self.Path(run_dir))
+        shutil.copytree(self.Path(source, name), self.Path(run_dir, name))
+        shutil.copy(self.Path(source, "metrics.jsonl"), self.Path(run_dir))
 
 
 def SomeText(count, seed):

@@ -3,6 +3,7 @@
 in one process, with threads and under mpirun alike."""
 import ctypes
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -91,6 +92,51 @@ class MistakesTest(RunTest):
         self.Expect(["misshaped: lm_head.weight is [256,32] and must be [256,48]"], "eval", "small.txtpb", "model.hidden=48")
         self.assertEqual(sorted(os.listdir(self.Path("run", "checkpoints"))), before)
 
+    def test_broken_index_says_what_to_do(self):
+        os.makedirs(self.Path("weights"))
+        self.Write("weights/model.safetensors.index.json", '{"weight_map": 3')
+        self.ExpectTraining(["index.json: is damaged", "copy the folder again, or remove the index"],
+                            "train.init_from=weights")
+
+    def test_biases_and_models_without(self):
+        biased = ["moe.balance=BIAS", "run_dir=biased"]
+        self.Train("train.steps=1")
+        self.Train("train.steps=1", *biased)
+        patterns = ["the biases of moe.balance BIAS", "set moe.balance=BIAS"]
+        step = "checkpoints/step-1"
+        self.Expect(patterns, "train", "small.txtpb", "run_dir=new", f"train.init_from=biased/{step}", ways=self.WAYS[:2])
+        self.Expect(patterns, "train", "small.txtpb", "run_dir=biased", "train.steps=2", ways=self.WAYS[:1])
+        self.Expect(patterns, "eval", "small.txtpb", "run_dir=biased", ways=self.WAYS[:1])
+        note = "warning: run/checkpoints/step-1: holds no router biases"
+        begun = self.Train("train.steps=1", "moe.balance=BIAS", "run_dir=begun", f"train.init_from=run/{step}")
+        self.assertIn(note, begun.text)
+        self.assertIn(note, self.Train("train.steps=2", "moe.balance=BIAS").text)
+        with open(self.Path("biased", step, "config.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["load_balance"], "BIAS")
+
+    def test_damaged_newest_checkpoint(self):
+        self.Train()
+        with open(self.Path("run/checkpoints/step-12/model.safetensors"), "r+b") as file:
+            file.truncate(1000)
+        outcome = self.Train("parallel.ranks=3")
+        self.assertRegex(outcome.text, r"(?m)^warning: run/checkpoints/step-12: is no complete checkpoint and is not used: ")
+        self.assertIn("continuing from run/checkpoints/step-6", outcome.text)
+
+    def test_what_nobody_reads_at_temperature_zero_is_said(self):
+        self.Train("train.steps=1")
+        outcome = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5")
+        self.assertIn(b"note: --top_k and --top_p", outcome.stderr)
+        warm = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5", "--temperature=1")
+        self.assertEqual(warm.stderr, b"")
+
+    def test_advice_on_a_lost_loss_names_a_checkpoint_only_if_there_is_one(self):
+        lost = ["train.lr=1e30", "train.warmup_fraction=0", "train.clip=0", "train.min_lr=1e30"]
+        self.Expect(["no longer a number", "start again: no checkpoint was saved yet"], "train", "small.txtpb", *lost,
+                    "train.save_every=0", "train.eval_every=0", ways=self.WAYS[:1])
+        self.Train("train.steps=1")
+        self.Expect(["no longer a number", "continue from the checkpoint of step 1 in run"], "train", "small.txtpb", *lost,
+                    "train.save_every=0", "train.eval_every=0", ways=self.WAYS[:1])
+
     def test_commands_without_what_they_need(self):
         self.Expect(["no checkpoint in run/checkpoints", "--checkpoint"], "eval", "small.txtpb")
         self.Expect(["--split=middle"], "eval", "small.txtpb", "--split=middle")
@@ -99,6 +145,7 @@ class MistakesTest(RunTest):
         self.Expect(["--prompt is empty"], "generate", "small.txtpb", ways=one)
         self.Expect(["--max_tokens=0"], "generate", "small.txtpb", "--prompt=a", "--max_tokens=0", ways=one)
         self.Expect(["without mpirun"], "generate", "small.txtpb", "--prompt=a", ways=[([], 3)])
+        self.Expect(["start it without mpirun"], "tokenize", "--input=a.jsonl", "--output_prefix=a", ways=[([], 3)])
         self.Write("runfile", "a file where the run's folder should be")
         self.Expect(["runfile"], "train", "small.txtpb", "run_dir=runfile")
 
@@ -111,7 +158,7 @@ class MistakesTest(RunTest):
             self.Write("disk/filler", b"x" * 400_000)
             for overrides, mpi in self.WAYS:
                 outcome = self.Train("run_dir=disk/run", "train.save_every=6", *overrides, mpi=mpi, code=2)
-                self.assertIn("No space left on device", outcome.text)
+                self.assertEqual(outcome.text.count("No space left on device"), 1, outcome)  # ranks with one cause are joined
                 self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)
                 self.assertIn("step 6/12", outcome.text)
                 self.assertEqual(os.listdir(self.Path("disk", "run", "checkpoints")), [])

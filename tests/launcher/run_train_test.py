@@ -80,6 +80,23 @@ class ResumeTest(RunTest):
         self.Train("run_dir=killed", *settings, mpi=3)
         self.assertEqual(self.Results("killed"), self.Results("whole"))
 
+    def test_experts_move_and_change_nothing(self):
+        settings = ["train.steps=60", "train.save_every=25", "train.eval_every=0", "parallel.ranks=3"]
+        self.Train("run_dir=still", "parallel.placement=CONTIGUOUS", *settings)
+        outcome = self.Train("run_dir=moving", "parallel.replace_every=10", *settings)
+        self.assertRegex(outcome.text, r"moved \d+ of \d+ experts, .*B in .* s: slot imbalance 1\.\d+ -> 1\.\d+")
+        for moving, still in zip(self.Steps("moving"), self.Steps("still"), strict=True):
+            for key in ["loss", "grad_norm", "pool_loss"]:
+                self.assertEqual(moving[key], still[key], moving["step"])
+        self.assertGreaterEqual(self.Steps("moving")[0]["slot_imbalance"], 1)
+        # From the middle of an interval, on as many ranks and on others.
+        self.CopyCheckpoint(25, "again", "moving")
+        self.Train("run_dir=again", "parallel.replace_every=10", *settings)
+        self.assertEqual(self.Results("again"), self.Results("moving"))
+        self.CopyCheckpoint(25, "two", "moving")
+        self.Train("run_dir=two", "parallel.replace_every=10", *settings[:-1], "parallel.ranks=2")
+        self.AssertLossesClose("two", "moving", first_step=26)
+
     def test_what_an_interrupted_save_leaves_is_not_taken(self):
         self.Train()
         self.CopyCheckpoint(6, "left")

@@ -69,6 +69,22 @@ TEST(ValidateConfig, ExpertsSeenByALayer) {
               ElementsAre(HasSubstr("sees 8 of the 32")));
 }
 
+TEST(ValidateConfig, LayersPerStage) {
+  const auto check = [](const std::string& layers) {
+    return Check({"model.layers=7", "parallel.stages=3", "parallel.layers_per_stage=" + layers}, 3);
+  };
+  EXPECT_THAT(check("3,2,2"), ElementsAre());
+  EXPECT_THAT(check("[1, 5, 1]"), ElementsAre());
+  EXPECT_THAT(check(""), ElementsAre());
+  EXPECT_THAT(check("4,3"),
+              ElementsAre("parallel.layers_per_stage: is 4, 3: 2 numbers with the sum 7; must be 3 numbers "
+                          "(parallel.stages) of at least 1 with the sum 7 (model.layers), or empty to have "
+                          "them chosen"));
+  EXPECT_THAT(check("3,2,1"), ElementsAre(HasSubstr("3 numbers with the sum 6; must be")));
+  EXPECT_THAT(check("7,-1,1"), ElementsAre(HasSubstr("is 7, -1, 1: 3 numbers with the sum 7; must be")));
+  EXPECT_THAT(check("3,two,2"), ElementsAre(HasSubstr("found \"two\"")));
+}
+
 TEST(ValidateConfig, SenselessCombinations) {
   EXPECT_THAT(Check({"moe.sharing=DENSE", "moe.balance=BIAS", "moe.top_k=2"}),
               ElementsAre(HasSubstr("moe.experts: is 32; with sharing DENSE each layer has one expert, so it "
@@ -117,6 +133,8 @@ TEST(ValidateConfig, RanksAndBatches) {
               ElementsAre(HasSubstr("more than model.layers (4)")));
   EXPECT_THAT(Check({"parallel.ranks=4", "train.global_batch=24"}, 3),
               ElementsAre(HasSubstr("the launcher started 3 ranks")));
+  EXPECT_THAT(Check({"parallel.replace_every=-1"}),
+              ElementsAre("parallel.replace_every: is -1; must be at least 0"));
   EXPECT_THAT(Check({"parallel.ranks=3", "train.global_batch=24"}, 3), ElementsAre());
 }
 

@@ -216,6 +216,12 @@ void CheckBiases(const TrainingEngine& engine, ReferenceModel& model) {
   }
 }
 
+// The step before, or the microbatch before; the first one of all has none.
+int64_t ExpectedAge(const SmallModel& small, int64_t step, int64_t microbatches) {
+  if (small.balance != POOL_LOSS) return -1;
+  return step > 0 || (small.scope != STEP && microbatches > 1) ? 1 : -1;
+}
+
 // Steps with fixed weights (learning rate 0) and new samples in each. A validation between two steps must
 // leave no trace.
 void CheckSteps(const SmallModel& small, int stages) {
@@ -233,6 +239,9 @@ void CheckSteps(const SmallModel& small, int stages) {
       if (step == 2) engine.EvaluateLossSum(samples, config.train().global_batch() - 1);
       const LoadReport report = engine.TrainStep(step, 0, samples).load;
       ExpectEqualEverywhere(world, report);
+      EXPECT_EQ(report.shares_age, ExpectedAge(small, step, engine.microbatches_per_rank()));
+      EXPECT_GT(report.seconds, 0);
+      EXPECT_LT(report.seconds, 60);
       if (world.rank() != 0) continue;
       expected.Step(step);
       CheckReport(

@@ -38,6 +38,13 @@ inline std::vector<SmallModel> PresetKinds() {
           {.router = SIGMOID, .balance = BIAS, .experts = 7, .top_k = 2, .coeff = 0.002}};
 }
 
+inline std::vector<SmallModel> PoolVanillaAndDense(int layers) {
+  return {
+      {.experts = 7, .top_k = 2, .layers = layers},
+      {.router = SOFTMAX, .sharing = PRIVATE, .balance = LAYER_LOSS, .experts = 2 * layers, .layers = layers},
+      {.sharing = DENSE, .balance = NONE, .experts = layers, .layers = layers}};
+}
+
 inline Config ConfigOf(const SmallModel& small) {
   Config config;
   ModelConfig& model = *config.mutable_model();

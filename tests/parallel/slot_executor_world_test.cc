@@ -76,6 +76,7 @@ struct ToyRank {
     EXPECT_EQ(experts.mismatches, 0);
     const bool is_last = mesh.position().stage + 1 == mesh.shape().stages;
     EXPECT_EQ(stage.outputs_compared, is_last ? forwards * schedule.num_microbatches() : 0);
+    EXPECT_EQ(stage.forwards_ended, forwards * schedule.num_microbatches());
     EXPECT_EQ(stage.backwards_ended, backwards * schedule.num_microbatches());
   }
 
@@ -115,9 +116,9 @@ std::vector<std::vector<int>> LayerCounts(int num_stages) {
     case 1:
       return {{1}, {4}};
     case 2:
-      return {{1, 1}, {1, 3}, {3, 2}};
+      return {{1, 1}, {1, 3}, {3, 2}, {4, 1}};
     case 3:
-      return {{1, 1, 1}, {2, 1, 3}, {3, 2, 2}};
+      return {{1, 1, 1}, {2, 1, 3}, {3, 2, 2}, {1, 3, 1}};
     default:
       return {{1, 1, 1, 1}, {1, 3, 2, 1}, {2, 1, 1, 3}};
   }

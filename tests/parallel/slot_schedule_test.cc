@@ -104,12 +104,51 @@ TEST(SlotSchedule, DependenciesAreKept) {
         EXPECT_EQ(back.time + 1, backward.at({stage - 1, microbatch, 0}).time);
       }
     }
-    // The last stage's head and loss run at the end of the forward's time step.
+    // The last stage's head and loss run between the two.
     const int last = schedule.num_stages() - 1;
     for (int microbatch = 0; microbatch < schedule.num_microbatches(); ++microbatch) {
       EXPECT_EQ(forward.at({last, microbatch, 0}).time + 1, backward.at({last, microbatch, 0}).time);
     }
   });
+}
+
+// Every part of every head once and in order, after the microbatch's last layer, before its backward and
+// before the next microbatch leaves the last layer; with one part only where the last stage lacks no layer.
+void CheckHead(const SlotSchedule& schedule) {
+  const int last = schedule.num_stages() - 1, n = schedule.slots_per_time(),
+            top = schedule.num_layers(last) - 1;
+  const int parts = schedule.num_head_parts(), missing = n - schedule.num_layers(last);
+  EXPECT_EQ(parts, missing == 0 ? 1 : (schedule.forward_only() ? 1 : 3) * missing);
+  std::vector<int> next_part(schedule.num_microbatches(), 0);
+  for (int time = 0; time < schedule.num_times(); ++time) {
+    for (int index = 0; index <= n; ++index) {
+      for (const Lane lane : {Lane::kForward, Lane::kBackward}) {
+        const SlotId slot{.time = time, .index = index};
+        const HeadWork head = schedule.Head(lane, slot);
+        if (head.idle()) continue;
+        EXPECT_EQ(head.begin, next_part[head.microbatch]);
+        EXPECT_EQ(head.end - head.begin, lane == Lane::kForward ? 1 : 2);
+        next_part[head.microbatch] = head.end;
+        const LaneWork work{.microbatch = head.microbatch, .layer = top};
+        const SlotId layer = schedule.SlotOf(Lane::kForward, last, work);
+        EXPECT_LT(NumberOf(schedule, layer), NumberOf(schedule, slot));
+        // The next microbatch's last layer is combined at the begin of the slot after it (or of the end).
+        EXPECT_LE(NumberOf(schedule, slot), NumberOf(schedule, layer) + n);
+        EXPECT_EQ(index == n, missing == 0);
+        if (index == n) continue;
+        EXPECT_TRUE(schedule.Work(lane, last, slot).idle()) << "in the place of a layer that is there";
+        if (schedule.forward_only()) continue;
+        EXPECT_LT(NumberOf(schedule, slot), NumberOf(schedule, schedule.SlotOf(Lane::kBackward, last, work)));
+      }
+    }
+  }
+  for (const int begun : next_part) EXPECT_EQ(begun, parts);
+}
+
+TEST(SlotSchedule, HeadRunsOnceInItsPlace) {
+  ForEachSchedule(false, CheckHead);
+  ForEachSchedule(true, CheckHead);
+  for (int first = 1; first <= 9; ++first) CheckHead(SlotSchedule({first, 1}, 3));
 }
 
 TEST(SlotSchedule, MicrobatchesInFlightAsStated) {

@@ -38,13 +38,12 @@ class ToyStage : public PipelineStage {
   int first_layer() const { return first_layer_; }
 
   Tensor ForwardInput(int m) override { return View(inputs_[m % inputs_.size()], m); }
-  Tensor ForwardOutput(int m) override { return View(Of(m).output, m); }
+  Tensor ForwardOutput(int m) override { return View(output_, m); }
   Tensor BackwardInput(int m) override { return View(output_gradients_[m % 2], m); }
   Tensor BackwardOutput(int m) override { return View(input_gradient_, m); }
 
   void BeginForward(int m) override {
     InFlight& state = Of(m);
-    Poison(state.output);
     for (Layer& layer : state.layers) Poison(layer.y);
     Row& input = inputs_[m % inputs_.size()];
     if (stage_ == 0) {
@@ -96,19 +95,32 @@ class ToyStage : public PipelineStage {
       for (int c = 0; c < D; ++c) sums_[choice / K * D + c] += weight * layer.y[row * D + c];
     });
     for (int i = 0; i < Size(m); ++i) Of(m).h[i] = Mod(sums_[i]);
+    if (l + 1 == num_layers_) output_ = Of(m).h;
+  }
+
+  // Each part reads the output and writes the gradient of its share of the numbers.
+  void Head(int m, int part, int num_parts) override {
+    mismatches += !is_last_ || part != next_head_part_ || (part > 0 && m != head_microbatch_);
+    next_head_part_ = (part + 1) % num_parts;
+    head_microbatch_ = m;
+    if (part == 0) Poison(output_gradients_[m % 2]);
+    const Range share = EvenPartition(Size(m), num_parts, part);
+    for (int64_t i = share.begin; i < share.end; ++i) {
+      mismatches += output_[i] != expected_[m].output[i];
+      output_gradients_[m % 2][i] = ToyModel::OutputGradient(SampleOf(m), static_cast<int>(i), output_[i]);
+    }
+    if (next_head_part_ > 0) return;
+    ++outputs_compared;
+    last_head_ = m;
   }
 
   void EndForward(int m) override {
-    std::copy_n(Of(m).h.begin(), Size(m), Of(m).output.begin());
-    if (!is_last_) return;
-    for (int i = 0; i < Size(m); ++i) {
-      mismatches += Of(m).h[i] != expected_[m].output[i];
-      output_gradients_[m % 2][i] = ToyModel::OutputGradient(SampleOf(m), i, Of(m).h[i]);
-    }
-    ++outputs_compared;
+    for (int i = 0; i < Size(m); ++i) mismatches += output_[i] != Of(m).h[i];
+    ++forwards_ended;
   }
 
   void BeginBackward(int m) override {
+    mismatches += is_last_ && last_head_ != m;  // every part of it has run
     gradient_ = output_gradients_[m % 2];
     Poison(input_gradient_);
   }
@@ -141,7 +153,7 @@ class ToyStage : public PipelineStage {
     for (Layer& layer : Of(m).layers) Poison(layer.u);
   }
 
-  int mismatches = 0, outputs_compared = 0, backwards_ended = 0;
+  int mismatches = 0, outputs_compared = 0, forwards_ended = 0, backwards_ended = 0;
   std::vector<int64_t> dense_gradient;  // per layer of the stage, summed over all microbatches of all runs
 
  private:
@@ -153,7 +165,7 @@ class ToyStage : public PipelineStage {
     ChoiceRows y;
   };
   struct InFlight {
-    Row input, h, output;
+    Row input, h;
     std::vector<Layer> layers;
   };
   InFlight& Of(int m) { return in_flight_[m % in_flight_.size()]; }
@@ -177,10 +189,11 @@ class ToyStage : public PipelineStage {
   const ToyModel model_;
   const int stage_;
   int first_layer_ = 0, num_layers_ = 0;
+  int next_head_part_ = 0, head_microbatch_ = -1, last_head_ = -1;
   bool is_last_ = false;
   std::vector<InFlight> in_flight_;
   std::vector<Row> inputs_;
-  Row output_gradients_[2], input_gradient_, gradient_, sums_;
+  Row output_, output_gradients_[2], input_gradient_, gradient_, sums_;
   ChoiceRows dx_;
   std::vector<int32_t> experts_;
   std::vector<uint8_t> sent_;

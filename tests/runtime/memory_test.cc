@@ -57,6 +57,18 @@ TEST(MemoryMeter, PeakOfTheSumIsNotTheSumOfPeaks) {
   EXPECT_EQ(meter.peak_bytes(), 1300);
   EXPECT_EQ(meter.peak_bytes(MemoryKind::kGradients), 1000);
   EXPECT_EQ(meter.current_bytes(MemoryKind::kGradients), 0);
+  EXPECT_EQ(meter.parts_at_peak(), (MemoryParts{600, 0, 700, 0, 0, 0}));
+  { Buffer d = Buffer::Allocate(meter, MemoryKind::kScratch, 1); }
+  EXPECT_EQ(meter.parts_at_peak(), (MemoryParts{600, 0, 700, 0, 0, 1}))
+      << "as of the peak, though it is gone";
+}
+
+TEST(Stream, GrowingScratchIsNotCountedTwice) {
+  MemoryMeter meter;
+  Stream stream(meter);
+  stream.Scratch(1000);
+  stream.Scratch(3000);
+  EXPECT_EQ(meter.peak_bytes(MemoryKind::kScratch), 3000);
 }
 
 TEST(Buffer, MovesAndIsCountedOnce) {

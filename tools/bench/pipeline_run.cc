@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
+#include "models/stage_layers.h"
 #include "runtime/random.h"
 
 namespace unipool {
 namespace {
-
-constexpr int kVocab = 128;  // small, so that embedding and head weigh nothing
 
 Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   Config config;
@@ -16,7 +15,7 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_model()->set_heads(model.hidden / 32);
   config.mutable_model()->set_kv_heads(model.hidden / 64);
   config.mutable_model()->set_seq_length(model.seq_length);
-  config.mutable_model()->set_vocab(kVocab);
+  config.mutable_model()->set_vocab(model.vocab);
   config.mutable_model()->set_init_std(0.05);
   config.mutable_moe()->set_experts(model.experts);
   config.mutable_moe()->set_top_k(model.top_k);
@@ -28,10 +27,13 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_parallel()->set_ranks(layout.ranks);
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_experts(layout.experts);
+  config.mutable_parallel()->mutable_layers_per_stage()->Assign(layout.layers_per_stage.begin(),
+                                                                layout.layers_per_stage.end());
   return config;
 }
 
-double Median(std::vector<double> values) {
+double Summarize(std::vector<double> values, Summary summary) {
+  if (summary == Summary::kSmallest) return *std::min_element(values.begin(), values.end());
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
   return values[values.size() / 2];
 }
@@ -75,16 +77,16 @@ class Measurement {
     results_.back().ranks = GatherReports(*world_.communicator, report);
     engine_.Update(step, 0);
   }
-  BenchResult Medians() const {
-    BenchResult medians = results_.back();
+  BenchResult Summarized(Summary summary) const {
+    BenchResult result = results_.back();
     for (double BenchResult::*field :
          {&BenchResult::step, &BenchResult::wall, &BenchResult::compute, &BenchResult::max_compute,
           &BenchResult::dense, &BenchResult::expert}) {
       std::vector<double> values;
-      for (const BenchResult& result : results_) values.push_back(result.*field);
-      medians.*field = Median(values);
+      for (const BenchResult& step : results_) values.push_back(step.*field);
+      result.*field = Summarize(values, summary);
     }
-    return medians;
+    return result;
   }
   void Forget() { results_.clear(); }
 
@@ -104,21 +106,41 @@ class Measurement {
 
 }  // namespace
 
-BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps) {
+std::vector<int> BenchLayersPerStage(const BenchModel& model, const BenchLayout& layout) {
+  const Config config = ConfigOf(model, layout);
+  return LayersPerStage(config, MeshShapeOf(config.parallel(), layout.ranks));
+}
+
+double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout) {
+  const SlotSchedule schedule(BenchLayersPerStage(model, layout), layout.microbatches);
+  const Config config = ConfigOf(model, layout);
+  const StageWork work = EstimateWork(config);
+  return IdealStepTime(schedule, work) /
+         PredictStepTime(schedule, work, MeshShapeOf(config.parallel(), layout.ranks).span);
+}
+
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
+                         Summary summary) {
+  Measurement measurement(world, engine);
+  measurement.Step(0, samples);
+  measurement.Forget();
+  for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
+  engine.stream().set_profile(nullptr);
+  return measurement.Summarized(summary);
+}
+
+BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps, Summary summary) {
   const Config config = ConfigOf(model, layout);
   BenchResult result;
   const int exit_code = RunWorld({.num_threads = layout.ranks, .emulate = layout.emulate}, [&](World& world) {
     TrainingEngine engine(config, world, {.lane_order = layout.lane_order});
     std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
     for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % kVocab);
+      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % model.vocab);
     }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
-    Measurement measurement(world, engine);
-    measurement.Step(0, samples);
-    measurement.Forget();
-    for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
-    if (world.rank() == 0) result = measurement.Medians();
+    const BenchResult measured = MeasureSteps(world, engine, samples, steps, summary);
+    if (world.rank() == 0) result = measured;
   });
   CHECK_EQ(exit_code, 0);
   return result;

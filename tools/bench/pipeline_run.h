@@ -11,8 +11,9 @@ namespace unipool {
 // Experts take about 3/4 of a layer's time. With top_k == experts every token goes to every expert, so that
 // ranks are level by construction; with fewer, routing is that of an untrained router.
 struct BenchModel {
-  int layers = 8, hidden = 256, seq_length = 256;
+  int layers = 8, hidden = 256, seq_length = 128;
   int experts = 8, top_k = 8;
+  int vocab = 128;  // small, so that embedding and head weigh nothing
   int width() const { return 8 * hidden / top_k; }
 };
 
@@ -20,6 +21,7 @@ struct BenchLayout {
   int ranks = 1, stages = 1, microbatches = 1;  // microbatches of each rank
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   LaneOrder lane_order = LaneOrder::kInterleaved;
+  std::vector<int> layers_per_stage = {};  // empty: chosen
   std::optional<ClusterDescription> emulate;
 };
 
@@ -36,8 +38,21 @@ struct BenchResult {
   std::vector<EmulationReport> ranks;
 };
 
-// Medians over `steps` measured steps after one that is not, number by number; `cost` and `ranks` are those
+// The stages' layers, and the share of the step in which ranks are predicted to work (stage_balance.h).
+std::vector<int> BenchLayersPerStage(const BenchModel& model, const BenchLayout& layout);
+double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout);
+
+// kSmallest is for comparing clocks: other work on the machine can only lengthen a step.
+enum class Summary { kMedian, kSmallest };
+
+// Summary of `steps` measured steps after one that is not, number by number; `cost` and `ranks` are those
 // of the last step.
-BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps);
+BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps,
+                     Summary summary = Summary::kMedian);
+
+// The same of an engine that exists, on these samples. Weights stay as they are. Collective; rank 0's result
+// is that of all.
+BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
+                         Summary summary = Summary::kMedian);
 
 }  // namespace unipool

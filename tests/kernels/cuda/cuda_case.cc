@@ -219,7 +219,12 @@ void CudaCase::Run(const Call& call) {
   RunDefinition(call);
   for (int run = 0; run < NumCudaRuns() && !testing::Test::HasFailure(); ++run) {
     SCOPED_TRACE(CudaRunName(run));
-    RunOnce(call, run);
+    try {
+      RunOnce(call, run);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+      return;
+    }
   }
 }
 

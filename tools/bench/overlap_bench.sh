@@ -3,19 +3,19 @@
 # mpirun trains over TCP between them, one rank each. Prints the median wall-clock time of a step
 #   on the free link and on the limited one, with lanes interleaved and one after the other, with and without a thread
 #   that lets MPI move data while a rank computes.
-# Usage, as root: tools/bench/overlap_namespaces.sh [RATE [STEPS [field.path=value ...]]]     e.g. 100mbit 12
+# Usage, as root: tools/bench/overlap_bench.sh [RATE [STEPS [field.path=value ...]]]     e.g. 500mbit 6
 # Needs iproute2, Open MPI and build/unipool. Leaves nothing behind.
 set -euo pipefail
 
-rate=${1:-100mbit} steps=${2:-12}
+rate=${1:-500mbit} steps=${2:-6}
 shift $(($# < 2 ? $# : 2))
 overrides=("$@")
 root=$(cd "$(dirname "$0")/../.." && pwd)
 hosts=("overlap$$a" "overlap$$b") net=10.213.47
 work=$(mktemp -d)
 
-[[ $EUID == 0 ]] || { echo "overlap_namespaces.sh: only root may make network namespaces" >&2; exit 2; }
-[[ -x $root/build/unipool ]] || { echo "overlap_namespaces.sh: build/unipool is missing; run tools/dev build" >&2; exit 2; }
+[[ $EUID == 0 ]] || { echo "overlap_bench.sh: only root may make network namespaces" >&2; exit 2; }
+[[ -x $root/build/unipool ]] || { echo "overlap_bench.sh: build/unipool is missing; run tools/dev build" >&2; exit 2; }
 
 clean_up() {
   for host in "${hosts[@]}"; do
@@ -67,7 +67,7 @@ run() {  # name, then settings
     --mca pml ob1 --mca btl tcp,self --bind-to none --host "${hosts[0]}:1,${hosts[1]}:1" -np 2 -x OMP_NUM_THREADS=1 \
     "$root/build/unipool" train "$root/configs/demo.txtpb" run_dir="$work/$name" data.train="$work/text" \
     data.valid= train.eval_every=0 train.steps="$steps" model.layers=4 model.hidden=256 model.seq_length=256 moe.experts=8 \
-    moe.top_k=1 moe.width=1024 train.micro_batch=2 train.global_batch=32 train.lr=1e-6 parallel.ranks=1 "${overrides[@]}" "$@" >"$work/$name.log" 2>&1 ||
+    moe.top_k=1 moe.width=1024 train.micro_batch=4 train.global_batch=128 train.lr=1e-6 train.min_lr=0 parallel.ranks=1 "${overrides[@]}" "$@" >"$work/$name.log" 2>&1 ||
     { cat "$work/$name.log" >&2; exit 1; }
   python3 - "$work/$name/metrics.jsonl" <<'PY'
 import json, statistics, sys

@@ -1,10 +1,13 @@
 // What the slot schedule is worth (DESIGN section 5), measured in the emulated world
 // (runtime/emulated_communicator.h) and on real processors.
-//   pipeline_bench [TABLE...] [--steps=N]      all tables unless some are named:
+//   slots_bench [TABLE...] [--steps=N]      all tables unless some are named:
 //   validate   two ranks on two processors: virtual against wall-clock time of the same steps
-//   bubbles    one pool over all stages against a pool per stage, infinitely fast wire, against the formulas
+//   bubbles    one pool over all stages against a pool per stage, infinitely fast wire, against the formulas.
+//              "of ideal" is mean compute / step. The last two columns compare steps, and these shares: the
+//              latter does not change when others' work slows the processor down in one of the two runs.
 //   routing    the same at S = 8 with the routing of an untrained top-1 router instead of level ranks
 //   overlap    a wire on which communication is 80 % of compute: how much of it two lanes hide
+//   head       a head of ten layers' dense work: even layers against the cut that is chosen
 //   wall       two real ranks on two real processors: wall clock of both layouts
 // All times are those of forward and backward: the update of the parameters is left out. Embedding and head
 // belong to the dense work and are about 1 % of it.
@@ -31,27 +34,27 @@ double FormulaSeconds(const BenchLayout& layout, const BenchResult& r) {
 void PrintBubbleRow(const BenchModel& model, int stages, int microbatches, int steps) {
   BenchLayout layout{
       .ranks = stages, .stages = stages, .microbatches = microbatches, .emulate = ClusterDescription{}};
-  double step[2], ideal = 0;
+  double step[2], efficiency[2];
   std::printf("%2d %3d", stages, microbatches);
   for (const auto experts : {kPool, kPerStage}) {
     layout.experts = experts;
     const BenchResult r = RunBench(model, layout, steps);
     const double formula = FormulaSeconds(layout, r);
     step[experts] = r.step;
-    ideal = r.compute / r.step;
+    efficiency[experts] = r.compute / r.step;
     std::printf(" | %8.1f %8.1f %6.1f%% %6.1f%% %5.1f%% %5.3f", 1e3 * r.step, 1e3 * formula,
-                100 * (r.step / formula - 1), 100 * ideal, 100 * r.expert / (r.expert + r.dense),
-                r.max_compute / r.compute);
+                100 * (r.step / formula - 1), 100 * efficiency[experts],
+                100 * r.expert / (r.expert + r.dense), r.max_compute / r.compute);
   }
-  std::printf(" | %5.2fx\n", step[kPerStage] / step[kPool]);
+  std::printf(" | %5.2fx %5.2fx\n", step[kPerStage] / step[kPool], efficiency[kPool] / efficiency[kPerStage]);
   std::fflush(stdout);
 }
 
 void PrintBubbleHead(const char* title) {
   std::printf("\n%s\n", title);
-  std::printf("%2s %3s | %-46s | %-46s | per stage\n", "S", "B",
+  std::printf("%2s %3s | %-46s | %-46s | per stage / pool\n", "S", "B",
               "one pool over all stages: virtual ms, formula,", "a pool per stage");
-  std::printf("%2s %3s | %8s %8s %7s %7s %6s %5s | %8s %8s %7s %7s %6s %5s | / pool\n", "", "", "step",
+  std::printf("%2s %3s | %8s %8s %7s %7s %6s %5s | %8s %8s %7s %7s %6s %5s |  step  ideal\n", "", "", "step",
               "formula", "off by", "of ideal", "expert", "max/m", "step", "formula", "off by", "of ideal",
               "expert", "max/m");
 }
@@ -71,7 +74,8 @@ void Routing(int steps) {
 }
 
 void Validate(int steps) {
-  std::printf("\nValidation: 2 ranks on 2 processors, the same steps by both clocks (medians)\n");
+  std::printf(
+      "\nValidation: 2 ranks on 2 processors, the same steps by both clocks (shortest step of each)\n");
   std::printf("%-10s %2s %2s %11s %10s %9s\n", "experts", "S", "B", "virtual ms", "wall ms", "wall/virt");
   for (const auto experts : {kPool, kPerStage}) {
     for (int microbatches : {2, 4}) {
@@ -81,7 +85,7 @@ void Validate(int steps) {
                                       .microbatches = microbatches,
                                       .experts = experts,
                                       .emulate = ClusterDescription{}},
-                                     2 * steps + 1);
+                                     4 * steps, Summary::kSmallest);
       std::printf("%-10s %2d %2d %11.1f %10.1f %9.3f\n", ParallelConfig::Experts_Name(experts).c_str(), 2,
                   microbatches, 1e3 * r.step, 1e3 * r.wall, r.wall / r.step);
     }
@@ -126,6 +130,41 @@ void Overlap(int steps) {
   OverlapRows(model, {.ranks = 4, .stages = 4, .microbatches = 32}, steps);
 }
 
+std::string JoinNumbers(const std::vector<int>& numbers) {
+  std::string text;
+  for (const int number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  return text;
+}
+
+// Processor times of two runs differ by some percent, so they are compared by their shares of the ideal step.
+void Head(int steps) {
+  std::printf("\nHead: about ten layers' dense work, 12 layers, infinitely fast wire\n");
+  std::printf("%-10s %2s %3s | %-10s %8s %7s %7s | %-10s %8s %7s %7s | faster by\n", "experts", "S", "B",
+              "even", "ms", "ideal", "predict", "chosen", "ms", "ideal", "predict");
+  const BenchModel model{.layers = 12, .hidden = 128, .seq_length = 512, .vocab = 9216};
+  for (const auto experts : {kPool, kPerStage}) {
+    for (int stages : {2, 4}) {
+      BenchLayout layout{.ranks = stages,
+                         .stages = stages,
+                         .microbatches = 2 * stages,
+                         .experts = experts,
+                         .emulate = ClusterDescription{}};
+      double share[2];
+      std::printf("%-10s %2d %3d", ParallelConfig::Experts_Name(experts).c_str(), stages, 2 * stages);
+      for (const bool chosen : {false, true}) {
+        layout.layers_per_stage.assign(stages, model.layers / stages);
+        if (chosen) layout.layers_per_stage.clear();
+        const BenchResult r = RunBench(model, layout, steps);
+        share[chosen] = r.compute / r.step;
+        std::printf(" | %-10s %8.1f %6.1f%% %6.1f%%", JoinNumbers(BenchLayersPerStage(model, layout)).c_str(),
+                    1e3 * r.step, 100 * share[chosen], 100 * PredictedShareOfIdeal(model, layout));
+      }
+      std::printf(" | %5.2fx\n", share[1] / share[0]);
+      std::fflush(stdout);
+    }
+  }
+}
+
 void Wall(int steps) {
   std::printf("\nWall clock: 2 real ranks on 2 real processors (medians)\n");
   std::printf("%2s %2s %9s %12s %10s\n", "S", "B", "pool ms", "per stage ms", "per stage / pool");
@@ -161,16 +200,14 @@ int Main(int argc, char** argv) {
     const char* name;
     void (*print)(int steps);
   };
-  const Table all[] = {{"validate", Validate},
-                       {"bubbles", Bubbles},
-                       {"routing", Routing},
-                       {"overlap", Overlap},
-                       {"wall", Wall}};
+  const Table all[] = {{"validate", Validate}, {"bubbles", Bubbles}, {"routing", Routing},
+                       {"overlap", Overlap},   {"head", Head},       {"wall", Wall}};
   for (const std::string& name : tables) {
     if (std::none_of(std::begin(all), std::end(all), [&](const Table& t) { return name == t.name; })) {
-      std::fprintf(stderr,
-                   "error: there is no table %s: name some of validate, bubbles, routing, overlap, wall\n",
-                   name.c_str());
+      std::fprintf(
+          stderr,
+          "error: there is no table %s: name some of validate, bubbles, routing, overlap, head, wall\n",
+          name.c_str());
       return kUserErrorExitCode;
     }
   }

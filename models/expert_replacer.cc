@@ -1,0 +1,100 @@
+#include "models/expert_replacer.h"
+
+#include "parallel/expert_move.h"
+#include "parallel/slot_placement.h"
+
+namespace unipool {
+
+ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement placement,
+                               const SlotSchedule& schedule, const MeshShape& shape) {
+  const int experts = static_cast<int>(spec.experts);
+  const ExpertPlacement contiguous = ContiguousPlacement(experts, shape.pool());
+  if (placement == ParallelConfig::CONTIGUOUS || shape.pool() == 1) return contiguous;
+  std::vector<double> counts;
+  for (int layer = 0; layer < spec.layers; ++layer) {
+    const auto visible = static_cast<double>(spec.num_visible(layer));
+    for (const float weight : spec.visible[layer]) counts.push_back(weight > 0 ? 1 / visible : 0);
+  }
+  return PlaceBySlots(SlotLoadsOf(counts, experts, schedule, shape.span), contiguous);
+}
+
+ExpertReplacer::ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
+                               const SlotSchedule& schedule, ExpertPlacement& placement, ExpertPool& experts,
+                               const Optimizer* optimizer, MemoryMeter& memory)
+    : spec_(spec),
+      config_(config),
+      mesh_(mesh),
+      schedule_(schedule),
+      placement_(placement),
+      experts_(experts),
+      optimizer_(optimizer),
+      memory_(memory),
+      counts_(spec.layers * spec.experts),
+      owners_(spec.experts) {
+  KeepOwners();
+}
+
+void ExpertReplacer::KeepOwners() {
+  for (int expert = 0; expert < placement_.num_experts(); ++expert)
+    owners_[expert] = placement_.owner(expert);
+}
+
+void ExpertReplacer::AddStep(std::span<const double> counts) {
+  for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+}
+
+std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done) {
+  if (!is_on() || config_.replace_every() == 0 || steps_done % config_.replace_every() != 0) return {};
+  const SlotLoads loads =
+      SlotLoadsOf(counts_, static_cast<int>(spec_.experts), schedule_, mesh_.shape().span);
+  const ExpertPlacement better = PlaceBySlots(loads, placement_);
+  PlacementReport report{.num_moved = NumMoved(placement_, better),
+                         .imbalance_before = SlotImbalance(loads, placement_),
+                         .imbalance_after = SlotImbalance(loads, better)};
+  int64_t expert_bytes = 0;
+  for (const Tensor& array : Arrays()) expert_bytes += array.dim(1) * array.dim(2) * SizeOf(array.dtype);
+  report.bytes = report.num_moved * expert_bytes * mesh_.replicas().size();
+  MoveTo(better, steps_done);
+  counts_.assign(counts_.size(), 0);
+  return report;
+}
+
+std::vector<Tensor> ExpertReplacer::Arrays() const {
+  std::vector<Tensor> arrays{experts_.values().gate_up, experts_.values().down};
+  if (!optimizer_) return arrays;
+  for (const Tensor& moments : optimizer_->ExpertMoments()) arrays.push_back(moments);
+  return arrays;
+}
+
+void ExpertReplacer::MoveTo(const ExpertPlacement& to, int64_t step) {
+  MoveExperts(mesh_.pool(), placement_, to, Arrays(), step, memory_);
+  placement_ = to;
+  experts_.SetExperts(placement_, mesh_.pool().rank());
+  KeepOwners();
+}
+
+double ExpertReplacer::SlotImbalanceOf(std::span<const double> counts) const {
+  return SlotImbalance(SlotLoadsOf(counts, static_cast<int>(spec_.experts), schedule_, mesh_.shape().span),
+                       placement_);
+}
+
+std::vector<DiskTensor> ExpertReplacer::State() const {
+  if (!is_on()) return {};
+  auto* owners = const_cast<int32_t*>(owners_.data());
+  auto* counts = const_cast<double*>(counts_.data());
+  return {{.name = Format("placement.owners_on_%d_ranks", placement_.num_ranks()),
+           .shape = {spec_.experts},
+           .value = Tensor(owners, DType::kI32, {spec_.experts}),
+           .optional = true},
+          {.name = "placement.counts",
+           .shape = {spec_.layers, spec_.experts},
+           .value = Tensor(counts, DType::kF64, {spec_.layers, spec_.experts}),
+           .optional = true}};
+}
+
+void ExpertReplacer::StateLoaded() {
+  if (!is_on()) return;
+  MoveTo(ExpertPlacement({owners_.begin(), owners_.end()}, placement_.num_ranks()), -1);
+}
+
+}  // namespace unipool

@@ -1,0 +1,70 @@
+// Decides where experts live and moves them there: at the start and every few hundred steps, from the rows
+// that were counted since (DESIGN section 8). Losses do not depend on it.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "configs/config.pb.h"
+#include "models/expert_pool.h"
+#include "models/optimizer.h"
+#include "parallel/mesh.h"
+#include "parallel/slot_schedule.h"
+
+namespace unipool {
+
+// What a placement of experts did; imbalances as in parallel/slot_loads.h, of the counts it was made from.
+struct PlacementReport {
+  int num_moved = 0;  // experts
+  int64_t bytes = 0;  // that crossed between ranks, of all copies of the pool
+  double imbalance_before = 1, imbalance_after = 1;
+};
+
+// The placement of a run's first steps. SLOT_AWARE: for even use of the experts that each layer sees, so it
+// differs from CONTIGUOUS where layers see different ones.
+ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement placement,
+                               const SlotSchedule& schedule, const MeshShape& shape);
+
+class ExpertReplacer {
+ public:
+  // All must outlive it. `placement` is the one value that everyone on this rank refers to. `optimizer` is
+  // null where there is none.
+  ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
+                 const SlotSchedule& schedule, ExpertPlacement& placement, ExpertPool& experts,
+                 const Optimizer* optimizer, MemoryMeter& memory);
+
+  // Counts [L * M] of a finished step, over all ranks.
+  void AddStep(std::span<const double> counts);
+  // After every parallel.replace_every steps: places experts by the counts summed since the last time and
+  // forgets those. Nothing when it is not due. Collective over the pool group, the same on all ranks.
+  std::optional<PlacementReport> ReplaceIfDue(int64_t steps_done);
+  // Moves the experts, with their moments, to where `to` says. Collective over the pool group.
+  void MoveTo(const ExpertPlacement& to, int64_t step);
+  // Of the present placement on these counts.
+  double SlotImbalanceOf(std::span<const double> counts) const;
+
+  // Owners and counts, for checkpoints. Owners belong to a number of ranks and are dropped on another, where
+  // experts stay until they are placed next. StateLoaded moves experts whose weights and moments were loaded
+  // before: collective over the pool group.
+  std::vector<DiskTensor> State() const;
+  void StateLoaded();
+
+ private:
+  bool is_on() const { return config_.placement() == ParallelConfig::SLOT_AWARE && mesh_.pool().size() > 1; }
+  std::vector<Tensor> Arrays() const;
+  void KeepOwners();
+
+  const ModelSpec& spec_;
+  const ParallelConfig config_;
+  const Mesh& mesh_;
+  const SlotSchedule& schedule_;
+  ExpertPlacement& placement_;
+  ExpertPool& experts_;
+  const Optimizer* optimizer_;
+  MemoryMeter& memory_;
+  std::vector<double> counts_;   // [L * M] since the last placement
+  std::vector<int32_t> owners_;  // [M]
+};
+
+}  // namespace unipool

@@ -1,0 +1,45 @@
+#include "models/stage_layers.h"
+
+#include <algorithm>
+
+#include "models/language_model.h"
+#include "models/parameter_count.h"
+
+namespace unipool {
+
+StageWork EstimateWork(const Config& config) {
+  const ModelConfig& m = config.model();
+  const MoeConfig& moe = config.moe();
+  const double tokens = double{1} * config.train().micro_batch() * m.seq_length(), d = m.hidden();
+  const double head_size = d / m.heads(), heads = m.heads(), kv_heads = m.kv_heads();
+  const double projections = 2 * (2 * heads + 2 * kv_heads) * head_size * d;
+  const double quadratic = 2 * m.seq_length() * d;  // two products with s/2 positions on average
+  const double router = moe.sharing() == DENSE ? 0 : 2.0 * moe.experts() * d;
+  const int64_t rows = PaddedVocab(m), all = int64_t{config.train().micro_batch()} * m.seq_length();
+  const int64_t chunk = LanguageModel::HeadChunkTokens(rows, all);
+  return {.dense = tokens * (projections + quadratic + router),
+          .expert = tokens * moe.top_k() * 2 * 3 * moe.width() * d,
+          .head = tokens * 2 * static_cast<double>(rows) * d,
+          .head_chunks = static_cast<int>((all + chunk - 1) / chunk)};
+}
+
+std::vector<int> LayersPerStage(const Config& config, const MeshShape& shape) {
+  const auto& given = config.parallel().layers_per_stage();
+  if (!given.empty()) return {given.begin(), given.end()};
+  return ChooseLayersPerStage(config.model().layers(), shape.stages, MicrobatchesPerRank(config, shape),
+                              EstimateWork(config), shape.span);
+}
+
+LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage) {
+  LayerRange range;
+  for (int s = 0; s < stage; ++s) range.begin += layers_per_stage[s];
+  range.end = range.begin + layers_per_stage[stage];
+  return range;
+}
+
+int MicrobatchesPerRank(const Config& config, const MeshShape& shape) {
+  const TrainConfig& train = config.train();
+  return std::max(1, train.global_batch() / (train.micro_batch() * shape.data_ranks()));
+}
+
+}  // namespace unipool

@@ -1,0 +1,39 @@
+// How many layers each pipeline stage gets, so that the head of the last stage costs least: pure arithmetic
+// on the slot schedule that the executor walks.
+#pragma once
+
+#include <vector>
+
+#include "parallel/mesh.h"
+#include "parallel/slot_schedule.h"
+
+namespace unipool {
+
+// Time of the forward of one microbatch on one rank, in any unit; a backward takes twice as long.
+struct StageWork {
+  double dense = 0;     // a, one layer's attention and router
+  double expert = 0;    // e, one layer's experts
+  double head = 0;      // final norm, logits and loss
+  int head_chunks = 1;  // pieces of equal size that parts of the head are made of (SlotSchedule::Head)
+};
+
+// Time of a step on an infinitely fast wire with level routing. With PoolSpan::kReplica all ranks of a pool
+// meet in each slot: sum over slots of (the slowest stage's dense work and head + an even share of all
+// stages' expert work). With kStage stages meet only at their boundaries: sum over time steps of the slowest
+// stage's work. Stages of n layers and no head give the formulas of DESIGN section 5, (B+S-1) n 3a + B n 3e
+// and (B+S-1) n 3 (a+e).
+double PredictStepTime(const SlotSchedule& schedule, const StageWork& work, PoolSpan span);
+
+// The same work if no rank ever waited: B (L 3(a+e) + 3 head) / S.
+double IdealStepTime(const SlotSchedule& schedule, const StageWork& work);
+
+// As even as possible; the first stages take the remainder.
+std::vector<int> EvenLayers(int num_layers, int num_stages);
+
+// The layers per stage of least predicted time; of equal ones the most even, memory is not weighed. All cuts
+// are compared where there are few (up to 3000), else those with any number of layers on the last stage and
+// the others as even as possible. REQUIRES: num_stages <= num_layers.
+std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_microbatches,
+                                      const StageWork& work, PoolSpan span);
+
+}  // namespace unipool

@@ -1,0 +1,91 @@
+#include "kernels/router_forward.h"
+#include "tests/kernels/cuda/cuda_case.h"
+
+namespace unipool {
+namespace {
+
+constexpr RouterKind kKinds[] = {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid};
+using CudaRouterForward = CudaTest;
+
+struct RouterCase {
+  RouterKind kind;
+  int64_t width;
+  bool biased;
+};
+
+// Fills in every tensor but x and weight, and runs the case.
+void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase::Handle x,
+               CudaCase::Handle weight) {
+  constexpr ArrayType kSum = ArrayType::kAccumulator;
+  const Bound bound = {.relative = 3e-6, .absolute = 1e-5};
+  const int64_t n = s.experts;
+  std::vector<double> visible(n, 1);
+  for (int64_t i = s.top_k; i < n; ++i) visible[i] = i % 5 == 1 ? 0 : i % 5 == 2 ? 0.5 : 1;
+  const auto v = c.InValues("visible", {n}, visible, kSum), sigma = c.In("sigma", {1}, 0.5, 2, kSum);
+  const auto bias = c.In("bias", {n}, -0.5, 0.5, kSum);
+  const auto logits = c.Out("logits", {s.tokens, n}, bound, kSum),
+             scores = c.Out("scores", {s.tokens, n}, bound, kSum);
+  const auto score_sum =
+      c.InOut("score_sum", {n}, 0, 1, {.relative = 1e-5, .absolute = 1e-4}, ArrayType::kF64);
+  const auto experts = c.Out("experts", {s.tokens, s.top_k}, {}, ArrayType::kI32);
+  const auto weights = c.Out("weights", {s.tokens, s.top_k}, bound, kSum);
+  std::vector<double> earlier(n);
+  for (int64_t i = 0; i < n; ++i) earlier[i] = static_cast<double>(1000 + i);
+  const auto counts = c.InOutValues("counts", {n}, earlier, {}, ArrayType::kI64);
+  const auto num_off = c.InOutValues("num_off", {1}, {7}, {}, ArrayType::kI64);
+  c.Run([&](Stream& stream, const CaseTensors& t) {
+    RouterForward(stream, {.kind = r.kind, .constant = 3.5},
+                  {.x = t[x],
+                   .weight = t[weight],
+                   .sigma = r.kind == RouterKind::kNorm ? t[sigma] : Tensor{},
+                   .bias = r.biased ? t[bias] : Tensor{},
+                   .visible = t[v]},
+                  {.logits = t[logits],
+                   .scores = t[scores],
+                   .score_sum = t[score_sum],
+                   .experts = t[experts],
+                   .weights = t[weights],
+                   .counts = t[counts],
+                   .num_off = t[num_off]});
+  });
+}
+
+TEST_F(CudaRouterForward, EveryKind) {
+  for (const RouterKind kind : kKinds) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    ForEachCase(ExpertShapes(), [&](CudaCase& c, const ExpertShape& s) {
+      const RouterCase r = {kind, 100, kind != RouterKind::kSoftmax};
+      const auto x = c.In("x", {s.tokens, r.width}, -1, 1),
+                 weight = c.In("weight", {s.experts, r.width}, -1, 1);
+      RunRouter(c, s, r, x, weight);
+    });
+  }
+}
+
+TEST_F(CudaRouterForward, WidthsOffTheSlice) {
+  for (const int64_t width : {1, 8, 72, 129, 256}) {
+    SCOPED_TRACE(width);
+    ForEachCase({ExpertShape{17, 40, 3, ExpertSpread::kEven}}, [&](CudaCase& c, const ExpertShape& s) {
+      const auto x = c.In("x", {s.tokens, width}, -1, 1), weight = c.In("weight", {s.experts, width}, -1, 1);
+      RunRouter(c, s, {RouterKind::kNorm, width, true}, x, weight);
+    });
+  }
+}
+
+// Small integers: products are exact and many scores are equal. Rows of zeros are off; so are those without a
+// positive logit.
+TEST_F(CudaRouterForward, TiesGoToTheLowerIndexAndTokensCanBeOff) {
+  ForEachCase({ExpertShape{40, 70, 4, ExpertSpread::kEven}}, [](CudaCase& c, const ExpertShape& s) {
+    constexpr int64_t kWidth = 16;
+    std::vector<double> x(s.tokens * kWidth), weight(s.experts * kWidth);
+    for (double& value : x) value = static_cast<double>(c.random()() % 2);
+    for (double& value : weight) value = static_cast<double>(c.random()() % 2);
+    for (int64_t j = 0; j < kWidth; ++j) x[3 * kWidth + j] = 0, x[4 * kWidth + j] = -1;
+    const auto in = c.InValues("x", {s.tokens, kWidth}, x, ArrayType::kData);
+    const auto w = c.InValues("weight", {s.experts, kWidth}, weight, ArrayType::kData);
+    RunRouter(c, s, {RouterKind::kNorm, kWidth, false}, in, w);
+  });
+}
+
+}  // namespace
+}  // namespace unipool

@@ -1,0 +1,129 @@
+// The predicted step time against the formulas, and the chosen layers against every other way to cut.
+#include "parallel/stage_balance.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <random>
+
+namespace unipool {
+namespace {
+
+constexpr PoolSpan kSpans[] = {PoolSpan::kReplica, PoolSpan::kStage};
+
+// All ways to cut num_layers into num_stages parts of at least 1.
+void ForEachComposition(int num_layers, int num_stages, std::vector<int>& layers,
+                        const std::function<void(const std::vector<int>&)>& body) {
+  if (num_stages == 1) {
+    layers.push_back(num_layers);
+    body(layers);
+    layers.pop_back();
+    return;
+  }
+  for (int first = 1; first <= num_layers - num_stages + 1; ++first) {
+    layers.push_back(first);
+    ForEachComposition(num_layers - first, num_stages - 1, layers, body);
+    layers.pop_back();
+  }
+}
+
+double TimeOf(const std::vector<int>& layers, int microbatches, const StageWork& work, PoolSpan span) {
+  return PredictStepTime(SlotSchedule(layers, microbatches), work, span);
+}
+
+TEST(StageBalance, EqualStagesGiveTheFormulas) {
+  const double a = 1.25, e = 3.5, head = 0.75;
+  for (int stages = 1; stages <= 6; ++stages) {
+    for (int microbatches = 1; microbatches <= 8; ++microbatches) {
+      for (int n = 1; n <= 3; ++n) {
+        const std::vector<int> layers(stages, n);
+        const int times = microbatches + stages - 1;
+        const StageWork layers_alone{.dense = a, .expert = e};
+        EXPECT_NEAR(TimeOf(layers, microbatches, layers_alone, PoolSpan::kReplica),
+                    times * n * 3 * a + microbatches * n * 3 * e, 1e-9);
+        EXPECT_NEAR(TimeOf(layers, microbatches, layers_alone, PoolSpan::kStage), times * n * 3 * (a + e),
+                    1e-9);
+        // A last stage that lacks no layer: everybody waits for its head.
+        EXPECT_NEAR(TimeOf(layers, microbatches, {.dense = a, .head = head}, PoolSpan::kReplica),
+                    times * n * 3 * a + microbatches * 3 * head, 1e-9);
+      }
+    }
+  }
+}
+
+// A head that fits where layers are missing costs nothing but in the ramp; one that does not, the excess.
+TEST(StageBalance, HeadStandsInForMissingLayers) {
+  const int many = 1000;
+  for (const double head : {1.0, 2.0, 3.5}) {
+    const StageWork work{.dense = 1, .head = head, .head_chunks = 3600};
+    const double per_microbatch = TimeOf({4, 2}, many, work, PoolSpan::kReplica) / many;
+    EXPECT_NEAR(per_microbatch, 3 * std::max(4.0, 2 + head), 0.05) << head;
+  }
+  // The whole head in one slot, since it is one chunk: that slot costs what the others do not pay.
+  const StageWork lump{.dense = 1, .head = 2, .head_chunks = 1};
+  EXPECT_NEAR(TimeOf({4, 2}, many, lump, PoolSpan::kReplica) / many, 12 + (6 + 2) - 3, 0.05);
+}
+
+TEST(StageBalance, IdealIsAllWorkShared) {
+  const StageWork work{.dense = 1, .expert = 3, .head = 2};
+  EXPECT_DOUBLE_EQ(IdealStepTime(SlotSchedule({2, 1}, 5), work), 5 * 3 * (3 * 4.0 + 2) / 2);
+}
+
+TEST(StageBalance, NoOtherCutIsPredictedFaster) {
+  std::mt19937 random(std::random_device{}());
+  const auto seed = random();
+  SCOPED_TRACE(seed);
+  random.seed(seed);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  int uneven = 0, cuts = 0;
+  for (int stages = 1; stages <= 4; ++stages) {
+    for (int layers = stages; layers <= 10; ++layers) {
+      for (const PoolSpan span : kSpans) {
+        const StageWork work{.dense = 0.5 + uniform(random),
+                             .expert = 4 * uniform(random),
+                             .head = 8 * uniform(random) * uniform(random),
+                             .head_chunks = 1 + static_cast<int>(random() % 60)};
+        const int microbatches = 1 + static_cast<int>(random() % 12);
+        const std::vector<int> chosen = ChooseLayersPerStage(layers, stages, microbatches, work, span);
+        ASSERT_EQ(std::accumulate(chosen.begin(), chosen.end(), 0), layers);
+        const double time = TimeOf(chosen, microbatches, work, span);
+        std::vector<int> cut;
+        ForEachComposition(layers, stages, cut, [&](const std::vector<int>& other) {
+          ++cuts;
+          EXPECT_GE(TimeOf(other, microbatches, work, span), time * (1 - 1e-9))
+              << ::testing::PrintToString(other) << " against " << ::testing::PrintToString(chosen) << ", B "
+              << microbatches << ", a " << work.dense << ", e " << work.expert << ", head " << work.head
+              << " in " << work.head_chunks << ", span " << static_cast<int>(span);
+        });
+        EXPECT_GE(time, IdealStepTime(SlotSchedule(chosen, microbatches), work) * (1 - 1e-9));
+        uneven += chosen.back() < EvenLayers(layers, stages).back();
+      }
+    }
+  }
+  EXPECT_GT(uneven, 10);
+  EXPECT_GT(cuts, 700);
+}
+
+// Beyond what is compared one by one: the restricted choice is still much better than an even cut.
+TEST(StageBalance, ManyLayersOnManyStages) {
+  const StageWork work{.dense = 1, .expert = 3, .head = 10, .head_chunks = 32};
+  const std::vector<int> chosen = ChooseLayersPerStage(48, 8, 64, work, PoolSpan::kReplica);
+  EXPECT_EQ(std::accumulate(chosen.begin(), chosen.end(), 0), 48);
+  EXPECT_EQ(chosen.back(), 1);
+  EXPECT_LE(*std::max_element(chosen.begin(), chosen.end()), 7);
+  EXPECT_LT(TimeOf(chosen, 64, work, PoolSpan::kReplica),
+            0.9 * TimeOf(EvenLayers(48, 8), 64, work, PoolSpan::kReplica));
+}
+
+TEST(StageBalance, WithoutAHeadStagesAreEven) {
+  for (const PoolSpan span : kSpans) {
+    EXPECT_EQ(ChooseLayersPerStage(12, 4, 8, {.dense = 1, .expert = 3}, span),
+              (std::vector<int>{3, 3, 3, 3}));
+    EXPECT_EQ(ChooseLayersPerStage(9, 1, 8, {.dense = 1, .expert = 3}, span), (std::vector<int>{9}));
+  }
+}
+
+}  // namespace
+}  // namespace unipool
