@@ -122,5 +122,17 @@ TEST_F(CudaAttention, Decode) {
   }
 }
 
+TEST_F(CudaAttention, LargerHeadsAreRefused) {
+  GTEST_FLAG_SET(death_test_style, "fast");
+  const AttentionShape s = {1, 4, 1, 1, kMostCudaHeadSize + 8};
+  std::vector<float> qkv(s.tokens() * s.qkv_size()), out(s.tokens() * s.out_size()), lse(s.tokens());
+  MemoryMeter meter;
+  Stream stream(meter, CudaQueue{});
+  EXPECT_DEATH(AttentionForward(stream, s, Tensor(qkv.data(), DType::kF32, {s.tokens(), s.qkv_size()}),
+                                Tensor(out.data(), DType::kF32, {s.tokens(), s.out_size()}),
+                                Tensor(lse.data(), DType::kF32, {s.tokens(), s.num_heads})),
+               "136 vs. 128.*heads of at most that size");
+}
+
 }  // namespace
 }  // namespace unipool
