@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "kernels/adamw_cuda.h"
 #include "kernels/check_tensor.h"
+#include "kernels/reduce.h"
 
 namespace unipool {
 namespace {
@@ -38,25 +40,63 @@ void Update(const AdamWArgs& args, int64_t n, T* p, T* m, T* v, Grad grad) {
   }
 }
 
+double GradScale(const AdamWArgs& args) {
+  if (args.max_grad_norm <= 0) return args.grad_scale;
+  const double norm = std::abs(args.grad_scale) * std::sqrt(*args.grad_squares.as<double>());
+  return norm > args.max_grad_norm ? args.grad_scale * (args.max_grad_norm / norm) : args.grad_scale;
+}
+
+void Check(const Stream& stream, const AdamWArgs& args, const AdamWTensors& t) {
+  const bool on_cuda = stream.device() == Device::kCuda;
+  CHECK_GE(args.step, 1) << "AdamW counts steps from 1";
+  if (args.max_grad_norm > 0) CheckTensor("AdamW grad_squares", args.grad_squares, DType::kF64, {1});
+  CHECK(!on_cuda || t.param.dtype == DType::kF32) << "AdamW on CUDA: param is " << NameOf(t.param.dtype);
+  CheckSameSize("AdamW m", t.m, t.param);
+  CheckSameSize("AdamW v", t.v, t.param);
+  Tensor grad = t.param, copy = t.param;
+  if (on_cuda) grad.dtype = t.grad.dtype;
+  if (on_cuda || t.copy.dtype == DType::kBF16) copy.dtype = t.copy.dtype;
+  if (!t.grad.empty()) CheckSameSize("AdamW grad", t.grad, grad);
+  if (!t.copy.empty()) CheckSameSize("AdamW copy", t.copy, copy);
+}
+
+void CpuAdamW(const AdamWArgs& args, const AdamWTensors& t) {
+  const int64_t n = t.param.size();
+  DispatchFloat(t.param.dtype, [&]<class T>() {
+    T *p = t.param.as<T>(), *m = t.m.as<T>(), *v = t.v.as<T>();
+    if (t.grad.empty()) return Update(args, n, p, m, v, [](int64_t) { return T(0); });
+    const T* g = t.grad.as<T>();
+    const T scale = GradScale(args);
+    Update(args, n, p, m, v, [=](int64_t i) { return scale * g[i]; });
+  });
+}
+
 }  // namespace
 
 void AdamW(Stream& stream, const AdamWArgs& args, const Tensor& param, const Tensor& grad, const Tensor& m,
            const Tensor& v) {
-  CHECK_GE(args.step, 1) << "AdamW counts steps from 1";
-  CheckSameSize("AdamW m", m, param);
-  CheckSameSize("AdamW v", v, param);
-  if (!grad.empty()) CheckSameSize("AdamW grad", grad, param);
-  const int64_t n = param.size();
-  KernelScope scope(stream, Op::kOptimizer, 16.0 * n, (grad.empty() ? 6.0 : 7.0) * param.bytes());
-  DispatchFloat(param.dtype, [&]<class T>() {
-    if (grad.empty()) {
-      Update(args, n, param.as<T>(), m.as<T>(), v.as<T>(), [](int64_t) { return T(0); });
-    } else {
-      const T* g = grad.as<T>();
-      const T scale = args.grad_scale;
-      Update(args, n, param.as<T>(), m.as<T>(), v.as<T>(), [=](int64_t i) { return scale * g[i]; });
-    }
-  });
+  const AdamWTensors tensors = {.param = param, .grad = grad, .m = m, .v = v};
+  AdamWGroup(stream, args, {&tensors, 1});
+}
+
+void AdamWGroup(Stream& stream, const AdamWArgs& args, std::span<const AdamWTensors> group) {
+  const bool on_cuda = stream.device() == Device::kCuda;
+  double elements = 0, bytes = 0;
+  for (const AdamWTensors& tensors : group) {
+    Check(stream, args, tensors);
+    elements += tensors.param.size();
+    bytes += 6.0 * tensors.param.bytes();
+    if (!tensors.grad.empty()) bytes += tensors.grad.bytes();
+    if (on_cuda && !tensors.copy.empty()) bytes += tensors.copy.bytes();
+  }
+  {
+    KernelScope scope(stream, Op::kOptimizer, 16 * elements, bytes);
+    if (on_cuda) return cuda::AdamWGroup(stream, args, group);
+    for (const AdamWTensors& tensors : group) CpuAdamW(args, tensors);
+  }
+  for (const AdamWTensors& tensors : group) {
+    if (!tensors.copy.empty()) Copy(stream, tensors.param, tensors.copy);
+  }
 }
 
 }  // namespace unipool

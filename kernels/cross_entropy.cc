@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
+#include "kernels/cross_entropy_cuda.h"
 #include "kernels/fast_exp.h"
 #include "kernels/vector_reduce.h"
 
@@ -62,6 +63,9 @@ void CrossEntropy(Stream& stream, const Tensor& logits, const Tensor& targets, d
   const bool with_gradient = grad_scale != 0;
   KernelScope scope(stream, Op::kCrossEntropy, (kFastExpFlops + 4) * logits.size(),
                     (with_gradient ? 2.0 : 1.0) * logits.bytes() + targets.bytes() + losses.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::CrossEntropy(stream, logits, targets, grad_scale, losses);
+  }
   DispatchFloat(logits.dtype, [&]<class T>() {
     for (int64_t t = 0; t < rows; ++t) {
       const int64_t target = targets.as<int32_t>()[t];

@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "kernels/check_tensor.h"
+#include "kernels/embedding_cuda.h"
+#include "kernels/permute_cuda.h"
 
 namespace unipool {
 namespace {
@@ -21,8 +23,11 @@ void EmbeddingForward(Stream& stream, const Tensor& tokens, const Tensor& table,
   const int64_t num_tokens = tokens.rows(), width = table.dim(1);
   CheckTensor("EmbeddingForward tokens", tokens, DType::kI32, {num_tokens});
   CheckTensor("EmbeddingForward table", table, table.dtype, {table.rows(), width});
-  CheckTensor("EmbeddingForward out", out, table.dtype, {num_tokens, width});
-  KernelScope scope(stream, Op::kEmbedding, 0, tokens.bytes() + 2.0 * out.bytes());
+  const bool on_cuda = stream.device() == Device::kCuda;
+  CheckTensor("EmbeddingForward out", out, on_cuda ? out.dtype : table.dtype, {num_tokens, width});
+  KernelScope scope(stream, Op::kEmbedding, 0,
+                    tokens.bytes() + out.bytes() + static_cast<double>(out.size()) * SizeOf(table.dtype));
+  if (on_cuda) return cuda::GatherRows(stream, table, tokens, out);
   const int64_t row_bytes = width * SizeOf(table.dtype);
   for (int64_t t = 0; t < num_tokens; ++t) {
     const int64_t token = CheckedToken(tokens, t, table.rows());
@@ -34,10 +39,11 @@ void EmbeddingForward(Stream& stream, const Tensor& tokens, const Tensor& table,
 void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout, const Tensor& dtable) {
   const int64_t num_tokens = tokens.rows(), width = dtable.dim(1);
   CheckTensor("EmbeddingBackward tokens", tokens, DType::kI32, {num_tokens});
-  CheckTensor("EmbeddingBackward dtable", dtable, dtable.dtype, {dtable.rows(), width});
-  CheckTensor("EmbeddingBackward dout", dout, dtable.dtype, {num_tokens, width});
-  const double touched_bytes = std::min(dout.bytes(), dtable.bytes());
+  CheckTensor("EmbeddingBackward dtable", dtable, AccumulatorOf(dout.dtype), {dtable.rows(), width});
+  CheckTensor("EmbeddingBackward dout", dout, dout.dtype, {num_tokens, width});
+  const double touched_bytes = std::min(dout.size(), dtable.size()) * SizeOf(dtable.dtype);
   KernelScope scope(stream, Op::kEmbedding, dout.size(), tokens.bytes() + dout.bytes() + 2 * touched_bytes);
+  if (stream.device() == Device::kCuda) return cuda::EmbeddingBackward(stream, tokens, dout, dtable);
   DispatchFloat(dtable.dtype, [&]<class T>() {
     for (int64_t t = 0; t < num_tokens; ++t) {
       const T* from = dout.as<T>() + t * width;

@@ -4,6 +4,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/fast_exp.h"
+#include "kernels/permute_cuda.h"
 #include "kernels/vector_reduce.h"
 
 namespace unipool {
@@ -23,11 +24,17 @@ struct Choices {
   int64_t num_tokens, top_k, width, num_rows;
 };
 
+// What kernels on this device take where rows of type `from` arrive as `to`: on the CPU there is one type.
+DType Converted(const Stream& stream, DType from, DType to) {
+  return stream.device() == Device::kCuda ? to : from;
+}
+
 // Shapes of the kernels between tokens and rows: row_of [T, K], per_token [T, D], rows [N, D].
-Choices CheckChoices(const char* kernel, const Tensor& rows, const Tensor& row_of, const Tensor& per_token) {
+Choices CheckChoices(const char* kernel, const Stream& stream, const Tensor& rows, const Tensor& row_of,
+                     const Tensor& per_token) {
   const Choices c = {row_of.rows(), row_of.dim(1), per_token.dim(1), rows.rows()};
   CheckTensor(kernel, row_of, DType::kI32, {c.num_tokens, c.top_k});
-  CheckTensor(kernel, per_token, rows.dtype, {c.num_tokens, c.width});
+  CheckTensor(kernel, per_token, Converted(stream, rows.dtype, per_token.dtype), {c.num_tokens, c.width});
   CheckTensor(kernel, rows, rows.dtype, {c.num_rows, c.width});
   return c;
 }
@@ -79,8 +86,10 @@ void GatherRows(Stream& stream, const Tensor& src, const Tensor& index, const Te
   const int64_t n = index.rows(), width = src.dim(1), row_bytes = width * SizeOf(src.dtype);
   CheckTensor("GatherRows src", src, src.dtype, {src.rows(), width});
   CheckTensor("GatherRows index", index, DType::kI32, {n});
-  CheckTensor("GatherRows dst", dst, src.dtype, {n, width});
-  KernelScope scope(stream, Op::kPermute, 0, 2.0 * dst.bytes() + index.bytes());
+  CheckTensor("GatherRows dst", dst, Converted(stream, src.dtype, dst.dtype), {n, width});
+  KernelScope scope(stream, Op::kPermute, 0,
+                    static_cast<double>(dst.bytes()) + dst.size() * SizeOf(src.dtype) + index.bytes());
+  if (stream.device() == Device::kCuda) return cuda::GatherRows(stream, src, index, dst);
   for (int64_t i = 0; i < n; ++i) {
     const int64_t row = CheckedRow(index.as<int32_t>()[i], src.rows());
     std::memcpy(static_cast<char*>(dst.data) + i * row_bytes,
@@ -92,8 +101,10 @@ void ScatterRows(Stream& stream, const Tensor& src, const Tensor& index, const T
   const int64_t n = index.rows(), width = dst.dim(1), row_bytes = width * SizeOf(dst.dtype);
   CheckTensor("ScatterRows dst", dst, dst.dtype, {dst.rows(), width});
   CheckTensor("ScatterRows index", index, DType::kI32, {n});
-  CheckTensor("ScatterRows src", src, dst.dtype, {n, width});
-  KernelScope scope(stream, Op::kPermute, 0, 2.0 * src.bytes() + index.bytes());
+  CheckTensor("ScatterRows src", src, Converted(stream, dst.dtype, src.dtype), {n, width});
+  KernelScope scope(stream, Op::kPermute, 0,
+                    static_cast<double>(src.bytes()) + src.size() * SizeOf(dst.dtype) + index.bytes());
+  if (stream.device() == Device::kCuda) return cuda::ScatterRows(stream, src, index, dst);
   for (int64_t i = 0; i < n; ++i) {
     const int64_t row = CheckedRow(index.as<int32_t>()[i], dst.rows());
     std::memcpy(static_cast<char*>(dst.data) + row * row_bytes,
@@ -103,11 +114,14 @@ void ScatterRows(Stream& stream, const Tensor& src, const Tensor& index, const T
 
 void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,
                  const Tensor& residual, const Tensor& out) {
-  const Choices c = CheckChoices("CombineRows row_of, out or rows", rows, row_of, out);
-  CheckTensor("CombineRows weights", weights, rows.dtype, {c.num_tokens, c.top_k});
-  CheckTensor("CombineRows residual", residual, rows.dtype, {c.num_tokens, c.width});
+  const Choices c = CheckChoices("CombineRows row_of, out or rows", stream, rows, row_of, out);
+  CheckTensor("CombineRows weights", weights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
+  CheckTensor("CombineRows residual", residual, out.dtype, {c.num_tokens, c.width});
   KernelScope scope(stream, Op::kPermute, 2.0 * row_of.size() * c.width,
                     SentBytes(rows, row_of) + 2.0 * out.bytes() + weights.bytes() + row_of.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::CombineRows(stream, rows, row_of, weights, residual, out);
+  }
   DispatchFloat(rows.dtype, [&]<class T>() {
     for (int64_t t = 0; t < c.num_tokens; ++t) {
       CombineToken(c, rows.as<T>(), row_of.as<int32_t>() + t * c.top_k, weights.as<T>() + t * c.top_k,
@@ -118,12 +132,15 @@ void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const
 
 void CombineRowsBackward(Stream& stream, const Tensor& dout, const Tensor& rows, const Tensor& row_of,
                          const Tensor& weights, const Tensor& drows, const Tensor& dweights) {
-  const Choices c = CheckChoices("CombineRowsBackward row_of, dout or rows", rows, row_of, dout);
-  CheckTensor("CombineRowsBackward weights", weights, rows.dtype, {c.num_tokens, c.top_k});
+  const Choices c = CheckChoices("CombineRowsBackward row_of, dout or rows", stream, rows, row_of, dout);
+  CheckTensor("CombineRowsBackward weights", weights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
   CheckTensor("CombineRowsBackward drows", drows, rows.dtype, {c.num_rows, c.width});
-  CheckTensor("CombineRowsBackward dweights", dweights, rows.dtype, {c.num_tokens, c.top_k});
+  CheckTensor("CombineRowsBackward dweights", dweights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
   KernelScope scope(stream, Op::kPermute, 3.0 * row_of.size() * c.width,
                     2 * SentBytes(rows, row_of) + dout.bytes() + 2.0 * weights.bytes() + row_of.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::CombineRowsBackward(stream, dout, rows, row_of, weights, drows, dweights);
+  }
   DispatchFloat(rows.dtype, [&]<class T>() {
     for (int64_t t = 0; t < c.num_tokens; ++t) {
       CombineTokenBackward(c, dout.as<T>() + t * c.width, rows.as<T>(), row_of.as<int32_t>() + t * c.top_k,
@@ -133,9 +150,10 @@ void CombineRowsBackward(Stream& stream, const Tensor& dout, const Tensor& rows,
 }
 
 void SumRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& out) {
-  const Choices c = CheckChoices("SumRows row_of, out or rows", rows, row_of, out);
+  const Choices c = CheckChoices("SumRows row_of, out or rows", stream, rows, row_of, out);
   KernelScope scope(stream, Op::kPermute, static_cast<double>(row_of.size()) * c.width,
                     SentBytes(rows, row_of) + 2.0 * out.bytes() + row_of.bytes());
+  if (stream.device() == Device::kCuda) return cuda::CombineRows(stream, rows, row_of, Tensor{}, out, out);
   DispatchFloat(rows.dtype, [&]<class T>() {
     for (int64_t i = 0; i < row_of.size(); ++i) {
       const int64_t row = SentRow(row_of.as<int32_t>()[i], c.num_rows);

@@ -1,9 +1,11 @@
 #include "kernels/reduce.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kernels/check_tensor.h"
+#include "kernels/reduce_cuda.h"
 #include "kernels/vector_reduce.h"
 
 namespace unipool {
@@ -29,26 +31,80 @@ void FillWith(const Tensor& x, double value) {
   std::fill_n(x.as<T>(), x.size(), static_cast<T>(value));
 }
 
+// To nearest, ties to even; NaN stays NaN.
+uint16_t RoundToBf16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  if (x != x) return static_cast<uint16_t>(bits >> 16 | 1);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void CopyToBf16(const Tensor& src, const Tensor& dst) {
+  std::transform(src.as<float>(), src.as<float>() + src.size(), static_cast<uint16_t*>(dst.data),
+                 RoundToBf16);
+}
+void CopyFromBf16(const Tensor& src, const Tensor& dst) {
+  const auto* from = static_cast<const uint16_t*>(src.data);
+  std::transform(from, from + src.size(), dst.as<float>(),
+                 [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
+}
+
+double CpuSum(cuda::SumOf what, const Tensor& x) {
+  double sum = 0;
+  DispatchFloat(x.dtype, [&]<class T>() {
+    sum = what == cuda::SumOf::kSquares ? BlockedSum<T>(x, [](const auto& value) { return value * value; })
+                                        : BlockedSum<T>(x, [](const auto& value) { return value; });
+  });
+  return sum;
+}
+
+double SumFlops(cuda::SumOf what, const Tensor& x) {
+  return (what == cuda::SumOf::kSquares ? 2.0 : 1.0) * x.size();
+}
+
+double ReturnedSum(Stream& stream, cuda::SumOf what, const Tensor& x) {
+  KernelScope scope(stream, Op::kReduce, SumFlops(what, x), x.bytes());
+  if (stream.device() != Device::kCuda) return CpuSum(what, x);
+  double sum = 0;
+  cuda::ReadSum(stream, what, x, sum);
+  return sum;
+}
+
+void AddedSum(Stream& stream, cuda::SumOf what, const Tensor& x, const Tensor& sum) {
+  CheckTensor("the sum of AddSum or AddSumOfSquares", sum, DType::kF64, {1});
+  KernelScope scope(stream, Op::kReduce, SumFlops(what, x), x.bytes());
+  if (stream.device() == Device::kCuda) return cuda::AddSum(stream, what, x, sum);
+  sum.as<double>()[0] += CpuSum(what, x);
+}
+
+// On CUDA, elementwise kernels convert between F32 and BF16.
+void CheckElements(const char* what, const Stream& stream, const Tensor& tensor, const Tensor& like) {
+  Tensor expected = like;
+  if (stream.device() == Device::kCuda) expected.dtype = tensor.dtype;
+  CheckSameSize(what, tensor, expected);
+}
+
 }  // namespace
 
 double SumOfSquares(Stream& stream, const Tensor& x) {
-  KernelScope scope(stream, Op::kReduce, 2.0 * x.size(), x.bytes());
-  double sum = 0;
-  DispatchFloat(x.dtype,
-                [&]<class T>() { sum = BlockedSum<T>(x, [](const auto& value) { return value * value; }); });
-  return sum;
+  return ReturnedSum(stream, cuda::SumOf::kSquares, x);
 }
 
 double Sum(Stream& stream, const Tensor& x) {
-  KernelScope scope(stream, Op::kReduce, x.size(), x.bytes());
-  double sum = 0;
-  DispatchFloat(x.dtype, [&]<class T>() { sum = BlockedSum<T>(x, [](const auto& value) { return value; }); });
-  return sum;
+  return ReturnedSum(stream, cuda::SumOf::kValues, x);
+}
+
+void AddSumOfSquares(Stream& stream, const Tensor& x, const Tensor& sum) {
+  AddedSum(stream, cuda::SumOf::kSquares, x, sum);
+}
+
+void AddSum(Stream& stream, const Tensor& x, const Tensor& sum) {
+  AddedSum(stream, cuda::SumOf::kValues, x, sum);
 }
 
 void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y) {
-  CheckSameSize("AddInPlace y", y, x);
-  KernelScope scope(stream, Op::kReduce, x.size(), 3.0 * x.bytes());
+  CheckElements("AddInPlace y", stream, y, x);
+  KernelScope scope(stream, Op::kReduce, x.size(), x.bytes() + 2.0 * y.bytes());
+  if (stream.device() == Device::kCuda) return cuda::AddInPlace(stream, x, y);
   DispatchFloat(x.dtype, [&]<class T>() {
     const T* from = x.as<T>();
     T* to = y.as<T>();
@@ -60,6 +116,7 @@ void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y) {
 
 void Fill(Stream& stream, const Tensor& x, double value) {
   KernelScope scope(stream, Op::kReduce, 0, x.bytes());
+  if (stream.device() == Device::kCuda) return cuda::Fill(stream, x, value);
   switch (x.dtype) {
     case DType::kF32:
       return FillWith<float>(x, value);
@@ -75,8 +132,15 @@ void Fill(Stream& stream, const Tensor& x, double value) {
 }
 
 void Copy(Stream& stream, const Tensor& src, const Tensor& dst) {
-  CheckSameSize("Copy dst", dst, src);
-  KernelScope scope(stream, Op::kReduce, 0, 2.0 * src.bytes());
+  const bool to_bf16 = src.dtype == DType::kF32 && dst.dtype == DType::kBF16;
+  const bool from_bf16 = src.dtype == DType::kBF16 && dst.dtype == DType::kF32;
+  Tensor expected = src;
+  if (to_bf16 || from_bf16) expected.dtype = dst.dtype;
+  CheckSameSize("Copy dst", dst, expected);
+  KernelScope scope(stream, Op::kReduce, 0, static_cast<double>(src.bytes()) + dst.bytes());
+  if (stream.device() == Device::kCuda) return cuda::Copy(stream, src, dst);
+  if (to_bf16) return CopyToBf16(src, dst);
+  if (from_bf16) return CopyFromBf16(src, dst);
   if (src.bytes() > 0) std::memcpy(dst.data, src.data, src.bytes());
 }
 

@@ -19,6 +19,7 @@
 #define __constant__ static const
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) alignas(n)
 
 using cudaStream_t = unipool::emulation::Machine*;

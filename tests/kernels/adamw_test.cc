@@ -1,5 +1,6 @@
 #include "kernels/adamw.h"
 
+#include "kernels/reduce.h"
 #include "tests/kernels/test_array.h"
 
 namespace unipool {
@@ -75,6 +76,33 @@ TEST(AdamW, ZeroGradientsAndMomentsOnlyDecay) {
   Array<float> p({33}, 2), m({33}, 0), v({33}, 0);
   AdamW(stream, {.lr = 0.5, .weight_decay = 0.5}, p, {}, m, v);
   for (int64_t i = 0; i < 33; ++i) EXPECT_EQ(p[i], 1.5f);
+}
+
+// Each member as if it were alone, with the factor that the norm of all gradients asks for.
+TEST(AdamW, GroupIsEachClippedByTheNormOfAll) {
+  std::mt19937_64 random(3);
+  TestStream stream;
+  const Array<float> grad_a = RandomArray<float>(random, {40}), grad_b = RandomArray<float>(random, {9});
+  Array<double> squares({1}, 0);
+  AddSumOfSquares(stream, grad_a, squares);
+  AddSumOfSquares(stream, grad_b, squares);
+  const double norm = 0.5 * std::sqrt(squares[0]);
+  for (const double most : {0.75 * norm, 1.25 * norm}) {
+    Array<float> p_a = RandomArray<float>(random, {40}), p_b = RandomArray<float>(random, {9});
+    Array<float> alone_a = p_a, alone_b = p_b, m_a({40}, 0), m_b({9}, 0), v_a = m_a, v_b = m_b, copy({40});
+    AdamWArgs args = {.lr = 0.1, .eps = 1, .grad_scale = 0.5, .max_grad_norm = most, .grad_squares = squares};
+    const AdamWTensors group[] = {{.param = p_a, .grad = grad_a, .m = m_a, .v = v_a, .copy = copy},
+                                  {.param = p_b, .grad = grad_b, .m = m_b, .v = v_b}};
+    AdamWGroup(stream, args, group);
+    args.max_grad_norm = 0;
+    args.grad_scale = std::min(0.5, 0.5 * (most / norm));
+    Array<float> m({40}, 0), v({40}, 0), n({9}, 0), w({9}, 0);
+    AdamW(stream, args, alone_a, grad_a, m, v);
+    AdamW(stream, args, alone_b, grad_b, n, w);
+    EXPECT_TRUE(p_a.BitEquals(alone_a) && p_b.BitEquals(alone_b));
+    EXPECT_TRUE(m_a.BitEquals(m) && v_b.BitEquals(w));
+    EXPECT_TRUE(copy.BitEquals(p_a));
+  }
 }
 
 TEST(AdamWDeathTest, MismatchPrintsBothShapes) {

@@ -1,5 +1,7 @@
 #include "kernels/reduce.h"
 
+#include <bit>
+
 #include "tests/kernels/test_array.h"
 
 namespace unipool {
@@ -42,6 +44,37 @@ TEST(Reduce, SumDependsOnValuesAndSizeAlone) {
   const Tensor part = shifted.tensor().Rows(3, kSize);  // another alignment
   EXPECT_EQ(Sum(stream, x), Sum(stream, part));
   EXPECT_EQ(SumOfSquares(stream, x), SumOfSquares(stream, part));
+}
+
+TEST(Reduce, SumsAddToTheirTensor) {
+  std::mt19937_64 random(8);
+  TestStream stream;
+  const Array<float> x = RandomArray<float>(random, {1000});
+  Array<double> sum({1}, 3), squares({1}, -4);
+  AddSum(stream, x, sum);
+  stream.ExpectOneCall(Op::kReduce, 1000 * sizeof(float));
+  AddSumOfSquares(stream, x, squares);
+  EXPECT_EQ(sum[0], 3 + Sum(stream, x));
+  EXPECT_EQ(squares[0], -4 + SumOfSquares(stream, x));
+}
+
+// Ties go to the even neighbour: 1 + 2^-8 down, 1 + 3 * 2^-8 up.
+TEST(Reduce, CopiesConvertBetweenF32AndBf16) {
+  TestStream stream;
+  const float values[] = {1, -2.5, 1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 1 + 0x1.02p-8f, 3.3e38f, -0.0f};
+  const uint16_t bits[] = {0x3f80, 0xc020, 0x3f80, 0x3f82, 0x3f81, 0x7f78, 0x8000};
+  constexpr int64_t kSize = std::size(values);
+  Array<float> x({kSize}), back({kSize});
+  std::copy(values, values + kSize, x.tensor().as<float>());
+  std::vector<uint16_t> rounded(kSize, 0xffff);
+  const Tensor bf16(rounded.data(), DType::kBF16, {kSize});
+  Copy(stream, x, bf16);
+  stream.ExpectOneCall(Op::kReduce, kSize * 6);
+  Copy(stream, bf16, back);
+  for (int64_t i = 0; i < kSize; ++i) {
+    EXPECT_EQ(rounded[i], bits[i]) << i;
+    EXPECT_EQ(std::bit_cast<uint32_t>(back[i]), uint32_t{bits[i]} << 16) << i;
+  }
 }
 
 template <class T>

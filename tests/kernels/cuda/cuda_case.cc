@@ -105,6 +105,8 @@ DType CudaCase::TypeOf(const Array& array) const {
       return variant_.dtype;
     case ArrayType::kAccumulator:
       return AccumulatorOf(variant_.dtype);
+    case ArrayType::kBF16:
+      return DType::kBF16;
     case ArrayType::kF32:
       return DType::kF32;
     case ArrayType::kF64:

@@ -32,8 +32,8 @@ struct Bound {
 };
 
 // The type of an array: that under test, its accumulator, or the same in all cases. The definition computes
-// the first two in F64.
-enum class ArrayType { kData, kAccumulator, kF32, kF64, kI32, kI64 };
+// F32 and BF16 in F64.
+enum class ArrayType { kData, kAccumulator, kBF16, kF32, kF64, kI32, kI64 };
 
 // How a case is run: the dtype under test; whether data arrays begin one element behind a 16-byte boundary.
 struct CaseVariant {

@@ -1,0 +1,79 @@
+// Pieces of kernels that move rows, possibly between two types: packs of both, an indexed row that must
+// exist.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/cuda/device.h"
+
+namespace unipool::cuda {
+
+// Elements that move together where the widest of the types fills 16 bytes.
+template <class... T>
+inline constexpr int kPackOf = 16 / static_cast<int>(std::max({sizeof(T)...}));
+
+// Ends the job if `holds` is false: the kernel's caller broke the contract of its header.
+__device__ inline void DeviceCheck(bool holds, [[maybe_unused]] const char* contract) {
+  if (holds) return;
+#ifdef __CUDACC__
+  __trap();
+#else
+  ::unipool::emulation::Machine::Current().Fail(std::string("breaks the contract: ") + contract);
+#endif
+}
+
+template <class To, class From>
+__device__ inline To Convert(From x) {
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else {
+    return FromFloat<To>(ToFloat(x));
+  }
+}
+
+template <class To, int kPack, class From>
+__device__ inline Pack<To, kPack> ConvertPack(const Pack<From, kPack>& from) {
+  Pack<To, kPack> to;
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) to.value[e] = Convert<To>(from.value[e]);
+  return to;
+}
+
+// The first element of a warp's pack c, when its lanes take kHeld packs each of a row from `begin` on.
+// threadIdx.x is the lane.
+template <int kPack>
+__device__ inline int64_t PackAt(int64_t begin, int c) {
+  return begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack;
+}
+
+// Starts the loads of kHeld packs a lane; packs behind the end of the row are not touched.
+template <int kPack, int kHeld, class T>
+__device__ inline void LoadRow(const T* row, int64_t begin, int64_t width, Pack<T, kPack> (&packs)[kHeld]) {
+#pragma unroll
+  for (int c = 0; c < kHeld; ++c) {
+    const int64_t j = PackAt<kPack>(begin, c);
+    if (j < width) packs[c] = LoadPack<kPack>(row + j);
+  }
+}
+
+// Can all of these move in packs of kPack elements? Rows of `width` elements; tensors that are empty do not
+// matter.
+inline bool RowsAllowPacksOf(int pack, int64_t width, std::initializer_list<const Tensor*> tensors) {
+  for (const Tensor* tensor : tensors) {
+    if (tensor->empty()) continue;
+    const int64_t pack_bytes = pack * SizeOf(tensor->dtype);
+    if (width % pack != 0 || reinterpret_cast<uintptr_t>(tensor->data) % pack_bytes != 0) return false;
+  }
+  return true;
+}
+
+// Runs `body.template operator()<A, B>()` with float or Bf16 for each.
+template <class Body>
+void DispatchDevicePair(const char* name, DType a, DType b, Body&& body) {
+  DispatchDevice(name, a, [&]<class A>() {
+    DispatchDevice(name, b, [&]<class B>() { body.template operator()<A, B>(); });
+  });
+}
+
+}  // namespace unipool::cuda

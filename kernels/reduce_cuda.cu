@@ -1,0 +1,237 @@
+// Arrays in packs of 16 bytes, kInFlight loads a thread under way; what is left of a last pack moves one by
+// one, and so do arrays that do not begin at 16 bytes.
+#include "kernels/cuda/rows.h"
+#include "kernels/reduce_cuda.h"
+
+namespace unipool::cuda {
+namespace {
+
+constexpr int kThreads = 256, kInFlight = 4, kSumInFlight = 8;
+// Blocks of a sum: a constant, so that its order is the same on all devices; enough for the largest.
+constexpr int64_t kMostPartials = 1024;
+
+template <int kPack>
+constexpr int64_t kBlockElements = int64_t{kThreads} * kInFlight* kPack;
+
+// The first element of this thread's pack c.
+template <int kPack>
+__device__ inline int64_t ElementAt(int c) {
+  return blockIdx.x * kBlockElements<kPack> + (c * kThreads + static_cast<int>(threadIdx.x)) * kPack;
+}
+
+template <class From, class To, bool kAdd>
+__device__ inline To Moved(From from, To to) {
+  if constexpr (kAdd) {
+    return FromFloat<To>(ToFloat(to) + ToFloat(from));
+  } else {
+    return Convert<To>(from);
+  }
+}
+
+// y = x or y += x. Block kThreads, kBlockElements a block.
+template <class From, class To, int kPack, bool kAdd>
+__global__ void __launch_bounds__(kThreads) MoveKernel(int64_t n, const From* x, To* y) {
+  Pack<From, kPack> from[kInFlight];
+  Pack<To, kPack> to[kInFlight];
+#pragma unroll
+  for (int c = 0; c < kInFlight; ++c) {
+    const int64_t j = ElementAt<kPack>(c);
+    if (j + kPack > n) continue;
+    from[c] = LoadPack<kPack>(x + j);
+    if constexpr (kAdd) to[c] = LoadPack<kPack>(y + j);
+  }
+#pragma unroll
+  for (int c = 0; c < kInFlight; ++c) {
+    const int64_t j = ElementAt<kPack>(c);
+    if (j + kPack > n) continue;
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) {
+      if constexpr (kAdd) {
+        to[c].value[e] = Moved<From, To, kAdd>(from[c].value[e], to[c].value[e]);
+      } else {
+        to[c].value[e] = Convert<To>(from[c].value[e]);
+      }
+    }
+    StorePack(y + j, to[c]);
+  }
+  const int64_t last = n / kPack * kPack + threadIdx.x;
+  if (blockIdx.x == 0 && last < n) y[last] = Moved<From, To, kAdd>(x[last], y[last]);
+}
+
+template <class Raw, int kPack>
+__global__ void __launch_bounds__(kThreads) FillKernel(int64_t n, Raw value, Raw* x) {
+  Pack<Raw, kPack> pack;
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) pack.value[e] = value;
+#pragma unroll
+  for (int c = 0; c < kInFlight; ++c) {
+    const int64_t j = ElementAt<kPack>(c);
+    if (j + kPack <= n) StorePack(x + j, pack);
+  }
+  const int64_t last = n / kPack * kPack + threadIdx.x;
+  if (blockIdx.x == 0 && last < n) x[last] = value;
+}
+
+bool PacksAllowed(int pack, std::initializer_list<const Tensor*> tensors) {
+  return RowsAllowPacksOf(pack, 0, tensors);  // a remainder is no obstacle here
+}
+
+template <class From, class To, bool kAdd>
+void Move(const char* name, Stream& stream, const Tensor& x, const Tensor& y) {
+  constexpr int kPack = kPackOf<From, To>;
+  const int64_t n = x.size();
+  const bool packs = PacksAllowed(kPack, {&x, &y});
+  const int64_t block_elements = packs ? kBlockElements<kPack> : kBlockElements<1>;
+  Launch(name, packs ? &MoveKernel<From, To, kPack, kAdd> : &MoveKernel<From, To, 1, kAdd>,
+         {.grid = static_cast<unsigned>(CeilDiv(n, block_elements)), .block = kThreads}, stream, n,
+         static_cast<const From*>(x.data), static_cast<To*>(y.data));
+}
+
+template <class Raw>
+void FillRaw(Stream& stream, const Tensor& x, Raw value) {
+  constexpr int kPack = kPackOf16<Raw>;
+  const bool packs = PacksAllowed(kPack, {&x});
+  const int64_t block_elements = packs ? kBlockElements<kPack> : kBlockElements<1>;
+  Launch("Fill", packs ? &FillKernel<Raw, kPack> : &FillKernel<Raw, 1>,
+         {.grid = static_cast<unsigned>(CeilDiv(x.size(), block_elements)), .block = kThreads}, stream,
+         x.size(), value, static_cast<Raw*>(x.data));
+}
+
+__device__ inline double ToDouble(float x) {
+  return x;
+}
+__device__ inline double ToDouble(double x) {
+  return x;
+}
+__device__ inline float Widened(float x) {
+  return x;
+}
+__device__ inline float Widened(Bf16 x) {
+  return ToFloat(x);
+}
+__device__ inline double Widened(double x) {
+  return x;
+}
+
+// The terms of a pack, added in float or double.
+template <SumOf kWhat, class T, int kPack>
+__device__ inline double PackSum(const Pack<T, kPack>& pack) {
+  decltype(Widened(T{})) sum = 0;
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) {
+    const auto x = Widened(pack.value[e]);
+    sum += kWhat == SumOf::kSquares ? x * x : x;
+  }
+  return ToDouble(sum);
+}
+
+// partials[b] = the sum over every gridDim.x-th run of kThreads * kSumInFlight packs.
+template <SumOf kWhat, class T, int kPack>
+__global__ void __launch_bounds__(kThreads) PartialSumKernel(int64_t n, const T* x, double* partials) {
+  double sum = 0;
+  const int64_t run = int64_t{kThreads} * kSumInFlight * kPack;
+  for (int64_t begin = blockIdx.x * run; begin < n; begin += gridDim.x * run) {
+    Pack<T, kPack> packs[kSumInFlight];
+#pragma unroll
+    for (int c = 0; c < kSumInFlight; ++c) {
+      const int64_t j = begin + (c * kThreads + static_cast<int>(threadIdx.x)) * kPack;
+      if (j + kPack <= n) packs[c] = LoadPack<kPack>(x + j);
+    }
+#pragma unroll
+    for (int c = 0; c < kSumInFlight; ++c) {
+      const int64_t j = begin + (c * kThreads + static_cast<int>(threadIdx.x)) * kPack;
+      if (j + kPack <= n) sum += PackSum<kWhat>(packs[c]);
+    }
+  }
+  const int64_t last = n / kPack * kPack + threadIdx.x;
+  if (blockIdx.x == 0 && last < n) sum += PackSum<kWhat>(Pack<T, 1>{{x[last]}});
+  sum = BlockSum(sum);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+enum class Keep { kNothing, kOldSum };
+
+// One block of kThreads.
+__global__ void __launch_bounds__(kThreads)
+    FoldKernel(int num_partials, const double* partials, Keep keep, double* sum) {
+  double share = 0;
+  for (int i = threadIdx.x; i < num_partials; i += kThreads) share += partials[i];
+  share = BlockSum(share);
+  if (threadIdx.x == 0) *sum = keep == Keep::kOldSum ? *sum + share : share;
+}
+
+template <SumOf kWhat, class T>
+void LaunchSum(Stream& stream, const Tensor& x, double* partials, Keep keep, double* sum) {
+  constexpr int kPack = kPackOf16<T>;
+  const bool packs = PacksAllowed(kPack, {&x});
+  const int64_t runs = CeilDiv(x.size(), int64_t{kThreads} * kSumInFlight * (packs ? kPack : 1));
+  const int64_t num_partials = std::min(runs, kMostPartials);
+  Launch("Sum", packs ? &PartialSumKernel<kWhat, T, kPack> : &PartialSumKernel<kWhat, T, 1>,
+         {.grid = static_cast<unsigned>(num_partials), .block = kThreads}, stream, x.size(), x.as<T>(),
+         partials);
+  Launch("Sum fold", &FoldKernel, {.grid = 1, .block = kThreads}, stream, num_partials, partials, keep, sum);
+}
+
+void DispatchSum(Stream& stream, SumOf what, const Tensor& x, double* partials, Keep keep, double* sum) {
+  const auto launch = [&]<class T>() {
+    if (what == SumOf::kSquares) {
+      LaunchSum<SumOf::kSquares, T>(stream, x, partials, keep, sum);
+    } else {
+      LaunchSum<SumOf::kValues, T>(stream, x, partials, keep, sum);
+    }
+  };
+  if (x.dtype == DType::kF64) return launch.template operator()<double>();
+  DispatchDevice("Sum", x.dtype, launch);
+}
+
+}  // namespace
+
+void AddSum(Stream& stream, SumOf what, const Tensor& x, const Tensor& sum) {
+  auto* partials = static_cast<double*>(stream.Scratch(kMostPartials * int64_t{sizeof(double)}));
+  DispatchSum(stream, what, x, partials, Keep::kOldSum, sum.as<double>());
+}
+
+void ReadSum(Stream& stream, SumOf what, const Tensor& x, double& sum) {
+  auto* partials = static_cast<double*>(stream.Scratch((kMostPartials + 1) * int64_t{sizeof(double)}));
+  double* total = partials + kMostPartials;
+  DispatchSum(stream, what, x, partials, Keep::kNothing, total);
+  ReadBack("Sum", stream, total, &sum, sizeof(sum));
+}
+
+void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y) {
+  DispatchDevicePair("AddInPlace", x.dtype, y.dtype,
+                     [&]<class From, class To>() { Move<From, To, true>("AddInPlace", stream, x, y); });
+}
+
+void Fill(Stream& stream, const Tensor& x, double value) {
+  switch (x.dtype) {
+    case DType::kF32:
+      return FillRaw<float>(stream, x, static_cast<float>(value));
+    case DType::kF64:
+      return FillRaw<double>(stream, x, value);
+    case DType::kBF16:
+      return FillRaw<Bf16>(stream, x, __float2bfloat16(static_cast<float>(value)));
+    case DType::kI32:
+      return FillRaw<int32_t>(stream, x, static_cast<int32_t>(value));
+    case DType::kI64:
+      return FillRaw<int64_t>(stream, x, static_cast<int64_t>(value));
+  }
+}
+
+void Copy(Stream& stream, const Tensor& src, const Tensor& dst) {
+  if (src.dtype != dst.dtype) {
+    return DispatchDevicePair("Copy", src.dtype, dst.dtype, [&]<class From, class To>() {
+      Move<From, To, false>("Copy", stream, src, dst);
+    });
+  }
+  switch (SizeOf(src.dtype)) {
+    case 2:
+      return Move<uint16_t, uint16_t, false>("Copy", stream, src, dst);
+    case 4:
+      return Move<uint32_t, uint32_t, false>("Copy", stream, src, dst);
+    default:
+      return Move<uint64_t, uint64_t, false>("Copy", stream, src, dst);
+  }
+}
+
+}  // namespace unipool::cuda

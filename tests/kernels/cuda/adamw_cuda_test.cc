@@ -1,0 +1,120 @@
+#include "kernels/adamw.h"
+#include "tests/kernels/cuda/cuda_case.h"
+
+namespace unipool {
+namespace {
+
+using CudaAdamW = CudaTest;
+
+constexpr Bound kBound = {.relative = 2e-6, .absolute = 1e-7};
+const AdamWArgs kArgs = {
+    .lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1, .grad_scale = -0.5, .step = 3};
+
+enum class Grad { kMissing, kUnderTest, kF32 };
+enum class ModelCopy { kNone, kUnderTest, kBF16 };
+struct Member {
+  int64_t n;
+  Grad grad = Grad::kUnderTest;
+  ModelCopy copy = ModelCopy::kNone;
+};
+struct Group {
+  const char* name;
+  std::vector<Member> members;
+};
+std::ostream& operator<<(std::ostream& out, const Group& group) {
+  return out << group.name;
+}
+
+// A group's arrays in a case.
+class GroupArrays {
+ public:
+  GroupArrays(CudaCase& c, const Group& group) {
+    for (const Member& member : group.members) Add(c, member);
+  }
+  std::vector<AdamWTensors> TensorsOf(const CaseTensors& t) const {
+    std::vector<AdamWTensors> tensors;
+    for (const Handles& handles : members_) {
+      AdamWTensors& last = tensors.emplace_back();
+      last.param = t[handles.param];
+      last.m = t[handles.m];
+      last.v = t[handles.v];
+      if (handles.grad.index >= 0) last.grad = t[handles.grad];
+      if (handles.copy.index >= 0) last.copy = t[handles.copy];
+    }
+    return tensors;
+  }
+
+ private:
+  struct Handles {
+    CudaCase::Handle param, m, v, grad = {-1}, copy = {-1};
+  };
+  // In unaligned cases only the arrays under test are so: the gradient and the copy.
+  void Add(CudaCase& c, const Member& member) {
+    Handles& h =
+        members_.emplace_back(Handles{c.InOut("param", {member.n}, -1, 1, kBound, ArrayType::kAccumulator),
+                                      c.InOut("m", {member.n}, -1, 1, kBound, ArrayType::kAccumulator),
+                                      c.InOut("v", {member.n}, 0, 1, kBound, ArrayType::kAccumulator)});
+    const auto type = [](bool under_test, ArrayType other) { return under_test ? ArrayType::kData : other; };
+    if (member.grad != Grad::kMissing) {
+      h.grad = c.In("grad", {member.n}, -2, 3, type(member.grad == Grad::kUnderTest, ArrayType::kF32));
+    }
+    if (member.copy != ModelCopy::kNone) {
+      h.copy =
+          c.Out("copy", {member.n}, kBound, type(member.copy == ModelCopy::kUnderTest, ArrayType::kBF16));
+    }
+  }
+  std::vector<Handles> members_;
+};
+
+std::vector<Group> Groups() {
+  std::vector<Group> groups = {
+      {"nothing", {}},
+      {"sizes off the pack and the block",
+       {{0}, {1}, {7}, {4096}, {4097}, {8191, Grad::kUnderTest, ModelCopy::kUnderTest}, {4}}},
+      {"missing gradients and copies in all types",
+       {{33, Grad::kMissing},
+        {100, Grad::kMissing, ModelCopy::kBF16},
+        {65, Grad::kF32, ModelCopy::kBF16},
+        {1030, Grad::kUnderTest, ModelCopy::kBF16},
+        {12, Grad::kF32, ModelCopy::kUnderTest},
+        {5000, Grad::kF32}}},
+      {"more tensors than a launch takes", {}}};
+  for (int64_t i = 0; i < 131; ++i) groups.back().members.push_back({i % 5 + 1});
+  return groups;
+}
+
+TEST_F(CudaAdamW, Groups) {
+  ForEachCase(Groups(), [](CudaCase& c, const Group& group) {
+    const GroupArrays arrays(c, group);
+    c.Run([&](Stream& stream, const CaseTensors& t) { AdamWGroup(stream, kArgs, arrays.TensorsOf(t)); });
+  });
+}
+
+TEST_F(CudaAdamW, OneTensor) {
+  ForEachCase({Group{"one", {{70}}}}, [](CudaCase& c, const Group& group) {
+    const GroupArrays arrays(c, group);
+    c.Run([&](Stream& stream, const CaseTensors& t) {
+      const AdamWTensors one = arrays.TensorsOf(t)[0];
+      AdamW(stream, kArgs, one.param, one.grad, one.m, one.v);
+    });
+  });
+}
+
+// A norm of 0.5 * 8 = 4, to be clipped to 2.5, and allowed to be 4.5.
+TEST_F(CudaAdamW, ClipsByANormOnTheDevice) {
+  for (const double most : {2.5, 4.5}) {
+    ForEachCase({Group{"clipped", {{70}, {9}}}}, [&](CudaCase& c, const Group& group) {
+      const GroupArrays arrays(c, group);
+      const auto squares = c.InValues("squares", {1}, {64}, ArrayType::kF64);
+      c.Run([&](Stream& stream, const CaseTensors& t) {
+        AdamWArgs args = kArgs;
+        args.max_grad_norm = most;
+        args.grad_squares = t[squares];
+        AdamWGroup(stream, args, arrays.TensorsOf(t));
+      });
+    });
+  }
+}
+
+}  // namespace
+}  // namespace unipool

@@ -1,0 +1,88 @@
+#include "kernels/reduce.h"
+#include "tests/kernels/cuda/cuda_case.h"
+
+namespace unipool {
+namespace {
+
+using CudaReduce = CudaTest;
+
+struct Size {
+  int64_t n;
+};
+std::ostream& operator<<(std::ostream& out, const Size& size) {
+  return out << size.n << " elements";
+}
+std::vector<Size> Sizes() {
+  return {{0}, {1}, {7}, {8}, {1000}, {8191}, {16385}, {50001}};
+}
+
+TEST_F(CudaReduce, Sums) {
+  for (const ArrayType type : {ArrayType::kData, ArrayType::kF64}) {
+    ForEachCase(Sizes(), [&](CudaCase& c, const Size& size) {
+      const double n = static_cast<double>(size.n);
+      const auto x = c.In("x", {size.n}, -1, 2, type);
+      const auto sum = c.InOut("sum", {1}, -1, 1, {.absolute = 1e-7 * n}, ArrayType::kF64);
+      const auto squares = c.InOut("squares", {1}, -1, 1, {.absolute = 2e-7 * n}, ArrayType::kF64);
+      const auto returned = c.Out("returned", {2}, {.absolute = 2e-7 * n}, ArrayType::kF64);
+      c.Run([&](Stream& stream, const CaseTensors& t) {
+        AddSum(stream, t[x], t[sum]);
+        AddSumOfSquares(stream, t[x], t[squares]);
+        Fill(stream, t[returned].Rows(0, 1), Sum(stream, t[x]));
+        Fill(stream, t[returned].Rows(1, 1), SumOfSquares(stream, t[x]));
+      });
+    });
+  }
+}
+
+// More elements than all blocks take at once.
+TEST_F(CudaReduce, LongSum) {
+  ForEachCase({Size{4300000}}, [&](CudaCase& c, const Size& size) {
+    if (c.dtype() != DType::kBF16) return;
+    const auto x = c.In("x", {size.n}, -1, 2);
+    const auto sum = c.InOut("sum", {1}, -1, 1, {.relative = 1e-7}, ArrayType::kF64);
+    c.Run([&](Stream& stream, const CaseTensors& t) { AddSum(stream, t[x], t[sum]); });
+  });
+}
+
+TEST_F(CudaReduce, AddInPlace) {
+  for (const ArrayType from : {ArrayType::kData, ArrayType::kF32}) {
+    for (const ArrayType to : {ArrayType::kData, ArrayType::kF32}) {
+      ForEachCase(Sizes(), [&](CudaCase& c, const Size& size) {
+        const auto x = c.In("x", {size.n}, -2, 3, from);
+        const auto y = c.InOut("y", {size.n}, -2, 3, {.relative = 1e-7, .absolute = 1e-7}, to);
+        c.Run([&](Stream& stream, const CaseTensors& t) { AddInPlace(stream, t[x], t[y]); });
+      });
+    }
+  }
+}
+
+TEST_F(CudaReduce, Copies) {
+  const ArrayType types[] = {ArrayType::kData, ArrayType::kBF16, ArrayType::kF32};
+  for (const ArrayType from : types) {
+    for (const ArrayType to : types) {
+      ForEachCase(Sizes(), [&](CudaCase& c, const Size& size) {
+        const auto src = c.In("src", {size.n}, -9, 9, from),
+                   dst = c.Out("dst", {size.n}, {.relative = 1e-7}, to);
+        c.Run([&](Stream& stream, const CaseTensors& t) { Copy(stream, t[src], t[dst]); });
+      });
+    }
+  }
+  for (const ArrayType type : {ArrayType::kF64, ArrayType::kI32, ArrayType::kI64}) {
+    ForEachCase(Sizes(), [&](CudaCase& c, const Size& size) {
+      const auto src = c.In("src", {size.n}, -9e6, 9e6, type), dst = c.Out("dst", {size.n}, {}, type);
+      c.Run([&](Stream& stream, const CaseTensors& t) { Copy(stream, t[src], t[dst]); });
+    });
+  }
+}
+
+TEST_F(CudaReduce, Fills) {
+  for (const ArrayType type : {ArrayType::kData, ArrayType::kF64, ArrayType::kI32, ArrayType::kI64}) {
+    ForEachCase(Sizes(), [&](CudaCase& c, const Size& size) {
+      const auto x = c.Out("x", {size.n}, {}, type);
+      c.Run([&](Stream& stream, const CaseTensors& t) { Fill(stream, t[x], -7); });
+    });
+  }
+}
+
+}  // namespace
+}  // namespace unipool

@@ -1,0 +1,63 @@
+// What the CUDA kernel benchmark is written with: arrays of random numbers on the GPU, and a table with a row
+// a kernel. A row is one line of code: bench.Run("name", [&] { Kernel(stream, ...); }). Arithmetic and bytes
+// are those that kernels declare (KernelScope); copy bandwidth and the rate of a dense bf16 product are
+// measured in the same run.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "kernels/cuda/blas.h"
+
+namespace unipool {
+
+std::string WhyNoGpu();  // empty: there is one
+
+class CudaBench : private DeviceMemory {
+ public:
+  // Measures the peaks and prints the head of the table. Only rows whose name contains `filter` run.
+  explicit CudaBench(std::string filter);
+  ~CudaBench() override;
+  CudaBench(const CudaBench&) = delete;
+  CudaBench& operator=(const CudaBench&) = delete;
+
+  Stream& stream() { return stream_; }
+  // Device arrays, valid until Clear. Uniform in [-1, 1), in [0, 1), in {0, ..., limit - 1}.
+  Tensor Random(DType dtype, std::initializer_list<int64_t> shape);
+  Tensor RandomPositive(DType dtype, std::initializer_list<int64_t> shape);
+  Tensor RandomBelow(int64_t limit, std::initializer_list<int64_t> shape);
+  // {0, ..., n - 1} in random order.
+  Tensor RandomOrder(std::initializer_list<int64_t> shape);
+  Tensor Given(DType dtype, std::initializer_list<int64_t> shape, const void* host);
+  // Frees the arrays: cases follow each other within the memory of the largest.
+  void Clear();
+
+  // Times the kernel by events, the median of many calls, and prints its row. Seconds; 0 if it did not run.
+  double Run(const std::string& name, const std::function<void()>& kernel);
+
+ private:
+  void* Allocate(int64_t bytes) override;
+  void Free(void* data) override;
+  Tensor New(DType dtype, std::initializer_list<int64_t> shape);
+  // Repeats `block` over the tensor.
+  void FillWith(const Tensor& tensor, const std::vector<char>& block);
+  Tensor RandomIn(DType dtype, std::initializer_list<int64_t> shape, float low, float high);
+  double MedianSeconds(const std::function<void()>& work);
+  double CopyBytesPerSecond();
+  double GemmFlopsPerSecond();
+
+  std::string filter_;
+  std::mt19937_64 random_{std::random_device()()};
+  cudaStream_t queue_ = nullptr;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+  std::unique_ptr<cuda::Blas> blas_;
+  MemoryMeter meter_;
+  Stream stream_;
+  std::vector<void*> arrays_;
+  double copy_bytes_per_second_ = 0, gemm_flops_per_second_ = 0;
+};
+
+}  // namespace unipool
