@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 SYSTEM_LIBRARIES = re.compile(r"/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libcuda|ld-linux-x86-64)\.so")
-RUN = ("train.steps=4 train.global_batch=8 train.micro_batch=4 parallel.ranks=2 model.num_layers=2").split()
+RUN = ["model.layers=2", "parallel.ranks=2", "train.steps=4", "train.global_batch=8", "train.micro_batch=4"]
 
 
 class Bundle:
@@ -59,7 +59,7 @@ def main(source, chroot=None):
         with open(os.path.join(bundle.home, "text.txt"), "w", encoding="utf-8") as file:
             file.write("".join(f"The number {i} comes before {i + 1}.\n" for i in range(6000)))
         bundle.Run("./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt", "run_dir=run", *RUN)
-        text = bundle.Run("./bin/unipool", "generate", "configs/demo.txtpb", "run_dir=run", "model.num_layers=2",
+        text = bundle.Run("./bin/unipool", "generate", "configs/demo.txtpb", "run_dir=run", *RUN,
                           "--prompt", "The ", "--max_tokens", "5")
         if "The " not in text:
             sys.exit(f"check_bundle: generate wrote {text!r}")
