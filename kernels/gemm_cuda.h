@@ -12,5 +12,6 @@ UNIPOOL_CUDA_LAUNCHER(GroupedGemmForward, Stream& stream, GroupOffsets offsets, 
                       const Tensor& w, const Tensor& y)
 UNIPOOL_CUDA_LAUNCHER(GroupedGemmInputGrad, Stream& stream, GroupOffsets offsets, const Tensor& dy,
                       const Tensor& w, const Tensor& dx)
+// F32; BF16 is grouped_weight_grad_cuda.h.
 UNIPOOL_CUDA_LAUNCHER(GroupedGemmWeightGrad, Stream& stream, GroupOffsets offsets, const Tensor& dy,
                       const Tensor& x, const Tensor& dw, std::span<uint8_t> has_grad)

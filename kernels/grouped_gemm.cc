@@ -2,6 +2,7 @@
 
 #include "kernels/gemm_blocked.h"
 #include "kernels/gemm_cuda.h"
+#include "kernels/grouped_weight_grad_cuda.h"
 
 namespace unipool {
 namespace {
@@ -109,6 +110,7 @@ void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& d
   KernelScope scope(stream, Op::kGroupedGemm, Flops(groups, offsets),
                     static_cast<double>(moved) * o * i * SizeOf(dw.dtype) + dy.bytes() + x.bytes());
   if (stream.device() == Device::kCuda) {
+    if (x.dtype == DType::kBF16) return cuda::GroupedWeightGradBf16(stream, offsets, dy, x, dw, has_grad);
     return cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
   }
   DispatchFloat(dw.dtype, [&]<class T>() {

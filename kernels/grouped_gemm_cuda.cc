@@ -50,18 +50,10 @@ void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy
   MultiplyAll(stream, w, dy, dx);
 }
 
-// In BF16 the weight gradient is a sum in F32 (dw), which cuBLAS's grouped product cannot write; there each
-// expert is a product of its own.
 void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& x,
                            const Tensor& dw, std::span<uint8_t> has_grad) {
-  Blas& blas = BlasOf(stream);
-  GroupedBlasProducts& products = blas.products();
-  products.SetWeightGrad(offsets, dw.dim(1), dw.dim(2), has_grad);
-  if (x.dtype == dw.dtype) return MultiplyAll(stream, x, dy, dw);
-  for (int64_t i = 0; i < products.count(); ++i) {
-    blas.Multiply(products.product(i), BlasTypeOf(x), At(x, products.first_begin[i]),
-                  At(dy, products.second_begin[i]), BlasTypeOf(dw), At(dw, products.third_begin[i]));
-  }
+  BlasOf(stream).products().SetWeightGrad(offsets, dw.dim(1), dw.dim(2), has_grad);
+  MultiplyAll(stream, x, dy, dw);
 }
 
 }  // namespace unipool::cuda

@@ -2,10 +2,10 @@
 # Makes a folder that runs on another machine: programs, the libraries they need, settings, gpu-check. Called by
 # tools/dev bundle, which has built them (preset "bundle": any x86-64-v3 processor, run path $ORIGIN/../lib).
 #
-# usage: bundle.sh BUILD_FOLDER TO
+# usage: bundle.sh BUILD_FOLDER TO [MOST_BYTES]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-readonly build=$1 to=$2 most_bytes=60000000
+readonly build=$1 to=$2 most_bytes=${3:-60000000}
 
 fail() {
   printf 'tools/dev bundle: %s\n' "$*" >&2
@@ -32,7 +32,7 @@ while read -r name path; do
   [[ $name =~ $systems ]] || install -m 644 "$path" "$to/lib/$name"
 done <"$to/closure"
 rm "$to/closure"
-# Open MPI's own settings and parts stay behind: under the target's mpirun, its own library is found by LD_LIBRARY_PATH.
+# Open MPI comes as a library that the program is linked with; its mpirun and plug-ins do not.
 
 cp -r configs "$to/"
 cp -r tests/fixtures "$to/tests/"
@@ -44,6 +44,7 @@ sed -e "s/@COMMIT@/$(cat "$to/COMMIT")/" -e "s/@GLIBC@/${glibc#GLIBC_}/" tools/b
 bytes=$(du --bytes --summarize "$to" | cut -f 1)
 if ((bytes >= most_bytes)); then
   du --bytes --all "$to" | sort -rn | head -n 12 >&2
-  fail "$to has $bytes bytes, it may have $most_bytes; the largest files are above"
+  rm -rf -- "$to"
+  fail "$to would have $bytes bytes and may have $most_bytes; its largest files are above; nothing was kept"
 fi
 echo "$to: $bytes bytes of at most $most_bytes, $(find "$to/bin" -type f | wc -l) programs, $(find "$to/lib" -type f | wc -l) libraries, C library ${glibc#GLIBC_} or later"

@@ -12,6 +12,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/router_forward.h"
 #include "kernels/swiglu.h"
+#include "tools/bench/cuda_products.h"
 #include "tools/bench/cuda_timing.h"
 
 namespace unipool {
@@ -146,6 +147,7 @@ void Elements(CudaBench& bench, DType type) {
 }
 
 void RunAll(CudaBench& bench) {
+  BenchProducts(bench);
   for (const DType type : kTypes) {
     Norms(bench, type);
     Activations(bench, type);
@@ -172,6 +174,11 @@ int main(int argc, char** argv) {
     std::printf("cuda_kernel_bench: skipped, not measured: %s\n", reason.c_str());
     return 0;
   }
-  unipool::CudaBench bench(argc > 1 ? argv[1] : "");
-  unipool::RunAll(bench);
+  try {
+    unipool::CudaBench bench(argc > 1 ? argv[1] : "");
+    unipool::RunAll(bench);
+  } catch (const unipool::UserError& error) {
+    std::fprintf(stderr, "cuda_kernel_bench: %s\n", error.what());
+    return 2;
+  }
 }

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "kernels/gemm.h"
+
 namespace unipool {
 namespace {
 
@@ -16,9 +18,6 @@ constexpr int64_t kBlockElements = (4 << 20) + 1001;
 
 void Check(cudaError_t error) {
   CHECK(error == cudaSuccess) << cudaGetErrorString(error);
-}
-void Check(cublasStatus_t status) {
-  CHECK_EQ(status, CUBLAS_STATUS_SUCCESS);
 }
 
 uint16_t ToBf16(float x) {
@@ -51,9 +50,8 @@ CudaBench::CudaBench(std::string filter)
         Check(cudaStreamCreate(&queue_));
         Check(cudaEventCreate(&begin_));
         Check(cudaEventCreate(&end_));
-        Check(cublasCreate(&blas_));
-        Check(cublasSetStream(blas_, queue_));
-        return Stream(meter_, CudaQueue{.stream = queue_, .blas = blas_, .memory = this});
+        blas_ = std::make_unique<cuda::Blas>(queue_);
+        return Stream(meter_, CudaQueue{.stream = queue_, .blas = blas_.get(), .memory = this});
       }()) {
   cudaDeviceProp properties;
   int driver = 0;
@@ -63,6 +61,7 @@ CudaBench::CudaBench(std::string filter)
   gemm_flops_per_second_ = GemmFlopsPerSecond();
   std::printf("%s, sm_%d%d, L2 %d MiB, driver for CUDA %d.%d\n", properties.name, properties.major,
               properties.minor, properties.l2CacheSize >> 20, driver / 1000, driver % 1000 / 10);
+  std::printf("cuBLAS %s, ", blas_->Version().c_str());
   std::printf("copy (read + write) %.0f GB/s, dense bf16 product 8192^3 %.0f TFLOP/s\n\n",
               copy_bytes_per_second_ * 1e-9, gemm_flops_per_second_ * 1e-12);
   std::printf("| %-44s | %10s | %8s | %7s | %8s | %7s |\n", "kernel", "us", "GB/s", "of copy", "TFLOP/s",
@@ -73,7 +72,7 @@ CudaBench::CudaBench(std::string filter)
 CudaBench::~CudaBench() {
   Clear();
   stream_ = Stream(meter_);  // gives its scratch memory back
-  cublasDestroy(blas_);
+  blas_.reset();
   cudaEventDestroy(begin_);
   cudaEventDestroy(end_);
   cudaStreamDestroy(queue_);
@@ -194,18 +193,13 @@ double CudaBench::GemmFlopsPerSecond() {
   constexpr int kSize = 8192;
   const Tensor a = Random(DType::kBF16, {kSize, kSize}), b = Random(DType::kBF16, {kSize, kSize});
   const Tensor c = New(DType::kBF16, {kSize, kSize});
-  const float one = 1, zero = 0;
-  const double seconds = MedianSeconds([&] {
-    Check(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, kSize, kSize, kSize, &one, a.data, CUDA_R_16BF, kSize,
-                       b.data, CUDA_R_16BF, kSize, &zero, c.data, CUDA_R_16BF, kSize, CUBLAS_COMPUTE_32F,
-                       CUBLAS_GEMM_DEFAULT));
-  });
+  const double seconds = MedianSeconds([&] { Gemm(stream_, Trans::kNo, a, Trans::kYes, b, 0, c); });
   Clear();
   return 2.0 * kSize * kSize * kSize / seconds;
 }
 
-void CudaBench::Run(const std::string& name, const std::function<void()>& kernel) {
-  if (name.find(filter_) == std::string::npos) return;
+double CudaBench::Run(const std::string& name, const std::function<void()>& kernel) {
+  if (name.find(filter_) == std::string::npos) return 0;
   Profile profile;
   stream_.set_profile(&profile);
   kernel();
@@ -217,6 +211,7 @@ void CudaBench::Run(const std::string& name, const std::function<void()>& kernel
               bytes * 1e-9, 100 * bytes / copy_bytes_per_second_, flops * 1e-12,
               100 * flops / gemm_flops_per_second_);
   std::fflush(stdout);
+  return seconds;
 }
 
 }  // namespace unipool

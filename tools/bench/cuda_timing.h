@@ -4,14 +4,13 @@
 // measured in the same run.
 #pragma once
 
-#include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
 #include <functional>
 #include <random>
 #include <vector>
 
-#include "runtime/stream.h"
+#include "kernels/cuda/blas.h"
 
 namespace unipool {
 
@@ -36,8 +35,8 @@ class CudaBench : private DeviceMemory {
   // Frees the arrays: cases follow each other within the memory of the largest.
   void Clear();
 
-  // Times the kernel by events, the median of many calls, and prints its row.
-  void Run(const std::string& name, const std::function<void()>& kernel);
+  // Times the kernel by events, the median of many calls, and prints its row. Seconds; 0 if it did not run.
+  double Run(const std::string& name, const std::function<void()>& kernel);
 
  private:
   void* Allocate(int64_t bytes) override;
@@ -54,7 +53,7 @@ class CudaBench : private DeviceMemory {
   std::mt19937_64 random_{std::random_device()()};
   cudaStream_t queue_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
-  cublasHandle_t blas_ = nullptr;
+  std::unique_ptr<cuda::Blas> blas_;
   MemoryMeter meter_;
   Stream stream_;
   std::vector<void*> arrays_;

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""tools/gpu_check.sh and tools/bundle.sh seen from outside, with programs that play the parts of the real ones: what they
+report, refuse and never claim. (A real bundle takes minutes to build; tools/dev bundle checks each one that it makes with
+tools/check_bundle.py.)
+
+Usage: gpu_tools_test.py SOURCE_DIR
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+INFO = 'echo "| device | Test GPU 9, compute capability 9.0, 4 multiprocessors |"\necho "| memory | 1 GiB |"\n'
+NO_GPU = 'echo "no GPU can be used here: none" >&2\nexit 2\n'
+CASES = """case "$*" in *gtest_filter*) exit 0;; esac
+echo "[       OK ] CudaRmsNorm.Forward (3 ms)"
+echo "[  SKIPPED ] CudaGemm.AllTransposesAndSizes (0 ms)"
+"""
+FAILING_CASES = 'echo "[  FAILED  ] CudaRmsNorm.Forward (3 ms)"\nexit 1\n'
+SANITIZER = 'echo "$2" >>"$(dirname "$0")/../tools_run"\nshift 4\nexec "$@"\n'
+BENCH = 'echo "| rms norm | 5.0 us | 4000 GB/s |"\n'
+
+
+class GpuToolsTest(unittest.TestCase):
+    root = "."
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="unipool-gpu-tools-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def Program(self, name, text):
+        path = os.path.join(self.folder, "bin", name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("#!/bin/bash\n" + text)
+        os.chmod(path, 0o755)
+
+    def Check(self, *arguments):
+        """Runs gpu-check as it lies in a bundle; (exit status, output, report or None)."""
+        script = shutil.copy(os.path.join(self.root, "tools/gpu_check.sh"), os.path.join(self.folder, "gpu-check"))
+        report = os.path.join(self.folder, "report.md")
+        environment = {"PATH": os.path.join(self.folder, "bin") + ":/usr/bin:/bin"}
+        done = subprocess.run([script, "--report", report, *arguments], env=environment, capture_output=True, text=True,
+                              timeout=60, check=False)
+        text = None
+        if os.path.exists(report):
+            with open(report, encoding="utf-8") as file:
+                text = file.read()
+        return done.returncode, done.stdout + done.stderr, text
+
+    def test_without_cuda_programs_nothing_is_counted(self):
+        os.mkdir(os.path.join(self.folder, "bin"))
+        status, output, report = self.Check()
+        self.assertEqual((2, None), (status, report))
+        self.assertEqual(1, output.count("\n"), output)
+        self.assertIn("nothing was run", output)
+        self.assertIn("no CUDA toolkit", output)
+
+    def test_without_a_gpu_nothing_is_counted(self):
+        self.Program("gpu_info", NO_GPU)
+        self.Program("cuda_kernel_cases", CASES)
+        status, output, report = self.Check()
+        self.assertEqual((2, None), (status, report))
+        self.assertEqual("gpu-check: nothing was run: no GPU can be used here: none\n", output)
+
+    def test_report_has_device_cases_skips_and_figures(self):
+        for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES), ("compute-sanitizer", SANITIZER),
+                           ("cuda_kernel_bench", BENCH)):
+            self.Program(name, text)
+        status, output, report = self.Check()
+        self.assertEqual(0, status, output)
+        for expected in ("# CUDA kernels on Test GPU 9\n", "| device | Test GPU 9, ", "| date | 20", "| commit | ",
+                         "Passed 1, failed 0, skipped 1.", "\n- CudaGemm.AllTransposesAndSizes\n",
+                         "racecheck: passed", "| rms norm | 5.0 us | 4000 GB/s |"):
+            self.assertIn(expected, report)
+        with open(os.path.join(self.folder, "tools_run"), encoding="utf-8") as file:
+            self.assertEqual(["memcheck", "racecheck", "initcheck", "synccheck"], file.read().split())
+
+    def test_what_is_not_there_is_named(self):
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", CASES)
+        status, _, report = self.Check()
+        self.assertEqual(0, status)
+        self.assertIn("Not measured: cuda_kernel_bench is not here.", report)
+        self.assertIn("memcheck: not run", report)
+
+    def test_failures_and_hangs_fail(self):
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", FAILING_CASES)
+        status, output, report = self.Check()
+        self.assertEqual(1, status)
+        self.assertIn("SOMETHING FAILED", output)
+        self.assertIn("cases: FAILED (exit status 1)", report)
+        self.assertIn("Passed 0, failed 1, skipped 0.", report)
+        self.assertIn("[  FAILED  ] CudaRmsNorm.Forward", report)
+        self.Program("cuda_kernel_cases", CASES)
+        self.Program("cuda_kernel_bench", "sleep 20\n")
+        status, _, report = self.Check("--limit", "1")
+        self.assertEqual(1, status)
+        self.assertIn("benchmark: not finished in 1 s", report)
+
+    def Bundle(self, build, to, *most_bytes):
+        return subprocess.run([os.path.join(self.root, "tools/bundle.sh"), build, to, *most_bytes], capture_output=True, text=True,
+                              check=False)
+
+    def test_bundle_refuses_what_is_too_large_or_not_its_own(self):
+        build, to = os.path.join(self.folder, "build"), os.path.join(self.folder, "to")
+        os.mkdir(build)
+        shutil.copy("/bin/true", os.path.join(build, "unipool"))
+        done = self.Bundle(build, to)
+        self.assertEqual(0, done.returncode, done.stderr)
+        for name in ("bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT"):
+            self.assertTrue(os.path.exists(os.path.join(to, name)), name)
+        self.assertFalse(os.path.exists(os.path.join(to, "lib/libc.so.6")))
+        self.assertEqual(0, self.Bundle(build, to).returncode, "a bundle may be made again")
+        done = self.Bundle(build, to, "100000")
+        self.assertEqual(2, done.returncode)
+        self.assertRegex(done.stderr, r"would have \d{6,} bytes and may have 100000")
+        self.assertFalse(os.path.exists(to), "a refused bundle was left behind")
+        not_ours = os.path.join(self.folder, "not_ours")
+        os.mkdir(not_ours)
+        done = self.Bundle(build, not_ours)
+        self.assertEqual(2, done.returncode)
+        self.assertIn("is no bundle", done.stderr)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    GpuToolsTest.root = os.path.abspath(sys.argv.pop(1))
+    unittest.main()

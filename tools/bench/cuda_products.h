@@ -1,0 +1,11 @@
+// The benchmark's rows of experts' products, each beside one dense product of the same total size (what it
+// could be at best) and beside one product an expert in a loop (what the grouped call must beat).
+#pragma once
+
+#include "tools/bench/cuda_timing.h"
+
+namespace unipool {
+
+void BenchProducts(CudaBench& bench);
+
+}  // namespace unipool

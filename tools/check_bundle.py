@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Copies a bundle elsewhere and proves that it runs there: with an empty environment every library but the C library's
+own comes from the bundle, the program trains and generates, tests pass, and gpu-check says what it found.
+
+Usage: check_bundle.py BUNDLE [CHROOT]    (CHROOT: the root folder of a bare system; run as root, the bundle is copied into
+                                           it and run there)
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SYSTEM_LIBRARIES = re.compile(r"/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libcuda|ld-linux-x86-64)\.so")
+RUN = ["model.layers=2", "parallel.ranks=2", "train.steps=4", "train.global_batch=8", "train.micro_batch=4"]
+
+
+class Bundle:
+    def __init__(self, source, chroot):
+        self.chroot = chroot
+        self.folder = tempfile.mkdtemp(prefix="unipool-bundle-", dir=os.path.join(chroot, "tmp") if chroot else None)
+        self.home = os.path.join(self.folder, "moved here")
+        shutil.copytree(source, self.home)
+
+    def Run(self, *command, expect=0, environment=None):
+        """Runs it from the bundle's folder, with nothing but `environment`; its output."""
+        inside = self.home
+        prefix = ["env", "-i", "HOME=/", *[f"{key}={value}" for key, value in (environment or {}).items()]]
+        if self.chroot:
+            inside = "/" + os.path.relpath(self.home, self.chroot)
+            prefix = ["chroot", self.chroot] + prefix + ["/bin/sh", "-c", 'cd "$0" && exec "$@"', inside]
+        done = subprocess.run([*prefix, *command], cwd=self.home, capture_output=True, text=True, errors="replace", check=False)
+        output = done.stdout + done.stderr
+        if done.returncode != expect:
+            sys.exit(f"check_bundle: {' '.join(command)} ended with {done.returncode}, expected {expect}:\n{output[-3000:]}")
+        return output
+
+
+def Libraries(bundle, program):
+    """Libraries that the loader took for a program: (from the bundle, from elsewhere but the C library's)."""
+    question = "help" if program.endswith("unipool") else "--gtest_list_tests"
+    output = bundle.Run(program, question, environment={"LD_DEBUG": "libs"})
+    taken = set(re.findall(r"calling init: (\S.*)$", output, re.MULTILINE))
+    own = {path for path in taken if "/moved here/bin/../lib/" in path}
+    return own, {path for path in taken - own if not SYSTEM_LIBRARIES.search(path) and "linux-vdso" not in path}
+
+
+def main(source, chroot=None):
+    bundle = Bundle(source, chroot)
+    try:
+        for name in sorted(os.listdir(os.path.join(bundle.home, "bin"))):
+            if name in ("gpu_info", "cuda_kernel_bench"):
+                continue  # end at once without a GPU; they need the libraries of cuda_kernel_cases
+            own, foreign = Libraries(bundle, f"./bin/{name}")
+            if foreign or not own:
+                sys.exit(f"check_bundle: {name} took libraries from outside: {sorted(foreign)} ({len(own)} from the bundle)")
+            print(f"{name}: {len(own)} libraries, all from the bundle but the C library's")
+        with open(os.path.join(bundle.home, "text.txt"), "w", encoding="utf-8") as file:
+            file.write("".join(f"The number {i} comes before {i + 1}.\n" for i in range(6000)))
+        bundle.Run("./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt", "run_dir=run", *RUN)
+        text = bundle.Run("./bin/unipool", "generate", "configs/demo.txtpb", "run_dir=run", *RUN,
+                          "--prompt", "The ", "--max_tokens", "5")
+        if "The " not in text:
+            sys.exit(f"check_bundle: generate wrote {text!r}")
+        print("unipool: trained 4 steps on 2 ranks, generated")
+        for name in ("kernels_tests", "runtime_tests"):
+            print(f"{name}: {bundle.Run(f'./bin/{name}').strip().splitlines()[-1]}")
+        if os.path.exists(os.path.join(bundle.home, "bin/gpu_info")):
+            has_gpu = os.path.exists("/dev/nvidiactl")
+            if not has_gpu:
+                print(bundle.Run("./gpu-check", expect=2, environment={"PATH": "/usr/bin:/bin"}).strip())
+    finally:
+        shutil.rmtree(bundle.folder)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
