@@ -8,6 +8,9 @@
 namespace unipool {
 namespace {
 
+// Beyond these no report can be read.
+constexpr double kMost = 1e9, kLeastScale = 1e-9, kMostScale = 1e9;
+
 WireDescription WireOf(const WireConfig& wire) {
   return {.latency_seconds = 1e-6 * wire.latency_us(), .bytes_per_second = 1e9 * wire.gigabytes_per_second()};
 }
@@ -24,13 +27,15 @@ ClusterDescription LoadCluster(const std::string& path) {
   };
   check("ranks_per_node", config.ranks_per_node(), config.ranks_per_node() >= 0,
         "be at least 1, or 0 for one node");
-  check("compute_scale", config.compute_scale(), config.compute_scale() > 0, "be greater than 0");
+  check("compute_scale", config.compute_scale(),
+        config.compute_scale() >= kLeastScale && config.compute_scale() <= kMostScale,
+        "lie between 1e-9 and 1e9");
   const auto check_wire = [&](const std::string& name, const WireConfig& wire) {
-    const auto not_negative = [&](const char* field, double value) {
-      check((name + field).c_str(), value, value >= 0, "not be negative");
+    const auto in_range = [&](const char* field, double value) {
+      check((name + field).c_str(), value, value >= 0 && value <= kMost, "lie between 0 and 1e9");
     };
-    not_negative(".latency_us", wire.latency_us());
-    not_negative(".gigabytes_per_second", wire.gigabytes_per_second());
+    in_range(".latency_us", wire.latency_us());
+    in_range(".gigabytes_per_second", wire.gigabytes_per_second());
   };
   check_wire("intra_node", config.intra_node());
   check_wire("inter_node", config.inter_node());

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "launcher/info.h"
 #include "runtime/errors.h"
@@ -47,14 +48,12 @@ std::string FormatDuration(double seconds) {
   return Format("%lldd%02lldh", s / 86400, s % 86400 / 3600);
 }
 
-std::string MemorySummary(const StepMetrics& m) {
-  std::string text =
-      Format("peak memory %s on rank %d:", FormatBytes(m.peak_memory_bytes).c_str(), m.peak_memory_rank);
-  const char* separator = " ";
+std::string MemoryText(const MemoryParts& parts) {
+  std::string text = FormatBytes(std::accumulate(parts.begin(), parts.end(), int64_t{0}));
+  const char* separator = " = ";
   for (int i = 0; i < kNumMemoryKinds; ++i) {
-    if (m.peak_memory_by_kind[i] == 0) continue;
-    text += Format("%s%s %s", separator, NameOf(static_cast<MemoryKind>(i)),
-                   FormatBytes(m.peak_memory_by_kind[i]).c_str());
+    if (parts[i] == 0) continue;
+    text += Format("%s%s %s", separator, NameOf(static_cast<MemoryKind>(i)), FormatBytes(parts[i]).c_str());
     separator = ", ";
   }
   return text;

@@ -13,8 +13,8 @@ namespace unipool {
 
 // "8s", "3m05s", "2h07m", "3d04h"
 std::string FormatDuration(double seconds);
-// "peak memory 1.2 GB on rank 3: weights 300.0 MB, ..."; kinds that it has nothing of are left out.
-std::string MemorySummary(const StepMetrics& metrics);
+// "1.2 GB = weights 300.0 MB, ..."; kinds that it has nothing of are left out.
+std::string MemoryText(const MemoryParts& parts);
 
 struct ProgressOptions {
   int64_t total_steps = 0;

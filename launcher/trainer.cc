@@ -98,10 +98,10 @@ void Trainer::Run() {
   const TrainConfig& train = config_.train();
   while (step_ < train.steps()) {
     Step();
-    ReplaceExperts();
     if (train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps())) Validate();
     if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
   }
+  ReportMemory();
   ReportEmulation();
   if (saved_step_ < step_) Save();
 }
@@ -109,12 +109,16 @@ void Trainer::Run() {
 void Trainer::Step() {
   const int64_t global_batch = config_.train().global_batch();
   const auto start = std::chrono::steady_clock::now();
-  if (world_.emulation) world_.emulation->ResetReport();
+  if (world_.emulation) {  // what rank 0 does between steps is not part of them
+    world_.communicator->Barrier({.operation = "begin of the step", .step = step_});
+    world_.emulation->ResetReport();
+  }
   const Tensor samples = reader_->Read(step_ * global_batch, global_batch);
   const double lr = LearningRate(learning_rate_, step_);
   const StepReport report = engine_->TrainStep(step_, lr, samples);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
+  has_stepped_ = true;
   const int64_t step_tokens = global_batch * config_.model().seq_length();
   StepMetrics metrics{.step = step_,
                       .tokens = step_ * step_tokens,
@@ -133,16 +137,16 @@ void Trainer::Step() {
                       .peak_memory_bytes = report.memory.total(),
                       .peak_memory_rank = report.memory.rank,
                       .peak_memory_by_kind = report.memory.bytes};
+  if (engine_->mesh().pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
+  ReplaceExperts();
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
     metrics.virtual_step_seconds = emulation.virtual_seconds;
     if (++emulated_steps_ > 0) emulation_.Add(emulation);
   }
   if (progress_) {
-    if (engine_->mesh().pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
     metrics_->Write(StepLine(metrics));
     progress_->Step(metrics);
-    if (step_ == config_.train().steps()) progress_->Say(MemorySummary(metrics));
   }
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     const std::string from = saved_step_ < 0
@@ -157,14 +161,28 @@ void Trainer::Step() {
 }
 
 void Trainer::ReplaceExperts() {
-  const auto start = std::chrono::steady_clock::now();
+  if (step_ == config_.train().steps()) return;
+  const double start = Seconds();
   const std::optional<PlacementReport> report = engine_->ReplaceExpertsIfDue(step_);
   if (!progress_ || !report || report->num_moved == 0) return;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  progress_->Say(
-      Format("moved %d of %ld experts, %s in %.2f s: slot imbalance %.3f -> %.3f on the counts so far",
-             report->num_moved, static_cast<long>(engine_->spec().experts),
-             FormatBytes(report->bytes).c_str(), seconds, report->imbalance_before, report->imbalance_after));
+  progress_->Say(Format(
+      "moved %d of %ld experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
+      report->num_moved, static_cast<long>(engine_->spec().experts), FormatBytes(report->bytes).c_str(),
+      Seconds() - start, report->imbalance_before, report->imbalance_after));
+}
+
+double Trainer::Seconds() const {
+  if (world_.emulation) return world_.emulation->Now();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void Trainer::ReportMemory() {
+  if (!progress_ || !has_stepped_) return;
+  std::string text = "peak memory of each rank";
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    text += Format("\n%5d  %s", rank, MemoryText(engine_->MemoryOfRank(rank).bytes).c_str());
+  }
+  progress_->Say(text);
 }
 
 void Trainer::ReportEmulation() {
@@ -172,9 +190,11 @@ void Trainer::ReportEmulation() {
   const auto reports = GatherReports(*world_.communicator, emulation_);
   if (!progress_) return;
   const auto steps = static_cast<double>(emulated_steps_);
-  progress_->Say(Format("emulated %s, virtual time per step (mean of %ld, without the first):\n%s\n%s",
-                        config_.parallel().emulate().c_str(), static_cast<long>(emulated_steps_),
-                        RankTable(reports, steps).c_str(), OperationTable(reports, steps).c_str()));
+  progress_->Say(
+      Format("emulated %s, virtual time per step (mean of %ld, without the first);\nidle: waiting for a late "
+             "rank, hidden: wire time while the rank computed or was idle\n%s\n%s",
+             config_.parallel().emulate().c_str(), static_cast<long>(emulated_steps_),
+             RankTable(reports, steps).c_str(), OperationTable(reports, steps).c_str()));
 }
 
 void Trainer::Validate() {

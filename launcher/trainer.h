@@ -31,6 +31,8 @@ class Trainer {
   std::string Start();  // sets step_ and the weights; says from what
   void Step();
   void ReplaceExperts();   // where and when that is due
+  double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
+  void ReportMemory();
   void ReportEmulation();  // collective
   void Validate();
   void Save();
@@ -47,6 +49,7 @@ class Trainer {
   LearningRateSchedule learning_rate_;
   int64_t step_ = 0;  // updates done
   // Of this rank where a cluster is emulated, over steps but the first, whose memory is new.
+  bool has_stepped_ = false;  // in this run
   EmulationReport emulation_;
   int64_t emulated_steps_ = -1;
   int64_t saved_step_ = -1;  // of the newest checkpoint

@@ -142,7 +142,10 @@ StepReport TrainingEngine::Update(int64_t step, double lr) {
   report.load = balance_->EndStep(sums_);
   report.loss = sums_[0] / TokensPerStep();
   report.grad_norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
-  report.memory = HeaviestRank();
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    const MemoryPeak peak = MemoryOfRank(rank);
+    if (peak.total() > report.memory.total()) report.memory = peak;
+  }
   optimizer_->Apply(step, lr, report.grad_norm);
   replacer_->AddStep(balance_->step_counts());
   return report;
@@ -152,14 +155,10 @@ std::optional<PlacementReport> TrainingEngine::ReplaceExpertsIfDue(int64_t steps
   return replacer_->ReplaceIfDue(steps_done);
 }
 
-MemoryPeak TrainingEngine::HeaviestRank() const {
-  MemoryPeak heaviest;
-  for (int rank = 0; rank < world_.size(); ++rank) {
-    MemoryPeak peak{.rank = rank};
-    std::copy_n(sums_.begin() + FirstPeak() + rank * kNumMemoryKinds, kNumMemoryKinds, peak.bytes.begin());
-    if (peak.total() > heaviest.total()) heaviest = peak;
-  }
-  return heaviest;
+MemoryPeak TrainingEngine::MemoryOfRank(int rank) const {
+  MemoryPeak peak{.rank = rank};
+  std::copy_n(sums_.begin() + FirstPeak() + rank * kNumMemoryKinds, kNumMemoryKinds, peak.bytes.begin());
+  return peak;
 }
 
 double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {

@@ -1,6 +1,6 @@
 // One rank's whole machinery for a model: mesh, placement, schedule, dispatcher, stage, experts, optimizer,
-// put together from a configuration. It turns samples into updates and losses, and knows no files and no
-// clock.
+// put together from a configuration. It turns samples into updates and losses, and knows no files; time only
+// to tell what its statistics cost.
 #pragma once
 
 #include <memory>
@@ -65,6 +65,8 @@ class TrainingEngine {
   // (parallel/slot_loads.h).
   double SlotImbalance() const { return replacer_->SlotImbalanceOf(balance_->step_counts()); }
 
+  MemoryPeak MemoryOfRank(int rank) const;  // of any rank of the world, as of the last step
+
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
   // rank.
@@ -92,7 +94,6 @@ class TrainingEngine {
  private:
   int64_t FirstPeak() const { return 2 + spec_.experts; }  // in sums_
   double TokensPerStep() const;                            // over all ranks
-  MemoryPeak HeaviestRank() const;
   const Config config_;
   World& world_;
   EngineOptions options_;

@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace unipool {
+namespace {
+
+// A communicator takes 32. One that was started so many microbatches ago has arrived.
+constexpr int64_t kMostUnderWay = 24;
+
+}  // namespace
 
 PoolBalance::PoolBalance(std::unique_ptr<Communicator> communicator, int64_t size, int max_in_flight)
     : communicator_(std::move(communicator)),
@@ -19,6 +25,8 @@ PoolBalance::PoolBalance(std::unique_ptr<Communicator> communicator, int64_t siz
 
 void PoolBalance::Start(int64_t number, std::span<const double> values) {
   CHECK_EQ(static_cast<int64_t>(values.size()), size_);
+  const Entry& old = At(std::max<int64_t>(0, number - kMostUnderWay));
+  if (old.number == number - kMostUnderWay && !old.is_summed) Sum(old.number);
   Entry& entry = At(number);
   if (entry.number >= 0 && !entry.is_summed) Sum(entry.number);  // nobody asked, but its exchange must end
   entry.number = number;

@@ -41,9 +41,11 @@ EmulationReport Unpack(const std::string& text) {
 }
 
 std::string CostCells(const EmulatedCost& cost, double divisor) {
-  return Format(" %10.3f %10.3f %10.3f %9.1f %10.3f", 1e3 * cost.idle_seconds / divisor,
+  const bool has_wire = cost.hidden_seconds + cost.exposed_seconds > 0;
+  return Format(" %10.3f %10.3f %10.3f %9s %10.3f", 1e3 * cost.idle_seconds / divisor,
                 1e3 * cost.exposed_seconds / divisor, 1e3 * cost.hidden_seconds / divisor,
-                100 * cost.HiddenShare(), cost.bytes_sent / 1e6 / divisor);
+                has_wire ? Format("%.1f", 100 * cost.HiddenShare()).c_str() : "-",
+                cost.bytes_sent / 1e6 / divisor);
 }
 constexpr const char* kCostHeads = "    idle ms exposed ms  hidden ms  hidden %    MB sent";
 

@@ -65,7 +65,7 @@ TEST_F(ClusterTest, NumbersHaveTheirUnits) {
 TEST_F(ClusterTest, AllWrongNumbersAreToldAtOnce) {
   EXPECT_THAT(ProblemsOf("ranks_per_node: -1 compute_scale: 0 inter_node { latency_us: -2 }"),
               ElementsAre(HasSubstr("ranks_per_node: is -1; must"), HasSubstr("compute_scale: is 0; must"),
-                          HasSubstr("inter_node.latency_us: is -2; must not be negative")));
+                          HasSubstr("inter_node.latency_us: is -2; must lie between 0 and 1e9")));
 }
 
 TEST_F(ClusterTest, UnknownFieldsAreToldByLine) {

@@ -260,8 +260,8 @@ TEST(Progress, SaysWhichLossAndWhatHelps) {
 }
 
 TEST(Progress, SummarisesThePeakMemory) {
-  EXPECT_EQ(MemorySummary(Example(1)),
-            "peak memory 2.1 MB on rank 3: weights 600.0 KB, gradients 700.0 KB, optimizer 800.0 KB");
+  EXPECT_EQ(MemoryText(Example(1).peak_memory_by_kind),
+            "2.1 MB = weights 600.0 KB, gradients 700.0 KB, optimizer 800.0 KB");
 }
 
 TEST(Progress, FormatsDurations) {

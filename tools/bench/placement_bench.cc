@@ -244,8 +244,14 @@ void PrintTable(const char* title, const Weights& weights, int steps) {
 int Main(int argc, char** argv) {
   int train = 300, steps = 1;
   for (int i = 1; i < argc; ++i) {
-    if (std::strncmp(argv[i], "--train=", 8) == 0) train = std::max(1, std::atoi(argv[i] + 8));
-    if (std::strncmp(argv[i], "--steps=", 8) == 0) steps = std::max(1, std::atoi(argv[i] + 8));
+    if (std::strncmp(argv[i], "--train=", 8) == 0) {
+      train = std::max(1, std::atoi(argv[i] + 8));
+    } else if (std::strncmp(argv[i], "--steps=", 8) == 0) {
+      steps = std::max(1, std::atoi(argv[i] + 8));
+    } else {
+      std::fprintf(stderr, "error: what is \"%s\"? Options are --train=STEPS and --steps=N\n", argv[i]);
+      return kUserErrorExitCode;
+    }
   }
   std::printf("training %d steps\n", train);
   PrintTable("A trained model", Train(train), steps);
