@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "kernels/attention_cuda.h"
 #include "kernels/attention_tiles.h"
 #include "kernels/check_tensor.h"
 #include "kernels/gemm.h"
@@ -252,9 +253,10 @@ void AttentionForward(Stream& stream, const AttentionShape& shape, const Tensor&
   CheckHeads(shape);
   CheckTensor("attention qkv", qkv, qkv.dtype, {shape.tokens(), shape.qkv_size()});
   CheckTensor("attention out", out, qkv.dtype, {shape.tokens(), shape.out_size()});
-  CheckTensor("attention lse", lse, qkv.dtype, {shape.tokens(), shape.num_heads});
+  CheckTensor("attention lse", lse, AccumulatorOf(qkv.dtype), {shape.tokens(), shape.num_heads});
   KernelScope scope(stream, Op::kAttention, Flops(shape, 2),
                     static_cast<double>(qkv.bytes() + out.bytes() + lse.bytes()));
+  if (stream.device() == Device::kCuda) return cuda::AttentionForward(stream, shape, qkv, out, lse);
   DispatchFloat(qkv.dtype, [&]<class T>() { Forward<T>(stream, shape).Run(qkv, out, lse); });
 }
 
@@ -263,11 +265,14 @@ void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor
   CheckHeads(shape);
   CheckTensor("attention qkv", qkv, qkv.dtype, {shape.tokens(), shape.qkv_size()});
   CheckTensor("attention out", out, qkv.dtype, {shape.tokens(), shape.out_size()});
-  CheckTensor("attention lse", lse, qkv.dtype, {shape.tokens(), shape.num_heads});
+  CheckTensor("attention lse", lse, AccumulatorOf(qkv.dtype), {shape.tokens(), shape.num_heads});
   CheckTensor("attention dout", dout, qkv.dtype, {shape.tokens(), shape.out_size()});
   CheckTensor("attention dqkv", dqkv, qkv.dtype, {shape.tokens(), shape.qkv_size()});
   KernelScope scope(stream, Op::kAttention, Flops(shape, 5),
                     2.0 * static_cast<double>(qkv.bytes() + out.bytes()) + static_cast<double>(lse.bytes()));
+  if (stream.device() == Device::kCuda) {
+    return cuda::AttentionBackward(stream, shape, qkv, out, lse, dout, dqkv);
+  }
   DispatchFloat(qkv.dtype, [&]<class T>() { Backward<T>(stream, shape).Run(qkv, out, lse, dout, dqkv); });
 }
 
@@ -289,6 +294,9 @@ void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& 
   const double pairs = static_cast<double>(num_keys * shape.num_heads * d);
   KernelScope scope(stream, Op::kAttention, 4 * pairs,
                     static_cast<double>(num_keys * stride * SizeOf(qkv.dtype)));
+  if (stream.device() == Device::kCuda) {
+    return cuda::AttentionDecode(stream, shape, qkv, cache, position, out);
+  }
   DispatchFloat(qkv.dtype, [&]<class T>() {
     std::copy_n(qkv.as<T>() + shape.num_heads * d, stride, cache.as<T>() + position * stride);
     const int64_t score_stride = PackedColumns<T>(num_keys);

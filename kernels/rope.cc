@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/rope_cuda.h"
+
 namespace unipool {
 
 void FillRopeTables(double base, const Tensor& cos, const Tensor& sin) {
@@ -28,12 +30,15 @@ void Rope(Stream& stream, const AttentionShape& shape, const Tensor& cos, const 
       << qkv.ShapeString() << " for " << shape.tokens() << " tokens of " << shape.qkv_size();
   CHECK(cos.num_dims == 2 && cos.dim(1) == half && cos.dims == sin.dims)
       << cos.ShapeString() << " for half " << half;
-  CHECK(cos.dtype == qkv.dtype && sin.dtype == qkv.dtype);
+  CHECK(cos.dtype == AccumulatorOf(qkv.dtype) && sin.dtype == cos.dtype)
+      << NameOf(cos.dtype) << " and " << NameOf(sin.dtype) << " for " << NameOf(qkv.dtype);
   CHECK(first_position >= 0 && first_position + s <= cos.dim(0))
       << "positions " << first_position << " + " << s << " of " << cos.dim(0);
   const double rotated = static_cast<double>(qkv.dim(0)) * heads * shape.head_size;
   KernelScope scope(stream, Op::kRope, 3 * rotated,
-                    2 * rotated * SizeOf(qkv.dtype) + 2.0 * s * half * SizeOf(qkv.dtype));
+                    2 * rotated * SizeOf(qkv.dtype) + 2.0 * s * half * SizeOf(cos.dtype));
+  if (stream.device() == Device::kCuda)
+    return cuda::Rope(stream, shape, cos, sin, direction, qkv, first_position);
   DispatchFloat(qkv.dtype, [&]<class T>() {
     const T sign = direction == RopeDirection::kForward ? T(1) : T(-1);
     for (int64_t t = 0; t < qkv.dim(0); ++t) {

@@ -204,6 +204,8 @@ void CheckBackward(RouterKind kind, const Tensor& logits, const Tensor& sigma, c
 void RouterScoresForward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits,
                          const Tensor& sigma, const Tensor& visible, const Tensor& scores,
                          const Tensor& score_sum) {
+  CHECK(stream.device() == Device::kCpu)
+      << "RouterScoresForward has no CUDA kernel of its own: RouterForward contains it";
   const int64_t num_tokens = logits.rows(), num_experts = logits.dim(1);
   CheckTensor("RouterScoresForward logits", logits, logits.dtype, {num_tokens, num_experts});
   if (spec.kind == RouterKind::kNorm) CheckTensor("RouterScoresForward sigma", sigma, logits.dtype, {1});

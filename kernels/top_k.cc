@@ -90,6 +90,7 @@ bool WeighRow(int64_t top_k, const T* scores, const int32_t* experts, T* weights
 
 int64_t TopK(Stream& stream, const Tensor& scores, const Tensor& bias, const Tensor& visible,
              const Tensor& experts, const Tensor& weights, const Tensor& counts) {
+  CHECK(stream.device() == Device::kCpu) << "TopK has no CUDA kernel of its own: RouterForward contains it";
   const int64_t num_tokens = scores.rows(), num_experts = scores.dim(1), top_k = experts.dim(1);
   CheckTensor("TopK scores", scores, scores.dtype, {num_tokens, num_experts});
   if (!bias.empty()) CheckTensor("TopK bias", bias, scores.dtype, {num_experts});

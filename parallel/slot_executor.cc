@@ -100,12 +100,14 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot);
   experts_.BackwardInput(batch, dispatcher_.CombineRows(Lane::kBackward));
+  // Hidden states go ahead of the combine, so that they need not wait until it has left.
+  const bool is_last = slot.index + 1 == schedule_->slots_per_time();
+  if (is_last && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
   dispatcher_.StartCombine(Lane::kBackward, slot);
   pending_backward_ = {.work = Work(Lane::kBackward, slot), .under_way = true};
   weight_batch_ = batch;
   weights_pending_[0] = weights_pending_[1] = true;
   // In the last slot of a time step they are left until hidden states are on their way to the next stage.
-  const bool is_last = slot.index + 1 == schedule_->slots_per_time();
   if (!is_last || lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kFirst);
   if (lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kSecond);
 }
@@ -147,10 +149,17 @@ void SlotExecutor::BeginForwardTime(int time) {
 }
 
 void SlotExecutor::EndForwardTime(int time) {
+  SendHidden(time);
   FinishForward();
   Head(Lane::kForward, {.time = time, .index = schedule_->slots_per_time()});
   const int microbatch = Microbatch(Lane::kForward, time);
   if (microbatch >= 0) stage_.EndForward(microbatch);
+}
+
+void SlotExecutor::SendHidden(int time) {
+  if (boundary_under_way_[static_cast<int>(Lane::kForward)]) return;  // in the last slot already
+  const bool sends = mesh_.position().stage + 1 < schedule_->num_stages();
+  if (sends) FinishForward();
   StartBoundary(Lane::kForward, time);
 }
 

@@ -55,6 +55,7 @@ class SlotExecutor {
   void FinishBackward();
   // Around the slots of a time step: hidden states come from and go to the neighbouring stages.
   void BeginForwardTime(int time);
+  void SendHidden(int time);  // to the next stage; in the last slot already where that has backward work
   void EndForwardTime(int time);
   void EndBackwardTime(int time);
   void StartBoundary(Lane lane, int time);  // sends what ended in `time`, receives what begins in the next

@@ -145,7 +145,9 @@ std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_mi
   const auto time_of = [&](const std::vector<int>& layers) {
     return LongStepTime(layers, num_microbatches, work, span);
   };
-  double least = time_of(best);
+  const std::vector<int> even = best;
+  const double time_of_even = time_of(even);
+  double least = time_of_even;
   ForEachCut(num_layers, num_stages, [&](const std::vector<int>& layers) {
     const double time = time_of(layers);
     const bool is_equal = std::abs(time - least) <= 1e-9 * least;
@@ -153,7 +155,7 @@ std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_mi
     least = time;
     best = layers;
   });
-  return best;
+  return least <= (1 - kWorthwhile) * time_of_even ? best : even;
 }
 
 }  // namespace unipool

@@ -30,9 +30,11 @@ double IdealStepTime(const SlotSchedule& schedule, const StageWork& work);
 // As even as possible; the first stages take the remainder.
 std::vector<int> EvenLayers(int num_layers, int num_stages);
 
-// The layers per stage of least predicted time; of equal ones the most even, memory is not weighed. All cuts
+// The layers per stage of least predicted time; of equal ones the most even. An even cut is kept unless
+// another is faster by kWorthwhile of its time, since uneven stages cost the first ones memory. All cuts
 // are compared where there are few (up to 3000), else those with any number of layers on the last stage and
 // the others as even as possible. REQUIRES: num_stages <= num_layers.
+inline constexpr double kWorthwhile = 0.02;
 std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_microbatches,
                                       const StageWork& work, PoolSpan span);
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -35,17 +36,31 @@ unipool_switch_stack:
 #endif
 
 namespace unipool::emulation {
-namespace {
-constexpr uint64_t kCanary = 0x5afe57acc0ffee11;
+
+void ForgetFrames([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(memory, bytes);
+#endif
 }
 
+namespace {
+constexpr uint64_t kCanary = 0x5afe57acc0ffee11;
+
+void Unmap(void* memory, int64_t bytes) {
+  if (!memory) return;
+  ForgetFrames(memory, bytes);
+  munmap(memory, bytes);
+}
+
+}  // namespace
+
 FiberStacks::~FiberStacks() {
-  if (memory_) munmap(memory_, count_ * kStackBytes);
+  Unmap(memory_, count_ * kStackBytes);
 }
 
 void FiberStacks::Reserve(int count) {
   if (count <= count_) return;
-  if (memory_) munmap(memory_, count_ * kStackBytes);
+  Unmap(memory_, count_ * kStackBytes);
   memory_ = mmap(nullptr, count * kStackBytes, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   PCHECK(memory_ != MAP_FAILED) << count << " stacks";
@@ -53,6 +68,7 @@ void FiberStacks::Reserve(int count) {
 }
 
 void FiberStacks::Prepare(int i, Context& context, void (*entry)()) const {
+  ForgetFrames(bottom(i), kStackBytes);
   *static_cast<uint64_t*>(bottom(i)) = kCanary;
   context.fake_stack = nullptr;
 #if defined(__x86_64__)
@@ -93,6 +109,13 @@ void Switch(Context& from, Context& to, [[maybe_unused]] const void* to_bottom,
 void EnterFiber([[maybe_unused]] const void** from_bottom, [[maybe_unused]] size_t* from_bytes) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, from_bottom, from_bytes);
+#endif
+}
+
+void LandOn([[maybe_unused]] const void* bottom, [[maybe_unused]] size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(nullptr, bottom, bytes);
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
 }
 

@@ -22,6 +22,10 @@ struct Context {
   void* fake_stack = nullptr;  // AddressSanitizer's, if that is on
 };
 
+// Frames that were left without returning leave guards behind that the sanitizer would still see in what
+// comes to lie there next.
+void ForgetFrames(void* memory, int64_t bytes);
+
 // A pool of equal stacks; grows to the largest block and keeps them.
 class FiberStacks {
  public:
@@ -47,5 +51,8 @@ class FiberStacks {
 void Switch(Context& from, Context& to, const void* to_bottom, size_t to_bytes, bool from_ends = false);
 // To be called first when a fiber begins; remembers the stack it was entered from.
 void EnterFiber(const void** from_bottom, size_t* from_bytes);
+
+// To be called after a jump out of a fiber that did not use Switch: this stack is the running one now.
+void LandOn(const void* bottom, size_t bytes);
 
 }  // namespace unipool::emulation

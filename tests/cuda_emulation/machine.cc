@@ -126,6 +126,7 @@ void Machine::RunBlocks() {
   Shuffle(block_order_);
   if (sigsetjmp(fault_, 1) != 0) {
     running_ = -1;
+    LandOn(scheduler_bottom_, scheduler_bytes_);
     Throw(failure_);
   }
   for (const int64_t block : block_order_) {
@@ -192,8 +193,9 @@ void Machine::ThreadMain() {
   LOG(FATAL) << "a thread continued after its end";
 }
 
-void Machine::Fail(const std::string& problem) {
+void Machine::Fail(std::string problem) {
   failure_ = Place(running_) + ": " + problem;
+  problem = std::string();  // nobody else will free it: this stack is abandoned
   GiveWay();
   LOG(FATAL) << "a thread continued after it failed";
   __builtin_unreachable();

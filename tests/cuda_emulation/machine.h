@@ -63,7 +63,7 @@ class Machine {
   void CommitCopies();
   void WaitCopies(int pending_groups);
   int lane() const { return running_ % 32; }
-  [[noreturn]] void Fail(const std::string& problem);
+  [[noreturn]] void Fail(std::string problem);
 
  private:
   enum class State : uint8_t { kReady, kAtBarrier, kAtWarpOperation, kEnded };

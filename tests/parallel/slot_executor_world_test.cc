@@ -6,6 +6,7 @@
 #include <random>
 
 #include "parallel/slot_executor.h"
+#include "tests/parallel/recording_communicator.h"
 #include "tests/parallel/shared_seed.h"
 #include "tests/parallel/toy_stage.h"
 #include "tests/world_test.h"
@@ -155,6 +156,36 @@ TEST(SlotExecutor, PoolPerStageGivesTheSerialNumbers) {
 
 TEST(SlotExecutor, LanesOneAfterTheOtherGiveTheSerialNumbers) {
   RunOnRanks([](World& world) { RunAllLayouts(world, PoolSpan::kReplica, LaneOrder::kSequential); });
+}
+
+// Ranks of a pool group, whatever their stage and lanes have to do, start the same exchanges in the same
+// order.
+TEST(SlotExecutor, SameExchangesInTheSameOrderOnEveryRank) {
+  RunOnRanks([](World& world) {
+    for (int stages = 1; stages <= world.size(); ++stages) {
+      if (world.size() % stages != 0) continue;
+      for (const std::vector<int>& layers : LayerCounts(stages)) {
+        for (const LaneOrder order : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
+          std::string journal;
+          RecordingCommunicator recording(*world.communicator, journal);
+          World recorded = world;
+          recorded.communicator = &recording;
+          const MeshShape shape{.stages = stages, .data = world.size() / stages};
+          const Layout layout{.shape = shape, .layers = layers, .num_microbatches = 3, .lane_order = order};
+          ToyRank rank(recorded, layout, SharedSeed(world));
+          journal.clear();
+          rank.executor.Run(rank.schedule, 0);
+          rank.executor.Run(rank.forward_schedule, 1);
+          const int64_t slots = rank.schedule.num_times() * rank.schedule.slots_per_time();
+          EXPECT_GT(std::count(journal.begin(), journal.end(), '\n'), world.size() > 1 ? 2 * slots : -1);
+          for (const std::string& other :
+               world.communicator->AllGatherText(journal, {.operation = "journals"})) {
+            EXPECT_EQ(other, journal) << stages << " stages, " << layers[0] << ".. layers";
+          }
+        }
+      }
+    }
+  });
 }
 
 TEST(SlotExecutor, RanksWithoutExperts) {

@@ -1,4 +1,4 @@
-// Times every CUDA kernel on a GPU and prints a table (tools/bench/cuda_bench.h).
+// Times every CUDA kernel on a GPU and prints a table (tools/bench/cuda_timing.h).
 //   cuda_kernel_bench [name]     only rows whose name contains `name`
 // Sizes: a kernel moves at least 256 MB, several times the L2 cache of an H200 (50 MB); D = 1024, F = 4096,
 // V = 50304.
@@ -12,8 +12,8 @@
 #include "kernels/rms_norm.h"
 #include "kernels/router_forward.h"
 #include "kernels/swiglu.h"
-#include "tools/bench/cuda_bench.h"
 #include "tools/bench/cuda_products.h"
+#include "tools/bench/cuda_timing.h"
 
 namespace unipool {
 namespace {

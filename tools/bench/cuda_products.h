@@ -2,7 +2,7 @@
 // could be at best) and beside one product an expert in a loop (what the grouped call must beat).
 #pragma once
 
-#include "tools/bench/cuda_bench.h"
+#include "tools/bench/cuda_timing.h"
 
 namespace unipool {
 

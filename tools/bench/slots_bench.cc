@@ -95,6 +95,12 @@ void Validate(int steps) {
 // Communication of a rank, alone on its wire, as a share of its compute.
 constexpr double kCommunicationShare = 0.8;
 
+// Share of the lanes' work that has no other lane beside it on any stage, while the pipeline fills and
+// drains: S (S + 1) of 2 B S. Its wire is covered by weight gradients alone.
+double AloneShare(const BenchLayout& layout) {
+  return (layout.stages + 1.0) / (2.0 * layout.microbatches);
+}
+
 void OverlapRows(const BenchModel& model, BenchLayout layout, int steps, bool show_operations = false) {
   layout.emulate = ClusterDescription{};
   const BenchResult fast = RunBench(model, layout, steps);
@@ -105,11 +111,11 @@ void OverlapRows(const BenchModel& model, BenchLayout layout, int steps, bool sh
     layout.lane_order = order;
     const BenchResult r = RunBench(model, layout, steps);
     const double wire = r.cost.hidden_seconds + r.cost.exposed_seconds;
-    std::printf("%2d %2d %3d %-11s %9.1f %9.1f %9.1f %6.1f%% %9.1f %9.1f %8.1f%%\n", layout.ranks,
+    std::printf("%2d %2d %3d %-11s %9.1f %9.1f %9.1f %6.1f%% %9.1f %9.1f %6.1f%% %7.1f%%\n", layout.ranks,
                 layout.stages, layout.microbatches,
                 order == LaneOrder::kInterleaved ? "interleaved" : "sequential", 1e3 * r.step,
                 1e3 * fast.step, 1e3 * r.compute, 100 * wire / r.compute, 1e3 * r.cost.exposed_seconds,
-                1e3 * r.cost.idle_seconds, 100 * r.cost.HiddenShare());
+                1e3 * r.cost.idle_seconds, 100 * AloneShare(layout), 100 * r.cost.HiddenShare());
     if (show_operations && order == LaneOrder::kInterleaved)
       std::printf("%s", OperationTable(r.ranks, 1).c_str());
     std::fflush(stdout);
@@ -119,15 +125,14 @@ void OverlapRows(const BenchModel& model, BenchLayout layout, int steps, bool sh
 void Overlap(int steps) {
   std::printf("\nOverlap: a wire of 5 us latency on which communication is %.0f %% of compute\n",
               100 * kCommunicationShare);
-  std::printf("%2s %2s %3s %-11s %9s %9s %9s %7s %9s %9s %9s\n", "W", "S", "B", "lanes", "step ms",
-              "fast wire", "compute", "wire/c", "exposed", "idle", "hidden");
-  // The first and the last microbatch have no other lane beside them, so the share grows with B.
-  const BenchModel model{.layers = 4};
-  for (int microbatches : {8, 16, 32}) {
-    OverlapRows(model, {.ranks = 4, .stages = 1, .microbatches = microbatches}, steps, microbatches == 32);
+  std::printf("%2s %2s %3s %-11s %9s %9s %9s %7s %9s %9s %7s %8s\n", "W", "S", "B", "lanes", "step ms",
+              "fast wire", "compute", "wire/c", "exposed", "idle", "alone", "hidden");
+  for (int microbatches : {8, 16, 64}) {
+    OverlapRows({.layers = 4}, {.ranks = 4, .stages = 1, .microbatches = microbatches}, steps,
+                microbatches == 64);
   }
-  OverlapRows(model, {.ranks = 4, .stages = 2, .microbatches = 32}, steps);
-  OverlapRows(model, {.ranks = 4, .stages = 4, .microbatches = 32}, steps);
+  OverlapRows({.layers = 4}, {.ranks = 4, .stages = 2, .microbatches = 32}, steps);
+  OverlapRows({.layers = 8}, {.ranks = 4, .stages = 4, .microbatches = 32}, steps, true);
 }
 
 std::string JoinNumbers(const std::vector<int>& numbers) {

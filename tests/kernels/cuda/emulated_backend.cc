@@ -22,8 +22,12 @@ class EmulatedBackend : public CudaBackend {
   explicit EmulatedBackend(const Order& order) : machine_(order.order, order.seed, memory_) {}
   Stream& stream() override { return stream_; }
   void* Allocate(int64_t bytes, const std::string& name) override { return memory_.Allocate(bytes, name); }
-  void CopyIn(void* device, const void* host, int64_t bytes) override { std::memcpy(device, host, bytes); }
-  void CopyOut(void* host, const void* device, int64_t bytes) override { std::memcpy(host, device, bytes); }
+  void CopyIn(void* device, const void* host, int64_t bytes) override {
+    if (bytes > 0) std::memcpy(device, host, bytes);
+  }
+  void CopyOut(void* host, const void* device, int64_t bytes) override {
+    if (bytes > 0) std::memcpy(host, device, bytes);
+  }
   std::vector<std::string> Damage() override { return memory_.Damage(); }
 
  private:

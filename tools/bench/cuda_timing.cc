@@ -1,4 +1,4 @@
-#include "tools/bench/cuda_bench.h"
+#include "tools/bench/cuda_timing.h"
 
 #include <algorithm>
 #include <bit>
