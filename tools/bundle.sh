@@ -32,6 +32,13 @@ while read -r name path; do
   [[ $name =~ $systems ]] || install -m 644 "$path" "$to/lib/$name"
 done <"$to/closure"
 rm "$to/closure"
+# A library with a run path of its own would not look where the program does.
+for library in "$to"/lib/*; do
+  [[ -e $library ]] || continue
+  objdump -p "$library" | grep -q 'R\(UN\)\?PATH' || continue
+  command -v patchelf >/dev/null || fail "patchelf is needed for ${library##*/}; install it with: apt-get install patchelf"
+  patchelf --remove-rpath "$library"
+done
 # Open MPI comes as a library that the program is linked with; its mpirun and plug-ins do not.
 
 cp -r configs "$to/"

@@ -2,8 +2,8 @@
 """Copies a bundle elsewhere and proves that it runs there: with an empty environment every library but the C library's
 own comes from the bundle, the program trains and generates, tests pass, and gpu-check says what it found.
 
-Usage: check_bundle.py BUNDLE [CHROOT]    (CHROOT: the root folder of a bare system; run as root, the bundle is copied into
-                                           it and run there)
+Usage: check_bundle.py BUNDLE [CHROOT]    (CHROOT: the root folder of a bare system; run as root, with /proc mounted in
+                                           it; the bundle is copied into it and run there)
 """
 import os
 import re

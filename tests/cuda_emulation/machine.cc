@@ -195,7 +195,7 @@ void Machine::ThreadMain() {
 
 void Machine::Fail(std::string problem) {
   failure_ = Place(running_) + ": " + problem;
-  problem = std::string();  // nobody else will free it: this stack is abandoned
+  std::string().swap(problem);  // nobody else will free it: this stack is abandoned
   GiveWay();
   LOG(FATAL) << "a thread continued after it failed";
   __builtin_unreachable();
