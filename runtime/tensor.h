@@ -15,9 +15,11 @@ namespace unipool {
 enum class DType : uint8_t { kF32, kF64, kBF16, kI32, kI64 };
 int64_t SizeOf(DType dtype);      // bytes
 const char* NameOf(DType dtype);  // as safetensors spells it: F32, F64, BF16, I32, I64
-// The type in which kernels sum numbers of this type and keep statistics and weight gradients of them: F32 for
-// BF16, otherwise the type itself.
-constexpr DType AccumulatorOf(DType dtype) { return dtype == DType::kBF16 ? DType::kF32 : dtype; }
+// The type in which kernels sum numbers of this type and keep statistics and weight gradients of them: F32
+// for BF16, otherwise the type itself.
+constexpr DType AccumulatorOf(DType dtype) {
+  return dtype == DType::kBF16 ? DType::kF32 : dtype;
+}
 
 template <class T>
 struct DTypeOf;

@@ -1,4 +1,5 @@
-// Says on which device figures are measured, as Markdown table rows; without one, a sentence and exit status 2.
+// Says on which device figures are measured, as Markdown table rows; without one, a sentence and exit
+// status 2.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
@@ -38,7 +39,8 @@ int main() {
   cudaRuntimeGetVersion(&runtime);
   std::printf("| device | %s, compute capability %d.%d, %d multiprocessors |\n", device.name, device.major,
               device.minor, device.multiProcessorCount);
-  std::printf("| memory | %.1f GiB, L2 cache %.1f MiB |\n", static_cast<double>(device.totalGlobalMem) / (1 << 30),
+  std::printf("| memory | %.1f GiB, L2 cache %.1f MiB |\n",
+              static_cast<double>(device.totalGlobalMem) / (1 << 30),
               static_cast<double>(device.l2CacheSize) / (1 << 20));
   std::printf("| CUDA | driver for %s, runtime %s, cuBLAS %s |\n", VersionText(driver).c_str(),
               VersionText(runtime).c_str(), BlasText().c_str());
