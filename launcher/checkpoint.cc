@@ -207,9 +207,12 @@ class OptimizerFolder {
                               static_cast<long long>(at), static_cast<long long>(elements.end)));
   }
 
-  void ReadState(const DiskTensor& tensor, std::vector<std::string>& problems) const {
+  // What may be missing and is goes to `missing`.
+  void ReadState(const DiskTensor& tensor, std::vector<std::string>& problems,
+                 std::vector<std::string>& missing) const {
     const auto found = state_.find("state/" + tensor.name);
     if (found == state_.end()) {
+      if (tensor.optional) missing.push_back(tensor.name);
       if (!tensor.optional) problems.push_back("state/" + tensor.name + ": is missing");
     } else if (found->second.entry->shape != tensor.shape) {
       problems.push_back("state/" + tensor.name + ": has another shape");
@@ -248,16 +251,25 @@ class OptimizerFolder {
   std::map<std::string, Place> state_;
 };
 
-void LoadOptimizer(const std::string& dir, int num_files, CheckpointView& view) {
+// Returns the names of state that is not there and need not be.
+std::vector<std::string> LoadOptimizer(const std::string& dir, int num_files, CheckpointView& view) {
   const OptimizerFolder folder(dir, num_files);
-  std::vector<std::string> problems;
+  std::vector<std::string> problems, missing;
   for (const OptimizerPiece& piece : view.pieces) {
     folder.ReadRange("exp_avg/" + piece.name, piece.elements, piece.first_moment, problems);
     folder.ReadRange("exp_avg_sq/" + piece.name, piece.elements, piece.second_moment, problems);
   }
-  for (const DiskTensor& tensor : view.state) folder.ReadState(tensor, problems);
+  for (const DiskTensor& tensor : view.state) folder.ReadState(tensor, problems, missing);
   if (!problems.empty())
     throw UserError(ListOfProblems(dir + ": its optimizer state does not fit these settings", problems));
+  return missing;
+}
+
+std::string MissingState(const std::string& dir, const std::vector<std::string>& names) {
+  if (names.empty()) return "";
+  std::string text = dir + ": holds no ";
+  for (const std::string& name : names) text += (&name == &names[0] ? "" : ", ") + name;
+  return text + ", since it was saved with other settings or on another number of ranks; they begin anew";
 }
 
 void ReadTensors(WeightFolder& folder, const std::vector<DiskTensor>& tensors) {
@@ -307,7 +319,8 @@ std::string LoadCheckpoint(Communicator& world, const std::string& dir, Checkpoi
     const TrainingState state = ReadTrainingState(dir);
     WeightFolder folder(dir);
     ReadTensors(folder, view.tensors);
-    LoadOptimizer(dir, state.optimizer_files, view);
+    const std::string missing = MissingState(dir, LoadOptimizer(dir, state.optimizer_files, view));
+    if (world.rank() == 0 && !missing.empty()) note += (note.empty() ? "" : "\nwarning: ") + missing;
     view.training_state = state.trainer;
     view.config_text = ReadText(fs::path(dir) / "config.txtpb");
   });

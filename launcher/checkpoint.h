@@ -41,7 +41,8 @@ std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir
 // Fills the memory behind view.tensors, pieces and state, bit for bit, and training_state. When
 // the checkpoint is of another model than view.config_text, the message names the settings that differ;
 // otherwise view.config_text becomes the saved one.
-// Returns what the user should know of it on rank 0 (MissingBiases), or "".
+// Returns what the user should know of it on rank 0 (missing biases, state that other settings or another
+// number of ranks would need), or "".
 std::string LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view);
 
 // Fills the tensors from a folder of safetensors in F32, BF16, F16 or F64 (train.init_from). Missing tensors

@@ -35,8 +35,8 @@ LoadBalance::LoadBalance(const ModelSpec& spec, const BalanceOptions& options, c
   const Tensor doubles = doubles_.View(DType::kF64, {num_doubles});
   importance_ = doubles.Rows(0, layers * experts).Reshape({layers, experts});
   state_shares_ = doubles.Rows(layers * experts, share_rows * GroupSize()).Reshape({share_rows, GroupSize()});
-  state_number_ = doubles.Rows(num_doubles - 1, 1);
-  state_number_.as<double>()[0] = -1;
+  state_step_ = doubles.Rows(num_doubles - 1, 1);
+  state_step_.as<double>()[0] = -1;
   step_sums_.assign(layers * experts + kNumSums, 0);
   step_counts_.assign(layers * experts, 0);
   microbatch_counts_.assign(GroupSize(), 0);
@@ -156,13 +156,11 @@ LoadReport LoadBalance::EndStep(std::span<double> extra) {
   CountGroups();
   LoadReport report = MakeReport();
   if (options_.balance == BIAS) UpdateBias();
+  shares_number_ = LastNumberOf(step_);
   if (reduction_) {
-    const int64_t last = (step_ + 1) * options_.microbatches_per_rank - 1;
-    Timed([&] { CountsToShares(reduction_->Sum(last).data()); });
-    shares_number_ = last;
+    Timed([&] { CountsToShares(reduction_->Sum(shares_number_).data()); });
   } else {
     CountsToShares(group_counts_.data());
-    shares_number_ = step_;
   }
   report.seconds = seconds_;
   return report;
@@ -178,8 +176,7 @@ LoadReport LoadBalance::MakeReport() const {
                           options_.microbatches_per_rank);
   report.zero_score_share = sums[2] / token_layers;
   if (options_.balance == POOL_LOSS && shares_number_ >= 0) {
-    const int64_t last = reduction_ ? (step_ + 1) * options_.microbatches_per_rank - 1 : step_;
-    report.shares_age = last - shares_number_;
+    report.shares_age = LastNumberOf(step_) - shares_number_;
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
     const double* row = group_counts_.data() + g * spec_.experts;
@@ -229,24 +226,27 @@ void LoadBalance::CollectState() {
   }
   if (options_.scope == RANK)
     mesh_.world().AllReduceSum(state_shares_, {.operation = "balance state", .step = step_});
-  state_number_.as<double>()[0] = static_cast<double>(shares_number_);
+  state_step_.as<double>()[0] = static_cast<double>(shares_number_ < 0 ? -1 : step_);
 }
 
 std::vector<DiskTensor> LoadBalance::State() const {
+  if (options_.balance != POOL_LOSS) return {};
   const int64_t rows = state_shares_.dim(0);
   const std::string name = options_.scope == RANK
                                ? Format("balance.shares_of_%d_ranks", static_cast<int>(rows))
                            : options_.scope == STEP ? "balance.step_shares"
                                                     : "balance.microbatch_shares";
   return {{.name = name, .shape = {rows, GroupSize()}, .value = state_shares_, .optional = true},
-          {.name = name + ".number", .shape = {1}, .value = state_number_, .optional = true}};
+          {.name = name + ".step", .shape = {1}, .value = state_step_, .optional = true}};
 }
 
 void LoadBalance::StateLoaded() {
   const int64_t row = options_.scope == RANK ? mesh_.data_rank() : 0;
   const double* loaded = state_shares_.as<double>() + row * GroupSize();
   std::copy(loaded, loaded + GroupSize(), shares_.begin());
-  shares_number_ = static_cast<int64_t>(state_number_.as<double>()[0]);
+  const auto step = static_cast<int64_t>(state_step_.as<double>()[0]);
+  shares_number_ = LastNumberOf(step);
+  step_ = std::max<int64_t>(step, 0);
 }
 
 std::vector<DiskTensor> LoadBalance::BiasTensors(LayerRange layers) const {

@@ -74,9 +74,10 @@ class LoadBalance {
   // Global counts [L * M] of the last finished step.
   const std::vector<double>& step_counts() const { return step_counts_; }
 
-  // Shares in force, for checkpoints. CollectState is collective over the world and comes before reading the
-  // tensors; StateLoaded follows their loading. RANK's shares belong to a number of data ranks and are
-  // dropped on another.
+  // Shares in force between steps, for checkpoints of POOL_LOSS, with the step that they close: its number
+  // holds however many microbatches a step has. CollectState is collective over the world and comes before
+  // reading the tensors; StateLoaded follows their loading. RANK's shares belong to a number of data ranks
+  // and are dropped on another.
   void CollectState();
   std::vector<DiskTensor> State() const;
   void StateLoaded();
@@ -97,6 +98,10 @@ class LoadBalance {
   }
   void CountsToShares(const double* counts /*[groups * M]*/);
   void RefreshShares(int64_t microbatch);
+  // The step's, or its last microbatch's, number; -1 for step -1.
+  int64_t LastNumberOf(int64_t step) const {
+    return reduction_ ? (step + 1) * options_.microbatches_per_rank - 1 : step;
+  }
   void UpdateBias();
   void CountGroups();
   LoadReport MakeReport() const;
@@ -107,8 +112,8 @@ class LoadBalance {
   const Mesh& mesh_;
   std::vector<Group> groups_;
   Buffer typed_, doubles_;
-  Tensor visible_, bias_, aux_;                      // [L, M], [groups, M], [M] of the model's dtype
-  Tensor importance_, state_shares_, state_number_;  // F64 [L, M], [1 or data ranks, groups * M], [1]
+  Tensor visible_, bias_, aux_;                    // [L, M], [groups, M], [M] of the model's dtype
+  Tensor importance_, state_shares_, state_step_;  // F64 [L, M], [1 or data ranks, groups * M], [1]
   std::vector<double> step_sums_;          // counts [L * M], pool loss, at balance, zero tokens, extras
   std::vector<double> step_counts_;        // [L * M]
   std::vector<double> group_counts_;       // [groups * M] of the last finished step

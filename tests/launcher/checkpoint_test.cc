@@ -308,5 +308,26 @@ TEST_F(CheckpointTest, MissingMomentsAndStateAreNamed) {
                        "  state/age: is missing");
 }
 
+TEST_F(CheckpointTest, StateThatMayBeMissingIsNamedInTheNote) {
+  const std::string run = FreshRun("state_note"), path = Save(run, 1, 1, 1);
+  std::vector<float> value(2, 5);
+  EXPECT_EQ(ErrorOn(2,
+                    [&](Communicator& world) {
+                      CheckpointModel model(world.rank(), 2, 1);
+                      std::vector<float> own = value;
+                      model.view.state.push_back(
+                          {"age", {2}, Tensor(own.data(), DType::kF32, {2}), world.rank() == 0, true});
+                      const std::string note = LoadCheckpoint(world, path, model.view);
+                      EXPECT_EQ(note,
+                                world.rank() > 0
+                                    ? ""
+                                    : path +
+                                          ": holds no age, since it was saved with other settings or on "
+                                          "another number of ranks; they begin anew");
+                      EXPECT_EQ(own, value);
+                    }),
+            "");
+}
+
 }  // namespace
 }  // namespace unipool

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "tests/models/training_run.h"
+#include "tests/models/layouts.h"
 
 namespace {
 struct Counts {
@@ -119,6 +119,7 @@ Counts SteadyCounts(const Config& config, World& world, bool planted) {
     const Tensor samples = SamplesOf(engine, config, 7, step, tokens);
     const Counts taken = CountsOf([&] {
       engine.TrainStep(step, config.train().lr(), samples);
+      engine.ReplaceExpertsIfDue(step + 1);
       if (planted) sink = std::make_unique<int>(3).get();
     });
     if (step < 2) continue;
@@ -128,14 +129,20 @@ Counts SteadyCounts(const Config& config, World& world, bool planted) {
   return total;
 }
 
-void CheckWorld(int ranks) {
+void CheckWorld(int ranks, const Layout& layout,
+                ParallelConfig::Placement placement = ParallelConfig::CONTIGUOUS) {
   if (!kCanCount) GTEST_SKIP() << "a sanitizer counts allocations itself";
   std::vector<SmallModel> models = PresetKinds();
   models.push_back({.scope = MICROBATCH, .experts = 7, .top_k = 2});
   models.push_back({.scope = RANK, .experts = 7});
   for (const SmallModel& small : models) {
-    SCOPED_TRACE(NameOf(small));
-    const Config config = TrainingConfigOf(small);
+    if (!layout.layers.empty() &&
+        std::accumulate(layout.layers.begin(), layout.layers.end(), 0) != small.layers)
+      continue;
+    SCOPED_TRACE(NameOf(small) + ", " + NameOf(layout));
+    Config config = Laid(TrainingConfigOf(small), layout);
+    config.mutable_parallel()->set_placement(placement);
+    config.mutable_parallel()->set_replace_every(100);  // beyond the last step
     for (bool planted : {false, true}) {
       std::vector<Counts> taken(ranks);
       ASSERT_EQ(RunWorld({.num_threads = ranks},
@@ -150,10 +157,22 @@ void CheckWorld(int ranks) {
 }
 
 TEST(Allocation, NoneInASteadyStepOfOneRank) {
-  CheckWorld(1);
+  CheckWorld(1, {});
 }
 TEST(Allocation, NoneInASteadyStepOfTwoRanks) {
-  CheckWorld(2);
+  CheckWorld(2, {});
+}
+TEST(Allocation, NoneInASteadyStepOfTwoStages) {
+  CheckWorld(2, {.stages = 2});
+}
+TEST(Allocation, NoneInASteadyStepOfUnevenStages) {
+  CheckWorld(2, {.stages = 2, .layers = {4, 1}});
+}
+TEST(Allocation, NoneInASteadyStepWithExpertsOfStages) {
+  CheckWorld(2, {.stages = 2, .experts = ParallelConfig::PER_STAGE});
+}
+TEST(Allocation, NoneInASteadyStepWithPlacedExperts) {
+  CheckWorld(2, {}, ParallelConfig::SLOT_AWARE);
 }
 
 }  // namespace

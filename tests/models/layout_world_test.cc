@@ -5,18 +5,6 @@
 namespace unipool {
 namespace {
 
-std::vector<Layout> LayoutsOf(int ranks) {
-  std::vector<Layout> layouts;
-  for (int stages = 1; stages <= ranks; ++stages) {
-    for (int replicas = 1; stages * replicas <= ranks; ++replicas) {
-      if (ranks % (stages * replicas) != 0) continue;
-      layouts.push_back({stages, replicas});
-      if (stages > 1) layouts.push_back({stages, replicas, ParallelConfig::PER_STAGE});
-    }
-  }
-  return layouts;
-}
-
 // Rank 0 trains alone and tells the others.
 RunTrace OneRankTrace(const Config& config, World& world, DType dtype, int steps) {
   RunTrace trace;

@@ -23,6 +23,19 @@ inline std::string NameOf(const Layout& layout) {
   return name;
 }
 
+// Every one without given layers.
+inline std::vector<Layout> LayoutsOf(int ranks) {
+  std::vector<Layout> layouts;
+  for (int stages = 1; stages <= ranks; ++stages) {
+    for (int replicas = 1; stages * replicas <= ranks; ++replicas) {
+      if (ranks % (stages * replicas) != 0) continue;
+      layouts.push_back({stages, replicas});
+      if (stages > 1) layouts.push_back({stages, replicas, ParallelConfig::PER_STAGE});
+    }
+  }
+  return layouts;
+}
+
 inline Config Laid(Config config, const Layout& layout) {
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_pool_replicas(layout.replicas);

@@ -1,49 +1,17 @@
 // Where experts live changes no number: losses and gradient norms are those of contiguous blocks bit for bit,
 // whatever moves and when.
-#include <cstring>
-#include <map>
 #include <random>
 
-#include "parallel/slot_placement.h"
-#include "tests/models/training_run.h"
+#include "tests/models/layouts.h"
+#include "tests/models/rank_state.h"
 #include "tests/parallel/shared_seed.h"
+#include "tests/parallel/shuffled_placement.h"
 #include "tests/world_test.h"
 
 namespace unipool {
 namespace {
 
 constexpr int kSteps = 8;
-
-ExpertPlacement Shuffled(const ExpertPlacement& sizes, std::mt19937_64& random) {
-  std::vector<int> owner;
-  for (int i = 0; i < sizes.num_experts(); ++i) owner.push_back(sizes.owner(i));
-  std::shuffle(owner.begin(), owner.end(), random);
-  return ExpertPlacement(owner, sizes.num_ranks());
-}
-
-std::vector<Config> LayoutsOf(const Config& config, int ranks) {
-  std::vector<Config> layouts;
-  for (int stages = 1; stages <= ranks; ++stages) {
-    for (int replicas = 1; stages * replicas <= ranks; ++replicas) {
-      if (ranks % (stages * replicas) != 0) continue;
-      for (auto experts : {ParallelConfig::POOL, ParallelConfig::PER_STAGE}) {
-        if (experts == ParallelConfig::PER_STAGE && stages == 1) continue;
-        Config layout = config;
-        layout.mutable_parallel()->set_stages(stages);
-        layout.mutable_parallel()->set_pool_replicas(replicas);
-        layout.mutable_parallel()->set_experts(experts);
-        layouts.push_back(layout);
-      }
-    }
-  }
-  return layouts;
-}
-
-std::string NameOf(const Config& layout) {
-  return Format("stages %d, replicas %d, experts %s", layout.parallel().stages(),
-                layout.parallel().pool_replicas(),
-                ParallelConfig::Experts_Name(layout.parallel().experts()).c_str());
-}
 
 // Gradients that are large enough to be clipped in every step, and those of experts large beside the others,
 // so that the order in which their squares are summed would show.
@@ -77,12 +45,14 @@ RunTrace RunWith(TrainingEngine& engine, const Config& config, Between between) 
 
 void CheckKind(const SmallModel& small) {
   RunOnRanks([&](World& world) {
-    std::mt19937_64 random(SharedSeed(world));
-    for (const Config& layout : LayoutsOf(ClippingConfigOf(small), world.size())) {
-      SCOPED_TRACE(NameOf(small) + ", " + NameOf(layout));
+    const uint64_t seed = SharedSeed(world);
+    std::mt19937_64 random(seed);
+    for (const Layout& layout : LayoutsOf(world.size())) {
+      SCOPED_TRACE(NameOf(small) + ", " + NameOf(layout) + ", " + SeedText(seed));
+      const Config laid = Laid(ClippingConfigOf(small), layout);
       RunTrace expected;
       {
-        const Config config = With(layout, ParallelConfig::CONTIGUOUS, 1);
+        const Config config = With(laid, ParallelConfig::CONTIGUOUS, 1);
         TrainingEngine engine(config, world);
         expected = RunWith(engine, config, [&](int64_t steps) {
           EXPECT_FALSE(engine.ReplaceExpertsIfDue(steps).has_value());
@@ -92,7 +62,7 @@ void CheckKind(const SmallModel& small) {
         for (const double norm : expected.grad_norm) EXPECT_GT(norm, config.train().clip());
       }
       {  // by the counts of each two steps
-        const Config config = With(layout, ParallelConfig::SLOT_AWARE, 2);
+        const Config config = With(laid, ParallelConfig::SLOT_AWARE, 2);
         TrainingEngine engine(config, world);
         EXPECT_EQ(RunWith(engine, config,
                           [&](int64_t steps) {
@@ -105,7 +75,7 @@ void CheckKind(const SmallModel& small) {
                   expected);
       }
       {  // by chance, after every step
-        const Config config = With(layout, ParallelConfig::CONTIGUOUS, 0);
+        const Config config = With(laid, ParallelConfig::CONTIGUOUS, 0);
         TrainingEngine engine(config, world);
         int moved = 0;
         EXPECT_EQ(RunWith(engine, config,
@@ -168,40 +138,6 @@ TEST(Placement, StartsFromWhatLayersSee) {
   });
 }
 
-using Memory = std::map<std::string, std::vector<char>>;
-
-template <class Visit>
-void VisitTensors(TrainingEngine& engine, Visit visit) {
-  for (const DiskTensor& tensor : engine.DiskTensors()) visit(tensor.name, tensor.value);
-  for (const OptimizerPiece& piece : engine.OptimizerPieces()) {
-    visit("first/" + piece.name + std::to_string(piece.elements.begin), piece.first_moment);
-    visit("second/" + piece.name + std::to_string(piece.elements.begin), piece.second_moment);
-  }
-  for (const DiskTensor& tensor : engine.StateTensors()) visit("state/" + tensor.name, tensor.value);
-}
-
-// What all ranks hold, by name: a checkpoint.
-Memory Gather(TrainingEngine& engine, World& world) {
-  std::string own;
-  VisitTensors(engine, [&](const std::string& name, const Tensor& value) {
-    const int64_t sizes[] = {static_cast<int64_t>(name.size()), value.bytes()};
-    own.append(reinterpret_cast<const char*>(sizes), sizeof(sizes)).append(name);
-    own.append(static_cast<const char*>(value.data), value.bytes());
-  });
-  Memory all;
-  for (const std::string& text : world.communicator->AllGatherText(own, {.operation = "checkpoint"})) {
-    for (size_t at = 0; at < text.size();) {
-      int64_t sizes[2];
-      std::memcpy(sizes, text.data() + at, sizeof(sizes));
-      const char* name = text.data() + at + sizeof(sizes);
-      const char* data = name + sizes[0];
-      all[std::string(name, data)].assign(data, data + sizes[1]);
-      at = data + sizes[1] - text.data();
-    }
-  }
-  return all;
-}
-
 // A run that continues places its experts as if it had never stopped, also in the middle of an interval.
 TEST(Placement, ContinuesBitForBit) {
   RunOnRanks([](World& world) {
@@ -236,12 +172,7 @@ TEST(Placement, ContinuesBitForBit) {
     other.mutable_train()->set_seed(777);  // other initial weights
     TrainingEngine engine(other, world);
     EXPECT_TRUE(world.size() == 1 || owners(engine) != at_save);
-    VisitTensors(engine, [&](const std::string& name, const Tensor& value) {
-      ASSERT_EQ(saved.count(name), 1u) << name;
-      ASSERT_EQ(static_cast<int64_t>(saved[name].size()), value.bytes()) << name;
-      std::memcpy(value.data, saved[name].data(), value.bytes());
-    });
-    engine.StateLoaded();
+    Restore(engine, saved);
     EXPECT_EQ(owners(engine), at_save);
     EXPECT_EQ(run(engine, 4, 8), expected);
     EXPECT_EQ(owners(engine), at_end);

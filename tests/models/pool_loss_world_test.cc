@@ -1,6 +1,7 @@
 // Balancing losses, shares, biases and load statistics of whole training steps against their formulas
 // (DESIGN section 7), computed from the routing of the plain reference model, at every scope and layout.
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "tests/models/reference_model.h"
@@ -26,10 +27,19 @@ class Expected {
   Expected(const Config& config, int data_ranks, const std::vector<DiskTensor>& weights)
       : config_(config), data_ranks_(data_ranks), model_(config, weights) {}
 
+  // The steps that follow have this configuration and number of data ranks.
+  void Continue(const Config& config, int data_ranks) {
+    config_ = config;
+    data_ranks_ = data_ranks;
+  }
+  void ForgetShares() { microbatches_.clear(); }
+
   // Runs a step's forward passes. Microbatch g of the global batch belongs to data rank g % data_ranks.
   void Step(int64_t step) {
     const int count = config_.train().global_batch() / config_.train().micro_batch();
     before_ = std::move(microbatches_);
+    ranks_before_ = ranks_now_;
+    ranks_now_ = data_ranks_;
     microbatches_.clear();
     for (int g = 0; g < count; ++g) microbatches_.push_back(Forward(step, g));
   }
@@ -128,12 +138,13 @@ class Expected {
     if (config_.moe().balance_scope() == STEP) {
       return before_.empty() ? Counts{} : CountsOf(before_, [](int) { return true; });
     }
-    const int round = g / data_ranks_, rounds = static_cast<int>(microbatches_.size()) / data_ranks_;
+    const int round = g / data_ranks_;
     if (round == 0 && before_.empty()) return {};
-    const int previous = (round + rounds - 1) % rounds;
+    const int ranks = round == 0 ? ranks_before_ : data_ranks_;
+    const int previous = round == 0 ? static_cast<int>(before_.size()) / ranks - 1 : round - 1;
     const bool own = config_.moe().balance_scope() == RANK;
     return CountsOf(round == 0 ? before_ : microbatches_, [&](int other) {
-      return other / data_ranks_ == previous && (!own || other % data_ranks_ == g % data_ranks_);
+      return other / ranks == previous && (!own || other % ranks == g % ranks);
     });
   }
 
@@ -170,8 +181,8 @@ class Expected {
     return loss;
   }
 
-  const Config config_;
-  int data_ranks_;
+  Config config_;
+  int data_ranks_, ranks_now_ = 0, ranks_before_ = 0;  // configured; in this step and in the one before
   ReferenceModel model_;
   std::vector<Microbatch> microbatches_, before_;  // of this step and the one before
 };
@@ -259,6 +270,51 @@ void CheckLayouts(const SmallModel& small) {
   }
 }
 
+// One rank's shares go on in every layout and with larger microbatches: they are those of the microbatch
+// before, though their numbers (18 a step, then 12 or fewer) overlap. RANK's are dropped on other data ranks.
+void CheckContinuation(BalanceScope scope, int stages) {
+  RunOnRanks([&](World& world) {
+    const SmallModel small{.scope = scope, .experts = 7, .top_k = 2};
+    SCOPED_TRACE(NameOf(small) + ", stages " + std::to_string(stages));
+    Config alone = LayoutConfig(small, 1), config = LayoutConfig(small, stages);
+    alone.mutable_train()->set_global_batch(36);
+    config.mutable_train()->set_global_batch(36);
+    config.mutable_train()->set_micro_batch(3);
+    OneRank one;
+    TrainingEngine before(alone, one.world, {.dtype = DType::kF64});
+    Expected expected(alone, 1, before.DiskTensors());
+    std::vector<int32_t> tokens;
+    before.TrainStep(0, 0, SamplesOf(before, alone, kSampleKey, 0, tokens));
+    before.CollectState();
+
+    TrainingEngine engine(config, world, {.dtype = DType::kF64});
+    const bool is_dropped = scope == RANK && engine.data_ranks() > 1;
+    int num_copied = 0;
+    for (const DiskTensor& to : engine.StateTensors()) {
+      for (const DiskTensor& from : before.StateTensors()) {
+        if (from.name != to.name) continue;
+        std::memcpy(to.value.data, from.value.data, to.value.bytes());
+        ++num_copied;
+      }
+    }
+    EXPECT_EQ(num_copied, is_dropped ? 0 : 2);
+    engine.StateLoaded();
+    if (world.rank() == 0) {
+      expected.Step(0);
+      expected.Continue(config, static_cast<int>(engine.data_ranks()));
+      if (is_dropped) expected.ForgetShares();
+    }
+    for (int64_t step = 1; step < 3; ++step) {
+      const LoadReport report =
+          engine.TrainStep(step, 0, SamplesOf(engine, config, kSampleKey, step, tokens)).load;
+      EXPECT_EQ(report.shares_age, 1);
+      if (world.rank() != 0) continue;
+      expected.Step(step);
+      CheckReport(report, expected, true);
+    }
+  });
+}
+
 // Layers of 7 experts with router NORM: the chance that no score is positive is real, and so are ties at 0.
 TEST(PoolLoss, StepScope) {
   CheckLayouts({.scope = STEP, .experts = 7});
@@ -280,6 +336,14 @@ TEST(PoolLoss, BiasMovesTheChoice) {
 }
 TEST(PoolLoss, GroupedMicrobatchScope) {
   CheckLayouts({.sharing = GROUPED, .groups = 2, .scope = MICROBATCH, .experts = 6, .layers = 4});
+}
+
+TEST(PoolLoss, OneRanksSharesGoOnInEveryLayout) {
+  for (BalanceScope scope : {STEP, MICROBATCH, RANK}) {
+    for (int stages = 1; stages <= NumTestRanks(); ++stages) {
+      if (NumTestRanks() % stages == 0) CheckContinuation(scope, stages);
+    }
+  }
 }
 
 }  // namespace

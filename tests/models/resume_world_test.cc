@@ -1,26 +1,11 @@
 // An engine that is given another's weights, moments and state continues bit for bit, in every scope of the
 // pool loss and with aux-free biases, also when a validation came before the save.
-#include <cstring>
-#include <map>
-
+#include "tests/models/rank_state.h"
 #include "tests/models/training_run.h"
 #include "tests/world_test.h"
 
 namespace unipool {
 namespace {
-
-using Memory = std::map<std::string, std::vector<char>>;
-
-// Everything a checkpoint of this rank would hold, by name.
-template <class Visit>
-void VisitState(TrainingEngine& engine, Visit visit) {
-  for (const DiskTensor& tensor : engine.DiskTensors()) visit(tensor.name, tensor.value);
-  for (const OptimizerPiece& piece : engine.OptimizerPieces()) {
-    visit("first/" + piece.name, piece.first_moment);
-    visit("second/" + piece.name, piece.second_moment);
-  }
-  for (const DiskTensor& tensor : engine.StateTensors()) visit("state/" + tensor.name, tensor.value);
-}
 
 void CheckContinuation(const SmallModel& small, int stages) {
   RunOnRanks([&](World& world) {
@@ -35,22 +20,13 @@ void CheckContinuation(const SmallModel& small, int stages) {
       std::vector<int32_t> tokens;
       engine.EvaluateLossSum(SamplesOf(engine, config, 1, 0, tokens), config.train().global_batch());
       engine.CollectState();
-      VisitState(engine, [&](const std::string& name, const Tensor& value) {
-        EXPECT_EQ(saved.count(name), 0u) << name;
-        const char* data = static_cast<const char*>(value.data);
-        saved[name].assign(data, data + value.bytes());
-      });
+      saved = Gather(engine, world);
       expected = RunSteps(engine, config, 3, 6);
     }
     config.mutable_train()->set_seed(777);  // other initial weights
     TrainingEngine engine(config, world);
     RunSteps(engine, config, 0, 1);  // and other moments and shares
-    VisitState(engine, [&](const std::string& name, const Tensor& value) {
-      ASSERT_EQ(saved.count(name), 1u) << name;
-      ASSERT_EQ(static_cast<int64_t>(saved[name].size()), value.bytes());
-      std::memcpy(value.data, saved[name].data(), value.bytes());
-    });
-    engine.StateLoaded();
+    Restore(engine, saved);
     EXPECT_EQ(RunSteps(engine, config, 3, 6), expected);
   });
 }

@@ -8,6 +8,8 @@
 #include <random>
 #include <tuple>
 
+#include "tests/fresh_seed.h"
+
 namespace unipool {
 namespace {
 
@@ -51,7 +53,8 @@ void ExpectIsSorted(const std::vector<int32_t>& experts, const std::vector<uint8
 }
 
 TEST(SendPlan, IsAStableSortForRandomChoices) {
-  std::mt19937 random(std::random_device{}());
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
   SendPlan plan;  // reused, so that nothing of the plan before may remain
   for (int round = 0; round < 500; ++round) {
     const int num_ranks = 1 + random() % 5, num_experts = 1 + random() % 12, top_k = 1 + random() % 3;
@@ -97,7 +100,8 @@ TEST(OwnerPlan, SegmentsOfTwoSourcesAndTwoExperts) {
 }
 
 TEST(OwnerPlan, BothOrdersHoldEveryRowOnce) {
-  std::mt19937 random(std::random_device{}());
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
   for (int round = 0; round < 300; ++round) {
     OwnerPlan plan(1 + random() % 5, random() % 6);  // also without experts
     for (int32_t& rows : plan.rows) rows = random() % 4;

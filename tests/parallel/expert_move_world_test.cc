@@ -1,21 +1,12 @@
 // Rows tell expert, array and column, so a row at a wrong place or with a wrong piece shows.
-#include <random>
-
 #include "parallel/expert_move.h"
 #include "parallel/slot_placement.h"
 #include "tests/parallel/shared_seed.h"
+#include "tests/parallel/shuffled_placement.h"
 #include "tests/world_test.h"
 
 namespace unipool {
 namespace {
-
-// Experts of a rank in random places, equally many as `sizes` gives it.
-ExpertPlacement Shuffled(const ExpertPlacement& sizes, std::mt19937_64& random) {
-  std::vector<int> owner;
-  for (int i = 0; i < sizes.num_experts(); ++i) owner.push_back(sizes.owner(i));
-  std::shuffle(owner.begin(), owner.end(), random);
-  return ExpertPlacement(owner, sizes.num_ranks());
-}
 
 struct Array {
   std::vector<double> values;
@@ -36,7 +27,9 @@ void Fill(Array& array, int number, const std::vector<int>& experts) {
 
 TEST(ExpertMove, EveryRowComesToItsNewOwner) {
   RunOnRanks([](World& world) {
-    std::mt19937_64 random(SharedSeed(world));
+    const uint64_t seed = SharedSeed(world);
+    SCOPED_TRACE(SeedText(seed));
+    std::mt19937_64 random(seed);
     const int rank = world.rank();
     for (int round = 0; round < 30; ++round) {
       const int experts = 1 + random() % 19;

@@ -5,6 +5,8 @@
 
 #include <random>
 
+#include "tests/fresh_seed.h"
+
 namespace unipool {
 namespace {
 
@@ -36,7 +38,8 @@ TEST(ExpertPlacement, SendOrderIsByOwnerThenExpert) {
 }
 
 TEST(ExpertPlacement, AllViewsAgreeForRandomOwners) {
-  std::mt19937 random(std::random_device{}());
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
   for (int round = 0; round < 200; ++round) {
     const int num_ranks = 1 + random() % 9;
     std::vector<int> owner(1 + random() % 40);

@@ -1,14 +1,13 @@
-// A seed that is new in every run and the same on every rank.
+// A seed that is new in every run (fresh_seed.h) and the same on every rank.
 #pragma once
 
-#include <random>
-
 #include "runtime/world.h"
+#include "tests/fresh_seed.h"
 
 namespace unipool {
 
 inline uint64_t SharedSeed(const World& world) {
-  uint64_t seed = std::random_device{}();
+  uint64_t seed = FreshSeed();
   world.communicator->Broadcast(&seed, sizeof(seed), 0, {.operation = "seed"});
   return seed;
 }

@@ -8,6 +8,8 @@
 #include <numeric>
 #include <random>
 
+#include "tests/fresh_seed.h"
+
 namespace unipool {
 namespace {
 
@@ -72,7 +74,8 @@ TEST(StageBalance, IdealIsAllWorkShared) {
 }
 
 TEST(StageBalance, NoOtherCutIsPredictedFaster) {
-  std::mt19937 random(std::random_device{}());
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
   const auto seed = random();
   SCOPED_TRACE(seed);
   random.seed(seed);
