@@ -30,7 +30,7 @@ void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor
                        const Tensor& lse, const Tensor& dout /*[T, H d]*/,
                        const Tensor& dqkv /*[T, (H+2G)d]*/);
 
-// What the backward takes of the stream's scratch memory, which is more than the forward takes.
+// What the backward on the CPU takes of the stream's scratch memory, which is more than the forward takes.
 int64_t AttentionScratchBytes(const AttentionShape& shape, DType dtype);
 
 // One new query row per call against cached keys and values, for generation: qkv [1, (H+2G)d] already

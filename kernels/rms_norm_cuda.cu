@@ -1,6 +1,6 @@
 // A warp per row: no barriers. A row's packs stay in registers between the sum and the output as long as the
 // row has at most kHeld packs a lane; longer rows are read again, from the cache.
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/fold_columns.h"
 #include "kernels/rms_norm_cuda.h"
 
 namespace unipool::cuda {
@@ -152,25 +152,6 @@ __global__ void BackwardKernel(BackwardArguments<T> a) {
   }
 }
 
-constexpr int kFoldRows = 8;
-
-// sums[j] += sum over b of partial[b, j], in a fixed order. Block (32, kFoldRows): a thread per column and
-// every kFoldRows-th row.
-__global__ void FoldColumnsKernel(int64_t num_partials, int64_t width, const float* partial, float* sums) {
-  UNIPOOL_SHARED(float, shares, [kFoldRows][kWarp]);
-  const int64_t j = int64_t{blockIdx.x} * kWarp + threadIdx.x;
-  float share = 0;
-  if (j < width) {
-    for (int64_t b = threadIdx.y; b < num_partials; b += kFoldRows) share += partial[b * width + j];
-  }
-  shares[threadIdx.y][threadIdx.x] = share;
-  __syncthreads();
-  if (threadIdx.y != 0 || j >= width) return;
-  float sum = 0;
-  for (int r = 0; r < kFoldRows; ++r) sum += shares[r][threadIdx.x];
-  sums[j] += sum;
-}
-
 // Warps of a backward block: as many as keep their sums within kMostSharedBytes.
 constexpr int64_t kMostSharedBytes = 96 << 10, kMostBackwardWarps = 8, kMostPartials = 256;
 
@@ -224,9 +205,7 @@ void RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& weight, cons
     Launch("RmsNormBackward", packs ? &BackwardKernel<T, kPackOf16<T>> : &BackwardKernel<T, 1>, shape, stream,
            arguments);
   });
-  Launch("RmsNormBackward fold", &FoldColumnsKernel,
-         {.grid = static_cast<unsigned>(CeilDiv(width, kWarp)), .block = dim3(kWarp, kFoldRows)}, stream,
-         num_partials, width, partial, dweight.as<float>());
+  FoldColumns("RmsNormBackward fold", stream, num_partials, width, partial, dweight.as<float>());
 }
 
 }  // namespace unipool::cuda

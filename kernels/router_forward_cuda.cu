@@ -1,5 +1,6 @@
 // A block takes kTokens tokens: first their logits with all experts, in tiles of kExperts, through shared
 // memory; then a warp per token makes scores and choices of them.
+#include "kernels/cuda/fold_columns.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/router_forward_cuda.h"
 
@@ -13,7 +14,6 @@ constexpr int kRowBytes = kSliceBytes + 16;  // in shared memory: rows begin in 
 constexpr int kStages = 2;                   // slices under way
 constexpr int kStageBytes = (kTokens + kExperts) * kRowBytes;
 constexpr int kTokensPerWarp = kTokens / kWarps;
-constexpr int64_t kMostExperts = 768;  // what shared memory of sm_80 holds
 constexpr float kNormEpsilon = 1e-8f;
 
 template <class T>
@@ -276,23 +276,13 @@ __global__ void __launch_bounds__(kThreads, 2) RouterKernel(Arguments<T> a) {
   }
 }
 
-// score_sum[i] += the blocks' shares in order. A thread per expert.
-__global__ void SumScoresKernel(int64_t num_blocks, int num_experts, const float* partial_sum,
-                                double* score_sum) {
-  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= num_experts) return;
-  double sum = 0;
-  for (int64_t block = 0; block < num_blocks; ++block) sum += partial_sum[block * num_experts + i];
-  score_sum[i] += sum;
-}
-
 }  // namespace
 
 void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInputs& in,
                    const RouterOutputs& out) {
   const int64_t num_tokens = in.x.rows(), width = in.x.dim(1), num_experts = in.weight.rows();
   const int64_t num_blocks = CeilDiv(num_tokens, kTokens);
-  CHECK_LE(num_experts, kMostExperts) << "RouterForward on CUDA";
+  CHECK_LE(num_experts, kMostCudaExperts) << "RouterForward on CUDA";
   CHECK_LE(out.experts.dim(1), num_experts) << "top-k needs as many experts";
   if (num_blocks == 0) return;
   float* partial_sum = static_cast<float*>(stream.Scratch(num_blocks * num_experts * int64_t{sizeof(float)}));
@@ -325,10 +315,7 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
     Launch("RouterForward", packs ? &RouterKernel<T, true> : &RouterKernel<T, false>, shape, stream,
            arguments);
   });
-  constexpr int kSumThreads = 64;
-  Launch("RouterForward sum", &SumScoresKernel,
-         {.grid = static_cast<unsigned>(CeilDiv(num_experts, kSumThreads)), .block = kSumThreads}, stream,
-         num_blocks, static_cast<int>(num_experts), partial_sum, out.score_sum.as<double>());
+  FoldColumns("RouterForward sum", stream, num_blocks, num_experts, partial_sum, out.score_sum.as<double>());
 }
 
 }  // namespace unipool::cuda

@@ -5,6 +5,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/fast_exp.h"
+#include "kernels/router_scores_cuda.h"
 #include "kernels/vector_reduce.h"
 
 namespace unipool {
@@ -236,6 +237,9 @@ void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Ten
   KernelScope scope(stream, Op::kRouter, 12.0 * logits.size(),
                     read_per_row + grads.dlogits.bytes() + visible.bytes() + grads.aux.bytes() +
                         grads.experts.bytes() + grads.dchosen.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::RouterScoresBackward(stream, spec, logits, sigma, visible, scores, grads);
+  }
   DispatchFloat(logits.dtype, [&]<class T>() {
     const Router<T> router = MakeRouter<T>(spec, sigma, visible);
     double dscale = 0;

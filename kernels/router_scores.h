@@ -13,12 +13,16 @@ namespace unipool {
 
 enum class RouterKind : uint8_t { kNorm, kSoftmax, kSigmoid };
 
+// More experts are refused on CUDA: what shared memory of sm_80 holds in router_forward.
+inline constexpr int64_t kMostCudaExperts = 768;
+
 struct RouterScoreSpec {
   RouterKind kind = RouterKind::kNorm;
   double constant = 1.0;  // c, NORM only
 };
 
-// score_sum[i] += sum over t of s[t, i] (F64): the P of the balancing losses, not yet divided.
+// score_sum[i] += sum over t of s[t, i] (F64): the P of the balancing losses, not yet divided. F32 and F64 on
+// the CPU; a CUDA stream is refused, router_forward.h contains it there. Moves 2 T M elements.
 void RouterScoresForward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits /*[T, M]*/,
                          const Tensor& sigma /*[1], or empty unless NORM*/, const Tensor& visible /*[M]*/,
                          const Tensor& scores /*[T, M]*/, const Tensor& score_sum /*[M] F64*/);
@@ -26,7 +30,9 @@ void RouterScoresForward(Stream& stream, const RouterScoreSpec& spec, const Tens
 // Gradient of  sum_tk dchosen[t, k] * s[t, experts[t, k]]  +  sum_ti aux[i] * s[t, i]  with respect to the
 // logits (overwritten) and sigma (+=; untouched unless NORM). importance[i] += sum of s * dchosen of the rows
 // that chose i, the task loss alone, before aux (F64; may be empty). aux reaches every positive score, chosen
-// or not.
+// or not. What names no type has that of the logits: F32 or F64 on the CPU, F32 on CUDA. Moves 2 T M elements
+// (logits for NORM, scores for the other kinds; dlogits) and 2 T K numbers, with importance T K scores more
+// for NORM. On CUDA the bits depend on the inputs alone; scratch memory there: T (M + 2) / 8 bytes.
 struct RouterScoreGrads {
   Tensor experts;     // [T, K] I32
   Tensor dchosen;     // [T, K]

@@ -4,6 +4,7 @@
 #include "kernels/cross_entropy_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/permute_cuda.h"
+#include "kernels/router_scores_cuda.h"
 #include "tests/cuda_emulation/machine.h"
 
 namespace unipool {
@@ -54,6 +55,22 @@ TEST_F(BrokenContract, Rows) {
                   [&] { cuda::CombineRows(stream_, rows, row_of, weights, other, other); });
     ExpectRefusal("row_of names a row or is -1",
                   [&] { cuda::CombineRowsBackward(stream_, other, rows, row_of, weights, rows, weights); });
+  }
+}
+
+TEST_F(BrokenContract, RouterChoices) {
+  const Tensor logits = Zeros(DType::kF32, {2, 8}), dlogits = Zeros(DType::kF32, {2, 8});
+  const Tensor visible = Zeros(DType::kF32, {8}), dchosen = Zeros(DType::kF32, {2, 2});
+  for (const int32_t index : {-1, 8}) {
+    ExpectRefusal("experts of RouterScoresBackward are in [0, M)", [&] {
+      cuda::RouterScoresBackward(stream_, {.kind = RouterKind::kSigmoid}, logits, Tensor{}, visible, logits,
+                                 {.experts = Indices({2, 2}, index),
+                                  .dchosen = dchosen,
+                                  .aux = visible,
+                                  .dlogits = dlogits,
+                                  .dsigma = Tensor{},
+                                  .importance = Tensor{}});
+    });
   }
 }
 

@@ -5,11 +5,13 @@
 #include <cstdio>
 
 #include "kernels/adamw.h"
+#include "kernels/attention.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/permute.h"
 #include "kernels/reduce.h"
 #include "kernels/rms_norm.h"
+#include "kernels/rope.h"
 #include "kernels/router_forward.h"
 #include "kernels/swiglu.h"
 #include "tools/bench/cuda_products.h"
@@ -93,6 +95,71 @@ void Routers(CudaBench& bench, DType type, int64_t experts, int64_t top_k) {
   bench.Clear();
 }
 
+void RouterBackwards(CudaBench& bench, RouterKind kind, int64_t experts, int64_t top_k) {
+  Stream& s = bench.stream();
+  constexpr const char* kNames[] = {"norm", "softmax", "sigmoid"};
+  const int64_t rows = (48 << 20) / experts;
+  const std::vector<float> ones(experts, 1.0f);
+  const Tensor logits = bench.Random(DType::kF32, {rows, experts});
+  const Tensor scores = bench.RandomPositive(DType::kF32, {rows, experts});
+  const Tensor sigma = bench.RandomPositive(DType::kF32, {1}),
+               visible = bench.Given(DType::kF32, {experts}, ones.data());
+  const RouterScoreGrads grads = {.experts = bench.RandomBelow(experts, {rows, top_k}),
+                                  .dchosen = bench.Random(DType::kF32, {rows, top_k}),
+                                  .aux = bench.Random(DType::kF32, {experts}),
+                                  .dlogits = bench.Random(DType::kF32, {rows, experts}),
+                                  .dsigma = bench.Random(DType::kF32, {1}),
+                                  .importance = bench.Random(DType::kF64, {experts})};
+  bench.Run(Format("router backward %s, top %d of %d", kNames[static_cast<int>(kind)],
+                   static_cast<int>(top_k), static_cast<int>(experts)),
+            [&] { RouterScoresBackward(s, {.kind = kind}, logits, sigma, visible, scores, grads); });
+  bench.Clear();
+}
+
+// 16 query heads, 4 key/value heads; the same number of tokens at every length.
+void Attentions(CudaBench& bench, DType type, int64_t head_size, int64_t length) {
+  Stream& s = bench.stream();
+  const AttentionShape shape = {.num_sequences = kTokens / 4 / length,
+                                .sequence_length = length,
+                                .num_heads = 16,
+                                .num_kv_heads = 4,
+                                .head_size = head_size};
+  const std::string of =
+      Format(" %s, d %d, s %d", NameOf(type), static_cast<int>(head_size), static_cast<int>(length));
+  const Tensor qkv = bench.Random(type, {shape.tokens(), shape.qkv_size()}),
+               dqkv = bench.Random(type, {shape.tokens(), shape.qkv_size()});
+  const Tensor out = bench.Random(type, {shape.tokens(), shape.out_size()}),
+               dout = bench.Random(type, {shape.tokens(), shape.out_size()});
+  const Tensor lse = bench.Random(DType::kF32, {shape.tokens(), shape.num_heads});
+  bench.Run("attention forward" + of, [&] { AttentionForward(s, shape, qkv, out, lse); });
+  AttentionForward(s, shape, qkv, out, lse);  // the backward needs its lse, measured or not
+  bench.Run("attention backward" + of, [&] { AttentionBackward(s, shape, qkv, out, lse, dout, dqkv); });
+  bench.Clear();
+}
+
+void Positions(CudaBench& bench, DType type) {
+  Stream& s = bench.stream();
+  const std::string of = std::string(" ") + NameOf(type);
+  constexpr int64_t kLength = 4096, kHeadSize = 64;
+  const AttentionShape shape = {.num_sequences = kTokens / kLength,
+                                .sequence_length = kLength,
+                                .num_heads = 16,
+                                .num_kv_heads = 4,
+                                .head_size = kHeadSize};
+  const Tensor qkv = bench.Random(type, {kTokens, shape.qkv_size()});
+  const Tensor cos = bench.Random(DType::kF32, {kLength, kHeadSize / 2}),
+               sin = bench.Random(DType::kF32, {kLength, kHeadSize / 2});
+  bench.Run("rope" + of, [&] { Rope(s, shape, cos, sin, RopeDirection::kForward, qkv); });
+  bench.Clear();
+  const AttentionShape one = {
+      .num_sequences = 1, .sequence_length = 1, .num_heads = 16, .num_kv_heads = 8, .head_size = kHeadSize};
+  const Tensor cache = bench.Random(type, {kTokens, 2 * one.num_kv_heads * kHeadSize});
+  const Tensor row = bench.Random(type, {1, one.qkv_size()}), out = bench.Random(type, {1, one.out_size()});
+  bench.Run("decode at 128 Ki positions" + of,
+            [&] { AttentionDecode(s, one, row, cache, kTokens - 1, out); });
+  bench.Clear();
+}
+
 void Ends(CudaBench& bench, DType type) {
   Stream& s = bench.stream();
   const std::string of = std::string(" ") + NameOf(type);
@@ -153,9 +220,17 @@ void RunAll(CudaBench& bench) {
     Activations(bench, type);
     Ends(bench, type);
     Elements(bench, type);
+    Positions(bench, type);
+  }
+  for (const int64_t length : {1024, 4096}) {
+    for (const int64_t head_size : {64, 96}) Attentions(bench, DType::kBF16, head_size, length);
   }
   Routers(bench, DType::kBF16, 96, 1);
   Routers(bench, DType::kBF16, 384, 4);
+  for (const RouterKind kind : {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid}) {
+    RouterBackwards(bench, kind, 96, 1);
+  }
+  RouterBackwards(bench, RouterKind::kNorm, 384, 4);
   for (const int64_t top_k : {1, 2}) {
     Permutes(bench, DType::kBF16, DType::kBF16, top_k);
     Permutes(bench, DType::kBF16, DType::kF32, top_k);

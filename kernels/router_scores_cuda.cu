@@ -1,0 +1,210 @@
+// A warp takes a token at a time. An expert's elements of a row, and its sums over the warp's rows, belong to
+// one lane, so that no order is left to chance.
+#include "kernels/cuda/fold_columns.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/router_scores_cuda.h"
+
+namespace unipool::cuda {
+namespace {
+
+constexpr int kWarps = 8, kThreads = kWarps * kWarp, kTokensPerWarp = 4, kTokens = kWarps * kTokensPerWarp;
+constexpr float kNormEpsilon = 1e-8f;
+
+struct Arguments {
+  int64_t num_tokens;
+  int num_experts, top_k;
+  float constant;
+  const float *sigma, *visible, *aux, *logits, *scores, *dchosen;
+  const int32_t* experts;
+  float *dlogits, *importance;  // importance [blocks, M], or null
+  double* dscale;               // [blocks], NORM only
+};
+
+// Adds dchosen of one token to `chosen` [M], which was 0. A warp calls it.
+__device__ inline void SpreadChoices(const Arguments& a, int64_t token, float* chosen) {
+  const int lane = threadIdx.x % kWarp;
+  for (int first = 0; first < a.top_k; first += kWarp) {
+    int expert = 0;
+    float gradient = 0;
+    if (first + lane < a.top_k) {
+      expert = a.experts[token * a.top_k + first + lane];
+      gradient = a.dchosen[token * a.top_k + first + lane];
+      DeviceCheck(expert >= 0 && expert < a.num_experts, "experts of RouterScoresBackward are in [0, M)");
+    }
+    for (int k = 0; k < kWarp && first + k < a.top_k; ++k) {
+      const int to = __shfl_sync(kFullWarp, expert, k);
+      const float added = __shfl_sync(kFullWarp, gradient, k);
+      if (lane == 0) chosen[to] += added;
+    }
+  }
+  __syncwarp();
+}
+
+// What all elements of one row's gradient share: dz = v (g along - u across) for NORM, s (g - across) for
+// SOFTMAX.
+struct RowFactors {
+  float along, across, dscale;
+};
+
+// g = aux + chosen is the gradient of the row's scores; `row` are its logits (NORM) or scores.
+template <RouterKind kKind, int kPack>
+__device__ inline RowFactors FactorsOf(const Arguments& a, const float* row, const float* chosen) {
+  if constexpr (kKind == RouterKind::kSigmoid) return {};
+  float dot = 0, squares = 0;
+  for (int j = threadIdx.x % kWarp * kPack; j < a.num_experts; j += kWarp * kPack) {
+    const auto x = LoadPack<kPack>(row + j), aux = LoadPack<kPack>(a.aux + j),
+               added = LoadPack<kPack>(chosen + j);
+    const auto v = LoadPack<kPack>(a.visible + j);
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) {
+      float u = x.value[e];
+      if constexpr (kKind == RouterKind::kNorm) {
+        u *= v.value[e];
+        squares += u * u;
+        u = u > 0 ? u : 0.0f;
+      }
+      dot += (aux.value[e] + added.value[e]) * u;
+    }
+  }
+  dot = WarpSum(dot);
+  if constexpr (kKind == RouterKind::kSoftmax) return {0, dot, 0};
+  const float scale = a.sigma[0] * a.constant;
+  const float norm = sqrtf(WarpSum(squares)), divisor = norm + kNormEpsilon;
+  return {scale / divisor, norm > 0 ? scale * (dot / divisor) / norm / divisor : 0.0f, dot / divisor};
+}
+
+template <RouterKind kKind>
+__device__ inline float ElementGradient(const RowFactors& row, float x, float v, float g) {
+  if constexpr (kKind == RouterKind::kNorm) {
+    const float u = v * x;
+    return v * ((u > 0 ? g : 0.0f) * row.along - u * row.across);
+  } else if constexpr (kKind == RouterKind::kSoftmax) {
+    return x * (g - row.across);
+  } else {
+    return g * (x * (1.0f - x));
+  }
+}
+
+// Writes the row's gradient, adds the chosen experts' share to `importance` [M] and leaves `chosen` 0.
+template <RouterKind kKind, int kPack>
+__device__ inline void WriteRow(const Arguments& a, const RowFactors& factors, int64_t at, float* chosen,
+                                float* importance) {
+  const float* row = (kKind == RouterKind::kNorm ? a.logits : a.scores) + at;
+  for (int j = threadIdx.x % kWarp * kPack; j < a.num_experts; j += kWarp * kPack) {
+    const auto x = LoadPack<kPack>(row + j), aux = LoadPack<kPack>(a.aux + j),
+               added = LoadPack<kPack>(chosen + j);
+    const auto v = LoadPack<kPack>(a.visible + j);
+    Pack<float, kPack> dz;
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) {
+      dz.value[e] = ElementGradient<kKind>(factors, x.value[e], v.value[e], aux.value[e] + added.value[e]);
+      if (added.value[e] == 0) continue;
+      importance[j + e] += a.scores[at + j + e] * added.value[e];
+      chosen[j + e] = 0;
+    }
+    StorePack(a.dlogits + at + j, dz);
+  }
+  __syncwarp();
+}
+
+// Dynamic shared memory: [2 kWarps, M], what each warp needs for `chosen` and `importance`.
+template <RouterKind kKind, int kPack>
+__global__ void __launch_bounds__(kThreads) BackwardKernel(Arguments a) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, n = a.num_experts;
+  float* all_importance = DynamicShared<float>() + kWarps * n;
+  float *chosen = DynamicShared<float>() + warp * n, *importance = all_importance + warp * n;
+  for (int i = lane; i < n; i += kWarp) chosen[i] = importance[i] = 0;
+  __syncwarp();
+  double dscale = 0;
+  const int64_t first = int64_t{blockIdx.x} * kTokens + warp * kTokensPerWarp;
+#pragma unroll 1
+  for (int64_t token = first; token < first + kTokensPerWarp && token < a.num_tokens; ++token) {
+    const int64_t at = token * n;
+    SpreadChoices(a, token, chosen);
+    const RowFactors factors =
+        FactorsOf<kKind, kPack>(a, (kKind == RouterKind::kNorm ? a.logits : a.scores) + at, chosen);
+    dscale += factors.dscale;
+    WriteRow<kKind, kPack>(a, factors, at, chosen, importance);
+  }
+  if constexpr (kKind == RouterKind::kNorm) {
+    dscale = BlockSum(lane == 0 ? dscale : 0.0);
+    if (threadIdx.x == 0) a.dscale[blockIdx.x] = dscale;
+  }
+  if (!a.importance) return;
+  __syncthreads();
+  for (int i = threadIdx.x; i < n; i += kThreads) {
+    float sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += all_importance[w * n + i];
+    a.importance[int64_t{blockIdx.x} * n + i] = sum;
+  }
+}
+
+// dsigma += constant * the sum of dscale, by one block.
+__global__ void __launch_bounds__(kThreads)
+    FoldSigmaKernel(int64_t num_blocks, const double* dscale, float constant, float* dsigma) {
+  double sum = 0;
+  for (int64_t b = threadIdx.x; b < num_blocks; b += kThreads) sum += dscale[b];
+  sum = BlockSum(sum);
+  if (threadIdx.x == 0) dsigma[0] += static_cast<float>(sum * constant);
+}
+
+template <RouterKind kKind>
+void LaunchBackward(Stream& stream, const Arguments& arguments, int64_t num_blocks, bool packs) {
+  const LaunchShape shape = {.grid = static_cast<unsigned>(num_blocks),
+                             .block = kThreads,
+                             .shared_bytes = 2 * kWarps * arguments.num_experts * int64_t{sizeof(float)}};
+  Launch("RouterScoresBackward", packs ? &BackwardKernel<kKind, kPackOf16<float>> : &BackwardKernel<kKind, 1>,
+         shape, stream, arguments);
+}
+
+}  // namespace
+
+void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits,
+                          const Tensor& sigma, const Tensor& visible, const Tensor& scores,
+                          const RouterScoreGrads& grads) {
+  const int64_t num_tokens = logits.rows(), num_experts = logits.dim(1);
+  const int64_t num_blocks = CeilDiv(num_tokens, kTokens);
+  CHECK_LE(num_experts, kMostCudaExperts) << "RouterScoresBackward on CUDA";
+  CHECK(logits.dtype == DType::kF32) << "RouterScoresBackward on CUDA: logits are " << NameOf(logits.dtype);
+  if (num_blocks == 0 || num_experts == 0) return;
+  const bool weighs = !grads.importance.empty(), scales = spec.kind == RouterKind::kNorm;
+  auto* dscale = static_cast<double*>(
+      stream.Scratch(num_blocks * (int64_t{sizeof(double)} + num_experts * int64_t{sizeof(float)})));
+  auto* importance = reinterpret_cast<float*>(dscale + num_blocks);
+  const Arguments arguments = {.num_tokens = num_tokens,
+                               .num_experts = static_cast<int>(num_experts),
+                               .top_k = static_cast<int>(grads.experts.dim(1)),
+                               .constant = static_cast<float>(spec.constant),
+                               .sigma = scales ? sigma.as<float>() : nullptr,
+                               .visible = visible.as<float>(),
+                               .aux = grads.aux.as<float>(),
+                               .logits = logits.as<float>(),
+                               .scores = scores.as<float>(),
+                               .dchosen = grads.dchosen.as<float>(),
+                               .experts = grads.experts.as<int32_t>(),
+                               .dlogits = grads.dlogits.as<float>(),
+                               .importance = weighs ? importance : nullptr,
+                               .dscale = dscale};
+  const bool packs = RowsAllowPacks(num_experts, {&logits, &visible, &scores, &grads.aux, &grads.dlogits});
+  switch (spec.kind) {
+    case RouterKind::kNorm:
+      LaunchBackward<RouterKind::kNorm>(stream, arguments, num_blocks, packs);
+      break;
+    case RouterKind::kSoftmax:
+      LaunchBackward<RouterKind::kSoftmax>(stream, arguments, num_blocks, packs);
+      break;
+    case RouterKind::kSigmoid:
+      LaunchBackward<RouterKind::kSigmoid>(stream, arguments, num_blocks, packs);
+      break;
+  }
+  if (weighs) {
+    FoldColumns("RouterScoresBackward importance", stream, num_blocks, num_experts, importance,
+                grads.importance.as<double>());
+  }
+  if (scales) {
+    Launch("RouterScoresBackward dsigma", &FoldSigmaKernel, {.grid = 1, .block = kThreads}, stream,
+           num_blocks, dscale, arguments.constant, grads.dsigma.as<float>());
+  }
+}
+
+}  // namespace unipool::cuda

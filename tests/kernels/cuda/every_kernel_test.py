@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Does every public kernel run on a CUDA stream, or refuse it by name? A kernel is a function of kernels/*.h that takes
+a Stream; its definition must hand the stream to a launcher, to another kernel that does, or refuse it with a sentence.
+
+Usage: every_kernel_test.py SOURCE_DIR
+"""
+import glob
+import os
+import re
+import sys
+import unittest
+
+# Those that refuse; cuda_refusal_test.cc proves of each that it does before it touches memory.
+REFUSE = {"RouterScoresForward", "TopK"}
+
+
+def Read(path):
+    with open(path, encoding="utf-8") as file:
+        return re.sub(r"//[^\n]*", "", file.read())
+
+
+def Declared(root):
+    """The names of all kernels, sorted."""
+    headers = [path for path in glob.glob(f"{root}/kernels/*.h") if not path.endswith("_cuda.h")]
+    return sorted({name for path in headers for name in re.findall(r"^[\w:]+ (\w+)\(Stream& ", Read(path), re.M)})
+
+
+def Bodies(root):
+    """name -> text of every function outside classes that takes a Stream first, of the CPU's sources."""
+    bodies = {}
+    for path in glob.glob(f"{root}/kernels/*.cc"):
+        if not path.endswith("_cuda.cc"):
+            bodies.update(re.findall(r"^[\w:]+ (\w+)\((?:const )?Stream& [^{;]*\) \{\n(.*?)^\}", Read(path), re.M | re.S))
+    return bodies
+
+
+def Answer(name, bodies):
+    """"runs", "refuses", or "nothing" where a CUDA stream would meet code of the CPU."""
+    body = bodies.get(name, "")
+    refusal = re.search(r'CHECK\(stream\.device\(\) == Device::kCpu\)\s*<< "(\w+) has no CUDA kernel', body)
+    if refusal and refusal[1] == name:
+        return "refuses"
+    if re.search(r"\bcuda::[A-Z]\w+\(stream", body) and re.search(r"kCuda|on_cuda", body):
+        return "runs"
+    # One statement that passes the stream on.
+    passed_on = re.findall(r"\b([A-Z]\w+)\(stream,", body)
+    if len(passed_on) == 1 and passed_on[0] in bodies and body.count(";") <= 2:
+        return Answer(passed_on[0], bodies)
+    return "nothing"
+
+
+class EveryKernelTest(unittest.TestCase):
+    root = "."
+
+    def test_kernels_run_or_refuse(self):
+        names, bodies = Declared(self.root), Bodies(self.root)
+        self.assertGreater(len(names), 25, "the headers were not understood")
+        answers = {name: Answer(name, bodies) for name in names}
+        self.assertEqual([], [name for name, answer in answers.items() if answer == "nothing"])
+        self.assertEqual(REFUSE, {name for name, answer in answers.items() if answer == "refuses"})
+
+    def test_refusals_are_tested(self):
+        test = Read(os.path.join(self.root, "tests/kernels/cuda_refusal_test.cc"))
+        for name in REFUSE:
+            self.assertIn(f'"{name} has no CUDA kernel', test)
+
+    def test_a_forgotten_kernel_is_seen(self):
+        bodies = Bodies(self.root)
+        for name in Declared(self.root):
+            forgotten = dict(bodies)
+            forgotten[name] = re.sub(r"cuda::(?=\w+\()|CHECK\(stream", "Cpu", bodies[name])
+            if forgotten[name] != bodies[name]:
+                self.assertEqual("nothing", Answer(name, forgotten), name)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    EveryKernelTest.root = sys.argv.pop(1)
+    unittest.main()
