@@ -2,6 +2,7 @@
 // whatever moves and when.
 #include <random>
 
+#include "parallel/slot_placement.h"
 #include "tests/models/layouts.h"
 #include "tests/models/rank_state.h"
 #include "tests/parallel/shared_seed.h"

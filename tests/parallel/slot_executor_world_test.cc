@@ -96,7 +96,9 @@ void RunLayout(World& world, const Layout& layout) {
   SCOPED_TRACE(Format("R=%d S=%d D=%d span=%d layers=%d.. B=%d M=%d", layout.shape.replicas,
                       layout.shape.stages, layout.shape.data, static_cast<int>(layout.shape.span),
                       layout.layers[0], layout.num_microbatches, layout.num_experts));
-  ToyRank rank(world, layout, SharedSeed(world));
+  const uint64_t seed = SharedSeed(world);
+  SCOPED_TRACE(SeedText(seed));
+  ToyRank rank(world, layout, seed);
   rank.executor.Run(rank.schedule, 0);
   rank.ExpectCounts(1, 1);
   rank.ExpectGradients(1);

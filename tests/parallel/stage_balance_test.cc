@@ -76,9 +76,6 @@ TEST(StageBalance, IdealIsAllWorkShared) {
 TEST(StageBalance, NoOtherCutIsPredictedFaster) {
   SCOPED_TRACE(SeedText());
   std::mt19937 random(FreshSeed());
-  const auto seed = random();
-  SCOPED_TRACE(seed);
-  random.seed(seed);
   std::uniform_real_distribution<double> uniform(0, 1);
   int uneven = 0, cuts = 0;
   for (int stages = 1; stages <= 4; ++stages) {
