@@ -93,7 +93,7 @@ class ReadmeTest(unittest.TestCase):
             self.assertTrue(os.path.exists(os.path.join(self.source, path)), f"README.md names {path}")
 
     def test_verbs_exist(self):
-        verbs = set(re.findall(r"tools/dev (\w+)", self.readme))
+        verbs = set(re.findall(r"tools/dev ([\w-]+)", self.readme))
         self.assertTrue({"demo", "test"} <= verbs)
         usage = subprocess.run([os.path.join(self.source, "tools/dev"), "help"], capture_output=True, text=True, check=True)
         for verb in verbs:
