@@ -68,6 +68,8 @@ void SlotExecutor::ForwardDense(SlotId slot) {
 }
 
 void SlotExecutor::BackwardDense(SlotId slot) {
+  // They cover combine B too, unless gradients for the previous stage are to be covered.
+  if (slot.index > 0 || mesh_.shape().stages == 1) WeightGradients(WeightPart::kSecond);
   if (slot.index == 0 && slot.time > 0 && lane_order_ == LaneOrder::kInterleaved) {
     EndBackwardTime(slot.time - 1);
   }

@@ -14,16 +14,16 @@ namespace unipool {
 //   dispatch F   the backward of attention, second part of the weight gradients    2a + e/3
 //   dispatch B   experts forward                                                   e
 //   combine F    experts' input gradient                                           e
-//   combine B    first part of the weight gradients, next dense forward            2e/3 + a
+//   combine B    first part of the weight gradients, next dense forward, second    e + a
 // Between time steps the last layer's backward is finished only when the next time step's first dispatch F is
-// on the wire, so that the same holds there; hidden states of a boundary are covered by the first part of the
-// weight gradients, their gradients by the second.
-// The last stage's head stands where the schedule puts it (SlotSchedule::Head): in a lane in which the stage
-// has no layer, after the lane's empty dispatch, so that nobody waits for it there and it covers the wires
-// that a layer's dense work would. A rank in its head still holds up all others where the head takes longer
-// than what it stands in for: they wait for what its experts answer.
-// kSequential: in every slot the forward lane runs to its end, then the backward lane, so that the wire is
-// covered by weight gradients alone: what overlap is compared with. Both give the same results bit for bit.
+// on the wire, so that nearly the same holds there; hidden states of a boundary are covered by the first part
+// of the weight gradients, their gradients by the second. The last stage's head stands where the schedule
+// puts it (SlotSchedule::Head): in a lane in which the stage has no layer, after the lane's empty dispatch,
+// so that nobody waits for it there and it covers the wires that a layer's dense work would. A rank in its
+// head still holds up all others where the head takes longer than what it stands in for: they wait for what
+// its experts answer. kSequential: in every slot the forward lane runs to its end, then the backward lane, so
+// that the wire is covered by weight gradients alone: what overlap is compared with. Both give the same
+// results bit for bit.
 enum class LaneOrder { kInterleaved, kSequential };
 
 class SlotExecutor {
