@@ -12,7 +12,10 @@ import sys
 import tempfile
 import unittest
 
-INFO = '[[ $* != --cublas ]] || { echo libcublas.so.13; exit; }\necho "| device | Test GPU 9, compute capability 9.0, 4 multiprocessors |"\necho "| memory | 1 GiB |"\n'
+INFO = """[[ $* != --cublas ]] || { echo libcublas.so.13; exit; }
+echo "| device | Test GPU 9, compute capability 9.0, 4 multiprocessors |"
+echo "| memory | 1 GiB |"
+"""
 NO_GPU = 'echo "no GPU can be used here: none" >&2\nexit 2\n'
 CASES = """case "$*" in *gtest_filter*) exit 0;; esac
 echo "[       OK ] CudaRmsNorm.Forward (3 ms)"
@@ -109,7 +112,8 @@ class GpuToolsTest(unittest.TestCase):
     def test_a_slow_sanitizer_is_no_failure_but_a_finding_is(self):
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)
-        slow = 'echo "[       OK ] CudaRmsNorm.Forward (3 ms)"\nexec sleep 20\n'
+        slow = ('echo "[       OK ] CudaRmsNorm.Forward (3 ms)"\n'
+                'echo "========= Error: process didn\'t terminate successfully"\nexec sleep 20\n')
         self.Program("compute-sanitizer", SANITIZER + "[[ $UNIPOOL_EXACT_ARRAYS != 1 ]] || {\n" + slow + "}\n")
         status, output, report = self.Check("--tool-limit", "0.3")
         self.assertEqual(0, status, output)
