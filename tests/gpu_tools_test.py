@@ -12,14 +12,22 @@ import sys
 import tempfile
 import unittest
 
-INFO = 'echo "| device | Test GPU 9, compute capability 9.0, 4 multiprocessors |"\necho "| memory | 1 GiB |"\n'
+INFO = """[[ $* != --cublas ]] || { echo libcublas.so.13; exit; }
+echo "| device | Test GPU 9, compute capability 9.0, 4 multiprocessors |"
+echo "| memory | 1 GiB |"
+"""
 NO_GPU = 'echo "no GPU can be used here: none" >&2\nexit 2\n'
 CASES = """case "$*" in *gtest_filter*) exit 0;; esac
 echo "[       OK ] CudaRmsNorm.Forward (3 ms)"
 echo "[  SKIPPED ] CudaGemm.AllTransposesAndSizes (0 ms)"
 """
 FAILING_CASES = 'echo "[  FAILED  ] CudaRmsNorm.Forward (3 ms)"\nexit 1\n'
-SANITIZER = 'echo "$2" >>"$(dirname "$0")/../tools_run"\nshift 4\nexec "$@"\n'
+SANITIZER = """echo "$2" >>"$(dirname "$0")/../tools_run"
+[[ $UNIPOOL_EXACT_ARRAYS == 1 && $6 == --gtest_filter=-*Large* ]] || exit 7
+echo "========= COMPUTE-SANITIZER"
+shift 4
+"$@"
+"""
 BENCH = 'echo "| rms norm | 5.0 us | 4000 GB/s |"\n'
 
 
@@ -100,6 +108,23 @@ class GpuToolsTest(unittest.TestCase):
         status, _, report = self.Check("--limit", "1")
         self.assertEqual(1, status)
         self.assertIn("benchmark: not finished in 1 s", report)
+
+    def test_a_slow_sanitizer_is_no_failure_but_a_finding_is(self):
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", CASES)
+        slow = ('echo "[       OK ] CudaRmsNorm.Forward (3 ms)"\n'
+                'echo "========= Error: process didn\'t terminate successfully"\nexec sleep 20\n')
+        self.Program("compute-sanitizer", SANITIZER + "[[ $UNIPOOL_EXACT_ARRAYS != 1 ]] || {\n" + slow + "}\n")
+        status, output, report = self.Check("--tool-limit", "0.3")
+        self.assertEqual(0, status, output)
+        self.assertIn("passed, not finished: memcheck racecheck initcheck synccheck;", output)
+        self.assertIn("memcheck: not finished in 0.3 s; 1 cases passed", report)
+        finding = 'echo "========= Invalid __global__ read of size 4 bytes"\n'
+        self.Program("compute-sanitizer", SANITIZER + finding + slow)
+        status, output, report = self.Check("--tool-limit", "0.3")
+        self.assertEqual(1, status, output)
+        self.assertIn("memcheck: FAILED, and not finished in 0.3 s; 1 cases passed", report)
+        self.assertIn("\n========= Invalid __global__ read", report)
 
     def Bundle(self, build, to, *most_bytes):
         return subprocess.run([os.path.join(self.root, "tools/bundle.sh"), build, to, *most_bytes], capture_output=True, text=True,

@@ -16,6 +16,7 @@ class Blas {
   // `stream` is a cudaStream_t of the current device, which must outlive the Blas. The library is looked for
   // where the loader looks, then in /usr/local/cuda. UserError if it is not there, or cannot start.
   explicit Blas(void* stream);
+  static const char* LibraryName();  // that is looked for: "libcublas.so.13"
   ~Blas();
   Blas(const Blas&) = delete;
   Blas& operator=(const Blas&) = delete;

@@ -68,6 +68,10 @@ Blas::Blas(void* stream) : library_(Open()) {
       "the math mode");
 }
 
+const char* Blas::LibraryName() {
+  return kLibrary;
+}
+
 // The library stays open: closing it would also close what it has registered with the driver.
 Blas::~Blas() {
   destroy_(handle_);

@@ -50,7 +50,11 @@ CudaBench::CudaBench(std::string filter)
         Check(cudaStreamCreate(&queue_));
         Check(cudaEventCreate(&begin_));
         Check(cudaEventCreate(&end_));
-        blas_ = std::make_unique<cuda::Blas>(queue_);
+        try {
+          blas_ = std::make_unique<cuda::Blas>(queue_);
+        } catch (const UserError& error) {
+          why_no_blas_ = error.what();
+        }
         return Stream(meter_, CudaQueue{.stream = queue_, .blas = blas_.get(), .memory = this});
       }()) {
   cudaDeviceProp properties;
@@ -58,12 +62,16 @@ CudaBench::CudaBench(std::string filter)
   Check(cudaGetDeviceProperties(&properties, 0));
   Check(cudaDriverGetVersion(&driver));
   copy_bytes_per_second_ = CopyBytesPerSecond();
-  gemm_flops_per_second_ = GemmFlopsPerSecond();
+  if (has_blas()) gemm_flops_per_second_ = GemmFlopsPerSecond();
   std::printf("%s, sm_%d%d, L2 %d MiB, driver for CUDA %d.%d\n", properties.name, properties.major,
               properties.minor, properties.l2CacheSize >> 20, driver / 1000, driver % 1000 / 10);
-  std::printf("cuBLAS %s, ", blas_->Version().c_str());
-  std::printf("copy (read + write) %.0f GB/s, dense bf16 product 8192^3 %.0f TFLOP/s\n\n",
-              copy_bytes_per_second_ * 1e-9, gemm_flops_per_second_ * 1e-12);
+  std::printf("copy (read + write) %.0f GB/s\n", copy_bytes_per_second_ * 1e-9);
+  if (has_blas()) {
+    std::printf("dense bf16 product 8192^3 %.0f TFLOP/s, cuBLAS %s\n\n", gemm_flops_per_second_ * 1e-12,
+                blas_->Version().c_str());
+  } else {
+    std::printf("dense product: not measured, no cuBLAS (%s)\n\n", why_no_blas_.c_str());
+  }
   std::printf("| %-44s | %10s | %8s | %7s | %8s | %7s |\n", "kernel", "us", "GB/s", "of copy", "TFLOP/s",
               "of gemm");
   std::printf("|---|---|---|---|---|---|\n");
@@ -207,9 +215,9 @@ double CudaBench::Run(const std::string& name, const std::function<void()>& kern
   const OpCost cost = profile.Total();
   const double seconds = MedianSeconds(kernel);
   const double bytes = cost.bytes / seconds, flops = cost.flops / seconds;
-  std::printf("| %-44s | %10.1f | %8.0f | %6.1f%% | %8.1f | %6.1f%% |\n", name.c_str(), seconds * 1e6,
-              bytes * 1e-9, 100 * bytes / copy_bytes_per_second_, flops * 1e-12,
-              100 * flops / gemm_flops_per_second_);
+  const std::string of_gemm = has_blas() ? Format("%.1f%%", 100 * flops / gemm_flops_per_second_) : "-";
+  std::printf("| %-44s | %10.1f | %8.0f | %6.1f%% | %8.1f | %7s |\n", name.c_str(), seconds * 1e6,
+              bytes * 1e-9, 100 * bytes / copy_bytes_per_second_, flops * 1e-12, of_gemm.c_str());
   std::fflush(stdout);
   return seconds;
 }

@@ -1,7 +1,7 @@
 // What the CUDA kernel benchmark is written with: arrays of random numbers on the GPU, and a table with a row
 // a kernel. A row is one line of code: bench.Run("name", [&] { Kernel(stream, ...); }). Arithmetic and bytes
 // are those that kernels declare (KernelScope); copy bandwidth and the rate of a dense bf16 product are
-// measured in the same run.
+// measured in the same run. Without cuBLAS our own kernels are measured alone.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -25,6 +25,7 @@ class CudaBench : private DeviceMemory {
   CudaBench& operator=(const CudaBench&) = delete;
 
   Stream& stream() { return stream_; }
+  bool has_blas() const { return blas_ != nullptr; }  // otherwise kernels that need cuBLAS must not be run
   // Device arrays, valid until Clear. Uniform in [-1, 1), in [0, 1), in {0, ..., limit - 1}.
   Tensor Random(DType dtype, std::initializer_list<int64_t> shape);
   Tensor RandomPositive(DType dtype, std::initializer_list<int64_t> shape);
@@ -54,10 +55,11 @@ class CudaBench : private DeviceMemory {
   cudaStream_t queue_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
   std::unique_ptr<cuda::Blas> blas_;
+  std::string why_no_blas_;
   MemoryMeter meter_;
   Stream stream_;
   std::vector<void*> arrays_;
-  double copy_bytes_per_second_ = 0, gemm_flops_per_second_ = 0;
+  double copy_bytes_per_second_ = 0, gemm_flops_per_second_ = 0;  // the latter 0 without cuBLAS
 };
 
 }  // namespace unipool

@@ -122,7 +122,8 @@ TEST_F(CudaAttention, Decode) {
   }
 }
 
-TEST_F(CudaAttention, LargerHeadsAreRefused) {
+using CudaAttentionDeathTest = CudaTest;
+TEST_F(CudaAttentionDeathTest, LargerHeadsAreRefused) {
   GTEST_FLAG_SET(death_test_style, "fast");
   const AttentionShape s = {1, 4, 1, 1, kMostCudaHeadSize + 8};
   std::vector<float> qkv(s.tokens() * s.qkv_size()), out(s.tokens() * s.out_size()), lse(s.tokens());

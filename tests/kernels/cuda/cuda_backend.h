@@ -15,7 +15,8 @@ class CudaBackend {
  public:
   virtual ~CudaBackend() = default;
   virtual Stream& stream() = 0;
-  // All bytes 0xff, 16-byte aligned, and so surrounded that accesses outside are seen.
+  // All bytes 0xff, 16-byte aligned, and so surrounded that accesses outside are seen (on hardware on request
+  // unwritten and unsurrounded, for compute-sanitizer).
   virtual void* Allocate(int64_t bytes, const std::string& name) = 0;
   virtual void CopyIn(void* device, const void* host, int64_t bytes) = 0;
   virtual void CopyOut(void* host, const void* device, int64_t bytes) = 0;

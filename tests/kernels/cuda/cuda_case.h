@@ -11,6 +11,10 @@
 //       c.Run([&](Stream& s, const CaseTensors& t) { SwigluForward(s, t[gate_up], t[activation]); });
 //     });
 //   }
+//
+// Names: cases that would keep compute-sanitizer busy for minutes end in "Large" and have a small one beside
+// them; suites that make processes end in "DeathTest". tools/gpu_check.sh leaves both out under the
+// sanitizer.
 #pragma once
 
 #include <gtest/gtest.h>

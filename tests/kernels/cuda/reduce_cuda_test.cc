@@ -35,7 +35,7 @@ TEST_F(CudaReduce, Sums) {
 }
 
 // More elements than all blocks take at once.
-TEST_F(CudaReduce, LongSum) {
+TEST_F(CudaReduce, SumLarge) {
   ForEachCase({Size{4300000}}, [&](CudaCase& c, const Size& size) {
     if (c.dtype() != DType::kBF16) return;
     const auto x = c.In("x", {size.n}, -1, 2);
