@@ -1,7 +1,8 @@
 // Causal grouped-query attention. T = num_sequences * sequence_length rows; a row of qkv holds H query heads,
 // then G key heads, then G value heads, each of size d; query head h reads key/value head h / (H / G). Scores
 // are scaled by 1/sqrt(d). Works in tiles of query rows: a [s, s] matrix never exists. lse keeps log-sum-exp
-// per row and head.
+// per row and head. Types: qkv, out, their gradients and the cache in one dtype, lse in its AccumulatorOf:
+// F32 and F64 on the CPU; F32 and BF16 on CUDA, where scores and sums are F32.
 #pragma once
 
 #include "runtime/stream.h"
@@ -35,7 +36,9 @@ int64_t AttentionScratchBytes(const AttentionShape& shape, DType dtype);
 
 // One new query row per call against cached keys and values, for generation: qkv [1, (H+2G)d] already
 // rotated; appends its key and value at `position` of the cache [max_positions, 2 G d] (keys, then values)
-// and attends to 0..position. Moves the keys and values up to position once.
+// and attends to 0..position. With n = position + 1: 4 n H d operations; moves the keys and values up to
+// position, 2 n G d elements, once. CUDA's scratch memory: 4 H (d + 2) bytes for every 256 keys, at most 64
+// times that.
 void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,
                      int64_t position, const Tensor& out /*[1, H d]*/);
 

@@ -95,6 +95,7 @@ __global__ void __launch_bounds__(kThreads) StretchKernel(DecodeArguments<T> a) 
       row[0] = expf(left - tile_largest);
       row[kWarp] = expf(right - tile_largest);
       const float tile_sum = WarpSum(row[0] + row[kWarp]);
+      __syncwarp();  // all lanes have read largest[h]: shuffles do not order memory
       if (thread % kWarp == 0) {
         factor[h] = expf(largest[h] - tile_largest);
         sum[h] = sum[h] * factor[h] + tile_sum;

@@ -3,8 +3,12 @@
 // matrix [O, I].
 //
 // Types: x, y, w and their gradients are of one type; dw is of its accumulator (F32 for BF16), so that
-// microbatches add up in F32. On a CUDA device: F32 and BF16, sums in F32; BF16 REQUIRES O and I to be
-// multiples of 8 and arrays that begin at 16 bytes. `offsets` and `has_grad` are host memory on every device.
+// microbatches add up in F32. On the CPU: F32 and F64. On a CUDA device: F32 and BF16, sums in F32; BF16
+// REQUIRES O and I to be multiples of 8 and arrays that begin at 16 bytes. `offsets` and `has_grad` are host
+// memory on every device.
+//
+// Each product takes 2 R O I operations and moves both row arrays, R (O + I) elements, once; of the expert
+// matrices, O I elements each, only those of groups with rows.
 #pragma once
 
 #include <span>
@@ -15,15 +19,15 @@ namespace unipool {
 
 using GroupOffsets = std::span<const int64_t>;  // [E + 1], ascending, first 0, last R
 
-// y[rows of e] = x[rows of e] * w[e]^T
+// y[rows of e] = x[rows of e] * w[e]^T. Moves w[e] once.
 void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x /*[R, I]*/,
                         const Tensor& w /*[E, O, I]*/, const Tensor& y /*[R, O]*/);
-// dx[rows of e] = dy[rows of e] * w[e]
+// dx[rows of e] = dy[rows of e] * w[e]. Moves w[e] once.
 void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/,
                           const Tensor& w /*[E, O, I]*/, const Tensor& dx /*[R, I]*/);
 // dw[e] += dy[rows of e]^T * x[rows of e]. has_grad[e] == 0 says that dw[e] holds nothing yet: it is
 // overwritten, not read, which saves zeroing; has_grad[e] becomes 1 for every group with rows. Groups without
-// rows are not touched.
+// rows are not touched. Moves dw[e] once where it is overwritten, twice where it is added to.
 void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/,
                            const Tensor& x /*[R, I]*/, const Tensor& dw /*[E, O, I]*/,
                            std::span<uint8_t> has_grad /*[E]*/);

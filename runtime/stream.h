@@ -59,7 +59,8 @@ class Stream {
 };
 
 // Put at the top of every kernel launcher: records time, arithmetic and the bytes that must move at least
-// (each input read once, each output written once).
+// (each input read once, each output written once). On CUDA the time is what it takes to enqueue the work,
+// not what the kernel takes: that one a profiler of the device shows.
 class KernelScope {
  public:
   KernelScope(Stream& stream, Op op, double flops, double bytes)

@@ -104,20 +104,32 @@ TEST_F(CudaAttention, EveryQueryFindsItsKey) {
   });
 }
 
-// position, then one row of a cache that is longer; stretches of 256 keys meet at 300.
+// One row against a cache that is longer than the position needs.
+void RunDecode(CudaCase& c, const AttentionShape& s, int64_t position) {
+  const auto qkv = c.In("qkv", {1, s.qkv_size()}, -kRange, kRange);
+  const auto cache = c.InOut("cache", {position + 3, 2 * s.num_kv_heads * s.head_size}, -kRange, kRange, {});
+  const auto out = c.Out("out", {1, s.out_size()}, {.relative = 1e-6, .absolute = 2e-6});
+  c.Run([&](Stream& stream, const CaseTensors& t) {
+    AttentionDecode(stream, s, t[qkv], t[cache], position, t[out]);
+  });
+}
+
+// Stretches of 256 keys meet at 300.
 TEST_F(CudaAttention, Decode) {
   for (const int64_t position : {0, 1, 63, 64, 300}) {
     SCOPED_TRACE(position);
     const std::vector<AttentionShape> shapes = {{1, 1, 4, 2, 32}, {1, 1, 6, 2, 96}, {1, 1, 3, 1, 5}};
-    ForEachCase(shapes, [&](CudaCase& c, const AttentionShape& s) {
-      const auto qkv = c.In("qkv", {1, s.qkv_size()}, -kRange, kRange);
-      const auto cache =
-          c.InOut("cache", {position + 3, 2 * s.num_kv_heads * s.head_size}, -kRange, kRange, {});
-      const auto out = c.Out("out", {1, s.out_size()}, {.relative = 1e-6, .absolute = 2e-6});
-      c.Run([&](Stream& stream, const CaseTensors& t) {
-        AttentionDecode(stream, s, t[qkv], t[cache], position, t[out]);
-      });
-    });
+    ForEachCase(shapes, [&](CudaCase& c, const AttentionShape& s) { RunDecode(c, s, position); });
+    if (HasFailure()) return;
+  }
+}
+
+// 3 stretches of 256 keys; then more keys than 64 of those hold, so that stretches grow.
+TEST_F(CudaAttention, DecodeJoinsManyStretches) {
+  for (const int64_t position : {600, 16500}) {
+    SCOPED_TRACE(position);
+    ForEachCase({AttentionShape{1, 1, 2, 1, 4}},
+                [&](CudaCase& c, const AttentionShape& s) { RunDecode(c, s, position); });
     if (HasFailure()) return;
   }
 }
