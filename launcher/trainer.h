@@ -47,9 +47,9 @@ class Trainer {
   std::unique_ptr<MetricsFile> metrics_;  // on rank 0
   std::unique_ptr<Progress> progress_;    // on rank 0
   LearningRateSchedule learning_rate_;
-  int64_t step_ = 0;  // updates done
-  // Of this rank where a cluster is emulated, over steps but the first, whose memory is new.
+  int64_t step_ = 0;          // updates done
   bool has_stepped_ = false;  // in this run
+  // Of this rank where a cluster is emulated, over steps but the first, whose memory is new.
   EmulationReport emulation_;
   int64_t emulated_steps_ = -1;
   int64_t saved_step_ = -1;  // of the newest checkpoint

@@ -15,6 +15,10 @@ namespace unipool {
 //   dispatch B   experts forward                                                   e
 //   combine F    experts' input gradient                                           e
 //   combine B    first part of the weight gradients, next dense forward, second    e + a
+//
+// The second part of the weight gradients is counted twice: dispatch F and combine B are both on the wire
+// then and share a link, so they are the two that are exposed first.
+//
 // Between time steps the last layer's backward is finished only when the next time step's first dispatch F is
 // on the wire, so that nearly the same holds there; hidden states of a boundary are covered by the first part
 // of the weight gradients, their gradients by the second. The last stage's head stands where the schedule
