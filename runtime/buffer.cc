@@ -49,7 +49,7 @@ Buffer Buffer::Reserve(MemoryMeter& meter, MemoryKind kind, int64_t max_bytes) {
   buffer.meter_ = &meter;
   buffer.kind_ = kind;
   buffer.max_bytes_ = max_bytes;
-  if (max_bytes > 0) buffer.data_ = MapPages(max_bytes);
+  if (max_bytes > 0) buffer.data_ = meter.device() ? meter.device()->Reserve(max_bytes) : MapPages(max_bytes);
   return buffer;
 }
 
@@ -73,7 +73,11 @@ Buffer::~Buffer() {
 }
 
 void Buffer::Release() {
-  if (data_) munmap(data_, max_bytes_);
+  if (data_ && meter_->device()) {
+    meter_->device()->Free(data_);
+  } else if (data_) {
+    munmap(data_, max_bytes_);
+  }
   if (meter_) meter_->Add(kind_, -counted_bytes_);
   data_ = nullptr;
   meter_ = nullptr;
@@ -83,6 +87,7 @@ void Buffer::Release() {
 void Buffer::Use(int64_t bytes) {
   CHECK_LE(bytes, max_bytes_);
   if (bytes <= counted_bytes_) return;
+  if (meter_->device()) meter_->device()->Commit(data_, bytes);
   meter_->Add(kind_, bytes - counted_bytes_);
   counted_bytes_ = bytes;
 }

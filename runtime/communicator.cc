@@ -42,8 +42,8 @@ void SumInRankOrder(T* own, const char* staging, int64_t stride, int rank, int s
   }
 }
 
-void SumInRankOrder(DType dtype, void* own, const char* staging, int64_t stride, int rank, int size,
-                    int64_t count) {
+void SumOnHost(DType dtype, void* own, const char* staging, int64_t stride, int rank, int size,
+               int64_t count) {
   switch (dtype) {
     case DType::kF32:
       return SumInRankOrder(static_cast<float*>(own), staging, stride, rank, size, count);
@@ -66,13 +66,22 @@ Range PieceOf(int64_t n, int parts, int p, int64_t piece, int64_t k) {
 
 }  // namespace
 
+void* Communicator::Staging(int64_t bytes) {
+  if (static_cast<int64_t>(staging_.size()) < bytes) staging_.resize(bytes);
+  return staging_.data();
+}
+
+void Communicator::SumParts(const Tensor& own, const void* parts, int64_t stride) {
+  SumOnHost(own.dtype, own.data, static_cast<const char*>(parts), stride, rank_, size_, own.size());
+}
+
 void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& label) {
   if (size_ == 1) return;
   const int64_t element = SizeOf(values.dtype), n = values.size();
   const int64_t largest_part = EvenPartition(n, size_, 0).size();
   const int64_t piece = std::max<int64_t>(1, std::min(PieceBytes(size_) / element, largest_part));
   const int64_t stride = piece * element, half = size_ * stride;
-  if (static_cast<int64_t>(staging_.size()) < 2 * half) staging_.resize(2 * half);
+  char* const staging = static_cast<char*>(Staging(2 * half));
   char* data = static_cast<char*>(values.data);
 
   // The next piece is on its way while this one is summed.
@@ -84,7 +93,7 @@ void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& l
       if (p == rank_) continue;
       const Range part = PieceOf(n, size_, p, piece, k);
       send_[p] = {data + part.begin * element, part.size() * element};
-      recv_[p] = {staging_.data() + (k % 2) * half + p * stride, own_bytes};
+      recv_[p] = {staging + (k % 2) * half + p * stride, own_bytes};
     }
     return Start(send_, recv_, label);
   };
@@ -95,8 +104,8 @@ void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& l
     Wait(ticket);
     ticket = next;
     const Range own = PieceOf(n, size_, rank_, piece, k);
-    SumInRankOrder(values.dtype, data + own.begin * element, staging_.data() + (k % 2) * half, stride, rank_,
-                   size_, own.size());
+    SumParts(Tensor(data + own.begin * element, values.dtype, {own.size()}), staging + (k % 2) * half,
+             stride);
   }
 }
 

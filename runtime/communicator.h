@@ -82,6 +82,11 @@ class Communicator {
 
  protected:
   Communicator(int rank, int size) : rank_(rank), size_(size) {}
+  // What the sums need of the place where values lie, here the host; a communicator of device memory has its
+  // own. Staging: at least `bytes` until the next call that asks for more. SumParts: own[i] = sum over r of
+  // x_r[i] in rank order, x_r at parts + r * stride bytes and x_rank `own` itself (kernels/rank_sum.h).
+  virtual void* Staging(int64_t bytes);
+  virtual void SumParts(const Tensor& own, const void* parts, int64_t stride);
   int rank_, size_;
 
  private:

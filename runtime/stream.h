@@ -13,14 +13,6 @@ namespace unipool {
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// Where the scratch memory of a stream on a device comes from.
-class DeviceMemory {
- public:
-  virtual ~DeviceMemory() = default;
-  virtual void* Allocate(int64_t bytes) = 0;  // at least 16-byte aligned
-  virtual void Free(void* data) = 0;          // after all work that uses it
-};
-
 // A CUDA stream as floors without CUDA headers can hold it. All handles are the creator's, who keeps them
 // alive longer than the Stream.
 struct CudaQueue {

@@ -1,0 +1,14 @@
+// A few numbers of the host become a tensor of the stream's device. They travel as arguments of a launch: the
+// host's memory is free when the call returns, and the order is the stream's.
+#pragma once
+
+#include <span>
+
+#include "runtime/stream.h"
+
+namespace unipool {
+
+// to[i] = values[i], rounded to the type of `to`: F32, F64, I32, I64, and BF16 on CUDA.
+void SetValues(Stream& stream, std::span<const double> values, const Tensor& to /*[n]*/);
+
+}  // namespace unipool
