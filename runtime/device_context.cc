@@ -1,0 +1,38 @@
+#include "runtime/device_context.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace unipool {
+namespace {
+
+constexpr std::chrono::milliseconds kWatchEvery{20};
+
+}  // namespace
+
+void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
+  using Clock = std::chrono::steady_clock;
+  if (IsDone(event)) return;
+  const auto begin = Clock::now();
+  for (auto watched = begin; !IsDone(event); sched_yield()) {
+    const auto now = Clock::now();
+    if (now - watched < kWatchEvery) continue;
+    watched = now;
+    for (const auto& [number, watch] : watches_) {
+      watch(label, std::chrono::duration<double>(now - begin).count());
+    }
+  }
+}
+
+int DeviceContext::AddWatch(Watch watch) {
+  watches_.emplace_back(next_watch_, std::move(watch));
+  return next_watch_++;
+}
+
+void DeviceContext::RemoveWatch(int number) {
+  std::erase_if(watches_, [&](const auto& entry) { return entry.first == number; });
+}
+
+}  // namespace unipool
