@@ -5,12 +5,13 @@
 namespace unipool {
 
 SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage,
-                           ExpertHost& experts, LaneOrder lane_order)
+                           ExpertHost& experts, LaneOrder lane_order, DeviceContext* device)
     : mesh_(mesh),
       dispatcher_(dispatcher),
       stage_(stage),
       experts_(experts),
       lane_order_(lane_order),
+      device_(device),
       send_(mesh.shape().stages),
       recv_(mesh.shape().stages) {}
 
@@ -59,7 +60,14 @@ void SlotExecutor::ForwardDense(SlotId slot) {
     dispatcher_.StartDispatch(Lane::kForward, slot, nullptr, {});
     return;
   }
-  const DispatchHandle& handle = stage_.ForwardRoute(work.microbatch, work.layer);
+  stage_.ForwardRoute(work.microbatch, work.layer);
+  // While the counts are on their way to the host, the device has these to do.
+  if (stage_.counts_on_device()) WeightGradients(WeightPart::kSecond);
+  const DispatchHandle& handle =
+      stage_.RoutedRows(work.microbatch, work.layer,
+                        {.operation = "row counts",
+                         .step = step_,
+                         .slot = slot.time * schedule_->slots_per_time() + slot.index});
   dispatcher_.StartCounts(slot, &handle);
   stage_.FillSendRows(Lane::kForward, work.microbatch, work.layer,
                       dispatcher_.SendRows(Lane::kForward, slot, handle));

@@ -34,7 +34,7 @@ class SlotExecutor {
  public:
   // All must outlive it.
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts,
-               LaneOrder lane_order = LaneOrder::kInterleaved);
+               LaneOrder lane_order = LaneOrder::kInterleaved, DeviceContext* device = nullptr);
   // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
   // so. Collective over the pool group and the pipeline: every rank runs the same schedule, which outlives
   // the call.
@@ -75,6 +75,7 @@ class SlotExecutor {
   PipelineStage& stage_;
   ExpertHost& experts_;
   const LaneOrder lane_order_;
+  DeviceContext* const device_;  // whose profiler shows the steps as ranges; null: the CPU
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
   Pending pending_forward_, pending_backward_;
