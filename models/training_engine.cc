@@ -14,13 +14,6 @@ namespace unipool {
 
 namespace {
 
-DType DTypeOfConfig(const Config& config) {
-  const TrainConfig::Precision precision = config.train().precision();
-  const bool bf16 =
-      precision == TrainConfig::BF16 || (precision == TrainConfig::AUTO && config.device() == CUDA);
-  return bf16 ? DType::kBF16 : DType::kF32;
-}
-
 TransportKind TransportOf(const Config& config) {
   switch (config.parallel().transport()) {
     case AUTO:

@@ -65,6 +65,9 @@ class SlotExecutor {
   void StartBoundary(Lane lane, int time);  // sends what ended in `time`, receives what begins in the next
   void WaitBoundary(Lane lane);
 
+  // "operation" of a lane's work on the profiler's time line: which lane, microbatch, stage and layer.
+  class Range;
+
   LaneWork Work(Lane lane, SlotId slot) const { return schedule_->Work(lane, mesh_.position().stage, slot); }
   int Microbatch(Lane lane, int time) const {
     return schedule_->Microbatch(lane, mesh_.position().stage, time);
