@@ -13,27 +13,44 @@ struct PlannedRows {
   std::vector<int32_t> token_of;  // [N]
 };
 
-inline PlannedRows PlanRows(std::vector<int32_t> experts, const std::vector<uint8_t>& sent, int top_k,
+// Uses its memory again.
+class RowPlanner {
+ public:
+  const PlannedRows& Plan(const std::vector<int32_t>& experts, const std::vector<uint8_t>& sent, int top_k,
+                          const ExpertPlacement& placement, SendPlan& plan) {
+    const auto choices = static_cast<int64_t>(experts.size()), tokens = choices / top_k;
+    experts_ = experts;
+    weights_.assign(sent.begin(), sent.end());
+    send_index_.resize(placement.num_experts());
+    for (int e = 0; e < placement.num_experts(); ++e) send_index_[e] = placement.send_index(e);
+    rows_.row_of.assign(choices, -2);
+    rows_.token_of.assign(choices, -2);
+    OrderRows(stream_, Numbers(experts_, {tokens, top_k}),
+              Tensor(weights_.data(), DType::kF32, {tokens, top_k}),
+              Numbers(send_index_, {placement.num_experts()}),
+              {.row_of = Numbers(rows_.row_of, {tokens, top_k}),
+               .token_of = Numbers(rows_.token_of, {choices}),
+               .rows_of_expert = Numbers(plan.rows_of_expert, {placement.num_experts()})});
+    BuildSendPlan(placement, plan);
+    rows_.token_of.resize(plan.num_rows);
+    return rows_;
+  }
+
+ private:
+  static Tensor Numbers(std::vector<int32_t>& values, std::initializer_list<int64_t> shape) {
+    return Tensor(values.data(), DType::kI32, shape);
+  }
+  MemoryMeter memory_;
+  Stream stream_{memory_};
+  std::vector<int32_t> experts_, send_index_;
+  std::vector<float> weights_;
+  PlannedRows rows_;
+};
+
+inline PlannedRows PlanRows(const std::vector<int32_t>& experts, const std::vector<uint8_t>& sent, int top_k,
                             const ExpertPlacement& placement, SendPlan& plan) {
-  const auto choices = static_cast<int64_t>(experts.size());
-  std::vector<float> weights(sent.begin(), sent.end());
-  std::vector<int32_t> send_index(placement.num_experts());
-  for (int e = 0; e < placement.num_experts(); ++e) send_index[e] = placement.send_index(e);
-  PlannedRows rows{std::vector<int32_t>(choices, -2), std::vector<int32_t>(choices, -2)};
   if (plan.rows_of_expert.empty()) plan = SendPlan(placement);
-  const auto table = [&](std::vector<int32_t>& values) {
-    return Tensor(values.data(), DType::kI32, {choices / top_k, top_k});
-  };
-  MemoryMeter memory;
-  Stream stream(memory);
-  OrderRows(stream, table(experts), Tensor(weights.data(), DType::kF32, {choices / top_k, top_k}),
-            Tensor(send_index.data(), DType::kI32, {placement.num_experts()}),
-            {.row_of = table(rows.row_of),
-             .token_of = Tensor(rows.token_of.data(), DType::kI32, {choices}),
-             .rows_of_expert = Tensor(plan.rows_of_expert.data(), DType::kI32, {placement.num_experts()})});
-  BuildSendPlan(placement, plan);
-  rows.token_of.resize(plan.num_rows);
-  return rows;
+  return RowPlanner().Plan(experts, sent, top_k, placement, plan);
 }
 
 }  // namespace unipool

@@ -65,7 +65,7 @@ class ToyStage : public PipelineStage {
       experts_[choice] = model_.Expert(sample, global, choice);
       sent_[choice] = model_.Weight(sample, global, choice) != 0;
     }
-    layer.row_of = PlanRows(experts_, sent_, K, placement_, layer.handle.plan).row_of;
+    layer.row_of = planner_.Plan(experts_, sent_, K, placement_, layer.handle.plan).row_of;
     layer.is_routed = true;
   }
 
@@ -205,6 +205,7 @@ class ToyStage : public PipelineStage {
   std::vector<Row> inputs_;
   Row output_, output_gradients_[2], input_gradient_, gradient_, sums_;
   ChoiceRows dx_;
+  RowPlanner planner_;
   std::vector<int32_t> experts_;
   std::vector<uint8_t> sent_;
   std::vector<ToyResult> expected_;
