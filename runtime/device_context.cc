@@ -20,6 +20,7 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   if (IsDone(event)) return;
   const auto begin = Clock::now();
   for (auto watched = begin; !IsDone(event); sched_yield()) {
+    for (const auto& [number, poll] : polls_) poll();
     const auto now = Clock::now();
     if (now - watched < kWatchEvery) continue;
     watched = now;
@@ -55,12 +56,21 @@ void DeviceContext::Download(void* host, const void* device, int64_t bytes) {
 }
 
 int DeviceContext::AddWatch(Watch watch) {
-  watches_.emplace_back(next_watch_, std::move(watch));
-  return next_watch_++;
+  watches_.emplace_back(next_number_, std::move(watch));
+  return next_number_++;
 }
 
 void DeviceContext::RemoveWatch(int number) {
   std::erase_if(watches_, [&](const auto& entry) { return entry.first == number; });
+}
+
+int DeviceContext::AddPoll(Poll poll) {
+  polls_.emplace_back(next_number_, std::move(poll));
+  return next_number_++;
+}
+
+void DeviceContext::RemovePoll(int number) {
+  std::erase_if(polls_, [&](const auto& entry) { return entry.first == number; });
 }
 
 }  // namespace unipool
