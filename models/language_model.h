@@ -9,6 +9,7 @@
 #include "models/attention_layer.h"
 #include "models/moe_layer.h"
 #include "parallel/pipeline_stage.h"
+#include "runtime/device_context.h"
 
 namespace unipool {
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "parallel/pipeline_stage.h"
+#include "runtime/device_context.h"
 
 namespace unipool {
 
