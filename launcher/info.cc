@@ -170,8 +170,7 @@ std::string InfoText(const Config& config, int world_size) {
       "rows, as early "
       "in training, and when it gets all of them)\n",
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
-      world["data"].get<int>(),
-      DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
+      world["data"].get<int>(), DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
   return text + RankTable(info["ranks"]);
 }
 

@@ -242,12 +242,14 @@ class Validation {
     const ParallelConfig& parallel = config_.parallel();
     if (config_.device() == CPU) {
       if (train.precision() == TrainConfig::BF16) {
-        problems_.Add("train.precision: is BF16, which needs device: CUDA; on the CPU it may be FP32 or AUTO");
+        problems_.Add(
+            "train.precision: is BF16, which needs device: CUDA; on the CPU it may be FP32 or AUTO");
       }
       if (parallel.transport() != AUTO) {
-        problems_.Add(Format(
-            "parallel.transport: is %s, which says how memory of GPUs travels; with device: CPU leave it AUTO",
-            Transport_Name(parallel.transport()).c_str()));
+        problems_.Add(
+            Format("parallel.transport: is %s, which says how memory of GPUs travels; with device: CPU leave "
+                   "it AUTO",
+                   Transport_Name(parallel.transport()).c_str()));
       }
       return;
     }
@@ -262,10 +264,11 @@ class Validation {
     const ModelConfig& m = config_.model();
     const int head_size = m.heads() >= 1 ? m.hidden() / m.heads() : 0;
     if (head_size > kMostCudaHeadSize) {
-      problems_.Add(Format("model.heads: %d heads of model.hidden %d have %d columns each; device: CUDA takes "
-                           "at most %lld: at least %lld heads",
-                           m.heads(), m.hidden(), head_size, LongLong{kMostCudaHeadSize},
-                           LongLong{(m.hidden() + kMostCudaHeadSize - 1) / kMostCudaHeadSize}));
+      problems_.Add(
+          Format("model.heads: %d heads of model.hidden %d have %d columns each; device: CUDA takes "
+                 "at most %lld: at least %lld heads",
+                 m.heads(), m.hidden(), head_size, LongLong{kMostCudaHeadSize},
+                 LongLong{(m.hidden() + kMostCudaHeadSize - 1) / kMostCudaHeadSize}));
     }
     if (config_.moe().experts() > kMostCudaExperts) {
       problems_.Add(Format("moe.experts: is %d; device: CUDA takes at most %lld", config_.moe().experts(),
@@ -277,9 +280,10 @@ class Validation {
   }
   void MultipleOf8(const char* field, int value) {
     if (value % 8 == 0) return;
-    problems_.Add(Format("%s: is %d; products in BF16 need a multiple of 8, for example %d; or set "
-                         "train.precision: FP32",
-                         field, value, (value + 7) / 8 * 8));
+    problems_.Add(
+        Format("%s: is %d; products in BF16 need a multiple of 8, for example %d; or set "
+               "train.precision: FP32",
+               field, value, (value + 7) / 8 * 8));
   }
 
   void LayersPerStage() {

@@ -236,10 +236,10 @@ void LoadBalance::UpdateBias() {
 
 void LoadBalance::SendBias() {
   if (options_.balance != BIAS) return;
-  std::vector<double> values(GroupSize());
+  bias_values_.resize(GroupSize());
   DispatchFloat(host_bias_.dtype,
-                [&]<class T>() { std::copy_n(host_bias_.as<T>(), values.size(), values.begin()); });
-  SetValues(stream_, values, bias_.Reshape({GroupSize()}));
+                [&]<class T>() { std::copy_n(host_bias_.as<T>(), GroupSize(), bias_values_.begin()); });
+  SetValues(stream_, bias_values_, bias_.Reshape({GroupSize()}));
 }
 
 void LoadBalance::CollectState() {

@@ -73,12 +73,33 @@ int64_t PaddingOf(const ModelSpec& spec, int64_t layers, bool is_last) {
   return (2 * layers + is_last) * padding(spec.hidden) + (has_scale ? layers * padding(1) : 0);
 }
 
-// The most that one kernel takes of the stream's scratch memory.
+// On a device sums over ranks take memory that is counted: of dense gradients, of the experts' where there
+// are copies, and of the squared norms.
+int64_t SumStaging(const ModelSpec& spec, const MeshShape& shape, const ParameterCount& count,
+                   int64_t parameters, int64_t item) {
+  const auto staging = [](int64_t elements, int64_t bytes, int ranks) {
+    return Communicator::SumStagingBytes(elements, bytes, ranks, Communicator::kDeviceSumRoundBytes);
+  };
+  const int64_t gate_up = count.experts / 3 * 2;  // gate and up are reduced first, and are the larger array
+  return staging(parameters - count.experts, item, shape.data_ranks()) +
+         (gate_up > 0 ? staging(gate_up, item, shape.world() / shape.pool()) : 0) +
+         staging(1 + spec.experts, 8, shape.world());
+}
+
+// The most that one kernel takes of the stream's scratch memory: as their headers and sources say.
 int64_t KernelScratch(const ModelSpec& spec, int64_t micro_batch, Device device) {
   if (device == Device::kCpu) return AttentionScratchBytes(spec.attention(1), DType::kF32);
   const AttentionShape shape = spec.attention(micro_batch);
   const int64_t tokens = shape.tokens();
-  return std::max({8 * tokens * spec.heads, tokens * (spec.experts + 2) / 8, 8 * tokens});
+  const int64_t width = spec.hidden, experts = spec.experts, choices = tokens * spec.top_k;
+  const auto blocks = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
+  const int64_t attention = 8 * tokens * spec.heads;
+  const int64_t embedding = 16 * blocks(tokens, 1024) * 1024 + 8 * blocks(tokens, 32) * width;
+  const int64_t norm = 4 * std::min<int64_t>(256, tokens) * width;
+  const int64_t router = blocks(tokens, 32) * (8 + 4 * experts);
+  const int64_t order = 4 * blocks(choices, 2048) * experts;
+  const int64_t sums = 8 * 1024, products = 3 * 8 * experts;
+  return std::max({attention, embedding, norm, router, order, sums, products});
 }
 
 }  // namespace
@@ -127,7 +148,9 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
       item * (hidden_states + stashed_slots * received * (d + kept) + received * d + joined);
   // Returned rows; between ranks also what both lanes send and receive, and what experts answer.
   const int64_t remote = received - received / shape.pool();
-  plan[MemoryKind::kExchange] = item * d * (rows + (is_alone ? 0 : 2 * rows + 2 * remote + received));
+  plan[MemoryKind::kExchange] =
+      item * d * (rows + (is_alone ? 0 : 2 * rows + 2 * remote + received)) +
+      (device == Device::kCpu ? 0 : SumStaging(spec, shape, count, parameters, exact));
 
   const bool needs_gate_up = train.recompute_experts() || train.eval_every() > 0;
   const int64_t expert_scratch = received * f * (needs_gate_up ? 6 : 4);
