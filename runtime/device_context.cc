@@ -14,6 +14,7 @@ constexpr std::chrono::milliseconds kWatchEvery{20};
 
 void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   using Clock = std::chrono::steady_clock;
+  OnHostWait(event, label);
   if (IsDone(event)) return;
   const auto begin = Clock::now();
   for (auto watched = begin; !IsDone(event); sched_yield()) {

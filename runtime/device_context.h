@@ -61,6 +61,10 @@ class DeviceContext : public DeviceMemory {
   virtual void PushRange(const char* name) = 0;
   virtual void PopRange() = 0;
 
+ protected:
+  // WaitOnHost begins, whether or not the event is done already.
+  virtual void OnHostWait(Event /*event*/, const ExchangeLabel& /*label*/) {}
+
  private:
   std::vector<std::pair<int, Watch>> watches_;
   std::vector<std::pair<int, Poll>> polls_;

@@ -43,10 +43,8 @@ void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, St
   const cudaError_t error = cudaGetLastError();
   CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
 #else
-  auto body = [=] { kernel(static_cast<P>(arguments)...); };
-  QueueOf(stream)->Run(
-      name, shape.grid, shape.block, shape.shared_bytes,
-      [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  QueueOf(stream)->Launch(name, shape.grid, shape.block, shape.shared_bytes,
+                          [=] { kernel(static_cast<P>(arguments)...); });
 #endif
 }
 
@@ -59,6 +57,7 @@ inline void ReadBack([[maybe_unused]] const char* name, [[maybe_unused]] Stream&
   if (error == cudaSuccess) error = cudaStreamSynchronize(QueueOf(stream));
   CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
 #else
+  QueueOf(stream)->Finish();
   std::memcpy(host, device, bytes);
 #endif
 }

@@ -38,7 +38,7 @@ class BrokenContract : public testing::Test {
   emulation::GuardedMemory memory_;
   emulation::Machine machine_{emulation::ThreadOrder::kAscending, 1, memory_};
   MemoryMeter meter_;
-  Stream stream_{meter_, CudaQueue{.stream = &machine_, .blas = nullptr, .memory = &memory_}};
+  Stream stream_{meter_, CudaQueue{.stream = machine_.stream(), .blas = nullptr, .memory = &memory_}};
 };
 
 TEST_F(BrokenContract, Rows) {

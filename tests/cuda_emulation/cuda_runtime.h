@@ -22,7 +22,7 @@
 #define __grid_constant__
 #define __align__(n) alignas(n)
 
-using cudaStream_t = unipool::emulation::Machine*;
+using cudaStream_t = unipool::emulation::KernelQueue*;
 
 struct alignas(8) float2 {
   float x, y;

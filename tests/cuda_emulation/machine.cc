@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <numeric>
 
 namespace unipool::emulation {
@@ -22,7 +23,8 @@ constexpr int64_t kMostStaticShared = 48 << 10,
 constexpr int64_t kGapBytes = 64;           // between static shared arrays, watched
 constexpr int64_t kSharedBytes = 512 << 10, kGuardBytes = 64 << 10;
 
-Machine* current = nullptr;
+// One thread per rank runs kernels of its own device.
+constinit thread_local Machine* current = nullptr;
 
 std::string Text(const uint3& index) {
   return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) +
@@ -33,7 +35,8 @@ uint3 Unravel(int64_t i, const dim3& size) {
           static_cast<unsigned>(i / size.x / size.y)};
 }
 
-// Faults of a kernel arrive at Machine::OnSignal, on a stack of their own.
+// Faults of a kernel arrive at Machine::OnSignal, on a stack of their own. Handlers are the process's: the
+// first thread that runs a kernel sets them, the last one takes them back.
 class SignalScope {
  public:
   explicit SignalScope(void (*handler)(int, siginfo_t*, void*)) : stack_(64 << 10) {
@@ -41,14 +44,18 @@ class SignalScope {
     stack.ss_sp = stack_.data();
     stack.ss_size = stack_.size();
     PCHECK(sigaltstack(&stack, &old_stack_) == 0);
+    const std::lock_guard lock(mutex_);
+    if (num_users_++ > 0) return;
     struct sigaction action = {};
     action.sa_sigaction = handler;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     for (int i = 0; i < kNumSignals; ++i) PCHECK(sigaction(kSignals[i], &action, &old_[i]) == 0);
   }
   ~SignalScope() {
-    for (int i = 0; i < kNumSignals; ++i) sigaction(kSignals[i], &old_[i], nullptr);
     sigaltstack(&old_stack_, nullptr);
+    const std::lock_guard lock(mutex_);
+    if (--num_users_ > 0) return;
+    for (int i = 0; i < kNumSignals; ++i) sigaction(kSignals[i], &old_[i], nullptr);
   }
 
  private:
@@ -56,7 +63,9 @@ class SignalScope {
   static constexpr int kNumSignals = 5;
   std::vector<char> stack_;
   stack_t old_stack_ = {};
-  struct sigaction old_[kNumSignals];
+  static inline std::mutex mutex_;
+  static inline int num_users_ = 0;
+  static inline struct sigaction old_[kNumSignals];
 };
 
 }  // namespace
@@ -83,11 +92,11 @@ std::string Machine::Place(int thread) const {
 }
 
 void Machine::Throw(const std::string& problem) const {
-  throw KernelError(std::string("kernel ") + kernel_ + ": " + problem);
+  throw KernelError("kernel " + kernel_ + ": " + problem);
 }
 
-void Machine::Run(const char* kernel, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void*),
-                  void* context) {
+void Machine::Launch(const std::string& kernel, dim3 grid, dim3 block, int64_t shared_bytes,
+                     std::function<void()> body) {
   kernel_ = kernel;
   num_threads_ = static_cast<int>(block.x * block.y * block.z);
   if (num_threads_ < 1 || num_threads_ > kMostThreads || block.z > 64)
@@ -95,8 +104,7 @@ void Machine::Run(const char* kernel, dim3 grid, dim3 block, int64_t shared_byte
   if (grid.y > kMostGridYZ || grid.z > kMostGridYZ || grid.x > 0x7fffffff) Throw("the grid is too large");
   if (shared_bytes > kMostShared) Throw(std::to_string(shared_bytes) + " bytes of dynamic shared memory");
   CHECK(!current) << "a kernel within a kernel";
-  body_ = body;
-  body_context_ = context;
+  body_ = std::move(body);
   dynamic_bytes_ = shared_bytes;
   static_bytes_ = 0;
   shared_arrays_.clear();
@@ -186,7 +194,7 @@ void Machine::GiveWay() {
 void Machine::ThreadMain() {
   Machine& machine = *current;
   EnterFiber(&machine.scheduler_bottom_, &machine.scheduler_bytes_);
-  machine.body_(machine.body_context_);
+  machine.body_();
   machine.threads_[machine.running_].state = State::kEnded;
   ++machine.num_ended_;
   machine.GiveWay();

@@ -9,6 +9,7 @@
 
 #include <csetjmp>
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <source_location>
 #include <stdexcept>
@@ -17,6 +18,7 @@
 
 #include "tests/cuda_emulation/fiber.h"
 #include "tests/cuda_emulation/guarded_memory.h"
+#include "tests/cuda_emulation/kernel_queue.h"
 #include "tests/cuda_emulation/thread_index.h"
 
 namespace unipool::emulation {
@@ -37,16 +39,20 @@ enum class ThreadOrder { kAscending, kDescending, kRandom };
 // What the lanes of a warp do together: in[i], out[i] belong to lane i, null for lanes outside the mask.
 using WarpOperation = void (*)(const void* const in[32], void* const out[32]);
 
-class Machine {
+class Machine final : public KernelQueue {
  public:
   Machine(ThreadOrder order, uint64_t seed, GuardedMemory& memory);
-  ~Machine();
+  ~Machine() override;
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
-  // Runs body(context) once per thread of the grid. Throws KernelError.
-  void Run(const char* kernel, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void*),
-           void* context);
+  // cudaStream_t of the queue that runs all work at once.
+  void* stream() { return static_cast<KernelQueue*>(this); }
+  // Runs the kernel before it returns. Throws KernelError.
+  void Launch(const std::string& kernel, dim3 grid, dim3 block, int64_t shared_bytes,
+              std::function<void()> body) override;
+  void Enqueue(const std::string&, std::vector<Access>, std::function<void()> work) override { work(); }
+  void Finish() override {}
 
   // For kernels that are running.
   static Machine& Current();
@@ -117,9 +123,8 @@ class Machine {
   size_t scheduler_bytes_ = 0;
   sigjmp_buf fault_;
   std::string failure_;
-  const char* kernel_ = "";
-  void (*body_)(void*) = nullptr;
-  void* body_context_ = nullptr;
+  std::string kernel_;
+  std::function<void()> body_;
   int num_threads_ = 0, num_ended_ = 0, num_at_barrier_ = 0, votes_ = 0, last_votes_ = 0;
   volatile int running_ = -1;  // -1: the scheduler
   char* shared_ = nullptr;

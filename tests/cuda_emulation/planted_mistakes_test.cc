@@ -26,7 +26,7 @@ Outcome RunPlanted(ThreadOrder order, int64_t size, const LaunchShape& shape, vo
   emulation::GuardedMemory memory;
   emulation::Machine machine(order, 5, memory);
   MemoryMeter meter;
-  Stream stream(meter, CudaQueue{.stream = &machine, .blas = nullptr, .memory = &memory});
+  Stream stream(meter, CudaQueue{.stream = machine.stream(), .blas = nullptr, .memory = &memory});
   float* in = static_cast<float*>(memory.Allocate(size * sizeof(float), "in"));
   float* out = static_cast<float*>(memory.Allocate(size * sizeof(float), "out"));
   for (int64_t i = 0; i < size; ++i) in[i] = static_cast<float>(i);

@@ -1,4 +1,5 @@
-// CUDA's index types, and the variables that every thread finds its own values in.
+// CUDA's index types, and the variables that every thread of a block finds its own values in. Threads of the
+// test (ranks) have devices each.
 #pragma once
 
 struct uint3 {
@@ -9,6 +10,6 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-inline uint3 threadIdx, blockIdx;
-inline dim3 blockDim, gridDim;
+inline constinit thread_local uint3 threadIdx{}, blockIdx{};
+inline constinit thread_local dim3 blockDim{}, gridDim{};
 inline constexpr int warpSize = 32;

@@ -69,7 +69,7 @@ void RunWarp(void (*kernel)(float*), int size, float initial, Check check) {
     emulation::GuardedMemory memory;
     emulation::Machine machine(order, 3, memory);
     MemoryMeter meter;
-    Stream stream(meter, CudaQueue{.stream = &machine, .blas = nullptr, .memory = &memory});
+    Stream stream(meter, CudaQueue{.stream = machine.stream(), .blas = nullptr, .memory = &memory});
     float* values = static_cast<float*>(memory.Allocate(size * sizeof(float), "values"));
     std::fill_n(values, size, initial);
     Launch("warp", kernel, {.grid = 1, .block = 32}, stream, values);

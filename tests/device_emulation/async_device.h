@@ -1,0 +1,157 @@
+// A device for tests that needs no GPU: kernels run through cuda_emulation/, and the work of its two queues
+// as late, as early or as mixed as events allow. A program that keeps the rules of runtime/device_context.h
+// gets the same bits under every policy. Seen as an error that names the operation (DeviceError, thrown at
+// the call or at a later one):
+//   - a copy, or other work with declared memory, that names memory which is not the device's own, not
+//   pinned,
+//     freed, or not committed
+//   - two such operations on the same bytes, one of them writing, that no event orders (race_check.h)
+//   - pinned memory that changed between a copy from it and the moment the copy ran
+//   - memory that is freed before the host knows that declared work on it is over
+// What kernels touch is not declared: there the policies must show wrong numbers, and what nobody may touch
+// faults. Pinned memory that a pending copy will fill is NaN until then, if the copy is late.
+//
+// One thread uses it. Free ends all work first, as CUDA does. At its end it fails the running test for errors
+// that nobody has seen, for writes outside arrays and for ranges that were left open.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <random>
+
+#include "runtime/device_context.h"
+#include "tests/cuda_emulation/machine.h"
+#include "tests/device_emulation/race_check.h"
+
+namespace unipool::emulation {
+
+// When pending work runs.
+enum class RunPolicy : uint8_t {
+  kEager,              // at once, as far as events allow
+  kLate,               // when the host waits for an event, and then only what that event needs
+  kComputeLate,        // the compute queue late, the other one eager
+  kCommunicationLate,  // the other way round
+  kRandom,             // some of what is ready, at every call
+};
+inline constexpr RunPolicy kAllPolicies[] = {RunPolicy::kEager, RunPolicy::kLate, RunPolicy::kComputeLate,
+                                             RunPolicy::kCommunicationLate, RunPolicy::kRandom};
+const char* NameOf(RunPolicy policy);
+
+class AsyncDevice final : public DeviceContext {
+ public:
+  explicit AsyncDevice(RunPolicy policy, uint64_t seed = 1,
+                       ThreadOrder thread_order = ThreadOrder::kAscending);
+  ~AsyncDevice() override;
+
+  struct ClosedRange {
+    std::string name;
+    int depth;  // 0: outermost
+    int64_t num_operations;
+  };
+  struct HostWait {
+    Event event;
+    ExchangeLabel label;
+  };
+  // What was done so far. Differences of two counts tell of a step.
+  struct Records {
+    int64_t num_allocations = 0, num_pinned_allocations = 0, num_frees = 0;
+    int64_t num_commits = 0;  // that made more bytes memory
+    int64_t num_events = 0;
+    int64_t num_operations = 0;                   // kernels, copies and other work; not events
+    int64_t committed_bytes = 0, peak_bytes = 0;  // of the device
+    std::vector<ClosedRange> ranges;              // in the order in which they were closed
+    std::vector<HostWait> host_waits;             // WaitOnHost, also where the event was done already
+    int64_t num_drains = 0;
+  };
+  const Records& records() const { return records_; }
+  void ForgetRecords() { records_.ranges.clear(), records_.host_waits.clear(); }
+
+  // For tests of host code that reads or writes pinned memory: takes part in the search for races.
+  void HostAccess(const std::string& name, const Access& access);
+
+  void* queue(DeviceQueue queue) override;
+  void* Allocate(int64_t bytes) override;
+  void* Reserve(int64_t max_bytes) override;
+  void Commit(void* data, int64_t bytes) override;
+  void Free(void* data) override;
+  void* AllocatePinned(int64_t bytes) override;
+  void FreePinned(void* data) override;
+  void Copy(DeviceQueue queue, void* to, const void* from, int64_t bytes) override;
+  Event MakeEvent() override;
+  void Record(Event event, DeviceQueue queue) override;
+  void AwaitEvent(DeviceQueue queue, Event event) override;
+  bool IsDone(Event event) override;
+  void Drain() override;
+  void PushRange(const char* name) override;
+  void PopRange() override;
+
+ protected:
+  void OnHostWait(Event event, const ExchangeLabel& label) override {
+    records_.host_waits.push_back({event, label});
+  }
+
+ private:
+  // A moment in a queue: all operations before `end` are done.
+  struct Moment {
+    int queue = 0;
+    int64_t end = 0;
+  };
+  struct Operation {
+    std::string name;
+    std::function<void()> work;  // null: waits for `await`, or marks a moment
+    Moment await;
+  };
+  class Queue final : public KernelQueue {
+   public:
+    Queue(AsyncDevice& device, int index) : device(device), index(index) {}
+    void Launch(const std::string& name, dim3 grid, dim3 block, int64_t shared_bytes,
+                std::function<void()> body) override;
+    void Enqueue(const std::string& name, std::vector<Access> accesses, std::function<void()> work) override;
+    void Finish() override;
+    int64_t num_enqueued() const { return num_done + static_cast<int64_t>(pending.size()); }
+    AsyncDevice& device;
+    const int index;
+    std::deque<Operation> pending;
+    int64_t num_done = 0;
+  };
+  struct EventState {
+    Moment last{};
+    Clock clock{};
+    int num_polls = 0;  // in vain, since the last Record
+  };
+  struct OpenRange {
+    std::string name;
+    int64_t first_operation;
+  };
+
+  void Add(int queue, const std::string& name, std::span<const Access> accesses, std::function<void()> work);
+  void CheckLiving(const std::string& name, const Access& access) const;
+  // Work that ends the program where the host changed `from` early.
+  std::function<void()> GuardedCopy(const std::string& name, void* to, const void* from, int64_t bytes);
+  bool IsOver(const Moment& moment) const { return queues_[moment.queue].num_done >= moment.end; }
+  bool IsReady(int queue) const;
+  bool IsEager(int queue) const;
+  void RunFront(int queue);
+  void RunUntil(const Moment& moment);  // and what it needs of the other queue
+  void Progress();                      // what the policy does at a call of the host
+  void Finish(int queue);
+  void FreeFrom(GuardedMemory& memory, void* data);
+  EventState& StateOf(Event event);
+  void ThrowLateProblem();
+  [[noreturn]] void Fail(const std::string& problem);
+
+  const RunPolicy policy_;
+  std::mt19937_64 random_;
+  GuardedMemory memory_, pinned_;
+  Machine machine_;
+  Queue queues_[2];
+  std::vector<EventState> events_;
+  RaceCheck races_;
+  std::vector<OpenRange> open_ranges_;
+  Records records_;
+  std::string late_problem_;  // of a function that may not throw
+  bool broken_ = false;       // an error was thrown: nothing runs any more, nothing is pending
+};
+
+}  // namespace unipool::emulation
