@@ -27,8 +27,8 @@ class StagedCommunicator : public DeviceCommunicator {
 
  protected:
   // Bounds pinned memory; two rounds are under way at a time.
-  int64_t SumRoundBytes() const override { return int64_t{16} << 20; }
-  int64_t GatherRoundBytes() const override { return int64_t{16} << 20; }
+  int64_t SumRoundBytes() const override { return traffic_->round_bytes(); }
+  int64_t GatherRoundBytes() const override { return traffic_->round_bytes(); }
 
  private:
   std::unique_ptr<Communicator> host_;
