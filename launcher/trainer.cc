@@ -54,6 +54,7 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
                                   .seconds_between_lines = 0};
     progress_ = std::make_unique<Progress>(stdout, options);
     progress_->Say(origin);
+    if (!engine_->transport().empty()) progress_->Say(engine_->transport());
   }
   RunTogether(*world.communicator, [&] {
     if (!progress_) return;

@@ -125,6 +125,7 @@ class LoadBalance {
   Tensor host_bias_;                       // as bias_
   Tensor state_shares_, state_step_;       // F64 [1 or data ranks, groups * M], [1]
   std::vector<double> aux_values_;         // [M]
+  std::vector<double> bias_values_;        // [groups * M]
   std::vector<double> step_sums_;          // counts [L * M], pool loss, at balance, zero tokens, extras
   std::vector<double> step_counts_;        // [L * M]
   std::vector<double> group_counts_;       // [groups * M] of the last finished step

@@ -59,8 +59,8 @@ ChosenLinks MakeDeviceLinks(const DeviceLinkOptions& options, const World& world
                             const CommunicationDevice& device) {
   TransportChoice choice = ChooseTransport(options.requested, GatherFacts(options, world));
   if (choice.kind != TransportKind::kNccl) {
-    auto traffic =
-        std::make_shared<StagedTraffic>(device, *world.communicator, *world.memory, options.timeout);
+    auto traffic = std::make_shared<StagedTraffic>(device, *world.communicator, *world.memory,
+                                                   StagedOptions{.timeout = options.timeout});
     return {std::make_unique<StagedLinks>(std::move(traffic)), std::move(choice)};
   }
   auto traffic = std::make_shared<NcclTraffic>(OpenNccl(), device, *world.communicator, options.timeout);

@@ -17,9 +17,12 @@ int64_t Aligned(int64_t bytes) {
 }  // namespace
 
 StagedTraffic::StagedTraffic(const CommunicationDevice& device, Communicator& world, MemoryMeter& host_memory,
-                             std::chrono::milliseconds timeout)
-    : device_(device), pool_(device.context, host_memory), computed_(device.context.MakeEvent()) {
-  const double most_seconds = std::chrono::duration<double>(timeout).count();
+                             const StagedOptions& options)
+    : device_(device),
+      round_bytes_(options.round_bytes),
+      pool_(device.context, host_memory),
+      computed_(device.context.MakeEvent()) {
+  const double most_seconds = std::chrono::duration<double>(options.timeout).count();
   watch_ = device.context.AddWatch([&world, most_seconds](const ExchangeLabel& label, double waited_seconds) {
     if (waited_seconds < most_seconds) return;
     world.Abort(kStuckExitCode, Format("stuck: rank %d has waited %.1f s for its device in %s. The job ends.",

@@ -30,13 +30,18 @@
 
 namespace unipool {
 
+struct StagedOptions {
+  std::chrono::milliseconds timeout{300'000};  // as WorldOptions
+  int64_t round_bytes = int64_t{16} << 20;     // of sums and AllGatherParts; equal on all ranks
+};
+
 class StagedTraffic {
  public:
   using Ticket = Communicator::Ticket;
   // After `timeout` in which the host waited for its own device the job ends through `world`, saying so. All
   // must outlive it.
   StagedTraffic(const CommunicationDevice& device, Communicator& world, MemoryMeter& host_memory,
-                std::chrono::milliseconds timeout);
+                const StagedOptions& options = {});
   ~StagedTraffic();  // REQUIRES: nothing is under way, unless an exception is
   StagedTraffic(const StagedTraffic&) = delete;
 
@@ -53,6 +58,7 @@ class StagedTraffic {
   void PostThrough(int64_t number);
 
   const CommunicationDevice& device() const { return device_; }
+  int64_t round_bytes() const { return round_bytes_; }
   int64_t pinned_bytes() const { return pool_.allocated_bytes(); }
 
  private:
@@ -79,6 +85,7 @@ class StagedTraffic {
   void Release(Exchange& x);
 
   CommunicationDevice device_;
+  const int64_t round_bytes_;
   PinnedPool pool_;
   std::vector<std::unique_ptr<Exchange>> exchanges_;
   std::vector<Exchange*> free_;

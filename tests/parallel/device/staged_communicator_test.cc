@@ -1,0 +1,234 @@
+#include "parallel/staged_communicator.h"
+
+#include <deque>
+
+#include "runtime/world.h"
+#include "tests/fresh_seed.h"
+#include "tests/parallel/device/device_blocks.h"
+
+namespace unipool {
+namespace {
+
+using emulation::kAllPolicies;
+using emulation::RunPolicy;
+
+// One rank of a job whose ranks are threads, with a device of its own.
+struct StagedRank {
+  StagedRank(World& world, RunPolicy policy, uint64_t seed, StagedOptions options = {})
+      : device(policy, seed + world.rank()),
+        traffic(std::make_shared<StagedTraffic>(device.communication(), *world.communicator, *world.memory,
+                                                options)),
+        host_split(world.communicator->Split(0, world.rank())),
+        host(MakeHostGate(*host_split, traffic)) {}
+  std::unique_ptr<Communicator> Split(World& world, int key) {
+    return MakeStagedCommunicator(world.communicator->Split(0, key), traffic);
+  }
+  DeviceRank device;
+  std::shared_ptr<StagedTraffic> traffic;
+  std::unique_ptr<Communicator> host_split, host;
+};
+
+// The body on every rank of worlds of 1 to 4 ranks, under every policy.
+void OnAllDevices(const std::function<void(World&, RunPolicy, uint64_t seed)>& body) {
+  const uint64_t seed = FreshSeed();
+  for (const RunPolicy policy : kAllPolicies) {
+    for (int ranks = 1; ranks <= 4; ++ranks) {
+      const WorldOptions options{.num_threads = ranks, .timeout = std::chrono::milliseconds(30'000)};
+      const int exit_code = RunWorld(options, [&](World& world) { body(world, policy, seed); });
+      ASSERT_TRUE(exit_code == 0 && !testing::Test::HasFailure())
+          << NameOf(policy) << ", " << ranks << " ranks; " << SeedText();
+    }
+  }
+}
+
+// Rounds of several exchanges under way over two communicators, the second with its ranks reversed, and the
+// host's in between; waited for in an order that differs from rank to rank.
+void ExchangeInAnyOrder(World& world, StagedRank& rank, int num_rounds, uint64_t seed) {
+  constexpr int kUnderWay = 10;
+  const auto forward = rank.Split(world, world.rank()), reversed = rank.Split(world, -world.rank());
+  Communicator* communicators[2] = {forward.get(), reversed.get()};
+  std::deque<DeviceBlocks> blocks;
+  for (int k = 0; k < kUnderWay; ++k) {
+    blocks.emplace_back(rank.device, communicators[k % 2]->rank(), world.size());
+  }
+  std::vector<int64_t> sums(world.size());
+  for (int round = 0; round < num_rounds; ++round) {
+    Communicator::Ticket tickets[kUnderWay];
+    for (int k = 0; k < kUnderWay; ++k) {
+      tickets[k] = blocks[k].Start(*communicators[k % 2], round * kUnderWay + k);
+      if (k % 4 != 2) continue;
+      EXPECT_EQ(rank.host->AllReduceMax(world.rank() + k, {}), world.size() - 1 + k);
+    }
+    for (int i = 0; i < kUnderWay; ++i) {
+      const int k = static_cast<int>(RandomPermutation(seed + round * 8 + world.rank(), kUnderWay, i));
+      communicators[k % 2]->Wait(tickets[k]);
+      blocks[k].CheckArrived(round * kUnderWay + k);
+    }
+  }
+  rank.device.context.Drain();
+  int64_t checked = 0;
+  for (const DeviceBlocks& each : blocks) checked += each.num_checked_bytes();
+  EXPECT_GT(checked, 0);
+}
+
+TEST(StagedCommunicator, EveryByteArrivesInAnyOrder) {
+  OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
+    StagedRank rank(world, policy, seed);
+    ExchangeInAnyOrder(world, rank, 8, seed);
+  });
+}
+
+// What a rank holds back while it waits for the host's exchange another may need before it joins that one.
+TEST(StagedCommunicator, WaitingForTheHostHoldsNothingBack) {
+  OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
+    if (world.size() == 1) return;
+    StagedRank rank(world, policy, seed);
+    const auto pool = rank.Split(world, world.rank());
+    const Buffer memory = rank.device.Allocate(64);
+    auto* numbers = static_cast<int64_t*>(memory.data());
+    const auto all = [&](bool writes) { return std::vector<emulation::Access>{{numbers, 64, writes}}; };
+    rank.device.Compute("fill", all(true), [=] { numbers[0] = 17, numbers[1] = 0; });
+    std::vector<SendBlock> send(world.size());
+    std::vector<RecvBlock> recv(world.size());
+    if (world.rank() == 0) send[1] = {numbers, sizeof(int64_t)};
+    if (world.rank() == 1) recv[0] = {numbers + 1, sizeof(int64_t)};
+    const auto ticket = pool->Start(send, recv, {.operation = "rows"});
+    if (world.rank() == 1) pool->Wait(ticket);
+    rank.host->Barrier({.operation = "counts"});
+    if (world.rank() != 1) pool->Wait(ticket);
+    if (world.rank() == 1) rank.device.Compute("check", all(false), [=] { EXPECT_EQ(numbers[1], 17); });
+    rank.device.context.Drain();
+  });
+}
+
+// Steps that are alike allocate nothing and make no events, however late the device is.
+TEST(StagedCommunicator, SteadyStateAllocatesNothing) {
+  OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
+    StagedRank rank(world, policy, seed, {.round_bytes = 1 << 10});
+    const auto pool = rank.Split(world, world.rank()), stage = rank.Split(world, world.rank());
+    std::deque<DeviceBlocks> blocks;
+    for (int k = 0; k < 4; ++k) blocks.emplace_back(rank.device, world.rank(), world.size());
+    const Buffer grads = rank.device.Allocate(80'000);
+    const auto step = [&] {
+      Communicator::Ticket tickets[4];
+      for (int k = 0; k < 4; ++k) {
+        tickets[k] = blocks[k].Start(*pool, k);
+        if (k == 0) continue;
+        pool->Wait(tickets[k - 1]);
+        blocks[k - 1].CheckArrived(k - 1);
+      }
+      pool->Wait(tickets[3]);
+      stage->AllReduceSum(Tensor(grads.data(), DType::kF32, {20'000}), {.operation = "gradients"});
+    };
+    for (int i = 0; i < 2; ++i) step();
+    const auto before = rank.device.context.records();
+    const int64_t pinned = rank.traffic->pinned_bytes();
+    EXPECT_EQ(pinned, world.memory->current_bytes(MemoryKind::kExchange));
+    EXPECT_EQ(pinned > 0, world.size() > 1);
+    for (int i = 0; i < 4; ++i) step();
+    const auto& after = rank.device.context.records();
+    EXPECT_EQ(after.num_pinned_allocations, before.num_pinned_allocations);
+    EXPECT_EQ(after.num_allocations, before.num_allocations);
+    EXPECT_EQ(after.num_events, before.num_events);
+    EXPECT_EQ(after.num_drains, before.num_drains);
+    EXPECT_EQ(rank.traffic->pinned_bytes(), pinned);
+    EXPECT_GT(after.num_operations, before.num_operations);
+    rank.device.context.Drain();
+  });
+}
+
+// A block of nothing costs nothing: no work on the device, no pinned memory.
+TEST(StagedCommunicator, NothingCostsNothing) {
+  OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
+    StagedRank rank(world, policy, seed);
+    const auto pool = rank.Split(world, world.rank());
+    const int64_t before = rank.device.context.records().num_operations;
+    const std::vector<SendBlock> send(world.size());
+    const std::vector<RecvBlock> recv(world.size());
+    for (int i = 0; i < 40; ++i) pool->Exchange(send, recv, {.operation = "nothing"});
+    EXPECT_EQ(rank.device.context.records().num_operations, before);
+    EXPECT_EQ(rank.device.context.records().num_pinned_allocations, 0);
+  });
+}
+
+// Sums and gathers give the host's bits, in several rounds.
+template <class T>
+void ExpectHostsBits(World& world, StagedRank& rank, Communicator& device, int64_t count, DType dtype,
+                     uint64_t seed) {
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+  std::vector<T> values(count);
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = static_cast<T>(RandomNormal(seed + world.rank(), i) * std::exp2(RandomBits(seed, i) % 30));
+  }
+  const Buffer memory = rank.device.Allocate(bytes);
+  const emulation::Access access{memory.data(), bytes, true};
+  const std::vector<T> begin = values;
+  rank.device.Compute("fill", {access}, [&] { std::memcpy(memory.data(), begin.data(), bytes); });
+
+  const Tensor on_device(memory.data(), dtype, {count});
+  const ExchangeLabel label{.operation = "gradients", .step = 3};
+  device.ReduceScatterSum(on_device, label);
+  device.AllGatherParts(on_device, label);
+  world.communicator->AllReduceSum(Tensor(values.data(), dtype, {count}), label);
+  int64_t wrong = -1;
+  rank.device.Compute("check", {access}, [&] {
+    wrong = 0;
+    for (int64_t i = 0; i < count; ++i) wrong += static_cast<T*>(memory.data())[i] != values[i];
+  });
+  rank.device.context.Drain();
+  EXPECT_EQ(wrong, 0) << "of " << count << " numbers";
+  EXPECT_EQ(values != begin, world.size() > 1 && count > 0);
+}
+
+TEST(StagedCommunicator, SumsAreTheHostsBitForBit) {
+  OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
+    StagedRank rank(world, policy, seed, {.round_bytes = 1 << 10});
+    const auto stage = rank.Split(world, world.rank());
+    ExpectHostsBits<float>(world, rank, *stage, 0, DType::kF32, seed);
+    ExpectHostsBits<float>(world, rank, *stage, 3, DType::kF32, seed);
+    ExpectHostsBits<float>(world, rank, *stage, 70'001, DType::kF32, seed);  // 2 rounds of 64 KiB at 4 ranks
+    ExpectHostsBits<double>(world, rank, *stage, 30'003, DType::kF64, seed);
+    EXPECT_EQ(rank.device.memory.current_bytes(MemoryKind::kExchange) > 0, world.size() > 1);
+  });
+}
+
+// ---- How the job ends
+
+TEST(StagedCommunicatorDeathTest, ARankThatDoesNotComeIsNamed) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto run = [] {
+    RunWorld({.num_threads = 3, .timeout = std::chrono::milliseconds(500)}, [](World& world) {
+      StagedRank rank(world, RunPolicy::kLate, 1, {.timeout = std::chrono::milliseconds(500)});
+      const auto pool = rank.Split(world, world.rank());
+      if (world.rank() == 1) {
+        for (volatile int64_t i = 0;;) i = i + 1;
+      }
+      const Buffer memory = rank.device.Allocate(2 * 3 * 64);
+      std::vector<SendBlock> send(3);
+      std::vector<RecvBlock> recv(3);
+      for (int p = 0; p < 3; ++p) {
+        send[p] = {static_cast<char*>(memory.data()) + 64 * p, 64};
+        recv[p] = {static_cast<char*>(memory.data()) + 64 * (3 + p), 64};
+      }
+      pool->Exchange(send, recv, {.operation = "combine forward", .step = 7, .slot = 3});
+    });
+  };
+  EXPECT_EXIT(
+      run(), testing::ExitedWithCode(kStuckExitCode),
+      "stuck: rank [02] has waited .* in 'combine forward', step 7, slot 3 for rank 1; no sign of life "
+      "from rank 1");
+}
+
+TEST(StagedCommunicatorDeathTest, ValuesOfTheHostAreRefused) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto run = [] {
+    RunWorld({.num_threads = 1}, [](World& world) {
+      StagedRank rank(world, RunPolicy::kEager, 1);
+      rank.Split(world, 0)->Barrier({.operation = "begin of the step"});
+    });
+  };
+  EXPECT_DEATH(run(), "'begin of the step' has values of the host");
+}
+
+}  // namespace
+}  // namespace unipool
