@@ -27,13 +27,8 @@ class StagedCommunicator : public DeviceCommunicator {
 
  protected:
   // Bounds pinned memory; two rounds are under way at a time.
-<<<<<<< HEAD
-  int64_t SumRoundBytes() const override { return kDeviceSumRoundBytes; }
-  int64_t GatherRoundBytes() const override { return kDeviceSumRoundBytes; }
-=======
   int64_t SumRoundBytes() const override { return traffic_->round_bytes(); }
   int64_t GatherRoundBytes() const override { return traffic_->round_bytes(); }
->>>>>>> gpu-comm
 
  private:
   std::unique_ptr<Communicator> host_;
