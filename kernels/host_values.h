@@ -8,7 +8,8 @@
 
 namespace unipool {
 
-// to[i] = values[i], rounded to the type of `to`: F32, F64, I32, I64, and BF16 on CUDA.
+// to[i] = values[i], rounded to the type of `to`: F32, F64, I32, I64 (to nearest, ties to even), and on CUDA
+// BF16 (through F32). On CUDA a launch for each 3840 bytes of `to`.
 void SetValues(Stream& stream, std::span<const double> values, const Tensor& to /*[n]*/);
 
 }  // namespace unipool

@@ -14,7 +14,8 @@ struct RowOrder {
 };
 // weights F32 or F64 on the CPU, F32 on CUDA. send_index[e] is the place of expert e in the send order: a
 // permutation of 0..M-1. An expert outside [0, M) is a bug and ends the job. REQUIRES on CUDA: M <= 1024.
-// Moves 2 T K numbers in, 2 T K out.
+// Moves 2 T K + M numbers in, 2 T K + M out; on CUDA in three launches, with scratch memory for M numbers per
+// 2048 choices.
 void OrderRows(Stream& stream, const Tensor& experts /*[T, K] I32*/, const Tensor& weights /*[T, K]*/,
                const Tensor& send_index /*[M] I32*/, const RowOrder& order);
 

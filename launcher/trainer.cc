@@ -89,6 +89,7 @@ std::string Trainer::Start() {
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
     const std::string note = LoadWeights(*world_.communicator, folder, engine_->DiskTensors());
+    engine_->WeightsLoaded();
     return "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
   }
   return "starting from random weights";

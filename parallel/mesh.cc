@@ -1,5 +1,6 @@
 #include "parallel/mesh.h"
 
+#include "parallel/device_links.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -14,8 +15,8 @@ int RankOf(const MeshShape& shape, const MeshPosition& position) {
   return (position.replica * shape.stages + position.stage) * shape.data + position.data;
 }
 
-Mesh::Mesh(Communicator& world, const MeshShape& shape)
-    : shape_(shape), position_(PositionOf(shape, world.rank())), world_(&world) {
+Mesh::Mesh(Communicator& world, const MeshShape& shape, DeviceLinks* links)
+    : shape_(shape), position_(PositionOf(shape, world.rank())), world_(&world), device_world_(&world) {
   CHECK_EQ(shape.world(), world.size()) << "mesh of " << shape.replicas << " replicas x " << shape.stages
                                         << " stages x " << shape.data << " data ranks";
   const auto [replica, stage, data] = position_;
@@ -31,6 +32,25 @@ Mesh::Mesh(Communicator& world, const MeshShape& shape)
     replicas_ = world.Split(data, copy_of_stage);
   }
   CHECK_EQ(pool_->size(), shape.pool());
+  host_pool_ = pool_.get();
+  if (links) PutOnDevice(world, *links);
+}
+
+Mesh::~Mesh() = default;
+
+void Mesh::PutOnDevice(Communicator& world, DeviceLinks& links) {
+  // Row counts have a communicator of their own: the links' is theirs alone.
+  host_pool_split_ = pool_->Split(0, pool_->rank());
+  host_pool_gate_ = links.Host(*host_pool_split_);
+  host_pool_ = host_pool_gate_ ? host_pool_gate_.get() : host_pool_split_.get();
+  world_gate_ = links.Host(world);
+  if (world_gate_) world_ = world_gate_.get();
+  pool_ = links.Device(std::move(pool_));
+  stage_ = links.Device(std::move(stage_));
+  pipeline_ = links.Device(std::move(pipeline_));
+  replicas_ = links.Device(std::move(replicas_));
+  device_world_owned_ = links.Device(world.Split(0, world.rank()));
+  device_world_ = device_world_owned_.get();
 }
 
 }  // namespace unipool

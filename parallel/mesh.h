@@ -8,6 +8,8 @@
 
 namespace unipool {
 
+class DeviceLinks;
+
 // Which ranks share one copy of the pool.
 enum class PoolSpan : int {
   kReplica,  // all S*D ranks of a replica: one pool across all pipeline stages
@@ -39,10 +41,15 @@ int RankOf(const MeshShape& shape, const MeshPosition& position);
 //   pipeline  S ranks with this (replica, data): activations between stages; rank in it == stage
 //   replicas  ranks that own the same experts, one per copy of the pool (R, or R*S with PoolSpan::kStage):
 //             expert gradients
+// These four and device_world carry memory of the rank's device; world and host_pool carry memory of the
+// host. Without a device that is the same.
 class Mesh {
  public:
-  // Collective over `world`, which must outlive it. REQUIRES: shape.world() == world.size().
-  Mesh(Communicator& world, const MeshShape& shape);
+  // Collective over `world`. `links` (device_links.h): null where tensors are in host memory. Both must
+  // outlive it. While exchanges of device memory are under way, host memory travels through the mesh's
+  // world() and host_pool() only. REQUIRES: shape.world() == world.size().
+  Mesh(Communicator& world, const MeshShape& shape, DeviceLinks* links = nullptr);
+  ~Mesh();
   const MeshShape& shape() const { return shape_; }
   const MeshPosition& position() const { return position_; }
   int data_rank() const { return position_.replica * shape_.data + position_.data; }  // in [0, data_ranks())
@@ -55,12 +62,18 @@ class Mesh {
   Communicator& stage() const { return *stage_; }
   Communicator& pipeline() const { return *pipeline_; }
   Communicator& replicas() const { return *replicas_; }
+  Communicator& host_pool() const { return *host_pool_; }        // the ranks of pool(): row counts
+  Communicator& device_world() const { return *device_world_; }  // the ranks of world()
 
  private:
+  void PutOnDevice(Communicator& world, DeviceLinks& links);
+
   MeshShape shape_;
   MeshPosition position_;
-  Communicator* world_;
+  Communicator *world_, *host_pool_, *device_world_;
   std::unique_ptr<Communicator> pool_, stage_, pipeline_, replicas_;
+  // With a device only: the splits behind host_pool_, what both host communicators go through, device_world_.
+  std::unique_ptr<Communicator> host_pool_split_, host_pool_gate_, world_gate_, device_world_owned_;
 };
 
 }  // namespace unipool

@@ -14,12 +14,12 @@ Range EvenPartition(int64_t n, int parts, int p) {
 
 namespace {
 
-// Sums go through staging memory piece by piece, so that it stays small and in cache whatever the tensor's
-// size.
-constexpr int64_t kStagingBytes = 4 << 20, kMinPieceBytes = 64 << 10;
+// Tensors go round by round, each round a piece of every rank's part, so that memory on the way stays small
+// whatever the tensor's size.
+constexpr int64_t kMinPieceBytes = 64 << 10;
 
-int64_t PieceBytes(int size) {
-  return std::max(kMinPieceBytes, kStagingBytes / size / 64 * 64);
+int64_t PieceBytes(int64_t round_bytes, int size) {
+  return std::max(kMinPieceBytes, round_bytes / size / 64 * 64);
 }
 
 // own[i] = x_0[i] + x_1[i] + ... in rank order, where x_r lies at staging + r * stride and x_rank is `own`
@@ -79,7 +79,8 @@ void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& l
   if (size_ == 1) return;
   const int64_t element = SizeOf(values.dtype), n = values.size();
   const int64_t largest_part = EvenPartition(n, size_, 0).size();
-  const int64_t piece = std::max<int64_t>(1, std::min(PieceBytes(size_) / element, largest_part));
+  const int64_t piece =
+      std::max<int64_t>(1, std::min(PieceBytes(SumRoundBytes(), size_) / element, largest_part));
   const int64_t stride = piece * element, half = size_ * stride;
   char* const staging = static_cast<char*>(Staging(2 * half));
   char* data = static_cast<char*>(values.data);
@@ -111,15 +112,29 @@ void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& l
 
 void Communicator::AllGatherParts(const Tensor& values, const ExchangeLabel& label) {
   if (size_ == 1) return;
-  const int64_t element = SizeOf(values.dtype);
+  const int64_t element = SizeOf(values.dtype), n = values.size();
+  const int64_t largest_part = EvenPartition(n, size_, 0).size();
+  const int64_t piece =
+      std::max<int64_t>(1, std::min(PieceBytes(GatherRoundBytes(), size_) / element, largest_part));
   char* data = static_cast<char*>(values.data);
-  const auto block = [&](int p) { return EvenPartition(values.size(), size_, p); };
-  send_.assign(size_, {data + block(rank_).begin * element, block(rank_).size() * element});
-  recv_.assign(size_, {});
-  for (int p = 0; p < size_; ++p) recv_[p] = {data + block(p).begin * element, block(p).size() * element};
-  send_[rank_] = {};  // in place
-  recv_[rank_] = {};
-  Exchange(send_, recv_, label);
+
+  // In place; the next round starts before this one is waited for.
+  const auto start = [&](int64_t k) {
+    const auto block = [&](int p) { return PieceOf(n, size_, p, piece, k); };
+    send_.assign(size_, {data + block(rank_).begin * element, block(rank_).size() * element});
+    recv_.assign(size_, {});
+    for (int p = 0; p < size_; ++p) recv_[p] = {data + block(p).begin * element, block(p).size() * element};
+    send_[rank_] = {};
+    recv_[rank_] = {};
+    return Start(send_, recv_, label);
+  };
+  const int64_t num_rounds = (largest_part + piece - 1) / piece;
+  Ticket ticket = num_rounds > 0 ? start(0) : 0;
+  for (int64_t k = 0; k < num_rounds; ++k) {
+    const Ticket next = k + 1 < num_rounds ? start(k + 1) : 0;
+    Wait(ticket);
+    ticket = next;
+  }
 }
 
 void Communicator::AllReduceSum(const Tensor& values, const ExchangeLabel& label) {
@@ -143,7 +158,13 @@ void Communicator::Barrier(const ExchangeLabel& label) {
   AllReduceMax(0, label);
 }
 
+void Communicator::CheckHostValues(const ExchangeLabel& label) const {
+  CHECK(!OnDevice()) << "'" << label.operation
+                     << "' has values of the host: ask the host's communicator for it";
+}
+
 double Communicator::AllReduceMax(double value, const ExchangeLabel& label) {
+  CheckHostValues(label);
   if (size_ == 1) return value;
   const int64_t bytes = size_ * static_cast<int64_t>(sizeof(double));
   if (static_cast<int64_t>(staging_.size()) < bytes) staging_.resize(bytes);
@@ -158,6 +179,7 @@ double Communicator::AllReduceMax(double value, const ExchangeLabel& label) {
 }
 
 std::vector<std::string> Communicator::AllGatherText(const std::string& text, const ExchangeLabel& label) {
+  CheckHostValues(label);
   const int64_t own_bytes = static_cast<int64_t>(text.size());
   std::vector<int64_t> bytes(size_);
   send_.assign(size_, {&own_bytes, sizeof(int64_t)});

@@ -43,6 +43,10 @@ class Communicator {
   virtual ~Communicator() = default;
   int rank() const { return rank_; }
   int size() const { return size_; }
+  // Whether the blocks of Start are memory of the rank's device. Such a communicator moves and sums tensors
+  // of the device; Barrier, AllReduceMax and AllGatherText, whose values are the host's, are CHECKed not to
+  // be asked of it.
+  virtual bool OnDevice() const { return false; }
 
   // Sends send[p] to rank p and fills recv[p] from rank p, for all p. REQUIRES: both spans have size()
   // entries; recv[p].bytes here == send[rank()].bytes on p (CHECKed, both numbers printed, where the
@@ -87,9 +91,15 @@ class Communicator {
   // x_r[i] in rank order, x_r at parts + r * stride bytes and x_rank `own` itself (kernels/rank_sum.h).
   virtual void* Staging(int64_t bytes);
   virtual void SumParts(const Tensor& own, const void* parts, int64_t stride);
+  // Large tensors go round by round: what one round of a sum, or of AllGatherParts, moves at most through
+  // this rank each way; equal on all ranks. The host sums in cache, and gathers all at once.
+  virtual int64_t SumRoundBytes() const { return int64_t{4} << 20; }
+  virtual int64_t GatherRoundBytes() const { return kNoLimit; }
+  static constexpr int64_t kNoLimit = INT64_MAX;
   int rank_, size_;
 
  private:
+  void CheckHostValues(const ExchangeLabel& label) const;
   std::vector<SendBlock> send_;  // reused by the functions above, so that steady state allocates nothing
   std::vector<RecvBlock> recv_;
   std::vector<char> staging_;

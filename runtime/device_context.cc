@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 namespace unipool {
 namespace {
 
 constexpr std::chrono::milliseconds kWatchEvery{20};
+constexpr int64_t kPieceBytes = int64_t{16} << 20;
 
 }  // namespace
 
@@ -18,6 +20,7 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   if (IsDone(event)) return;
   const auto begin = Clock::now();
   for (auto watched = begin; !IsDone(event); sched_yield()) {
+    for (const auto& [number, poll] : polls_) poll();
     const auto now = Clock::now();
     if (now - watched < kWatchEvery) continue;
     watched = now;
@@ -27,13 +30,47 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   }
 }
 
+void DeviceContext::Upload(void* device, const void* host, int64_t bytes) {
+  if (bytes == 0) return;
+  void* const pinned = AllocatePinned(std::min(bytes, kPieceBytes));
+  for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
+    const int64_t size = std::min(kPieceBytes, bytes - begin);
+    std::memcpy(pinned, static_cast<const char*>(host) + begin, size);
+    Copy(DeviceQueue::kCompute, static_cast<char*>(device) + begin, pinned, size);
+    Drain();
+  }
+  FreePinned(pinned);
+}
+
+void DeviceContext::Download(void* host, const void* device, int64_t bytes) {
+  if (bytes == 0) return;
+  void* const pinned = AllocatePinned(std::min(bytes, kPieceBytes));
+  for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
+    const int64_t size = std::min(kPieceBytes, bytes - begin);
+    Drain();
+    Copy(DeviceQueue::kCompute, pinned, static_cast<const char*>(device) + begin, size);
+    Drain();
+    std::memcpy(static_cast<char*>(host) + begin, pinned, size);
+  }
+  FreePinned(pinned);
+}
+
 int DeviceContext::AddWatch(Watch watch) {
-  watches_.emplace_back(next_watch_, std::move(watch));
-  return next_watch_++;
+  watches_.emplace_back(next_number_, std::move(watch));
+  return next_number_++;
 }
 
 void DeviceContext::RemoveWatch(int number) {
   std::erase_if(watches_, [&](const auto& entry) { return entry.first == number; });
+}
+
+int DeviceContext::AddPoll(Poll poll) {
+  polls_.emplace_back(next_number_, std::move(poll));
+  return next_number_++;
+}
+
+void DeviceContext::RemovePoll(int number) {
+  std::erase_if(polls_, [&](const auto& entry) { return entry.first == number; });
 }
 
 }  // namespace unipool

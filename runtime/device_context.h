@@ -27,6 +27,10 @@ class DeviceContext : public DeviceMemory {
   using Event = int;
   ~DeviceContext() override = default;
 
+  // For people, and equal on a host only for the same device.
+  virtual std::string name() const { return "device"; }
+  virtual std::string id() const { return "device"; }
+
   // cudaStream_t of a queue.
   virtual void* queue(DeviceQueue queue) = 0;
   // cuda::Blas of the compute queue (kernels/cuda/blas.h); null: no products.
@@ -50,8 +54,16 @@ class DeviceContext : public DeviceMemory {
   using Watch = std::function<void(const ExchangeLabel& label, double waited_seconds)>;
   int AddWatch(Watch watch);  // returns a number for RemoveWatch
   void RemoveWatch(int number);
+  // Called at every turn of such a wait: what the rank can do for others meanwhile. Must not wait itself.
+  using Poll = std::function<void()>;
+  int AddPoll(Poll poll);  // returns a number for RemovePoll
+  void RemovePoll(int number);
   // Host waits for everything. Between steps only.
   virtual void Drain() = 0;
+  // Between any memory of the host and the device's, in pieces through pinned memory that is given back. They
+  // wait until it is done: between steps only.
+  void Upload(void* device, const void* host, int64_t bytes);
+  void Download(void* host, const void* device, int64_t bytes);
 
   // Named ranges on the time line of a profiler, nested; `name` is read before the call returns.
   virtual void PushRange(const char* name) = 0;
@@ -63,7 +75,8 @@ class DeviceContext : public DeviceMemory {
 
  private:
   std::vector<std::pair<int, Watch>> watches_;
-  int next_watch_ = 0;
+  std::vector<std::pair<int, Poll>> polls_;
+  int next_number_ = 0;
 };
 
 // A range from here to the end of the block; nothing where there is no device.

@@ -60,6 +60,27 @@ inline unsigned Ballot(unsigned mask, bool vote, const Where& where) {
   return result;
 }
 
+// Of each lane, the lanes that have the same value.
+template <class T>
+unsigned Match(unsigned mask, T value, const Where& where) {
+  unsigned result = 0;
+  Machine::Current().Together(
+      mask,
+      [](const void* const in[32], void* const out[32]) {
+        for (int lane = 0; lane < 32; ++lane) {
+          if (!in[lane]) continue;
+          unsigned equal = 0;
+          for (int other = 0; other < 32; ++other) {
+            if (in[other] && *static_cast<const T*>(in[other]) == *static_cast<const T*>(in[lane]))
+              equal |= 1u << other;
+          }
+          *static_cast<unsigned*>(out[lane]) = equal;
+        }
+      },
+      &value, &result, where);
+  return result;
+}
+
 }  // namespace unipool::emulation
 
 using UnipoolWhere = std::source_location;
@@ -85,6 +106,10 @@ inline int __any_sync(unsigned mask, int vote, UNIPOOL_HERE) {
 }
 inline int __all_sync(unsigned mask, int vote, UNIPOOL_HERE) {
   return __ballot_sync(mask, !vote, where) == 0;
+}
+template <class T>
+unsigned __match_any_sync(unsigned mask, T value, UNIPOOL_HERE) {
+  return unipool::emulation::Match(mask, value, where);
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu, UNIPOOL_HERE) {
   unipool::emulation::Ballot(mask, false, where);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Does every public kernel run on a CUDA stream, or refuse it by name? A kernel is a function of kernels/*.h that takes
 a Stream; its definition must hand the stream to a launcher, to another kernel that does, or refuse it with a sentence.
+And the other way round: a kernel that the CPU lacks refuses a CPU stream.
 
 Usage: every_kernel_test.py SOURCE_DIR
 """
@@ -12,6 +13,8 @@ import unittest
 
 # Those that refuse; cuda_refusal_test.cc proves of each that it does before it touches memory.
 REFUSE = {"RouterScoresForward", "TopK"}
+# Those that only CUDA has, with the test that proves that a CPU stream is refused.
+CUDA_ALONE = {"SplitBf16": "split_bf16_test.cc"}
 
 
 def Read(path):
@@ -35,13 +38,14 @@ def Bodies(root):
 
 
 def Answer(name, bodies):
-    """"runs", "refuses", or "nothing" where a CUDA stream would meet code of the CPU."""
+    """"runs", "runs alone" (without a CPU), "refuses", or "nothing" where a CUDA stream would meet code of the CPU."""
     body = bodies.get(name, "")
     refusal = re.search(r'CHECK\(stream\.device\(\) == Device::kCpu\)\s*<< "(\w+) has no CUDA kernel', body)
     if refusal and refusal[1] == name:
         return "refuses"
     if re.search(r"\bcuda::[A-Z]\w+\(stream", body) and re.search(r"kCuda|on_cuda", body):
-        return "runs"
+        alone = re.search(r'CHECK\(stream\.device\(\) == Device::kCuda\)\s*<< "(\w+) runs on CUDA alone', body)
+        return "runs alone" if alone and alone[1] == name else "runs"
     # One statement that passes the stream on.
     passed_on = re.findall(r"\b([A-Z]\w+)\(stream,", body)
     if len(passed_on) == 1 and passed_on[0] in bodies and body.count(";") <= 2:
@@ -58,11 +62,14 @@ class EveryKernelTest(unittest.TestCase):
         answers = {name: Answer(name, bodies) for name in names}
         self.assertEqual([], [name for name, answer in answers.items() if answer == "nothing"])
         self.assertEqual(REFUSE, {name for name, answer in answers.items() if answer == "refuses"})
+        self.assertEqual(set(CUDA_ALONE), {name for name, answer in answers.items() if answer == "runs alone"})
 
     def test_refusals_are_tested(self):
         test = Read(os.path.join(self.root, "tests/kernels/cuda_refusal_test.cc"))
         for name in REFUSE:
             self.assertIn(f'"{name} has no CUDA kernel', test)
+        for name, file in CUDA_ALONE.items():
+            self.assertIn(f'"{name} runs on CUDA alone', Read(os.path.join(self.root, "tests/kernels", file)))
 
     def test_a_forgotten_kernel_is_seen(self):
         bodies = Bodies(self.root)

@@ -1,0 +1,38 @@
+// What carries device memory between ranks, as the mesh asks for it.
+#pragma once
+
+#include <memory>
+
+#include "parallel/device_communicator.h"
+#include "parallel/transport.h"
+#include "runtime/world.h"
+
+namespace unipool {
+
+class DeviceLinks {
+ public:
+  virtual ~DeviceLinks() = default;
+  // A communicator of device memory between the ranks of `host`, on which nobody else starts exchanges from
+  // now on. Collective over it. May outlive the links.
+  virtual std::unique_ptr<Communicator> Device(std::unique_ptr<Communicator> host) = 0;
+  // What exchanges of host memory have to go through while exchanges of device memory are under way; null:
+  // `host` itself, which must outlive it.
+  virtual std::unique_ptr<Communicator> Host(Communicator& host) = 0;
+};
+
+struct DeviceLinkOptions {
+  TransportKind requested = TransportKind::kAuto;
+  std::string device_id;    // the same for two ranks of a host only if they share a device: a UUID
+  std::string device_name;  // for people
+  std::chrono::milliseconds timeout{300'000};  // as WorldOptions
+};
+struct ChosenLinks {
+  std::unique_ptr<DeviceLinks> links;
+  TransportChoice choice;  // for rank 0 to print
+};
+// Collective. What the ranks say of their devices decides (transport.h); the same choice, or the same
+// UserError, on all. `world` and `device` must outlive the links and what they made.
+ChosenLinks MakeDeviceLinks(const DeviceLinkOptions& options, const World& world,
+                            const CommunicationDevice& device);
+
+}  // namespace unipool

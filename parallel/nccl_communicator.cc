@@ -1,0 +1,226 @@
+#include "parallel/nccl_communicator.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+
+#include "runtime/watchdog.h"
+
+namespace unipool {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kFirstExchanges = 64;  // so many exchanges back are remembered for the watchdog at least
+constexpr int64_t kIndexBits = 12;   // of a ticket; the rest counts
+constexpr Communicator::Ticket kNothing = 0;  // of an exchange without blocks
+constexpr ExchangeLabel kMaking{.operation = "making NCCL's communicator", .step = -1, .slot = -1};
+constexpr ExchangeLabel kEnding{.operation = "ending NCCL's communicator", .step = -1, .slot = -1};
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+}  // namespace
+
+NcclTraffic::NcclTraffic(std::unique_ptr<NcclApi> nccl, const CommunicationDevice& device,
+                         Communicator& world, std::chrono::milliseconds timeout)
+    : nccl_(std::move(nccl)),
+      device_(device),
+      world_(world),
+      most_seconds_(std::chrono::duration<double>(timeout).count()),
+      computed_(device.context.MakeEvent()) {
+  std::string id = world.rank() == 0 ? nccl_->UniqueId() : "";
+  id = world.AllGatherText(id, kMaking)[0];
+  nccl_->Init(id, world.rank(), world.size());
+  Exchange making;
+  making.label = kMaking;
+  for (int p = 0; p < world.size(); ++p) {
+    if (p != world.rank()) making.peers.push_back(p);
+  }
+  Settle(making);
+  resting_.reserve(kFirstExchanges);
+  for (int i = 0; i < kFirstExchanges; ++i) resting_.push_back(&AddExchange());
+  watch_ = device.context.AddWatch(
+      [this](const ExchangeLabel& label, double waited_seconds) { Watch(label, waited_seconds); });
+}
+
+NcclTraffic::~NcclTraffic() {
+  if (std::uncaught_exceptions() > 0) {
+    nccl_->Abort();  // others may never come
+  } else {
+    device_.context.Record(computed_, DeviceQueue::kCommunication);
+    device_.context.WaitOnHost(computed_, kEnding);
+    nccl_->Finalize();
+    Exchange ending;
+    ending.label = kEnding;
+    Settle(ending);
+  }
+  device_.context.RemoveWatch(watch_);
+}
+
+NcclTraffic::Exchange& NcclTraffic::AddExchange() {
+  CHECK_LT(exchanges_.size(), size_t{1} << kIndexBits) << "exchanges under way";
+  Exchange& x = *exchanges_.emplace_back(std::make_unique<Exchange>());
+  x.done = device_.context.MakeEvent();
+  x.ticket = static_cast<Ticket>(exchanges_.size() - 1);
+  x.peers.reserve(world_.size());
+  return x;
+}
+
+// The one that was waited for longest ago, so that the watchdog remembers as many as it can.
+NcclTraffic::Exchange& NcclTraffic::TakeExchange() {
+  if (resting_.empty()) {
+    resting_.reserve(exchanges_.size() + 1);
+    resting_.push_back(&AddExchange());
+  }
+  Exchange& x = *resting_.front();
+  resting_.erase(resting_.begin());
+  x.ticket = (++next_ << kIndexBits) | (x.ticket & ((Ticket{1} << kIndexBits) - 1));
+  x.waited = false;
+  x.peers.clear();
+  return x;
+}
+
+NcclTraffic::Ticket NcclTraffic::Start(std::span<const int> members, int rank,
+                                       std::span<const SendBlock> send, std::span<const RecvBlock> recv,
+                                       const ExchangeLabel& label) {
+  CHECK_EQ(send.size(), members.size()) << Describe(label);
+  CHECK_EQ(recv.size(), members.size()) << Describe(label);
+  CHECK_EQ(send[rank].bytes, recv[rank].bytes) << "own block of " << Describe(label);
+  const auto moves = [&](size_t p) { return send[p].bytes > 0 || recv[p].bytes > 0; };
+  bool any = false;
+  for (size_t p = 0; p < members.size(); ++p) any |= moves(p);
+  if (!any) return kNothing;
+
+  Exchange& x = TakeExchange();
+  x.label = label;
+  for (size_t p = 0; p < members.size(); ++p) {
+    if (moves(p) && static_cast<int>(p) != rank) x.peers.push_back(members[p]);
+  }
+  DeviceContext& device = device_.context;
+  device.Record(computed_, DeviceQueue::kCompute);
+  device.AwaitEvent(DeviceQueue::kCommunication, computed_);
+  if (!x.peers.empty()) {
+    Launch(members, rank, send, recv);
+    Settle(x);
+  }
+  if (send[rank].bytes > 0) {
+    device.Copy(DeviceQueue::kCommunication, recv[rank].data, send[rank].data, send[rank].bytes);
+  }
+  device.Record(x.done, DeviceQueue::kCommunication);
+  return x.ticket;
+}
+
+void NcclTraffic::Launch(std::span<const int> members, int rank, std::span<const SendBlock> send,
+                         std::span<const RecvBlock> recv) {
+  void* queue = device_.context.queue(DeviceQueue::kCommunication);
+  const int size = static_cast<int>(members.size());
+  nccl_->GroupStart();
+  for (int i = 1; i < size; ++i) {
+    const int to = (rank + i) % size, from = (rank - i + size) % size;
+    if (send[to].bytes > 0) nccl_->Send(send[to].data, send[to].bytes, members[to], queue);
+    if (recv[from].bytes > 0) nccl_->Recv(recv[from].data, recv[from].bytes, members[from], queue);
+  }
+  nccl_->GroupEnd();
+}
+
+// The launch is in the queue when this returns. It takes time only where a pair of ranks is connected first.
+void NcclTraffic::Settle(const Exchange& x) {
+  const auto begin = Clock::now();
+  for (;;) {
+    switch (nccl_->Poll()) {
+      case NcclApi::Progress::kDone:
+        return;
+      case NcclApi::Progress::kFailed:
+        EndFailed(&x);
+      case NcclApi::Progress::kUnderWay:
+        if (SecondsSince(begin) > most_seconds_) EndStuck(x, SecondsSince(begin));
+        sched_yield();
+    }
+  }
+}
+
+void NcclTraffic::Wait(Ticket ticket) {
+  if (ticket == kNothing) return;
+  const auto index = static_cast<size_t>(ticket & ((Ticket{1} << kIndexBits) - 1));
+  CHECK(ticket > 0 && index < exchanges_.size()) << ticket;
+  Exchange& x = *exchanges_[index];
+  CHECK(x.ticket == ticket && !x.waited) << "this exchange is not under way: " << ticket;
+  device_.context.AwaitEvent(DeviceQueue::kCompute, x.done);
+  x.waited = true;
+  resting_.push_back(&x);
+}
+
+// By order of start, over all that are remembered.
+const NcclTraffic::Exchange* NcclTraffic::OldestNotDone() {
+  const Exchange* oldest = nullptr;
+  for (const auto& x : exchanges_) {
+    if (device_.context.IsDone(x->done)) continue;
+    if (!oldest || x->ticket < oldest->ticket) oldest = x.get();
+  }
+  return oldest;
+}
+
+void NcclTraffic::Watch(const ExchangeLabel& label, double waited_seconds) {
+  if (nccl_->Poll() == NcclApi::Progress::kFailed) EndFailed(OldestNotDone());
+  if (waited_seconds < most_seconds_) return;
+  if (const Exchange* x = OldestNotDone()) EndStuck(*x, waited_seconds);
+  End(kStuckExitCode, Format("stuck: rank %d has waited %.1f s for its device in %s. The job ends.",
+                             world_.rank(), waited_seconds, Describe(label).c_str()));
+}
+
+void NcclTraffic::EndStuck(const Exchange& x, double waited_seconds) {
+  End(kStuckExitCode,
+      StuckMessage(
+          {.rank = world_.rank(), .label = x.label, .waited_seconds = waited_seconds, .missing = x.peers}));
+}
+
+void NcclTraffic::EndFailed(const Exchange* x) {
+  const std::string where =
+      x ? Format(" in %s, between it and %s", Describe(x->label).c_str(), NameRanks(x->peers).c_str()) : "";
+  End(kStuckExitCode, Format("NCCL failed on rank %d%s: %s. The job ends.", world_.rank(), where.c_str(),
+                             nccl_->ErrorText().c_str()));
+}
+
+void NcclTraffic::End(int exit_code, const std::string& message) {
+  world_.Abort(exit_code, message);
+  std::abort();  // never reached
+}
+
+namespace {
+
+class NcclCommunicator : public DeviceCommunicator {
+ public:
+  NcclCommunicator(Communicator& host, int world_rank, std::shared_ptr<NcclTraffic> traffic)
+      : DeviceCommunicator(host.rank(), host.size(), traffic->device()), traffic_(std::move(traffic)) {
+    for (const std::string& member : host.AllGatherText(std::to_string(world_rank), kMaking)) {
+      members_.push_back(std::stoi(member));
+    }
+  }
+  Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
+               const ExchangeLabel& label) override {
+    return traffic_->Start(members_, rank_, send, recv, label);
+  }
+  void Wait(Ticket ticket) override { traffic_->Wait(ticket); }
+  [[noreturn]] void Abort(int exit_code, const std::string& message) override {
+    traffic_->End(exit_code, message);
+  }
+
+ protected:
+  int64_t SumRoundBytes() const override { return int64_t{32} << 20; }
+
+ private:
+  std::shared_ptr<NcclTraffic> traffic_;
+  std::vector<int> members_;  // ranks of the job
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> MakeNcclCommunicator(Communicator& host, int world_rank,
+                                                   std::shared_ptr<NcclTraffic> traffic) {
+  return std::make_unique<NcclCommunicator>(host, world_rank, std::move(traffic));
+}
+
+}  // namespace unipool

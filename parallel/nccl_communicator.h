@@ -1,0 +1,74 @@
+// Device memory from GPU to GPU by NCCL's grouped sends and receives of exact sizes, one GPU per rank.
+//
+// All communicators of a rank share one NCCL communicator of the whole job and launch on the rank's
+// communication queue; a group's exchange names its members by their ranks in the job. All ranks start their
+// exchanges in one total order over all communicators, so what a pair of ranks sends and receives matches in
+// order, and no two launches can wait for each other.
+//
+// The host waits for nobody, with one exception: a pair's first exchange, in which NCCL connects the two.
+// Work that does not get done is seen when the host waits for the device (DeviceContext::WaitOnHost): after
+// `timeout` the job ends with kStuckExitCode, naming the oldest exchange that is not done and the ranks it is
+// between; after an error of NCCL at once, with its words.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "parallel/device_communicator.h"
+#include "parallel/nccl_api.h"
+
+namespace unipool {
+
+// One rank's exchanges, over all its communicators.
+class NcclTraffic {
+ public:
+  using Ticket = Communicator::Ticket;
+  // Collective over `world`, all ranks of the job in host memory: makes the NCCL communicator. All must
+  // outlive it.
+  NcclTraffic(std::unique_ptr<NcclApi> nccl, const CommunicationDevice& device, Communicator& world,
+              std::chrono::milliseconds timeout);
+  ~NcclTraffic();  // waits for the device, unless an exception is under way
+  NcclTraffic(const NcclTraffic&) = delete;
+
+  // As Communicator's. Block p is for rank members[p] of the job, blocks [rank] are the own ones.
+  Ticket Start(std::span<const int> members, int rank, std::span<const SendBlock> send,
+               std::span<const RecvBlock> recv, const ExchangeLabel& label);
+  void Wait(Ticket ticket);
+  const CommunicationDevice& device() const { return device_; }
+  [[noreturn]] void End(int exit_code, const std::string& message);
+
+ private:
+  struct Exchange {
+    Ticket ticket = 0;
+    bool waited = true;
+    DeviceContext::Event done = 0;
+    ExchangeLabel label;
+    std::vector<int> peers;  // ranks of the job, ascending where the members are
+  };
+  Exchange& AddExchange();
+  Exchange& TakeExchange();
+  void Launch(std::span<const int> members, int rank, std::span<const SendBlock> send,
+              std::span<const RecvBlock> recv);
+  void Settle(const Exchange& x);
+  void Watch(const ExchangeLabel& label, double waited_seconds);
+  const Exchange* OldestNotDone();
+  [[noreturn]] void EndStuck(const Exchange& x, double waited_seconds);
+  [[noreturn]] void EndFailed(const Exchange* x);
+
+  std::unique_ptr<NcclApi> nccl_;
+  CommunicationDevice device_;
+  Communicator& world_;
+  const double most_seconds_;
+  std::vector<std::unique_ptr<Exchange>> exchanges_;
+  std::vector<Exchange*> resting_;  // waited for, the one that rests longest first
+  DeviceContext::Event computed_;   // all work of the compute queue so far
+  Ticket next_ = 0;
+  int watch_ = 0;
+};
+
+// Device memory between the ranks of `host`, which it asks for their ranks in the job. Collective.
+std::unique_ptr<Communicator> MakeNcclCommunicator(Communicator& host, int world_rank,
+                                                   std::shared_ptr<NcclTraffic> traffic);
+
+}  // namespace unipool
