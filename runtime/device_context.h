@@ -30,6 +30,8 @@ class DeviceContext : public DeviceMemory {
   // For people, and equal on a host only for the same device.
   virtual std::string name() const { return "device"; }
   virtual std::string id() const { return "device"; }
+  // The most memory of the device that was taken at one time.
+  virtual int64_t peak_bytes() const { return 0; }
 
   // cudaStream_t of a queue.
   virtual void* queue(DeviceQueue queue) = 0;

@@ -104,9 +104,10 @@ line "Passed $(count "$work/cases" '/^\[       OK \]/p'), failed $(count "$work/
 
 line '## compute-sanitizer' ''
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
-# Small cases of our own kernels: the vendor's products are not ours to check, the names of the rest are explained in
-# tests/kernels/cuda/cuda_case.h. Arrays are made for the sanitizer (tests/kernels/cuda/hardware_backend.cc).
-small='-*Large:*DeathTest.*:CudaGemm.*:CudaGroupedGemm.*:CudaBlasStart.*'
+# Small cases of our own kernels: the vendor's products are not ours to check, tests of the device's context ask CUDA for
+# what it refuses (more memory than there is) or has not done yet, which the sanitizer takes for errors, and the names of
+# the rest are explained in tests/kernels/cuda/cuda_case.h. Arrays are made for the sanitizer (tests/kernels/cuda/hardware_backend.cc).
+small='-*Large:*DeathTest.*:CudaGemm.*:CudaGroupedGemm.*:CudaBlasStart.*:CudaContext*'
 unfinished="" harmless='^=+ *$|COMPUTE-SANITIZER|SUMMARY: 0 |= Warning|terminate successfully|Target application'
 for tool in memcheck racecheck initcheck synccheck; do
   if [[ ! $sanitizer ]]; then
