@@ -272,7 +272,6 @@ void LoadBalance::StateLoaded() {
   const auto step = static_cast<int64_t>(state_step_.as<double>()[0]);
   shares_number_ = LastNumberOf(step);
   step_ = std::max<int64_t>(step, 0);
-  SendBias();
 }
 
 std::vector<DiskTensor> LoadBalance::BiasTensors(LayerRange layers) const {

@@ -83,8 +83,10 @@ class LoadBalance {
   void CollectState();
   std::vector<DiskTensor> State() const;
   void StateLoaded();
-  // Aux-free biases as disk tensors, one per layer of [begin, end).
+  // Aux-free biases as disk tensors, one per layer of [begin, end). SendBias, after they were written, brings
+  // them to the stream's device.
   std::vector<DiskTensor> BiasTensors(LayerRange layers) const;
+  void SendBias();
 
  private:
   struct Group {
@@ -106,7 +108,6 @@ class LoadBalance {
     return reduction_ ? (step + 1) * options_.microbatches_per_rank - 1 : step;
   }
   void UpdateBias();
-  void SendBias();  // to the stream's device
   void CountGroups();
   LoadReport MakeReport() const;
   bool IsDead(int64_t expert) const;

@@ -332,6 +332,7 @@ void TrainingEngine::WeightsLoaded() {
   mirror_.Upload();
   model_->parameters().RefreshCopies(*stream_);
   experts_->RefreshCopies();
+  balance_->SendBias();
 }
 void TrainingEngine::StateLoaded() {
   WeightsLoaded();
