@@ -1,0 +1,127 @@
+// Plays NCCL's part between ranks that are threads: the sends and receives of a group are one piece of work
+// in the queue, which hands over what it sends and then waits for what it receives, as NCCL's kernels do.
+// Everything is written down, and what can go wrong can be asked for.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "parallel/nccl_api.h"
+#include "runtime/errors.h"
+#include "tests/cuda_emulation/kernel_queue.h"
+
+namespace unipool {
+
+// What the ranks of a job share.
+struct FakeNcclWire {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::pair<int, int>, std::deque<std::vector<char>>> blocks;  // on their way, by (from, to)
+};
+
+class FakeNccl : public NcclApi {
+ public:
+  struct Options {
+    int polls_under_way = 2;     // of every call, before it is done
+    int fails_at_group = -1;     // this one ends with an asynchronous error
+    int hangs_at_group = -1;     // this one is never done: a peer does not connect
+    bool moves_nothing = false;  // groups leave no work in the queue
+  };
+  // `journal`: a line per call, "send 12 to 3", must outlive it.
+  FakeNccl(std::shared_ptr<FakeNcclWire> wire, std::vector<std::string>& journal, Options options)
+      : wire_(std::move(wire)), journal_(journal), options_(options) {}
+  explicit FakeNccl(std::shared_ptr<FakeNcclWire> wire, std::vector<std::string>& journal)
+      : FakeNccl(std::move(wire), journal, Options{}) {}
+  ~FakeNccl() override { journal_.push_back("destroy"); }
+
+  std::string UniqueId() override { return std::string("\0\1id", 4); }
+  void Init(const std::string& unique_id, int rank, int size) override {
+    EXPECT_EQ(unique_id, UniqueId());
+    rank_ = rank;
+    journal_.push_back(Format("init %d of %d", rank, size));
+    polls_ = options_.polls_under_way;
+  }
+  void GroupStart() override {
+    EXPECT_FALSE(in_group_) << "a group in a group";
+    EXPECT_EQ(polls_, 0) << "the call before is still under way";
+    in_group_ = true;
+    journal_.push_back("group");
+  }
+  void Send(const void* data, int64_t bytes, int peer, void* queue) override {
+    EXPECT_TRUE(in_group_ && bytes > 0 && peer != rank_);
+    queue_ = queue;
+    journal_.push_back(Format("send %ld to %d", static_cast<long>(bytes), peer));
+    sends_.push_back({const_cast<void*>(data), bytes, peer});
+  }
+  void Recv(void* data, int64_t bytes, int peer, void* queue) override {
+    EXPECT_TRUE(in_group_ && bytes > 0 && peer != rank_);
+    queue_ = queue;
+    journal_.push_back(Format("receive %ld from %d", static_cast<long>(bytes), peer));
+    recvs_.push_back({data, bytes, peer});
+  }
+  void GroupEnd() override {
+    EXPECT_TRUE(in_group_ && !(sends_.empty() && recvs_.empty()));
+    in_group_ = false;
+    polls_ = num_groups_ == options_.hangs_at_group ? INT_MAX : options_.polls_under_way;
+    failed_ = failed_ || num_groups_ == options_.fails_at_group;
+    ++num_groups_;
+    if (!options_.moves_nothing) Enqueue();
+    sends_.clear();
+    recvs_.clear();
+  }
+  Progress Poll() override {
+    if (failed_) return Progress::kFailed;
+    return polls_ > 0 && polls_-- > 0 ? Progress::kUnderWay : Progress::kDone;
+  }
+  std::string ErrorText() override { return "remote process exited or there was a network error"; }
+  void Finalize() override { journal_.push_back("finalize"); }
+  void Abort() override { journal_.push_back("abort"); }
+
+ private:
+  struct Block {
+    void* data;
+    int64_t bytes;
+    int peer;
+  };
+  void Enqueue() {
+    std::vector<emulation::Access> accesses;
+    for (const Block& block : sends_) accesses.push_back({block.data, block.bytes, false});
+    for (const Block& block : recvs_) accesses.push_back({block.data, block.bytes, true});
+    static_cast<emulation::KernelQueue*>(queue_)->Enqueue(
+        "NCCL group", std::move(accesses), [wire = wire_, rank = rank_, sends = sends_, recvs = recvs_] {
+          std::unique_lock lock(wire->mutex);
+          for (const Block& block : sends) {
+            const char* data = static_cast<const char*>(block.data);
+            wire->blocks[{rank, block.peer}].emplace_back(data, data + block.bytes);
+          }
+          wire->changed.notify_all();
+          for (const Block& block : recvs) {
+            auto& arrived = wire->blocks[{block.peer, rank}];
+            ASSERT_TRUE(
+                wire->changed.wait_for(lock, std::chrono::seconds(20), [&] { return !arrived.empty(); }))
+                << "rank " << rank << " waits for rank " << block.peer;
+            EXPECT_EQ(static_cast<int64_t>(arrived.front().size()), block.bytes);
+            std::memcpy(block.data, arrived.front().data(),
+                        std::min(block.bytes, static_cast<int64_t>(arrived.front().size())));
+            arrived.pop_front();
+          }
+        });
+  }
+
+  std::shared_ptr<FakeNcclWire> wire_;
+  std::vector<std::string>& journal_;
+  const Options options_;
+  int rank_ = -1, num_groups_ = 0, polls_ = 0;
+  bool in_group_ = false, failed_ = false;
+  void* queue_ = nullptr;
+  std::vector<Block> sends_, recvs_;
+};
+
+}  // namespace unipool

@@ -1,0 +1,195 @@
+#include "parallel/nccl_communicator.h"
+
+#include <deque>
+
+#include "runtime/world.h"
+#include "tests/fresh_seed.h"
+#include "tests/parallel/device/device_blocks.h"
+#include "tests/parallel/device/fake_nccl.h"
+#include "tests/parallel/device/hung_device.h"
+
+namespace unipool {
+namespace {
+
+using emulation::kAllPolicies;
+using emulation::RunPolicy;
+using Journal = std::vector<std::string>;
+
+constexpr std::chrono::milliseconds kTimeout{30'000};
+
+// The body on every rank of worlds of 1 to 4 ranks, under every policy, with a wire and a journal per rank.
+void OnAllDevices(
+    const std::function<void(World&, DeviceRank&, std::shared_ptr<FakeNcclWire>, Journal&)>& body) {
+  for (const RunPolicy policy : kAllPolicies) {
+    for (int ranks = 1; ranks <= 4; ++ranks) {
+      const auto wire = std::make_shared<FakeNcclWire>();
+      const int exit_code = RunWorld({.num_threads = ranks, .timeout = kTimeout}, [&](World& world) {
+        Journal journal;
+        DeviceRank device(policy, FreshSeed() + world.rank());
+        body(world, device, wire, journal);
+      });
+      ASSERT_TRUE(exit_code == 0 && !testing::Test::HasFailure())
+          << NameOf(policy) << ", " << ranks << " ranks; " << SeedText();
+    }
+  }
+}
+
+// What one group has to be, by the sizes of the exchange and nothing else; empty: no group.
+Journal ExpectedGroup(int e, const std::vector<int>& members, int rank) {
+  Journal expected;
+  const int size = static_cast<int>(members.size());
+  for (int i = 1; i < size; ++i) {
+    const int to = (rank + i) % size, from = (rank - i + size) % size;
+    const int64_t out = DeviceBlocks::Bytes(e, rank, to), in = DeviceBlocks::Bytes(e, from, rank);
+    if (out > 0) expected.push_back(Format("send %ld to %d", static_cast<long>(out), members[to]));
+    if (in > 0) expected.push_back(Format("receive %ld from %d", static_cast<long>(in), members[from]));
+  }
+  if (!expected.empty()) expected.insert(expected.begin(), "group");
+  return expected;
+}
+
+// Two groups of the same ranks, one of them reversed, share NCCL's communicator: exchanges match in the order
+// of their starts, and are waited for in any other.
+TEST(NcclCommunicator, ExactSizesInOneOrder) {
+  OnAllDevices([](World& world, DeviceRank& device, std::shared_ptr<FakeNcclWire> wire, Journal& journal) {
+    constexpr int kUnderWay = 10, kRounds = 6;
+    Journal expected{Format("init %d of %d", world.rank(), world.size())};
+    {
+      const auto traffic = std::make_shared<NcclTraffic>(
+          std::make_unique<FakeNccl>(wire, journal), device.communication(), *world.communicator, kTimeout);
+      std::unique_ptr<Communicator> groups[2];
+      std::vector<int> members[2];
+      for (int g = 0; g < 2; ++g) {
+        const auto host = world.communicator->Split(0, g == 0 ? world.rank() : -world.rank());
+        groups[g] = MakeNcclCommunicator(*host, world.rank(), traffic);
+        for (int p = 0; p < world.size(); ++p) members[g].push_back(g == 0 ? p : world.size() - 1 - p);
+      }
+      std::deque<DeviceBlocks> blocks;
+      for (int k = 0; k < kUnderWay; ++k) blocks.emplace_back(device, groups[k % 2]->rank(), world.size());
+      const int64_t num_events = device.context.records().num_events;
+      for (int round = 0; round < kRounds; ++round) {
+        Communicator::Ticket tickets[kUnderWay];
+        for (int k = 0; k < kUnderWay; ++k) {
+          const int e = round * kUnderWay + k;
+          tickets[k] = blocks[k].Start(*groups[k % 2], e);
+          for (const std::string& line : ExpectedGroup(e, members[k % 2], groups[k % 2]->rank())) {
+            expected.push_back(line);
+          }
+        }
+        for (int i = 0; i < kUnderWay; ++i) {
+          const int k =
+              static_cast<int>(RandomPermutation(FreshSeed() + round * 8 + world.rank(), kUnderWay, i));
+          groups[k % 2]->Wait(tickets[k]);
+          blocks[k].CheckArrived(round * kUnderWay + k);
+        }
+      }
+      // The host has waited for nothing so far, and nothing was allocated.
+      EXPECT_EQ(device.context.records().host_waits.size(), 0u);
+      EXPECT_EQ(device.context.records().num_events, num_events);
+      EXPECT_EQ(device.context.records().num_pinned_allocations, 0);
+      device.context.Drain();
+      int64_t checked = 0;
+      for (const DeviceBlocks& each : blocks) checked += each.num_checked_bytes();
+      EXPECT_GT(checked, 0);
+    }
+    expected.insert(expected.end(), {"finalize", "destroy"});
+    EXPECT_EQ(journal, expected);
+  });
+}
+
+TEST(NcclCommunicator, NothingStartsNothing) {
+  OnAllDevices([](World& world, DeviceRank& device, std::shared_ptr<FakeNcclWire> wire, Journal& journal) {
+    const auto traffic = std::make_shared<NcclTraffic>(std::make_unique<FakeNccl>(wire, journal),
+                                                       device.communication(), *world.communicator, kTimeout);
+    const auto pool = MakeNcclCommunicator(*world.communicator, world.rank(), traffic);
+    const std::vector<SendBlock> send(world.size());
+    const std::vector<RecvBlock> recv(world.size());
+    for (int i = 0; i < 200; ++i) pool->Start(send, recv, {.operation = "nothing"});
+    EXPECT_EQ(journal.size(), 1u);
+    EXPECT_EQ(device.context.records().num_operations, 0);
+  });
+}
+
+TEST(NcclCommunicator, SumsAreTheHostsBitForBit) {
+  OnAllDevices([](World& world, DeviceRank& device, std::shared_ptr<FakeNcclWire> wire, Journal& journal) {
+    constexpr int64_t kCount = 10'007, kBytes = kCount * 4;
+    const auto traffic = std::make_shared<NcclTraffic>(std::make_unique<FakeNccl>(wire, journal),
+                                                       device.communication(), *world.communicator, kTimeout);
+    const auto stage = MakeNcclCommunicator(*world.communicator, world.rank(), traffic);
+    std::vector<float> values(kCount);
+    for (int64_t i = 0; i < kCount; ++i) {
+      values[i] = static_cast<float>(RandomNormal(FreshSeed() + world.rank(), i));
+    }
+    const std::vector<float> begin = values;
+    world.communicator->AllReduceSum(Tensor(values.data(), DType::kF32, {kCount}), {});
+
+    const Buffer memory = device.Allocate(kBytes);
+    const emulation::Access access{memory.data(), kBytes, true};
+    device.Compute("fill", {access}, [&] { std::memcpy(memory.data(), begin.data(), kBytes); });
+    stage->AllReduceSum(Tensor(memory.data(), DType::kF32, {kCount}), {.operation = "gradients"});
+    int64_t wrong = -1;
+    device.Compute("check", {access}, [&] {
+      wrong = 0;
+      for (int64_t i = 0; i < kCount; ++i) wrong += static_cast<float*>(memory.data())[i] != values[i];
+    });
+    device.context.Drain();
+    EXPECT_EQ(wrong, 0) << "of " << kCount;
+    EXPECT_EQ(values != begin, world.size() > 1);
+  });
+}
+
+// ---- How the job ends
+
+// Starts three exchanges of two ranks; the device hangs before the second. Then the host waits for the
+// device.
+void RunTo(FakeNccl::Options options, bool hang, bool third) {
+  options.moves_nothing = true;
+  RunWorld({.num_threads = 2, .timeout = std::chrono::milliseconds(20'000)}, [&](World& world) {
+    HungDevice device;
+    MemoryMeter memory(&device);
+    Stream compute(memory, CudaQueue{.stream = &device, .memory = &device});
+    Journal journal;
+    const auto traffic = std::make_shared<NcclTraffic>(
+        std::make_unique<FakeNccl>(std::make_shared<FakeNcclWire>(), journal, options),
+        CommunicationDevice{device, compute, memory}, *world.communicator, std::chrono::milliseconds(300));
+    const auto pool = MakeNcclCommunicator(*world.communicator, world.rank(), traffic);
+    char bytes[4] = {};
+    std::vector<SendBlock> send(2);
+    std::vector<RecvBlock> recv(2);
+    send[1 - world.rank()] = {bytes, 2};
+    recv[1 - world.rank()] = {bytes + 2, 2};
+    pool->Exchange(send, recv, {.operation = "dispatch forward", .step = 7, .slot = 2});
+    if (hang) device.Hang();
+    if (world.rank() == 1) world.communicator->Barrier({.operation = "never"});  // rank 0 tells
+    pool->Exchange(send, recv, {.operation = "combine forward", .step = 7, .slot = 3});
+    if (third) pool->Exchange(send, recv, {.operation = "dispatch backward", .step = 7, .slot = 3});
+    const DeviceContext::Event counts = device.MakeEvent();
+    device.Record(counts, DeviceQueue::kCompute);
+    device.WaitOnHost(counts, {.operation = "row counts", .step = 7, .slot = 4});
+    world.communicator->Barrier({.operation = "never"});
+  });
+}
+
+class NcclDeathTest : public testing::Test {
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+};
+
+TEST_F(NcclDeathTest, TheOldestExchangeThatIsNotDoneIsNamed) {
+  EXPECT_EXIT(RunTo({}, true, true), testing::ExitedWithCode(kStuckExitCode),
+              "stuck: rank 0 has waited .* s in 'combine forward', step 7, slot 3 for rank 1. The job ends");
+}
+
+TEST_F(NcclDeathTest, APeerThatDoesNotConnectIsNamed) {
+  EXPECT_EXIT(RunTo({.hangs_at_group = 1}, false, false), testing::ExitedWithCode(kStuckExitCode),
+              "stuck: rank 0 has waited .* s in 'combine forward', step 7, slot 3 for rank 1. The job ends");
+}
+
+TEST_F(NcclDeathTest, AnAsynchronousErrorIsTold) {
+  EXPECT_EXIT(
+      RunTo({.fails_at_group = 1}, false, false), testing::ExitedWithCode(kStuckExitCode),
+      "NCCL failed on rank 0 in 'combine forward', step 7, slot 3, between it and rank 1: remote process "
+      "exited or there was a network error. The job ends");
+}
+
+}  // namespace
+}  // namespace unipool
