@@ -72,6 +72,29 @@ TEST(DeviceTraining, TheHostWaitsForRowCountsAndOnceForLossAndNorm) {
   EXPECT_EQ(device.records().num_drains, drains) << "the whole device was waited for in a step";
 }
 
+// Row counts are waited for while weight gradients of the other lane are enqueued, in all slots but those of
+// the first time step, which have no other lane.
+TEST(DeviceTraining, TheDeviceHasWorkWhileTheHostWaitsForRowCounts) {
+  const Config config = OnDevice(DeviceConfigOf({.experts = 7, .layers = 2}));
+  OneRank one;
+  AsyncDevice device(RunPolicy::kLate);
+  TrainingEngine engine(config, one.world, {.device = &device});
+  RunSteps(engine, config, 0, 1);
+  device.ForgetRecords();
+  RunSteps(engine, config, 1, 2);
+  int slot = 0;
+  for (const AsyncDevice::HostWait& wait : device.records().host_waits) {
+    if (std::string(wait.label.operation) == "loss and gradient norm") {
+      EXPECT_GT(wait.operations_behind, 0) << "the update is not enqueued before the host waits";
+    }
+    if (std::string(wait.label.operation) != "row counts") continue;
+    EXPECT_EQ(wait.label.slot, slot);
+    EXPECT_EQ(wait.operations_behind > 0, slot >= config.model().layers()) << "slot " << slot;
+    ++slot;
+  }
+  EXPECT_EQ(slot, config.model().layers() * config.train().global_batch());
+}
+
 TEST(DeviceTraining, LaterStepsTakeNoMemoryAndMakeNoEvents) {
   for (const TrainConfig::Precision precision : {TrainConfig::FP32, TrainConfig::BF16}) {
     const Config config = OnDevice(DeviceConfigOf({.experts = 5, .layers = 2}), precision);
