@@ -137,6 +137,7 @@ class AsyncDevice final : public DeviceContext {
   bool IsEager(int queue) const;
   void RunFront(int queue);
   void RunUntil(const Moment& moment);  // and what it needs of the other queue
+  void RunEager();                      // what is ready of the queues that do not wait
   void Progress();                      // what the policy does at a call of the host
   void Finish(int queue);
   void FreeFrom(GuardedMemory& memory, void* data);
