@@ -18,6 +18,7 @@ std::string LoadForInference(const CommandLine& line, const Config& config, Worl
                     "/checkpoints: train first, or name a folder with --checkpoint");
   }
   LoadWeights(*world.communicator, folder, engine.DiskTensors());
+  engine.WeightsLoaded();
   RunTogether(*world.communicator, [&] {
     std::ifstream saved(folder + "/config.txtpb");
     if (!saved) return;  // a folder made elsewhere

@@ -165,12 +165,12 @@ std::string InfoText(const Config& config, int world_size) {
   const Json& world = info["world"];
   if (world["stages"] > 1) text += PipelineText(info["pipeline"]);
   text += Format(
-      "\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; fp32, AdamW; predicted peak "
+      "\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; %s, AdamW; predicted peak "
       "while training with even routing; last columns: together when the rank gets twice its share of the "
       "rows, as early "
       "in training, and when it gets all of them)\n",
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
-      world["data"].get<int>());
+      world["data"].get<int>(), DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
   return text + RankTable(info["ranks"]);
 }
 

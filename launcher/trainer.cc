@@ -54,6 +54,7 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
                                   .seconds_between_lines = 0};
     progress_ = std::make_unique<Progress>(stdout, options);
     progress_->Say(origin);
+    if (!engine_->transport().empty()) progress_->Say(engine_->transport());
   }
   RunTogether(*world.communicator, [&] {
     if (!progress_) return;
@@ -89,6 +90,7 @@ std::string Trainer::Start() {
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
     const std::string note = LoadWeights(*world_.communicator, folder, engine_->DiskTensors());
+    engine_->WeightsLoaded();
     return "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
   }
   return "starting from random weights";

@@ -5,6 +5,7 @@
 
 #include "launcher/config.h"
 #include "launcher/nearest_name.h"
+#include "models/stage_layers.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -30,6 +31,7 @@ class Validation {
     Train();
     Data();
     Parallel();
+    DeviceSettings();
     if (config_.run_dir().empty()) problems_.Add("run_dir: is empty; name the folder of this run's files");
     problems_.ThrowIfAny();
   }
@@ -233,6 +235,55 @@ class Validation {
       return;
     }
     Batches(world_ / p.stages());
+  }
+
+  void DeviceSettings() {
+    const TrainConfig& train = config_.train();
+    const ParallelConfig& parallel = config_.parallel();
+    if (config_.device() == CPU) {
+      if (train.precision() == TrainConfig::BF16) {
+        problems_.Add(
+            "train.precision: is BF16, which needs device: CUDA; on the CPU it may be FP32 or AUTO");
+      }
+      if (parallel.transport() != AUTO) {
+        problems_.Add(
+            Format("parallel.transport: is %s, which says how memory of GPUs travels; with device: CPU leave "
+                   "it AUTO",
+                   Transport_Name(parallel.transport()).c_str()));
+      }
+      return;
+    }
+    if (!parallel.emulate().empty()) {
+      problems_.Add("parallel.emulate: a cluster is emulated with device: CPU only; clear one of the two");
+    }
+    CudaSizes();
+  }
+
+  // What the CUDA kernels can compute.
+  void CudaSizes() {
+    const ModelConfig& m = config_.model();
+    const int head_size = m.heads() >= 1 ? m.hidden() / m.heads() : 0;
+    if (head_size > kMostCudaHeadSize) {
+      problems_.Add(
+          Format("model.heads: %d heads of model.hidden %d have %d columns each; device: CUDA takes "
+                 "at most %lld: at least %lld heads",
+                 m.heads(), m.hidden(), head_size, LongLong{kMostCudaHeadSize},
+                 LongLong{(m.hidden() + kMostCudaHeadSize - 1) / kMostCudaHeadSize}));
+    }
+    if (config_.moe().experts() > kMostCudaExperts) {
+      problems_.Add(Format("moe.experts: is %d; device: CUDA takes at most %lld", config_.moe().experts(),
+                           LongLong{kMostCudaExperts}));
+    }
+    if (DTypeOfConfig(config_) != DType::kBF16) return;
+    MultipleOf8("model.hidden", m.hidden());
+    MultipleOf8("moe.width", config_.moe().width());
+  }
+  void MultipleOf8(const char* field, int value) {
+    if (value % 8 == 0) return;
+    problems_.Add(
+        Format("%s: is %d; products in BF16 need a multiple of 8, for example %d; or set "
+               "train.precision: FP32",
+               field, value, (value + 7) / 8 * 8));
   }
 
   void LayersPerStage() {

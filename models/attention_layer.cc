@@ -25,16 +25,16 @@ AttentionLayer::AttentionLayer(const ModelSpec& spec, int layer, DenseParameters
 int64_t AttentionLayer::PlaceInternals(const ModelSpec& spec, int64_t tokens, DType dtype, char* base,
                                        Saved& saved) {
   int64_t bytes = 0;
-  auto place = [&](std::initializer_list<int64_t> shape) {
-    const Tensor tensor(base ? base + bytes : nullptr, dtype, shape);
+  auto place = [&](DType type, std::initializer_list<int64_t> shape) {
+    const Tensor tensor(base ? base + bytes : nullptr, type, shape);
     bytes += (tensor.bytes() + 63) / 64 * 64;
     return tensor;
   };
-  saved.inv_rms = place({tokens});
-  saved.normed = place({tokens, spec.hidden});
-  saved.qkv = place({tokens, spec.qkv_size()});
-  saved.mixed = place({tokens, spec.hidden});
-  saved.lse = place({tokens, spec.heads});
+  saved.inv_rms = place(AccumulatorOf(dtype), {tokens});
+  saved.normed = place(dtype, {tokens, spec.hidden});
+  saved.qkv = place(dtype, {tokens, spec.qkv_size()});
+  saved.mixed = place(dtype, {tokens, spec.hidden});
+  saved.lse = place(AccumulatorOf(dtype), {tokens, spec.heads});
   return bytes;
 }
 

@@ -19,7 +19,7 @@ class AttentionLayer {
   // may lie in memory that is written over in between.
   struct Saved {
     Tensor x;        // [T, D] input; written by the layer below
-    Tensor inv_rms;  // [T]
+    Tensor inv_rms;  // [T], of AccumulatorOf(the dtype), as lse
     Tensor normed;   // [T, D]
     Tensor qkv;      // [T, (H+2G)d] rotated
     Tensor mixed;    // [T, H d] attention's output

@@ -10,26 +10,30 @@ struct LanguageModel::DecodeState {
   LayerSaved saved;
   Buffer buffer;
   std::vector<Tensor> caches;  // per layer [s, 2 G d]
-  Tensor rows, normed, inv_rms, logits;
+  Tensor rows, normed, inv_rms, logits, token;
   std::vector<int64_t> expert_offsets;
+  static constexpr int64_t kGap = 64;  // bytes between the beginnings of arrays, at least
 
-  DecodeState(const ModelSpec& spec, const ExpertPlacement& placement, DType dtype, MemoryMeter& memory)
-      : saved(spec, 1, placement, dtype, nullptr, memory) {
+  DecodeState(const ModelSpec& spec, const ExpertPlacement& placement, DType dtype, DeviceContext* device,
+              MemoryMeter& memory)
+      : saved(spec, 1, placement, dtype, nullptr, device, memory) {
     const int64_t cache_columns = 2 * spec.kv_heads * spec.head_size();
-    const int64_t elements = spec.layers * spec.seq_length * cache_columns + (1 + spec.top_k) * spec.hidden +
-                             1 + spec.padded_vocab;
-    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, elements * SizeOf(dtype));
-    const Tensor flat = buffer.View(dtype, {elements});
-    int64_t begin = 0;
-    auto take = [&](int64_t rows, int64_t columns) {
-      const Tensor part = flat.Rows(begin, rows * columns).Reshape({rows, columns});
-      begin += rows * columns;
+    const int64_t rows_in_all =
+        spec.layers * spec.seq_length * cache_columns + (1 + spec.top_k) * spec.hidden + spec.padded_vocab;
+    const int64_t most_bytes = rows_in_all * SizeOf(dtype) + kGap * (spec.layers + 5);
+    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, most_bytes);
+    char* next = static_cast<char*>(buffer.data());
+    auto take_as = [&](DType type, int64_t rows, int64_t columns) {
+      const Tensor part(next, type, {rows, columns});
+      next += (part.bytes() + kGap - 1) / kGap * kGap;
       return part;
     };
+    auto take = [&](int64_t rows, int64_t columns) { return take_as(dtype, rows, columns); };
     for (int64_t l = 0; l < spec.layers; ++l) caches.push_back(take(spec.seq_length, cache_columns));
     rows = take(spec.top_k, spec.hidden);
     normed = take(1, spec.hidden);
-    inv_rms = take(1, 1).Reshape({1});
+    inv_rms = take_as(AccumulatorOf(dtype), 1, 1).Reshape({1});
+    token = take_as(DType::kI32, 1, 1).Reshape({1});
     logits = take(1, spec.padded_vocab);
   }
 };

@@ -1,8 +1,15 @@
 #include "models/dense_parameters.h"
 
+#include "kernels/reduce.h"
 #include "runtime/random.h"
 
 namespace unipool {
+
+namespace {
+// A vector may have any size; what follows begins at a multiple of this many elements, which lets matrices of
+// usual sizes move in 16-byte accesses.
+constexpr int64_t kAlignment = 8;
+}  // namespace
 
 DenseParameters::Id DenseParameters::Declare(std::string name, std::vector<int64_t> shape, ParameterInit init,
                                              bool decays) {
@@ -10,24 +17,37 @@ DenseParameters::Id DenseParameters::Declare(std::string name, std::vector<int64
   int64_t size = 1;
   for (int64_t dim : shape) size *= dim;
   const Range elements{num_elements_, num_elements_ + size};
-  num_elements_ += size;
+  num_elements_ += shape.size() == 1 ? (size + kAlignment - 1) / kAlignment * kAlignment : size;
   list_.push_back({std::move(name), std::move(shape), init, decays, elements});
   return static_cast<Id>(list_.size()) - 1;
 }
 
-void DenseParameters::Allocate(DType dtype, uint64_t seed, bool is_trainable, MemoryMeter& memory) {
+void DenseParameters::Allocate(DType dtype, bool is_trainable, MemoryMeter& memory) {
   dtype_ = dtype;
-  values_ = Buffer::Allocate(memory, MemoryKind::kParameters, num_elements_ * SizeOf(dtype));
-  if (is_trainable) grads_ = Buffer::Allocate(memory, MemoryKind::kGradients, num_elements_ * SizeOf(dtype));
-  for (Id id = 0; id < static_cast<Id>(list_.size()); ++id) {
-    InitializeTensor(seed, list_[id].name, list_[id].init, value(id));
+  const int64_t bytes = num_elements_ * SizeOf(exact_dtype());
+  values_ = Buffer::Allocate(memory, MemoryKind::kParameters, bytes);
+  if (has_copies()) {
+    copies_ = Buffer::Allocate(memory, MemoryKind::kParameters, num_elements_ * SizeOf(dtype));
+  }
+  if (is_trainable) grads_ = Buffer::Allocate(memory, MemoryKind::kGradients, bytes);
+}
+
+void DenseParameters::Initialize(uint64_t seed, const Tensor& host_values) const {
+  for (const DenseParameter& parameter : list_) {
+    InitializeTensor(seed, parameter.name, parameter.init,
+                     host_values.Rows(parameter.elements.begin, parameter.elements.size()));
   }
 }
 
+void DenseParameters::RefreshCopies(Stream& stream) {
+  if (has_copies()) Copy(stream, flat_values(), flat_copies());
+}
+
 Tensor DenseParameters::View(const Buffer& buffer, const DenseParameter& parameter) const {
-  char* begin = static_cast<char*>(buffer.data()) + parameter.elements.begin * SizeOf(dtype_);
-  return parameter.shape.size() == 2 ? Tensor(begin, dtype_, {parameter.shape[0], parameter.shape[1]})
-                                     : Tensor(begin, dtype_, {parameter.shape[0]});
+  const DType dtype = &buffer == &copies_ ? dtype_ : exact_dtype();
+  char* begin = static_cast<char*>(buffer.data()) + parameter.elements.begin * SizeOf(dtype);
+  return parameter.shape.size() == 2 ? Tensor(begin, dtype, {parameter.shape[0], parameter.shape[1]})
+                                     : Tensor(begin, dtype, {parameter.shape[0]});
 }
 
 Tensor DenseParameters::Fused(const Buffer& buffer, Id first, int count) const {

@@ -27,13 +27,13 @@ Tensor Matrix(const Tensor& array, int64_t e, int64_t first_row, int64_t rows) {
 ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, int pool_rank,
                        const ExpertPoolOptions& options, Stream& stream, MemoryMeter& memory)
     : spec_(spec), stream_(stream), options_(options), local_(placement.experts_of(pool_rank)) {
-  const int64_t bytes = num_local() * 3 * spec.expert_width * spec.hidden * SizeOf(options.dtype);
-  value_buffer_ = Buffer::Allocate(memory, MemoryKind::kParameters, bytes);
-  values_ = ViewWeights(value_buffer_, options.dtype, num_local(), spec);
-  for (const DiskTensor& tensor : DiskTensors(values_)) {
-    const bool is_output = tensor.name.find("down_proj") != std::string::npos;
-    const double std = spec.init_std / (is_output ? std::sqrt(2.0 * spec.layers) : 1.0);
-    InitializeTensor(options.seed, tensor.name, {.std = std}, tensor.value);
+  const DType exact = AccumulatorOf(options.dtype);
+  const int64_t elements = num_local() * 3 * spec.expert_width * spec.hidden;
+  value_buffer_ = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(exact));
+  values_ = ViewWeights(value_buffer_, exact, num_local(), spec);
+  if (exact != options.dtype) {
+    copy_buffer_ = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(options.dtype));
+    copies_ = ViewWeights(copy_buffer_, options.dtype, num_local(), spec);
   }
   const int64_t row_bytes = options.max_rows * spec.expert_width * SizeOf(options.dtype);
   auto scratch = [&](int64_t bytes) { return Buffer::Reserve(memory, MemoryKind::kScratch, bytes); };
@@ -42,14 +42,32 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
   if (!options.trainable) return;
   dactivation_ = scratch(row_bytes);
   dgate_up_ = scratch(2 * row_bytes);
-  grad_buffer_ = Buffer::Allocate(memory, MemoryKind::kGradients, bytes);
-  grads_ = ViewWeights(grad_buffer_, options.dtype, num_local(), spec);
+  grad_buffer_ = Buffer::Allocate(memory, MemoryKind::kGradients, elements * SizeOf(exact));
+  grads_ = ViewWeights(grad_buffer_, exact, num_local(), spec);
   has_grad_.assign(num_local(), 0);
   has_down_grad_.assign(num_local(), 0);
 }
 
+void ExpertPool::Initialize(uint64_t seed, const std::vector<DiskTensor>& host_values) const {
+  for (const DiskTensor& tensor : host_values) {
+    const bool is_output = tensor.name.find("down_proj") != std::string::npos;
+    const double std = spec_.init_std / (is_output ? std::sqrt(2.0 * spec_.layers) : 1.0);
+    InitializeTensor(seed, tensor.name, {.std = std}, tensor.value);
+  }
+}
+
+Tensor ExpertPool::flat_values() const {
+  return value_buffer_.View(values_.down.dtype, {values_.gate_up.size() + values_.down.size()});
+}
+
+void ExpertPool::RefreshCopies() {
+  if (!has_copies()) return;
+  Copy(stream_, values_.gate_up, copies_.gate_up);
+  Copy(stream_, values_.down, copies_.down);
+}
+
 void ExpertPool::GateUp(const OwnerBatch& batch, const Tensor& gate_up) {
-  GroupedGemmForward(stream_, batch.expert_offsets, batch.x, values_.gate_up, gate_up);
+  GroupedGemmForward(stream_, batch.expert_offsets, batch.x, computed().gate_up, gate_up);
 }
 
 void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) {
@@ -59,7 +77,7 @@ void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tens
   const Tensor activation = activation_.UseView(options_.dtype, {rows, width});
   GateUp(batch, gate_up);
   SwigluForward(stream_, gate_up, activation);
-  GroupedGemmForward(stream_, batch.expert_offsets, activation, values_.down, y);
+  GroupedGemmForward(stream_, batch.expert_offsets, activation, computed().down, y);
 }
 
 void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
@@ -70,9 +88,9 @@ void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
   const Tensor activation = activation_.UseView(options_.dtype, {rows, width});
   const Tensor dactivation = dactivation_.UseView(options_.dtype, {rows, width});
   const Tensor dgate_up = dgate_up_.UseView(options_.dtype, {rows, 2 * width});
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, values_.down, dactivation);
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, computed().down, dactivation);
   SwigluBackward(stream_, gate_up, dactivation, dgate_up, activation);
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, dgate_up, values_.gate_up, dx);
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, dgate_up, computed().gate_up, dx);
 }
 
 void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
@@ -93,6 +111,7 @@ void ExpertPool::SetExperts(const ExpertPlacement& placement, int pool_rank) {
   CHECK_EQ(placement.experts_of(pool_rank).size(), local_.size());
   local_ = placement.experts_of(pool_rank);
   ClearGrads();
+  RefreshCopies();
 }
 
 void ExpertPool::ZeroMissingGrads() {

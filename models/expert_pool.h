@@ -1,6 +1,7 @@
 // The experts of the pool that this rank owns: SwiGLU feed-forward networks y = down (silu(gate x) * up x),
 // their gradients, and the grouped products over the rows of all layers and stages that reached them in a
-// slot.
+// slot. Values and gradients are AccumulatorOf(the dtype that the experts compute in); where that is another
+// type, they compute with copies.
 #pragma once
 
 #include <vector>
@@ -14,7 +15,6 @@ namespace unipool {
 
 struct ExpertPoolOptions {
   DType dtype = DType::kF32;
-  uint64_t seed = 1;
   int64_t max_rows = 0;    // rows one slot can bring: W * T * K
   bool recompute = false;  // recompute gate and up in the backward instead of keeping them
   bool trainable = true;   // false: no gradients (evaluation, generation)
@@ -34,9 +34,13 @@ class ExpertPool : public ExpertHost {
   void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override;
   void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
 
+  // Initial values, into memory of the host for the tensors of DiskTensors(values()).
+  void Initialize(uint64_t seed, const std::vector<DiskTensor>& host_values) const;
   // The rows of the weight arrays have become those of other experts, as many as before
   // (parallel/expert_move.h); gradients are gone.
   void SetExperts(const ExpertPlacement& placement, int pool_rank);
+  // The copies become the values, rounded.
+  void RefreshCopies();
 
   void ClearGrads() { has_grad_.assign(has_grad_.size(), 0); }
   int num_local() const { return static_cast<int>(local_.size()); }
@@ -46,7 +50,9 @@ class ExpertPool : public ExpertHost {
     Tensor gate_up, down;
   };
   const Weights& values() const { return values_; }
+  const Weights& copies() const { return copies_; }  // empty where the experts compute with the values
   const Weights& grads() const { return grads_; }
+  Tensor flat_values() const;  // all of them, contiguous
   // False while no row has reached local expert e since ClearGrads: its gradient is zero and its memory holds
   // nothing.
   bool has_grad(int e) const { return has_grad_[e] != 0; }
@@ -59,12 +65,14 @@ class ExpertPool : public ExpertHost {
 
  private:
   void GateUp(const OwnerBatch& batch, const Tensor& gate_up);
+  bool has_copies() const { return !copies_.down.empty(); }
+  const Weights& computed() const { return has_copies() ? copies_ : values_; }
   const ModelSpec& spec_;
   Stream& stream_;
   ExpertPoolOptions options_;
   std::vector<int> local_;
-  Buffer value_buffer_, grad_buffer_;
-  Weights values_, grads_;
+  Buffer value_buffer_, copy_buffer_, grad_buffer_;
+  Weights values_, copies_, grads_;
   std::vector<uint8_t> has_grad_, has_down_grad_;
   Buffer gate_up_, activation_, dgate_up_, dactivation_;  // scratch of one slot, worst case reserved
 };

@@ -20,7 +20,7 @@ ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement 
 
 ExpertReplacer::ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
                                const SlotSchedule& schedule, ExpertPlacement& placement, ExpertPool& experts,
-                               const Optimizer* optimizer, MemoryMeter& memory)
+                               const Optimizer* optimizer, Stream& stream, MemoryMeter& memory)
     : spec_(spec),
       config_(config),
       mesh_(mesh),
@@ -28,6 +28,7 @@ ExpertReplacer::ExpertReplacer(const ModelSpec& spec, const ParallelConfig& conf
       placement_(placement),
       experts_(experts),
       optimizer_(optimizer),
+      stream_(stream),
       memory_(memory),
       counts_(spec.layers * spec.experts),
       owners_(spec.experts) {
@@ -67,7 +68,7 @@ std::vector<Tensor> ExpertReplacer::Arrays() const {
 }
 
 void ExpertReplacer::MoveTo(const ExpertPlacement& to, int64_t step) {
-  MoveExperts(mesh_.pool(), placement_, to, Arrays(), step, memory_);
+  MoveExperts(mesh_.pool(), placement_, to, Arrays(), step, stream_, memory_);
   placement_ = to;
   experts_.SetExperts(placement_, mesh_.pool().rank());
   KeepOwners();

@@ -32,7 +32,7 @@ class ExpertReplacer {
   // null where there is none.
   ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
                  const SlotSchedule& schedule, ExpertPlacement& placement, ExpertPool& experts,
-                 const Optimizer* optimizer, MemoryMeter& memory);
+                 const Optimizer* optimizer, Stream& stream, MemoryMeter& memory);
 
   // Counts [L * M] of a finished step, over all ranks.
   void AddStep(std::span<const double> counts);
@@ -62,6 +62,7 @@ class ExpertReplacer {
   ExpertPlacement& placement_;
   ExpertPool& experts_;
   const Optimizer* optimizer_;
+  Stream& stream_;
   MemoryMeter& memory_;
   std::vector<double> counts_;   // [L * M] since the last placement
   std::vector<int32_t> owners_;  // [M]

@@ -5,6 +5,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
+#include "kernels/host_values.h"
 #include "kernels/reduce.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -18,6 +19,8 @@ namespace {
 // its work can be spread over slots; but on enough tokens to pay for reading its weights: 64 give 98 % of the
 // rate of many, 32 give 90 %.
 constexpr int64_t kLogitsPerChunk = 1 << 19, kLeastTokensPerChunk = 64;
+// A GPU wants thousands of rows in a product: 2600 tokens of a vocabulary of 50 thousand, 256 MiB in BF16.
+constexpr int64_t kCudaLogitsPerChunk = 1 << 27;
 }  // namespace
 
 LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options,
@@ -42,17 +45,17 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
     norm_ = parameters_.Declare("model.norm.weight", {spec.hidden}, {.mean = 1}, false);
     head_ = parameters_.Declare("lm_head.weight", table, weights, true);
   }
-  parameters_.Allocate(options.dtype, options.seed, options.is_trainable, memory);
+  parameters_.Allocate(options.dtype, options.is_trainable, memory);
+  FillRope();
 
-  const int64_t tokens = shape_.tokens(), half = spec.head_size() / 2, item = SizeOf(options.dtype);
-  rope_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, 2 * spec.seq_length * half * item);
-  const Tensor tables = rope_buffer_.View(options.dtype, {2 * spec.seq_length, half});
-  rope_ = {tables.Rows(0, spec.seq_length), tables.Rows(spec.seq_length, spec.seq_length)};
-  FillRopeTables(spec.rope_base, rope_.cos, rope_.sin);
-
+  const int64_t tokens = shape_.tokens(), item = SizeOf(options.dtype);
+  const int64_t exact_item = SizeOf(AccumulatorOf(options.dtype));
   saved_.assign(options.max_in_flight * layers_.size(), nullptr);
   auto reserve = [&](MemoryKind kind, int64_t columns) {
     return Buffer::Reserve(memory, kind, tokens * columns * item);
+  };
+  auto exact = [&](int64_t columns) {
+    return Buffer::Reserve(memory, MemoryKind::kScratch, tokens * columns * exact_item);
   };
   output_ = reserve(MemoryKind::kActivations, spec.hidden);
   for (Buffer& grad : grads_) grad = reserve(MemoryKind::kActivations, spec.hidden);
@@ -65,18 +68,36 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
   }
   moe_scratch_ = {.returned = reserve(MemoryKind::kExchange, spec.top_k * spec.hidden),
                   .dnormed = reserve(MemoryKind::kScratch, spec.hidden),
-                  .dweights = reserve(MemoryKind::kScratch, spec.top_k),
-                  .dlogits = reserve(MemoryKind::kScratch, spec.experts)};
-  tokens_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens * 4);
-  targets_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens * 4);
+                  .dweights = exact(spec.top_k),
+                  .router = {.dlogits = exact(spec.experts),
+                             .high = reserve(MemoryKind::kScratch, spec.experts),
+                             .low = reserve(MemoryKind::kScratch, spec.experts)}};
+  send_index_ = Buffer::Allocate(memory, MemoryKind::kScratch, spec.experts * 4);
   losses_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens * 8);
+  loss_sum_ = Buffer::Allocate(memory, MemoryKind::kScratch, 8);
   normed_ = reserve(MemoryKind::kScratch, spec.hidden);
   dnormed_ = reserve(MemoryKind::kScratch, spec.hidden);
-  inv_rms_ = reserve(MemoryKind::kScratch, 1);
-  logits_ = Buffer::Reserve(memory, MemoryKind::kScratch, LogitsAtOnce(spec, tokens) * item);
+  inv_rms_ = exact(1);
+  logits_ = Buffer::Reserve(memory, MemoryKind::kScratch, LogitsAtOnce(spec, tokens, stream.device()) * item);
 }
 
-LanguageModel::~LanguageModel() = default;
+LanguageModel::~LanguageModel() {
+  if (pinned_tokens_) options_.device->FreePinned(pinned_tokens_);
+}
+
+void LanguageModel::FillRope() {
+  const DType exact = AccumulatorOf(options_.dtype);
+  const int64_t s = spec_.seq_length, half = spec_.head_size() / 2;
+  const int64_t bytes = 2 * s * half * SizeOf(exact);
+  rope_buffer_ = Buffer::Allocate(memory_, MemoryKind::kScratch, bytes);
+  const Tensor tables = rope_buffer_.View(exact, {2 * s, half});
+  rope_ = {tables.Rows(0, s), tables.Rows(s, s)};
+  if (!options_.device) return FillRopeTables(spec_.rope_base, rope_.cos, rope_.sin);
+  std::vector<char> host(bytes);
+  const Tensor host_tables(host.data(), exact, {2 * s, half});
+  FillRopeTables(spec_.rope_base, host_tables.Rows(0, s), host_tables.Rows(s, s));
+  options_.device->Upload(rope_buffer_.data(), host.data(), bytes);
+}
 
 int64_t LanguageModel::SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype,
                                   bool recompute_attention) {
@@ -88,30 +109,73 @@ int64_t LanguageModel::AttentionInternalBytes(const ModelSpec& spec, int64_t tok
   return AttentionLayer::PlaceInternals(spec, tokens, dtype, nullptr, saved);
 }
 
-int64_t LanguageModel::LogitsAtOnce(const ModelSpec& spec, int64_t tokens) {
-  return HeadChunkTokens(spec.padded_vocab, tokens) * spec.padded_vocab;
+int64_t LanguageModel::LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device) {
+  return HeadChunkTokens(spec.padded_vocab, tokens, device) * spec.padded_vocab;
 }
 
-int64_t LanguageModel::HeadChunkTokens(int64_t padded_vocab, int64_t tokens) {
-  return std::min(tokens, std::max(kLeastTokensPerChunk, kLogitsPerChunk / padded_vocab));
+int64_t LanguageModel::HeadChunkTokens(int64_t padded_vocab, int64_t tokens, Device device) {
+  const int64_t logits = device == Device::kCuda ? kCudaLogitsPerChunk : kLogitsPerChunk;
+  return std::min(tokens, std::max(kLeastTokensPerChunk, logits / padded_vocab));
 }
 
 void LanguageModel::SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted) {
   CHECK_EQ(samples.dim(1), options_.micro_batch);
   CHECK_EQ(samples.dim(2), spec_.seq_length + 1);
-  samples_ = samples;
   loss_scale_ = loss_scale;
   num_counted_ = num_counted;
-  loss_sum_ = 0;
+  num_microbatches_ = samples.dim(0);
+  Fill(stream_, loss_sum(), 0);
+  SetSendOrder();
+  ReserveTokens(num_microbatches_);
+  DeviceContext* const device = options_.device;
+  if (device) device->WaitOnHost(tokens_sent_, {.operation = "copy of the samples"});
+  const int64_t sequences = samples.dim(0) * samples.dim(1), s = spec_.seq_length;
+  const int32_t* from = samples.as<int32_t>();
+  for (int64_t i = 0; i < sequences; ++i) {
+    std::copy_n(from + i * (s + 1), s, host_tokens_ + i * s);
+    std::copy_n(from + i * (s + 1) + 1, s, host_tokens_ + (sequences + i) * s);
+  }
+  if (!device) return;
+  device->Copy(DeviceQueue::kCompute, tokens_.data(), host_tokens_, 2 * sequences * s * 4);
+  device->Record(tokens_sent_, DeviceQueue::kCompute);
+}
+
+void LanguageModel::ReserveTokens(int64_t microbatches) {
+  if (microbatches <= max_microbatches_) return;
+  max_microbatches_ = microbatches;
+  const int64_t bytes = 2 * microbatches * shape_.tokens() * 4;
+  tokens_ = Buffer();
+  tokens_ = Buffer::Allocate(memory_, MemoryKind::kScratch, bytes);
+  host_tokens_ = static_cast<int32_t*>(tokens_.data());
+  DeviceContext* const device = options_.device;
+  if (!device) return;
+  if (pinned_tokens_) device->FreePinned(pinned_tokens_);
+  pinned_tokens_ = device->AllocatePinned(bytes);
+  host_tokens_ = static_cast<int32_t*>(pinned_tokens_);
+  if (tokens_sent_ < 0) tokens_sent_ = device->MakeEvent();
+}
+
+// Experts may have moved since the last step.
+void LanguageModel::SetSendOrder() {
+  send_order_.resize(spec_.experts);
+  for (int expert = 0; expert < spec_.experts; ++expert) send_order_[expert] = placement_.send_index(expert);
+  SetValues(stream_, send_order_, send_index_.View(DType::kI32, {spec_.experts}));
+}
+
+Tensor LanguageModel::Tokens(Shift shift, int microbatch) const {
+  const int64_t row = (shift == Shift::kTargets ? num_microbatches_ : 0) + microbatch;
+  return tokens_.View(DType::kI32, {2 * num_microbatches_, shape_.tokens()})
+      .Rows(row, 1)
+      .Reshape({shape_.tokens()});
 }
 
 LanguageModel::LayerSaved& LanguageModel::SavedOf(int microbatch, int layer) {
   LayerSaved*& saved = saved_[Ring(microbatch) * layers_.size() + layer];
   if (!saved) {
     if (free_saved_.empty()) {
-      saved_storage_.push_back(
-          std::make_unique<LayerSaved>(spec_, shape_.tokens(), placement_, options_.dtype,
-                                       options_.recompute_attention ? &internals_ : nullptr, memory_));
+      saved_storage_.push_back(std::make_unique<LayerSaved>(
+          spec_, shape_.tokens(), placement_, options_.dtype,
+          options_.recompute_attention ? &internals_ : nullptr, options_.device, memory_));
       free_saved_.reserve(saved_storage_.size());
       free_saved_.push_back(saved_storage_.back().get());
     }
@@ -144,24 +208,23 @@ Tensor LanguageModel::BackwardOutput(int microbatch) {
   return Hidden(grads_[microbatch % 2]);
 }
 
-// Copies columns [first, first + s) of the microbatch's samples to [T].
-static void CopyTokens(const Tensor& samples, int microbatch, int64_t first, const Tensor& out) {
-  const int64_t sequences = samples.dim(1), s = samples.dim(2) - 1;
-  const int32_t* from = samples.as<int32_t>() + microbatch * sequences * (s + 1) + first;
-  for (int64_t i = 0; i < sequences; ++i) std::copy_n(from + i * (s + 1), s, out.as<int32_t>() + i * s);
-}
-
 void LanguageModel::BeginForward(int microbatch) {
   if (!options_.is_first) return;
-  const Tensor tokens = tokens_.View(DType::kI32, {shape_.tokens()});
-  CopyTokens(samples_, microbatch, 0, tokens);
-  EmbeddingForward(stream_, tokens, parameters_.value(embedding_), ForwardInput(microbatch));
+  EmbeddingForward(stream_, Tokens(Shift::kInputs, microbatch), parameters_.value(embedding_),
+                   ForwardInput(microbatch));
 }
 
-const DispatchHandle& LanguageModel::ForwardRoute(int microbatch, int layer) {
+void LanguageModel::ForwardRoute(int microbatch, int layer) {
   LayerSaved& saved = SavedOf(microbatch, layer);
   layers_[layer]->attention.Forward(shape_, rope_, saved.attention, saved.moe.h);
-  layers_[layer]->moe.ForwardRoute(saved.moe);
+  layers_[layer]->moe.ForwardRoute(saved.moe, send_index_.View(DType::kI32, {spec_.experts}));
+  saved.SendReport();
+}
+
+const DispatchHandle& LanguageModel::RoutedRows(int microbatch, int layer, const ExchangeLabel& label) {
+  LayerSaved& saved = SavedOf(microbatch, layer);
+  saved.WaitForReport(label);
+  layers_[layer]->moe.FinishRoute(saved.moe);
   return saved.moe.handle;
 }
 
@@ -190,16 +253,15 @@ void LanguageModel::ForwardCombine(int microbatch, int layer) {
 // The first part also normalises all tokens; the last also sums their losses and takes the gradient through
 // the norm. A part is whole chunks, so that sums have the same order however many parts there are.
 void LanguageModel::Head(int microbatch, int part, int num_parts) {
-  const int64_t tokens = shape_.tokens(), chunk = HeadChunkTokens(spec_.padded_vocab, tokens);
-  const Tensor x = ForwardOutput(microbatch), inv_rms = inv_rms_.UseView(options_.dtype, {tokens});
+  const int64_t tokens = shape_.tokens();
+  const int64_t chunk = HeadChunkTokens(spec_.padded_vocab, tokens, stream_.device());
+  const Tensor x = ForwardOutput(microbatch);
+  const Tensor inv_rms = inv_rms_.UseView(AccumulatorOf(options_.dtype), {tokens});
   const Tensor norm = parameters_.value(norm_);
-  if (part == 0) {
-    CopyTokens(samples_, microbatch, 1, targets_.View(DType::kI32, {tokens}));
-    RmsNormForward(stream_, x, norm, spec_.norm_eps, Hidden(normed_), inv_rms);
-  }
+  if (part == 0) RmsNormForward(stream_, x, norm, spec_.norm_eps, Hidden(normed_), inv_rms);
   const Range chunks = EvenPartition((tokens + chunk - 1) / chunk, num_parts, part);
   for (int64_t i = chunks.begin; i < chunks.end; ++i) {
-    HeadChunk(i * chunk, std::min(chunk, tokens - i * chunk));
+    HeadChunk(microbatch, i * chunk, std::min(chunk, tokens - i * chunk));
   }
   if (part + 1 < num_parts) return;
   AddLoss(microbatch);
@@ -209,11 +271,11 @@ void LanguageModel::Head(int microbatch, int part, int num_parts) {
   RmsNormBackward(stream_, x, norm, inv_rms, Hidden(dnormed_), dx, dx, parameters_.grad(norm_));
 }
 
-void LanguageModel::HeadChunk(int64_t first, int64_t tokens) {
+void LanguageModel::HeadChunk(int microbatch, int64_t first, int64_t tokens) {
   const Tensor normed = Hidden(normed_).Rows(first, tokens), weight = parameters_.value(head_);
   const Tensor logits = logits_.UseView(options_.dtype, {tokens, spec_.padded_vocab});
   const Tensor losses = losses_.View(DType::kF64, {shape_.tokens()}).Rows(first, tokens);
-  const Tensor targets = targets_.View(DType::kI32, {shape_.tokens()}).Rows(first, tokens);
+  const Tensor targets = Tokens(Shift::kTargets, microbatch).Rows(first, tokens);
   Gemm(stream_, Trans::kNo, normed, Trans::kYes, weight, 0, logits);
   CrossEntropy(stream_, logits, targets, loss_scale_, losses);
   if (!is_training()) return;
@@ -224,7 +286,8 @@ void LanguageModel::HeadChunk(int64_t first, int64_t tokens) {
 void LanguageModel::AddLoss(int microbatch) {
   const int64_t counted =
       std::clamp<int64_t>(num_counted_ - microbatch * options_.micro_batch, 0, options_.micro_batch);
-  loss_sum_ += Sum(stream_, losses_.View(DType::kF64, {shape_.tokens()}).Rows(0, counted * spec_.seq_length));
+  const Tensor losses = losses_.View(DType::kF64, {shape_.tokens()});
+  if (counted > 0) AddSum(stream_, losses.Rows(0, counted * spec_.seq_length), loss_sum());
 }
 
 void LanguageModel::EndForward(int microbatch) {
@@ -249,9 +312,8 @@ void LanguageModel::BackwardCombine(int microbatch, int layer) {
 
 void LanguageModel::EndBackward(int microbatch) {
   if (!options_.is_first) return;
-  const Tensor tokens = tokens_.View(DType::kI32, {shape_.tokens()});
-  CopyTokens(samples_, microbatch, 0, tokens);
-  EmbeddingBackward(stream_, tokens, BackwardOutput(microbatch), parameters_.grad(embedding_));
+  EmbeddingBackward(stream_, Tokens(Shift::kInputs, microbatch), BackwardOutput(microbatch),
+                    parameters_.grad(embedding_));
 }
 
 }  // namespace unipool

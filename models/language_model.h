@@ -9,12 +9,12 @@
 #include "models/attention_layer.h"
 #include "models/moe_layer.h"
 #include "parallel/pipeline_stage.h"
+#include "runtime/device_context.h"
 
 namespace unipool {
 
 struct LanguageModelOptions {
   DType dtype = DType::kF32;
-  uint64_t seed = 1;
   int64_t micro_batch = 1;    // sequences
   int64_t max_in_flight = 2;  // microbatches between the start of their forward and the end of their backward
   LayerRange layers;          // of this stage
@@ -22,6 +22,7 @@ struct LanguageModelOptions {
   bool is_trainable = true;  // false: no memory for gradients
   // Of a layer's attention only the input is kept for the backward, which computes the rest again.
   bool recompute_attention = false;
+  DeviceContext* device = nullptr;  // of the stream; null: the CPU
 };
 
 class LanguageModel : public PipelineStage {
@@ -33,11 +34,10 @@ class LanguageModel : public PipelineStage {
   // Samples of the microbatches to run, [B, b, s + 1] I32: inputs are tokens 0..s-1, targets 1..s. Read until
   // the run ends. Token ids are below the vocabulary. loss_scale: the gradient is that of loss_scale * sum of
   // token losses; 0 computes losses alone. Only the first num_counted sequences enter loss_sum (a last batch
-  // may be padded).
+  // may be padded). The samples are read before it returns.
   void SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted);
-  double loss_sum() const {
-    return loss_sum_;
-  }  // over the tokens of the run since SetSamples; 0 but on the last stage
+  // [1] F64, on the stream's device: over the tokens of the run since SetSamples; 0 but on the last stage.
+  Tensor loss_sum() const { return loss_sum_.View(DType::kF64, {1}); }
 
   // Generation, one token at a time on one rank that owns every expert: logits [1, V] for the token after
   // `token`, which stands at `position` < s; the keys and values of earlier positions are remembered. Valid
@@ -46,12 +46,12 @@ class LanguageModel : public PipelineStage {
 
   // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, what attention computes of it
   // on the way (of that it keeps nothing, and all layers use the same memory, with recompute_attention), and
-  // logits that the head holds at once.
+  // logits that the head holds at once, more of them on a GPU.
   static int64_t SavedBytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool recompute_attention);
   static int64_t AttentionInternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
-  static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens);
+  static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device);
   // Tokens of one chunk of the head, of T: the same in every layout, since it decides the order of sums.
-  static int64_t HeadChunkTokens(int64_t padded_vocab, int64_t tokens);
+  static int64_t HeadChunkTokens(int64_t padded_vocab, int64_t tokens, Device device);
 
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
@@ -61,7 +61,9 @@ class LanguageModel : public PipelineStage {
   Tensor BackwardInput(int microbatch) override;
   Tensor BackwardOutput(int microbatch) override;
   void BeginForward(int microbatch) override;
-  const DispatchHandle& ForwardRoute(int microbatch, int layer) override;
+  void ForwardRoute(int microbatch, int layer) override;
+  bool counts_on_device() const override { return options_.device != nullptr; }
+  const DispatchHandle& RoutedRows(int microbatch, int layer, const ExchangeLabel& label) override;
   void FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) override;
   Tensor ReturnedRows(Lane lane, int microbatch, int layer) override;
   void ForwardCombine(int microbatch, int layer) override;
@@ -85,7 +87,13 @@ class LanguageModel : public PipelineStage {
   int Ring(int microbatch) const { return microbatch % static_cast<int>(options_.max_in_flight); }
   bool is_training() const { return loss_scale_ != 0; }
   Tensor Hidden(Buffer& buffer) const;
-  void HeadChunk(int64_t first, int64_t tokens);  // logits, losses and gradients of some tokens
+  void FillRope();
+  void ReserveTokens(int64_t microbatches);
+  void SetSendOrder();
+  enum class Shift { kInputs, kTargets };
+  Tensor Tokens(Shift shift, int microbatch) const;  // [T] I32
+  void HeadChunk(int microbatch, int64_t first,
+                 int64_t tokens);  // logits, losses and gradients of some tokens
   void AddLoss(int microbatch);
 
   const ModelSpec& spec_;
@@ -110,12 +118,20 @@ class LanguageModel : public PipelineStage {
   Buffer internals_buffer_;
   AttentionLayer::Saved internals_;  // of the layer that runs, with recompute_attention
   MoeLayer::Scratch moe_scratch_;
-  Buffer tokens_, targets_, losses_, normed_, dnormed_, inv_rms_, logits_;
+  // Inputs and targets of all microbatches, [2, B, T] I32, and on a device the pinned memory they come from.
+  Buffer tokens_;
+  int64_t max_microbatches_ = 0;
+  void* pinned_tokens_ = nullptr;
+  int32_t* host_tokens_ = nullptr;
+  DeviceContext::Event tokens_sent_ = -1;
+  Buffer send_index_;  // [M] I32
+  std::vector<double> send_order_;
+  Buffer losses_, loss_sum_, normed_, dnormed_, inv_rms_, logits_;
 
   std::unique_ptr<DecodeState> decode_;  // made by the first Decode
 
-  Tensor samples_;
-  double loss_scale_ = 0, loss_sum_ = 0;
+  int64_t num_microbatches_ = 0;
+  double loss_scale_ = 0;
   int64_t num_counted_ = 0;
 };
 

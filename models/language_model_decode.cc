@@ -1,5 +1,6 @@
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
+#include "kernels/host_values.h"
 #include "kernels/rms_norm.h"
 #include "models/decode_state.h"
 #include "models/language_model.h"
@@ -10,17 +11,23 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
   CHECK(options_.is_first && options_.is_last && placement_.num_ranks() == 1)
       << "generation runs on one rank";
   CHECK_LT(position, spec_.seq_length);
-  if (!decode_) decode_ = std::make_unique<DecodeState>(spec_, placement_, options_.dtype, memory_);
+  if (!decode_)
+    decode_ = std::make_unique<DecodeState>(spec_, placement_, options_.dtype, options_.device, memory_);
   DecodeState& state = *decode_;
   LayerSaved& saved = state.saved;
   AttentionShape shape = spec_.attention(1);
   shape.sequence_length = 1;
 
-  EmbeddingForward(stream_, Tensor(&token, DType::kI32, {1}), parameters_.value(embedding_),
-                   saved.attention.x);
+  if (position == 0) SetSendOrder();
+  const double id = token;
+  SetValues(stream_, {&id, 1}, state.token);
+  EmbeddingForward(stream_, state.token, parameters_.value(embedding_), saved.attention.x);
   for (size_t l = 0; l < layers_.size(); ++l) {
     layers_[l]->attention.Decode(shape, rope_, saved.attention, state.caches[l], position, saved.moe.h);
-    layers_[l]->moe.ForwardRoute(saved.moe);
+    layers_[l]->moe.ForwardRoute(saved.moe, send_index_.View(DType::kI32, {spec_.experts}));
+    saved.SendReport();
+    saved.WaitForReport({.operation = "row counts"});
+    layers_[l]->moe.FinishRoute(saved.moe);
     const SendPlan& plan = saved.moe.handle.plan;
     state.expert_offsets.assign(1, 0);
     for (int32_t rows : plan.rows_of_expert)

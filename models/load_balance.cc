@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/host_values.h"
+#include "kernels/reduce.h"
+
 namespace unipool {
 
 namespace {
@@ -10,32 +13,41 @@ constexpr int kNumSums = 3;  // pool loss, its value at balance, zero tokens
 }
 
 LoadBalance::LoadBalance(const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh, DType dtype,
-                         MemoryMeter& memory)
-    : spec_(spec), options_(options), mesh_(mesh), groups_(spec.num_balance_groups) {
+                         Stream& stream, MemoryMeter& memory)
+    : spec_(spec),
+      options_(options),
+      mesh_(mesh),
+      stream_(stream),
+      groups_(spec.num_balance_groups),
+      aux_values_(spec.experts) {
   const int64_t layers = spec.layers, experts = spec.experts;
   for (int l = 0; l < layers; ++l) {
     Group& group = groups_[spec.balance_group[l]];
     ++group.layers;
     group.experts = std::max(group.experts, spec.num_visible(l));
   }
-  typed_ = Buffer::Allocate(memory, MemoryKind::kScratch,
-                            (layers * experts + GroupSize() + experts) * SizeOf(dtype));
-  const Tensor typed = typed_.View(dtype, {layers * experts + GroupSize() + experts});
+  const int64_t num_typed = layers * experts + GroupSize() + experts;
+  typed_ = Buffer::Allocate(memory, MemoryKind::kScratch, num_typed * SizeOf(dtype));
+  const Tensor typed = typed_.View(dtype, {num_typed});
   visible_ = typed.Rows(0, layers * experts).Reshape({layers, experts});
   bias_ = typed.Rows(layers * experts, GroupSize()).Reshape({spec.num_balance_groups, experts});
   aux_ = typed.Rows(layers * experts + GroupSize(), experts);
-  DispatchFloat(dtype, [&]<class T>() {
-    for (int l = 0; l < layers; ++l) {
-      std::copy(spec.visible[l].begin(), spec.visible[l].end(), visible_.as<T>() + l * experts);
-    }
-  });
+  for (int l = 0; l < layers; ++l) {
+    const std::vector<double> row(spec.visible[l].begin(), spec.visible[l].end());
+    SetValues(stream, row, visible(l));
+  }
+  importance_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, layers * experts * 8);
+  importance_ = importance_buffer_.View(DType::kF64, {layers, experts});
+  host_bias_buffer_ =
+      Buffer::Allocate(host_memory_, MemoryKind::kScratch, std::max<int64_t>(1, GroupSize()) * SizeOf(dtype));
+  host_bias_ = host_bias_buffer_.View(dtype, {spec.num_balance_groups, experts});
+  SendBias();
   const int64_t share_rows = options.scope == RANK ? mesh.shape().data_ranks() : 1;
-  const int64_t num_doubles = layers * experts + share_rows * GroupSize() + 1;
-  doubles_ = Buffer::Allocate(memory, MemoryKind::kScratch, num_doubles * 8);
-  const Tensor doubles = doubles_.View(DType::kF64, {num_doubles});
-  importance_ = doubles.Rows(0, layers * experts).Reshape({layers, experts});
-  state_shares_ = doubles.Rows(layers * experts, share_rows * GroupSize()).Reshape({share_rows, GroupSize()});
-  state_step_ = doubles.Rows(num_doubles - 1, 1);
+  const int64_t num_state = share_rows * GroupSize() + 1;
+  state_buffer_ = Buffer::Allocate(host_memory_, MemoryKind::kScratch, num_state * 8);
+  const Tensor state = state_buffer_.View(DType::kF64, {num_state});
+  state_shares_ = state.Rows(0, share_rows * GroupSize()).Reshape({share_rows, GroupSize()});
+  state_step_ = state.Rows(num_state - 1, 1);
   state_step_.as<double>()[0] = -1;
   step_sums_.assign(layers * experts + kNumSums, 0);
   step_counts_.assign(layers * experts, 0);
@@ -64,7 +76,7 @@ void LoadBalance::BeginStep(int64_t step) {
   seconds_ = 0;
   std::fill(step_sums_.begin(), step_sums_.end(), 0.0);
   std::fill(microbatch_counts_.begin(), microbatch_counts_.end(), 0.0);  // a validation may have counted
-  std::memset(importance_.data, 0, importance_.bytes());
+  Fill(stream_, importance_, 0);
 }
 
 void LoadBalance::AddLayer(int layer, const Tensor& counts, int64_t zero_tokens) {
@@ -105,12 +117,19 @@ void LoadBalance::RefreshShares(int64_t microbatch) {
 
 Tensor LoadBalance::AuxGradient(int layer, int64_t microbatch, const Tensor& counts,
                                 const Tensor& score_sum) {
-  const Group& group = groups_[spec_.balance_group[layer]];
   const bool is_layer_loss = options_.balance == LAYER_LOSS;
   RefreshShares(microbatch);
-  std::memset(aux_.data, 0, aux_.bytes());
-  if (!is_layer_loss && (options_.balance != POOL_LOSS || shares_number_ < 0)) return aux_;
+  std::fill(aux_values_.begin(), aux_values_.end(), 0.0);
+  if (is_layer_loss || (options_.balance == POOL_LOSS && shares_number_ >= 0)) {
+    FillAux(layer, counts, score_sum);
+  }
+  SetValues(stream_, aux_values_, aux_);
+  return aux_;
+}
 
+void LoadBalance::FillAux(int layer, const Tensor& counts, const Tensor& score_sum) {
+  const Group& group = groups_[spec_.balance_group[layer]];
+  const bool is_layer_loss = options_.balance == LAYER_LOSS;
   // Score sums cover this microbatch's T tokens of one layer; P is their mean over T, the group's layers
   // (pool loss) and all microbatches of the step.
   const int64_t layers = is_layer_loss ? 1 : group.layers;
@@ -120,19 +139,16 @@ Tensor LoadBalance::AuxGradient(int layer, int64_t microbatch, const Tensor& cou
   const double choices = static_cast<double>(options_.tokens_per_microbatch * spec_.top_k);
   const double* shares = shares_.data() + spec_.balance_group[layer] * spec_.experts;
   double loss = 0;
-  DispatchFloat(aux_.dtype, [&]<class T>() {
-    for (int64_t i = 0; i < spec_.experts; ++i) {
-      const double share = is_layer_loss ? static_cast<double>(counts.as<int64_t>()[i]) / choices : shares[i];
-      aux_.as<T>()[i] = static_cast<T>(scale * share);
-      loss += scale * share * score_sum.as<double>()[i];
-    }
-  });
+  for (int64_t i = 0; i < spec_.experts; ++i) {
+    const double share = is_layer_loss ? static_cast<double>(counts.as<int64_t>()[i]) / choices : shares[i];
+    aux_values_[i] = scale * share;
+    loss += scale * share * score_sum.as<double>()[i];
+  }
   double scores = 0;
   for (int64_t i = 0; i < spec_.experts; ++i) scores += score_sum.as<double>()[i];
   double* sums = step_sums_.data() + spec_.layers * spec_.experts;
   sums[0] += loss;
   sums[1] += options_.coeff * scores / samples;  // the loss if every share were 1 / experts
-  return aux_;
 }
 
 void LoadBalance::CountGroups() {
@@ -200,7 +216,7 @@ bool LoadBalance::IsDead(int64_t expert) const {
 }
 
 void LoadBalance::UpdateBias() {
-  DispatchFloat(bias_.dtype, [&]<class T>() {
+  DispatchFloat(host_bias_.dtype, [&]<class T>() {
     for (int l = 0; l < spec_.layers; ++l) {
       const int g = spec_.balance_group[l];
       if (l > 0 && spec_.balance_group[l - 1] == g) continue;  // once per group
@@ -211,10 +227,19 @@ void LoadBalance::UpdateBias() {
       for (int64_t i = 0; i < spec_.experts; ++i) {
         if (spec_.visible[l][i] == 0) continue;
         const double sign = row[i] < mean ? 1 : row[i] > mean ? -1 : 0;
-        bias_.as<T>()[g * spec_.experts + i] += static_cast<T>(options_.coeff * sign);
+        host_bias_.as<T>()[g * spec_.experts + i] += static_cast<T>(options_.coeff * sign);
       }
     }
   });
+  SendBias();
+}
+
+void LoadBalance::SendBias() {
+  if (options_.balance != BIAS) return;
+  bias_values_.resize(GroupSize());
+  DispatchFloat(host_bias_.dtype,
+                [&]<class T>() { std::copy_n(host_bias_.as<T>(), GroupSize(), bias_values_.begin()); });
+  SetValues(stream_, bias_values_, bias_.Reshape({GroupSize()}));
 }
 
 void LoadBalance::CollectState() {
@@ -255,7 +280,7 @@ std::vector<DiskTensor> LoadBalance::BiasTensors(LayerRange layers) const {
   for (int l = layers.begin; l < layers.end; ++l) {
     list.push_back({.name = "model.layers." + std::to_string(l) + ".mlp.router.bias",
                     .shape = {spec_.experts},
-                    .value = bias(l),
+                    .value = host_bias_.Rows(spec_.balance_group[l], 1).Reshape({spec_.experts}),
                     .optional = true});
   }
   return list;

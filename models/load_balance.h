@@ -21,7 +21,7 @@
 #include "models/parameter.h"
 #include "parallel/mesh.h"
 #include "parallel/pool_balance.h"
-#include "runtime/buffer.h"
+#include "runtime/stream.h"
 
 namespace unipool {
 
@@ -50,18 +50,20 @@ struct LoadReport {
 
 class LoadBalance {
  public:
-  // Collective over the mesh's world.
+  // Collective over the mesh's world. `dtype` is that of the router's numbers; visible, bias, auxiliary
+  // gradients and importance lie on the stream's device, which `memory` counts; all else is the host's.
   LoadBalance(const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh, DType dtype,
-              MemoryMeter& memory);
+              Stream& stream, MemoryMeter& memory);
 
   void BeginStep(int64_t step);
-  // Books the choices of one layer (of the model) for the running forward microbatch.
+  // Books the choices of one layer (of the model) for the running forward microbatch. Host memory.
   void AddLayer(int layer, const Tensor& counts /*[M] I64*/, int64_t zero_tokens);
   // The running microbatch's choices are complete on this rank. MICROBATCH and RANK start their reduction
   // here, without waiting for it.
   void EndMicrobatch(int64_t microbatch);
   // The auxiliary gradient of every score of expert i in this layer, [M] (zeros without a loss); books the
-  // loss. Once per layer and microbatch, in the backward. Valid until the next call.
+  // loss. Once per layer and microbatch, in the backward. Valid in the stream until the next call. Counts and
+  // sums are host memory.
   Tensor AuxGradient(int layer, int64_t microbatch, const Tensor& counts,
                      const Tensor& score_sum /*[M] F64*/);
   // Reduces the step's loads over the world, renews STEP's shares and BIAS's biases. The caller's sums in
@@ -81,8 +83,10 @@ class LoadBalance {
   void CollectState();
   std::vector<DiskTensor> State() const;
   void StateLoaded();
-  // Aux-free biases as disk tensors, one per layer of [begin, end).
+  // Aux-free biases as disk tensors, one per layer of [begin, end). SendBias, after they were written, brings
+  // them to the stream's device.
   std::vector<DiskTensor> BiasTensors(LayerRange layers) const;
+  void SendBias();
 
  private:
   struct Group {
@@ -98,6 +102,7 @@ class LoadBalance {
   }
   void CountsToShares(const double* counts /*[groups * M]*/);
   void RefreshShares(int64_t microbatch);
+  void FillAux(int layer, const Tensor& counts, const Tensor& score_sum);
   // The step's, or its last microbatch's, number; -1 for step -1.
   int64_t LastNumberOf(int64_t step) const {
     return reduction_ ? (step + 1) * options_.microbatches_per_rank - 1 : step;
@@ -110,10 +115,18 @@ class LoadBalance {
   const ModelSpec& spec_;
   BalanceOptions options_;
   const Mesh& mesh_;
+  Stream& stream_;
   std::vector<Group> groups_;
-  Buffer typed_, doubles_;
-  Tensor visible_, bias_, aux_;                    // [L, M], [groups, M], [M] of the model's dtype
-  Tensor importance_, state_shares_, state_step_;  // F64 [L, M], [1 or data ranks, groups * M], [1]
+  Buffer typed_, importance_buffer_;
+  Tensor visible_, bias_, aux_;  // [L, M], [groups, M], [M] of the router's dtype
+  Tensor importance_;            // F64 [L, M]
+  // Of the host: what the bias is, and what checkpoints hold.
+  MemoryMeter host_memory_;
+  Buffer host_bias_buffer_, state_buffer_;
+  Tensor host_bias_;                       // as bias_
+  Tensor state_shares_, state_step_;       // F64 [1 or data ranks, groups * M], [1]
+  std::vector<double> aux_values_;         // [M]
+  std::vector<double> bias_values_;        // [groups * M]
   std::vector<double> step_sums_;          // counts [L * M], pool loss, at balance, zero tokens, extras
   std::vector<double> step_counts_;        // [L * M]
   std::vector<double> group_counts_;       // [groups * M] of the last finished step

@@ -2,8 +2,9 @@
 // exchanges so that the slot executor can put other work between them. The one layer of the whole family.
 //
 // Follow one token t through it:
-//   ForwardRoute    RMSNorm; its router scores all experts and chooses K; the send plan gives each choice a
-//   row ForwardRows     its hidden state is copied into those rows, ordered by owner and expert (permute)
+//   ForwardRoute    RMSNorm; its router scores all experts and chooses K; each choice gets a row
+//   FinishRoute     (on the host) the rows of each expert give the send plan; loads are booked
+//   ForwardRows     its hidden state is copied into those rows, ordered by owner and expert (permute)
 //   ...             the dispatcher carries them to the experts' owners, ExpertPool computes, the rows return
 //   ForwardCombine  out[t] = h[t] + sum_k s_k * returned row (unpermute)
 // and back:
@@ -12,6 +13,7 @@
 //   BackwardCombine its rows' gradients are summed, the router's is added, RMSNorm's backward, residual
 #pragma once
 
+#include "kernels/row_order.h"
 #include "models/router.h"
 #include "parallel/pipeline_stage.h"
 
@@ -19,28 +21,37 @@ namespace unipool {
 
 class MoeLayer {
  public:
+  // What the host must know of a routing, in the host's memory: the same memory on the CPU, a copy elsewhere.
+  struct Report {
+    Router::Report router;
+    Tensor rows_of_expert;  // [M] I32 in send order
+  };
   struct Saved {
     Tensor h;        // [T, D] input; written by the attention layer
-    Tensor inv_rms;  // [T]
+    Tensor inv_rms;  // [T], of AccumulatorOf(the dtype), as all of the router's numbers
     Tensor normed;   // [T, D]
     Router::Saved router;
+    RowOrder order;
     Tensor y;  // [T * K, D] the experts' outputs, in send order; N rows used
+    Report report;
     DispatchHandle handle;
-    std::vector<uint8_t> is_sent;  // [T * K] choices with a positive weight
     Tensor rows_of_y() const { return y.Rows(0, handle.plan.num_rows); }
+    Tensor tokens_of_rows() const { return order.token_of.Rows(0, handle.plan.num_rows); }
   };
   // Memory of the backward lane of one rank, shared by all its layers: one microbatch is in it at a time.
   struct Scratch {
     Buffer returned;  // [N, D] input gradients that came back
     Buffer dnormed;   // [T, D]
     Buffer dweights;  // [T, K]
-    Buffer dlogits;   // [T, M]
+    Router::Scratch router;
   };
 
   MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& placement, DenseParameters& parameters,
            LoadBalance& balance, Stream& stream);
 
-  void ForwardRoute(Saved& saved);
+  // send_index [M] I32: where each expert stands in the order rows travel.
+  void ForwardRoute(const Saved& saved, const Tensor& send_index);
+  void FinishRoute(Saved& saved);  // when the report has reached the host
   void ForwardRows(const Saved& saved, const Tensor& rows /*[N, D]*/);
   void ForwardCombine(const Saved& saved, const Tensor& out /*[T, D]*/);
 

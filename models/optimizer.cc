@@ -16,16 +16,25 @@ Range Intersect(const Range& a, const Range& b) {
 
 }  // namespace
 
-Optimizer::Optimizer(DenseParameters& dense, ExpertPool& experts, const Mesh& mesh,
+Optimizer::Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_experts, const Mesh& mesh,
                      const OptimizerOptions& options, Stream& stream, MemoryMeter& memory)
-    : dense_(dense), experts_(experts), sync_(mesh), mesh_(mesh), options_(options), stream_(stream) {
+    : dense_(dense),
+      experts_(experts),
+      num_experts_(num_experts),
+      sync_(mesh),
+      mesh_(mesh),
+      options_(options),
+      stream_(stream) {
   part_ = sync_.OwnPart(dense.num_elements());
   const ExpertPool::Weights& weights = experts.values();
   const DType dtype = weights.down.dtype;
   const int64_t expert_elements = weights.gate_up.size() + weights.down.size();
   const int64_t elements = part_.size() + expert_elements;
-  moments_ = Buffer::Allocate(memory, MemoryKind::kOptimizer, 2 * elements * SizeOf(dtype));
-  const Tensor all = moments_.View(dtype, {2 * elements});
+  num_moments_ = 2 * elements;
+  moments_ = Buffer::Allocate(memory, MemoryKind::kOptimizer, num_moments_ * SizeOf(dtype));
+  squares_ = Buffer::Allocate(memory, MemoryKind::kScratch, (1 + num_experts_) * 8);
+  group_.reserve(std::max<size_t>(dense.list().size(), 2 * experts.num_local()));
+  const Tensor all = moments_.View(dtype, {num_moments_});
   auto experts_at = [&](int64_t begin) {
     Tensor gate_up = weights.gate_up, down = weights.down;  // same shapes
     gate_up.data = all.Rows(begin, gate_up.size()).data;
@@ -43,61 +52,83 @@ void Optimizer::ClearGrads() {
   experts_.ClearGrads();
 }
 
-double Optimizer::ReduceGradients(int64_t step, std::span<double> expert_squares) {
+Tensor Optimizer::ReduceGradients(int64_t step) {
   sync_.ReduceDense(dense_.flat_grads(), step);
   if (mesh_.replicas().size() > 1) {
     experts_.ZeroMissingGrads();
     sync_.ReduceExperts(experts_.grads().gate_up, step);
     sync_.ReduceExperts(experts_.grads().down, step);
   }
-  const double dense = SumOfSquares(stream_, DensePart(dense_.flat_grads()));
-  if (mesh_.replicas().rank() != 0) return dense;  // one copy of the pool counts the experts
+  const Tensor squares = squares_.View(DType::kF64, {1 + num_experts_});
+  Fill(stream_, squares, 0);
+  AddSumOfSquares(stream_, DensePart(dense_.flat_grads()), squares.Rows(0, 1));
+  if (mesh_.replicas().rank() != 0) return squares;  // one copy of the pool counts the experts
   for (int e = 0; e < experts_.num_local(); ++e) {
     if (!experts_.has_grad(e)) continue;
-    expert_squares[experts_.local_experts()[e]] +=
-        SumOfSquares(stream_, experts_.grads().gate_up.Rows(e, 1)) +
-        SumOfSquares(stream_, experts_.grads().down.Rows(e, 1));
+    const Tensor square = squares.Rows(1 + experts_.local_experts()[e], 1);
+    AddSumOfSquares(stream_, experts_.grads().gate_up.Rows(e, 1), square);
+    AddSumOfSquares(stream_, experts_.grads().down.Rows(e, 1), square);
   }
-  return dense;
+  return squares;
 }
 
-AdamWArgs Optimizer::ArgsFor(int64_t step, double lr, double grad_norm) const {
-  const bool is_clipped = options_.clip > 0 && grad_norm > options_.clip;
-  return {.lr = lr,
-          .beta1 = options_.beta1,
-          .beta2 = options_.beta2,
-          .eps = options_.eps,
-          .weight_decay = options_.weight_decay,
-          .grad_scale = is_clipped ? options_.clip / grad_norm : 1.0,
-          .step = step + 1};
+double Optimizer::ScaleFor(double grad_norm) const {
+  return options_.clip > 0 && grad_norm > options_.clip ? options_.clip / grad_norm : 1.0;
 }
 
-void Optimizer::Apply(int64_t step, double lr, double grad_norm) {
-  const AdamWArgs matrix_args = ArgsFor(step, lr, grad_norm);
-  AdamWArgs vector_args = matrix_args;
-  vector_args.weight_decay = 0;
+void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor& grad_squares) {
+  AdamWArgs args{.lr = lr,
+                 .beta1 = options_.beta1,
+                 .beta2 = options_.beta2,
+                 .eps = options_.eps,
+                 .weight_decay = options_.weight_decay,
+                 .grad_scale = grad_scale,
+                 .step = step + 1};
+  if (!grad_squares.empty() && options_.clip > 0) {
+    args.max_grad_norm = options_.clip;
+    args.grad_squares = grad_squares;
+  }
+  UpdateExperts(args);
+  UpdateDense(args, /*decays=*/true);
+  args.weight_decay = 0;
+  UpdateDense(args, /*decays=*/false);
+  sync_.GatherDense(dense_.flat_values(), step);
+  if (part_.size() < dense_.num_elements()) dense_.RefreshCopies(stream_);
+}
+
+void Optimizer::UpdateDense(const AdamWArgs& args, bool decays) {
+  group_.clear();
+  const Tensor copies = dense_.flat_copies();
   for (const DenseParameter& parameter : dense_.list()) {
     const Range range = Intersect(parameter.elements, part_);
-    if (range.size() == 0) continue;
-    AdamW(stream_, parameter.decays ? matrix_args : vector_args,
-          dense_.flat_values().Rows(range.begin, range.size()),
-          dense_.flat_grads().Rows(range.begin, range.size()),
-          dense_first_.Rows(range.begin - part_.begin, range.size()),
-          dense_second_.Rows(range.begin - part_.begin, range.size()));
+    if (parameter.decays != decays || range.size() == 0) continue;
+    group_.push_back({.param = dense_.flat_values().Rows(range.begin, range.size()),
+                      .grad = dense_.flat_grads().Rows(range.begin, range.size()),
+                      .m = dense_first_.Rows(range.begin - part_.begin, range.size()),
+                      .v = dense_second_.Rows(range.begin - part_.begin, range.size()),
+                      .copy = copies.empty() ? Tensor{} : copies.Rows(range.begin, range.size())});
   }
-  sync_.GatherDense(dense_.flat_values(), step);
+  AdamWGroup(stream_, args, group_);
+}
 
-  auto update = [&](const Tensor& value, const Tensor& grad, const Tensor& first, const Tensor& second,
-                    int e) {
-    auto flat = [&](const Tensor& t) { return t.Rows(e, 1).Reshape({t.dim(1) * t.dim(2)}); };
-    AdamW(stream_, matrix_args, flat(value), experts_.has_grad(e) ? flat(grad) : Tensor{}, flat(first),
-          flat(second));
+void Optimizer::UpdateExperts(const AdamWArgs& args) {
+  group_.clear();
+  auto add = [&](Tensor ExpertPool::Weights::*array, int e) {
+    auto flat = [&](const ExpertPool::Weights& weights) {
+      const Tensor& t = weights.*array;
+      return t.empty() ? Tensor{} : t.Rows(e, 1).Reshape({t.dim(1) * t.dim(2)});
+    };
+    group_.push_back({.param = flat(experts_.values()),
+                      .grad = experts_.has_grad(e) ? flat(experts_.grads()) : Tensor{},
+                      .m = flat(expert_first_),
+                      .v = flat(expert_second_),
+                      .copy = flat(experts_.copies())});
   };
-  const ExpertPool::Weights &values = experts_.values(), &grads = experts_.grads();
   for (int e = 0; e < experts_.num_local(); ++e) {
-    update(values.gate_up, grads.gate_up, expert_first_.gate_up, expert_second_.gate_up, e);
-    update(values.down, grads.down, expert_first_.down, expert_second_.down, e);
+    add(&ExpertPool::Weights::gate_up, e);
+    add(&ExpertPool::Weights::down, e);
   }
+  AdamWGroup(stream_, args, group_);
 }
 
 std::vector<OptimizerPiece> Optimizer::Pieces() const {

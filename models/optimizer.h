@@ -1,9 +1,9 @@
-// AdamW over everything a rank must update: its part of the dense parameters and the experts it owns. Moments
-// are fp32 (the model's dtype in tests); weight decay on matrices only; the gradient norm counts each
-// parameter once in every layout, and is the same number wherever experts live.
+// AdamW over everything a rank must update: its part of the dense parameters and the experts it owns. Values,
+// moments and gradients are F32 (F64 in tests) also where the model computes with BF16 copies of the values;
+// weight decay on matrices only; the gradient norm counts each parameter once in every layout, and is the
+// same number wherever experts live.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "kernels/adamw.h"
@@ -20,17 +20,22 @@ struct OptimizerOptions {
 
 class Optimizer {
  public:
-  Optimizer(DenseParameters& dense, ExpertPool& experts, const Mesh& mesh, const OptimizerOptions& options,
-            Stream& stream, MemoryMeter& memory);
+  // num_experts: M, of the whole pool.
+  Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_experts, const Mesh& mesh,
+            const OptimizerOptions& options, Stream& stream, MemoryMeter& memory);
 
   void ClearGrads();
-  // Sums gradients over the ranks that share parameters. Returns the squared norm of this rank's part of the
-  // dense gradients and adds that of expert i to expert_squares[i], on one of the ranks that own it. So
-  // summed over the world every parameter is counted once, and an expert's square does not depend on where it
-  // lives. Collective.
-  double ReduceGradients(int64_t step, std::span<double> expert_squares /*[M]*/);
-  // Update number `step` + 1 with gradients scaled down to the clip norm. Collective.
-  void Apply(int64_t step, double lr, double grad_norm);
+  // Sums gradients over the ranks that share parameters. Returns [1 + M] F64 on the stream's device, valid
+  // until the next call: the squared norm of this rank's part of the dense gradients, and that of each
+  // expert, on one of the ranks that own it. So summed over the world every parameter is counted once, and an
+  // expert's square does not depend on where it lives. Collective.
+  Tensor ReduceGradients(int64_t step);
+  // Update number `step` + 1 with gradients scaled down to the clip norm. Collective. The norm is a number of
+  // the host, or its square one of the stream's device that the host has not seen.
+  void Apply(int64_t step, double lr, double grad_norm) { Update(step, lr, ScaleFor(grad_norm), {}); }
+  void Apply(int64_t step, double lr, const Tensor& grad_squares /*[1] F64*/) {
+    Update(step, lr, 1, grad_squares);
+  }
 
   // Arrays of expert moments, [E, ...] each: they move with their experts.
   std::vector<Tensor> ExpertMoments() const {
@@ -38,18 +43,25 @@ class Optimizer {
   }
   // Moments by disk names, for checkpoints.
   std::vector<OptimizerPiece> Pieces() const;
+  Tensor flat_moments() const { return moments_.View(dense_first_.dtype, {num_moments_}); }  // all of them
 
  private:
-  AdamWArgs ArgsFor(int64_t step, double lr, double grad_norm) const;
+  double ScaleFor(double grad_norm) const;
+  void Update(int64_t step, double lr, double grad_scale, const Tensor& grad_squares);
+  void UpdateDense(const AdamWArgs& args, bool decays);
+  void UpdateExperts(const AdamWArgs& args);
   Tensor DensePart(const Tensor& flat) const { return flat.Rows(part_.begin, part_.size()); }
   DenseParameters& dense_;
   ExpertPool& experts_;
+  int64_t num_experts_;
   GradientSync sync_;
   const Mesh& mesh_;
   OptimizerOptions options_;
   Stream& stream_;
   Range part_;  // of the flat dense array, whose moments live here
-  Buffer moments_;
+  Buffer moments_, squares_;
+  int64_t num_moments_ = 0;
+  std::vector<AdamWTensors> group_;    // of one call
   Tensor dense_first_, dense_second_;  // [part]
   ExpertPool::Weights expert_first_, expert_second_;
 };

@@ -4,7 +4,8 @@
 
 #include "kernels/gemm.h"
 #include "kernels/reduce.h"
-#include "kernels/top_k.h"
+#include "kernels/router_forward.h"
+#include "kernels/split_bf16.h"
 
 namespace unipool {
 
@@ -19,41 +20,54 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Lo
     scale_ = parameters.Declare(prefix + "scale", {1}, {.mean = 1}, false);
 }
 
-int64_t Router::Forward(const Tensor& x, const Saved& saved) {
+void Router::Forward(const Tensor& x, const Saved& saved) {
   Fill(stream_, saved.counts, 0);
-  if (!spec_.has_router) return ChooseOnlyExpert(saved);
+  Fill(stream_, saved.num_off, 0);
   Fill(stream_, saved.score_sum, 0);
-  Gemm(stream_, Trans::kNo, x, Trans::kYes, parameters_.value(weight_), 0, saved.logits);
-  const Tensor sigma = scale_ >= 0 ? parameters_.value(scale_) : Tensor{};
-  RouterScoresForward(stream_, score_spec_, saved.logits, sigma, balance_.visible(layer_), saved.scores,
-                      saved.score_sum);
-  return TopK(stream_, saved.scores, balance_.bias(layer_), balance_.visible(layer_), saved.experts,
-              saved.weights, saved.counts);
+  if (!spec_.has_router) return ChooseOnlyExpert(saved);
+  RouterForward(stream_, score_spec_,
+                {.x = x,
+                 .weight = parameters_.value(weight_),
+                 .sigma = sigma(),
+                 .bias = balance_.bias(layer_),
+                 .visible = balance_.visible(layer_)},
+                {.logits = saved.logits,
+                 .scores = saved.scores,
+                 .score_sum = saved.score_sum,
+                 .experts = saved.experts,
+                 .weights = saved.weights,
+                 .counts = saved.counts,
+                 .num_off = saved.num_off});
 }
 
-int64_t Router::ChooseOnlyExpert(const Saved& saved) {
+void Router::ChooseOnlyExpert(const Saved& saved) {
   const std::vector<float>& visible = spec_.visible[layer_];
-  const auto expert = static_cast<int32_t>(std::find(visible.begin(), visible.end(), 1.f) - visible.begin());
-  std::fill_n(saved.experts.as<int32_t>(), saved.experts.size(), expert);
+  const auto expert = std::find(visible.begin(), visible.end(), 1.f) - visible.begin();
+  Fill(stream_, saved.experts, static_cast<double>(expert));
   Fill(stream_, saved.weights, 1);
-  saved.counts.as<int64_t>()[expert] = saved.experts.size();
-  return 0;
+  Fill(stream_, saved.counts.Rows(expert, 1), static_cast<double>(saved.experts.size()));
 }
 
-void Router::Backward(const Tensor& x, const Saved& saved, const Tensor& dweights, int64_t microbatch,
-                      const Tensor& dx, Buffer& scratch) {
+void Router::Backward(const Tensor& x, const Saved& saved, const Report& report, const Tensor& dweights,
+                      int64_t microbatch, const Tensor& dx, Scratch& scratch) {
   if (!spec_.has_router) return;
-  const Tensor dlogits = scratch.UseView(x.dtype, {x.rows(), spec_.experts});
-  RouterScoresBackward(stream_, score_spec_, saved.logits, scale_ >= 0 ? parameters_.value(scale_) : Tensor{},
-                       balance_.visible(layer_), saved.scores,
+  const Tensor dlogits = scratch.dlogits.UseView(saved.logits.dtype, {x.rows(), spec_.experts});
+  RouterScoresBackward(stream_, score_spec_, saved.logits, sigma(), balance_.visible(layer_), saved.scores,
                        {.experts = saved.experts,
                         .dchosen = dweights,
-                        .aux = balance_.AuxGradient(layer_, microbatch, saved.counts, saved.score_sum),
+                        .aux = balance_.AuxGradient(layer_, microbatch, report.counts, report.score_sum),
                         .dlogits = dlogits,
                         .dsigma = scale_ >= 0 ? parameters_.grad(scale_) : Tensor{},
                         .importance = balance_.importance(layer_)});
-  Gemm(stream_, Trans::kNo, dlogits, Trans::kNo, parameters_.value(weight_), 1, dx);
-  Gemm(stream_, Trans::kYes, dlogits, Trans::kNo, x, 1, parameters_.grad(weight_));
+  Tensor high = dlogits;
+  if (dlogits.dtype != x.dtype) {
+    high = scratch.high.UseView(x.dtype, {x.rows(), spec_.experts});
+    const Tensor low = scratch.low.UseView(x.dtype, {x.rows(), spec_.experts});
+    SplitBf16(stream_, dlogits, high, low);
+    Gemm(stream_, Trans::kYes, low, Trans::kNo, x, 1, parameters_.grad(weight_));
+  }
+  Gemm(stream_, Trans::kNo, high, Trans::kNo, parameters_.value(weight_), 1, dx);
+  Gemm(stream_, Trans::kYes, high, Trans::kNo, x, 1, parameters_.grad(weight_));
 }
 
 }  // namespace unipool

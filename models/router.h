@@ -1,5 +1,6 @@
 // A layer's own router into the shared pool: logits, scores, the K chosen experts, and the way back. DESIGN
-// section 7. Without a router (dense models) every token goes to the layer's one expert with weight 1.
+// section 7. Scores and all that follows from them have AccumulatorOf(the type of x). Without a router (dense
+// models) every token goes to the layer's one expert with weight 1.
 #pragma once
 
 #include "models/dense_parameters.h"
@@ -17,21 +18,34 @@ class Router {
     Tensor weights;         // [T, K] scores of the chosen
     Tensor score_sum;       // [M] F64
     Tensor counts;          // [M] I64 choices, the ones with score 0 included
+    Tensor num_off;         // [1] I64 tokens whose chosen experts all have score 0
+  };
+  // Its last three, where the host reads them.
+  struct Report {
+    Tensor score_sum, counts, num_off;
+  };
+  // Memory of the backward, shared by all layers. Where the model computes in BF16, dlogits is also needed as
+  // the sum of two such numbers, so that the gradient of the weight keeps the router's precision; dx is BF16
+  // itself, and the first of the two is enough for it.
+  struct Scratch {
+    Buffer dlogits;    // [T, M]
+    Buffer high, low;  // [T, M]
   };
 
   // `layer` counts over the whole model. `balance` gives the choice its bias and the backward its auxiliary
   // gradient.
   Router(const ModelSpec& spec, int layer, DenseParameters& parameters, LoadBalance& balance, Stream& stream);
 
-  // Chooses experts for x [T, D]; returns the number of tokens without a positive score.
-  int64_t Forward(const Tensor& x, const Saved& saved);
+  // Chooses experts for x [T, D].
+  void Forward(const Tensor& x, const Saved& saved);
   // dx [T, D] += gradient through the scores, from that of the chosen weights (dweights [T, K]) and the
-  // balancing loss. scratch holds dlogits [T, M].
-  void Backward(const Tensor& x, const Saved& saved, const Tensor& dweights, int64_t microbatch,
-                const Tensor& dx, Buffer& scratch);
+  // balancing loss.
+  void Backward(const Tensor& x, const Saved& saved, const Report& report, const Tensor& dweights,
+                int64_t microbatch, const Tensor& dx, Scratch& scratch);
 
  private:
-  int64_t ChooseOnlyExpert(const Saved& saved);
+  void ChooseOnlyExpert(const Saved& saved);
+  Tensor sigma() const { return scale_ >= 0 ? parameters_.exact_value(scale_) : Tensor{}; }
   const ModelSpec& spec_;
   int layer_;
   DenseParameters& parameters_;

@@ -7,6 +7,17 @@
 
 namespace unipool {
 
+Device DeviceOf(const Config& config) {
+  return config.device() == CUDA ? Device::kCuda : Device::kCpu;
+}
+
+DType DTypeOfConfig(const Config& config) {
+  const TrainConfig::Precision precision = config.train().precision();
+  const bool is_bf16 =
+      precision == TrainConfig::BF16 || (precision == TrainConfig::AUTO && config.device() == CUDA);
+  return is_bf16 ? DType::kBF16 : DType::kF32;
+}
+
 StageWork EstimateWork(const Config& config) {
   const ModelConfig& m = config.model();
   const MoeConfig& moe = config.moe();
@@ -16,7 +27,7 @@ StageWork EstimateWork(const Config& config) {
   const double quadratic = 2 * m.seq_length() * d;  // two products with s/2 positions on average
   const double router = moe.sharing() == DENSE ? 0 : 2.0 * moe.experts() * d;
   const int64_t rows = PaddedVocab(m), all = int64_t{config.train().micro_batch()} * m.seq_length();
-  const int64_t chunk = LanguageModel::HeadChunkTokens(rows, all);
+  const int64_t chunk = LanguageModel::HeadChunkTokens(rows, all, DeviceOf(config));
   return {.dense = tokens * (projections + quadratic + router),
           .expert = tokens * moe.top_k() * 2 * 3 * moe.width() * d,
           .head = tokens * 2 * static_cast<double>(rows) * d,

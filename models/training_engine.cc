@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/cuda_context.h"
+#include "kernels/reduce.h"
 #include "models/stage_layers.h"
 #include "runtime/emulated_communicator.h"
 
@@ -12,13 +14,21 @@ namespace unipool {
 
 namespace {
 
-Device DeviceOf(const Config& config) {
-  switch (config.device()) {
-    case CPU:
-      return Device::kCpu;
+TransportKind TransportOf(const Config& config) {
+  switch (config.parallel().transport()) {
+    case AUTO:
+      return TransportKind::kAuto;
+    case NCCL:
+      return TransportKind::kNccl;
+    case MPI:
+      return TransportKind::kMpi;
+    case THREADS:
+      return TransportKind::kThreads;
   }
-  LOG(FATAL) << "unknown device " << config.device();
+  LOG(FATAL) << "unknown transport " << config.parallel().transport();
 }
+
+constexpr int kMostNumbers = 2;  // that the host reads at once
 
 // The rank's time in seconds: virtual where a cluster is emulated.
 std::function<double()> ClockOf(World& world) {
@@ -35,15 +45,22 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
       world_(world),
       options_(options),
       spec_(MakeModelSpec(config)),
-      stream_(*world.memory, DeviceOf(config)) {
+      dtype_(options.dtype.value_or(DTypeOfConfig(config))),
+      own_device_(config.device() == CUDA && !options.device ? MakeCudaContext(world.local_rank) : nullptr),
+      device_(own_device_ ? own_device_.get() : options.device),
+      device_memory_(device_),
+      memory_(device_ ? &device_memory_ : world.memory),
+      mirror_(device_) {
+  OpenDevice();
   const MeshShape shape = MeshShapeOf(config.parallel(), world.size());
   const TrainConfig& train = config.train();
   const bool is_training = options.mode == EngineMode::kTrain;
-  mesh_ = std::make_unique<Mesh>(*world.communicator, shape);
+  mesh_ = std::make_unique<Mesh>(*world.communicator, shape, links_.get());
   microbatches_per_rank_ = train.global_batch() / (train.micro_batch() * shape.data_ranks());
   const int64_t tokens = train.micro_batch() * spec_.seq_length;
   const int64_t max_in_flight = 2 * shape.stages + 1;  // a received input waits beside those in flight
-  MemoryMeter& memory = *world.memory;
+  MemoryMeter& memory = *memory_;
+  Stream& stream = *stream_;
 
   layers_per_stage_ = LayersPerStage(config, shape);
   schedule_ = std::make_unique<SlotSchedule>(
@@ -57,50 +74,90 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
                                                           .microbatches_per_rank = microbatches_per_rank_,
                                                           .microbatches_in_flight = max_in_flight,
                                                           .clock = ClockOf(world)},
-                                           *mesh_, options.dtype, memory);
+                                           *mesh_, AccumulatorOf(dtype_), stream, memory);
   const int stage = mesh_->position().stage;
   model_ = std::make_unique<LanguageModel>(
       spec_,
-      LanguageModelOptions{.dtype = options.dtype,
-                           .seed = train.seed(),
+      LanguageModelOptions{.dtype = dtype_,
                            .micro_batch = train.micro_batch(),
                            .max_in_flight = max_in_flight,
                            .layers = LayersOfStage(layers_per_stage_, stage),
                            .is_first = stage == 0,
                            .is_last = stage == shape.stages - 1,
                            .is_trainable = is_training,
-                           .recompute_attention = is_training && train.recompute_attention()},
-      placement_, *balance_, stream_, memory);
+                           .recompute_attention = is_training && train.recompute_attention(),
+                           .device = device_},
+      placement_, *balance_, stream, memory);
   experts_ = std::make_unique<ExpertPool>(spec_, placement_, mesh_->pool().rank(),
-                                          ExpertPoolOptions{.dtype = options.dtype,
-                                                            .seed = train.seed(),
+                                          ExpertPoolOptions{.dtype = dtype_,
                                                             .max_rows = shape.pool() * tokens * spec_.top_k,
                                                             .recompute = train.recompute_experts(),
                                                             .trainable = is_training},
-                                          stream_, memory);
+                                          stream, memory);
   dispatcher_ = std::make_unique<TokenDispatcher>(
       *mesh_, placement_, *schedule_,
       DispatcherOptions{
           .row_size = spec_.hidden,
-          .dtype = options.dtype,
+          .dtype = dtype_,
           .max_rows = tokens * spec_.top_k,
           .kept_columns = is_training ? ExpertPool::KeptColumns(spec_, train.recompute_experts()) : 0},
-      stream_, memory);
-  executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_, options.lane_order);
+      stream, memory);
+  executor_ =
+      std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_, options.lane_order, device_);
   if (is_training) {
-    optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, *mesh_,
+    optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, spec_.experts, *mesh_,
                                              OptimizerOptions{.beta1 = train.beta1(),
                                                               .beta2 = train.beta2(),
                                                               .eps = train.adam_eps(),
                                                               .weight_decay = train.weight_decay(),
                                                               .clip = train.clip()},
-                                             stream_, memory);
+                                             stream, memory);
   }
   replacer_ = std::make_unique<ExpertReplacer>(spec_, config.parallel(), *mesh_, *schedule_, placement_,
-                                               *experts_, optimizer_.get(), memory);
+                                               *experts_, optimizer_.get(), stream, memory);
+  InitializeWeights();
 }
 
-TrainingEngine::~TrainingEngine() = default;
+TrainingEngine::~TrainingEngine() {
+  if (!device_) return;
+  device_->Drain();  // nothing may use what goes now
+  device_->FreePinned(read_numbers_);
+}
+
+void TrainingEngine::OpenDevice() {
+  host_numbers_.resize(kMostNumbers);
+  read_numbers_ = host_numbers_.data();
+  if (!device_) {
+    stream_.emplace(*memory_);
+    return;
+  }
+  stream_.emplace(
+      *memory_,
+      CudaQueue{.stream = device_->queue(DeviceQueue::kCompute), .blas = device_->blas(), .memory = device_});
+  ChosenLinks chosen = MakeDeviceLinks(
+      {.requested = TransportOf(config_),
+       .device_id = device_->id(),
+       .device_name = device_->name(),
+       .timeout = std::chrono::milliseconds(std::llround(1000 * config_.parallel().watchdog_seconds()))},
+      world_, {.context = *device_, .compute = *stream_, .memory = *memory_});
+  links_ = std::move(chosen.links);
+  transport_ = chosen.choice.why;
+  total_squares_ = Buffer::Allocate(*memory_, MemoryKind::kScratch, 8);
+  read_numbers_ = static_cast<double*>(device_->AllocatePinned(kMostNumbers * 8));
+  numbers_read_ = device_->MakeEvent();
+}
+
+void TrainingEngine::InitializeWeights() {
+  mirror_.Add(model_->parameters().flat_values());
+  mirror_.Add(experts_->flat_values());
+  if (optimizer_) mirror_.Add(optimizer_->flat_moments());
+  const uint64_t seed = config_.train().seed();
+  model_->parameters().Initialize(seed, mirror_.HostOf(model_->parameters().flat_values()));
+  std::vector<DiskTensor> experts = experts_->DiskTensors(experts_->values());
+  for (DiskTensor& tensor : experts) tensor.value = mirror_.HostOf(tensor.value);
+  experts_->Initialize(seed, experts);
+  WeightsLoaded();
+}
 
 int64_t TrainingEngine::data_ranks() const {
   return mesh_->shape().data_ranks();
@@ -131,12 +188,22 @@ void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
 
 StepReport TrainingEngine::Update(int64_t step, double lr) {
   // Loss, squared gradients (dense and of each expert), loads and each rank's peak memory travel in one
-  // exchange.
+  // exchange of the host. On a device the squares are summed there, so that the update need not wait for it.
   sums_.assign(FirstPeak() + world_.size() * kNumMemoryKinds, 0);
   const std::span<double> squares(sums_.data() + 1, 1 + spec_.experts);
-  sums_[0] = model_->loss_sum();
-  squares[0] = optimizer_->ReduceGradients(step, squares.subspan(1));
-  std::copy_n(world_.memory->parts_at_peak().begin(), kNumMemoryKinds,
+  const Tensor own_squares = optimizer_->ReduceGradients(step);
+  if (device_) {
+    const Tensor total = SumSquaresOnDevice(own_squares, step);
+    StartReading({model_->loss_sum(), total});
+    optimizer_->Apply(step, lr, total);
+    const std::span<const double> numbers = Read({.operation = "loss and gradient norm", .step = step});
+    sums_[0] = numbers[0];
+    if (world_.rank() == 0) squares[0] = numbers[1];
+  } else {
+    sums_[0] = model_->loss_sum().as<double>()[0];
+    std::copy_n(own_squares.as<double>(), squares.size(), squares.begin());
+  }
+  std::copy_n(memory_->parts_at_peak().begin(), kNumMemoryKinds,
               sums_.begin() + FirstPeak() + world_.rank() * kNumMemoryKinds);
   StepReport report;
   report.load = balance_->EndStep(sums_);
@@ -146,9 +213,35 @@ StepReport TrainingEngine::Update(int64_t step, double lr) {
     const MemoryPeak peak = MemoryOfRank(rank);
     if (peak.total() > report.memory.total()) report.memory = peak;
   }
-  optimizer_->Apply(step, lr, report.grad_norm);
+  if (!device_) optimizer_->Apply(step, lr, report.grad_norm);
   replacer_->AddStep(balance_->step_counts());
   return report;
+}
+
+Tensor TrainingEngine::SumSquaresOnDevice(const Tensor& squares, int64_t step) {
+  mesh_->device_world().AllReduceSum(squares, {.operation = "squared gradients", .step = step});
+  const Tensor total = total_squares_.View(DType::kF64, {1});
+  Fill(*stream_, total, 0);
+  AddSum(*stream_, squares, total);
+  return total;
+}
+
+void TrainingEngine::StartReading(std::initializer_list<Tensor> numbers) {
+  CHECK_LE(numbers.size(), size_t{kMostNumbers});
+  int64_t i = 0;
+  for (const Tensor& number : numbers) {
+    if (device_) {
+      device_->Copy(DeviceQueue::kCompute, read_numbers_ + i++, number.data, 8);
+    } else {
+      read_numbers_[i++] = number.as<double>()[0];
+    }
+  }
+  if (device_) device_->Record(numbers_read_, DeviceQueue::kCompute);
+}
+
+std::span<const double> TrainingEngine::Read(const ExchangeLabel& label) {
+  if (device_) device_->WaitOnHost(numbers_read_, label);
+  return {read_numbers_, kMostNumbers};
 }
 
 std::optional<PlacementReport> TrainingEngine::ReplaceExpertsIfDue(int64_t steps_done) {
@@ -172,13 +265,24 @@ double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequen
   dispatcher_->SetSchedule(schedule);
   executor_->Run(schedule, -1);
   dispatcher_->SetSchedule(*schedule_);
-  double sum = model_->loss_sum();
+  StartReading({model_->loss_sum()});
+  double sum = Read({.operation = "validation loss"})[0];
   mesh_->world().AllReduceSum(Tensor(&sum, DType::kF64, {1}), {.operation = "validation loss"});
   return sum;
 }
 
 Tensor TrainingEngine::NextLogits(int32_t token, int64_t position) {
-  return model_->Decode(token, position, *experts_);
+  const Tensor logits = model_->Decode(token, position, *experts_);
+  if (!device_) return logits;
+  const DType exact = AccumulatorOf(dtype_);
+  if (decoded_.max_bytes() == 0) {
+    decoded_ = Buffer::Allocate(*memory_, MemoryKind::kScratch, logits.size() * SizeOf(exact));
+    logits_.resize(logits.size() * SizeOf(exact));
+  }
+  const Tensor converted = decoded_.View(exact, {1, logits.size()});
+  Copy(*stream_, logits, converted);
+  device_->Download(logits_.data(), converted.data, converted.bytes());
+  return Tensor(logits_.data(), exact, {1, logits.size()});
 }
 
 std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
@@ -188,8 +292,8 @@ std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
   for (const DenseParameter& parameter : model_->parameters().list()) {
     list.push_back({.name = parameter.name,
                     .shape = parameter.shape,
-                    .value = model_->parameters().flat_values().Rows(parameter.elements.begin,
-                                                                     parameter.elements.size()),
+                    .value = mirror_.HostOf(model_->parameters().flat_values().Rows(
+                        parameter.elements.begin, parameter.elements.size())),
                     .writes = writes_dense});
   }
   for (DiskTensor& tensor : balance_->BiasTensors(LayersOfStage(layers_per_stage_, position.stage))) {
@@ -197,6 +301,7 @@ std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
     list.push_back(std::move(tensor));
   }
   for (DiskTensor& tensor : experts_->DiskTensors(experts_->values())) {
+    tensor.value = mirror_.HostOf(tensor.value);
     tensor.writes = mesh_->replicas().rank() == 0;
     list.push_back(std::move(tensor));
   }
@@ -204,7 +309,12 @@ std::vector<DiskTensor> TrainingEngine::DiskTensors() const {
 }
 
 std::vector<OptimizerPiece> TrainingEngine::OptimizerPieces() const {
-  return optimizer_->Pieces();
+  std::vector<OptimizerPiece> pieces = optimizer_->Pieces();
+  for (OptimizerPiece& piece : pieces) {
+    piece.first_moment = mirror_.HostOf(piece.first_moment);
+    piece.second_moment = mirror_.HostOf(piece.second_moment);
+  }
+  return pieces;
 }
 
 std::vector<DiskTensor> TrainingEngine::StateTensors() const {
@@ -216,8 +326,16 @@ std::vector<DiskTensor> TrainingEngine::StateTensors() const {
 
 void TrainingEngine::CollectState() {
   balance_->CollectState();
+  mirror_.Download();
+}
+void TrainingEngine::WeightsLoaded() {
+  mirror_.Upload();
+  model_->parameters().RefreshCopies(*stream_);
+  experts_->RefreshCopies();
+  balance_->SendBias();
 }
 void TrainingEngine::StateLoaded() {
+  WeightsLoaded();
   balance_->StateLoaded();
   replacer_->StateLoaded();
 }

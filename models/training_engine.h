@@ -1,14 +1,22 @@
-// One rank's whole machinery for a model: mesh, placement, schedule, dispatcher, stage, experts, optimizer,
-// put together from a configuration. It turns samples into updates and losses, and knows no files; time only
-// to tell what its statistics cost.
+// One rank's whole machinery for a model: device, mesh, placement, schedule, dispatcher, stage, experts,
+// optimizer, put together from a configuration. It turns samples into updates and losses, and knows no files;
+// time only to tell what its statistics cost.
+//
+// On a device the host enqueues a step and waits in it for three things only: the row counts of each forward
+// slot (while weight gradients run, see slot_executor.cc), what a staged transport brings, and at the end of
+// the step loss and gradient norm, while the update runs.
 #pragma once
 
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <string>
 
 #include "models/expert_replacer.h"
+#include "models/host_mirror.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
+#include "parallel/device_links.h"
 #include "parallel/slot_executor.h"
 #include "runtime/world.h"
 
@@ -18,8 +26,10 @@ enum class EngineMode { kTrain, kEvaluate };  // kEvaluate has no gradients and 
 
 struct EngineOptions {
   EngineMode mode = EngineMode::kTrain;
-  DType dtype = DType::kF32;
+  std::optional<DType> dtype;  // instead of what the configuration says: tests compute in double
   LaneOrder lane_order = LaneOrder::kInterleaved;
+  // With device: CUDA, the device to use, which outlives the engine; null: the engine makes its own.
+  DeviceContext* device = nullptr;
 };
 
 // The rank that has used the most memory so far, and of what.
@@ -71,21 +81,26 @@ class TrainingEngine {
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
   // rank.
   double EvaluateLossSum(const Tensor& samples, int64_t num_sequences);
-  // Logits [padded_vocab] after each call for one more token, for generation on one rank; position counts
-  // from 0.
+  // Logits [padded_vocab] F32 (F64 in tests), in host memory until the next call, for one more token of a
+  // text that is generated on one rank; position counts from 0.
   Tensor NextLogits(int32_t token, int64_t position);
 
-  // What a checkpoint holds.
-  std::vector<DiskTensor> DiskTensors() const;  // weights, and aux-free biases
+  // What a checkpoint holds, all in host memory: weights and aux-free biases; moments; balancing shares and
+  // owners of experts. CollectState (collective) comes before reading it.
+  std::vector<DiskTensor> DiskTensors() const;
   std::vector<OptimizerPiece> OptimizerPieces() const;
-  // Balancing shares, owners of experts; call CollectState (collective) before saving.
   std::vector<DiskTensor> StateTensors() const;
   void CollectState();
-  // After weights or state were written into these tensors. It may move experts, so lists of tensors by name
-  // are no longer valid. Collective.
+  void WeightsLoaded();  // after weights were written into DiskTensors
+  // After weights, moments and state were written into these tensors. It may move experts, so lists of
+  // tensors by name are no longer valid. Collective.
   void StateLoaded();
 
-  Stream& stream() { return stream_; }
+  // How device memory travels and why, a line for people; empty on the CPU.
+  const std::string& transport() const { return transport_; }
+
+  Stream& stream() { return *stream_; }
+  const MemoryMeter& memory() const { return *memory_; }  // where the model lies
   const ModelSpec& spec() const { return spec_; }
   const Mesh& mesh() const { return *mesh_; }
   const LoadBalance& balance() const { return *balance_; }
@@ -94,11 +109,33 @@ class TrainingEngine {
  private:
   int64_t FirstPeak() const { return 2 + spec_.experts; }  // in sums_
   double TokensPerStep() const;                            // over all ranks
+  void OpenDevice();
+  void InitializeWeights();
+  // The sum of the squared gradients, as [1] F64 of the device: of this rank's `squares`, over all ranks.
+  Tensor SumSquaresOnDevice(const Tensor& squares, int64_t step);
+  // Numbers [1] F64 of the stream's device come to the host: StartReading enqueues copies, Read waits.
+  void StartReading(std::initializer_list<Tensor> numbers);
+  std::span<const double> Read(const ExchangeLabel& label);
+
   const Config config_;
   World& world_;
   EngineOptions options_;
   ModelSpec spec_;
-  Stream stream_;
+  DType dtype_;
+  std::unique_ptr<DeviceContext> own_device_;
+  DeviceContext* device_ = nullptr;  // null: the CPU
+  MemoryMeter device_memory_;
+  MemoryMeter* memory_;  // of the place where the model lies: the world's on the CPU
+  std::optional<Stream> stream_;
+  std::unique_ptr<DeviceLinks> links_;
+  std::string transport_;
+  HostMirror mirror_;
+  Buffer total_squares_;            // [1] F64
+  double* read_numbers_ = nullptr;  // pinned on a device
+  std::vector<double> host_numbers_;
+  DeviceContext::Event numbers_read_ = -1;
+  Buffer decoded_;            // logits of NextLogits, on a device
+  std::vector<char> logits_;  // and on the host
   int64_t microbatches_per_rank_ = 1;
   std::unique_ptr<Mesh> mesh_;
   ExpertPlacement placement_;

@@ -4,52 +4,11 @@
 
 namespace unipool {
 
-void SendPlan::Reserve(int64_t max_tokens, int top_k, const ExpertPlacement& placement) {
-  row_of.reserve(max_tokens * top_k);
-  token_of.reserve(max_tokens * top_k);
-  rows_of_expert.reserve(placement.num_experts());
-  rank_offsets.reserve(placement.num_ranks() + 1);
-}
+SendPlan::SendPlan(const ExpertPlacement& placement)
+    : rows_of_expert(placement.num_experts()), rank_offsets(placement.num_ranks() + 1) {}
 
-namespace {
-
-// A counting sort by expert. rows_of_expert serves as the cursor of each expert: first its count, then its
-// first row, after the placing its end, and at last its count again.
-void PlaceRows(std::span<const int32_t> experts, std::span<const uint8_t> sent, int top_k,
-               const ExpertPlacement& placement, SendPlan& plan) {
-  std::vector<int32_t>& cursor = plan.rows_of_expert;
-  int32_t first = 0;
-  for (int32_t& rows : cursor) {
-    const int32_t count = rows;
-    rows = first;
-    first += count;
-  }
-  for (size_t choice = 0; choice < experts.size(); ++choice) {
-    if (!sent[choice]) continue;
-    const int32_t row = cursor[placement.send_index(experts[choice])]++;
-    plan.row_of[choice] = row;
-    plan.token_of[row] = static_cast<int32_t>(choice / top_k);
-  }
-  for (size_t i = cursor.size(); i-- > 1;) cursor[i] -= cursor[i - 1];
-}
-
-}  // namespace
-
-void BuildSendPlan(std::span<const int32_t> experts, std::span<const uint8_t> sent, int top_k,
-                   const ExpertPlacement& placement, SendPlan& plan) {
-  CHECK_EQ(experts.size(), sent.size());
-  CHECK_EQ(experts.size() % top_k, 0u);
-  plan.row_of.assign(experts.size(), -1);
-  plan.rows_of_expert.assign(placement.num_experts(), 0);
-  plan.num_rows = 0;
-  for (size_t choice = 0; choice < experts.size(); ++choice) {
-    if (!sent[choice]) continue;
-    CHECK(experts[choice] >= 0 && experts[choice] < placement.num_experts()) << experts[choice];
-    ++plan.rows_of_expert[placement.send_index(experts[choice])];
-    ++plan.num_rows;
-  }
-  plan.token_of.resize(plan.num_rows);
-  PlaceRows(experts, sent, top_k, placement, plan);
+void BuildSendPlan(const ExpertPlacement& placement, SendPlan& plan) {
+  CHECK_EQ(static_cast<int>(plan.rows_of_expert.size()), placement.num_experts());
   plan.rank_offsets.assign(placement.num_ranks() + 1, 0);
   for (int rank = 0; rank < placement.num_ranks(); ++rank) {
     int64_t rows = 0;
@@ -57,6 +16,7 @@ void BuildSendPlan(std::span<const int32_t> experts, std::span<const uint8_t> se
       rows += plan.rows_of_expert[i];
     plan.rank_offsets[rank + 1] = plan.rank_offsets[rank] + rows;
   }
+  plan.num_rows = plan.rank_offsets.back();
 }
 
 OwnerPlan::OwnerPlan(int num_ranks, int num_experts)

@@ -1,6 +1,7 @@
-// From the experts that tokens chose to the rows that travel, and from the rows that arrive to each expert's
-// batch. Pure functions of numbers (DESIGN section 6). The vectors keep their capacity, so reusing a plan
-// allocates nothing.
+// From the rows of each expert to what travels between ranks, and from the rows that arrive to each expert's
+// batch. Pure functions of numbers (DESIGN section 6), on the host whatever the device; which choice is which
+// row stays with the rows (kernels/row_order.h). The vectors keep their capacity, so reusing a plan allocates
+// nothing.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +15,13 @@ namespace unipool {
 // Source side. Rows are ordered by (owner rank, expert, token, k); choices with weight 0 are not sent.
 struct SendPlan {
   int64_t num_rows = 0;                 // N
-  std::vector<int32_t> row_of;          // [T, K] row of each choice, -1 where not sent
-  std::vector<int32_t> token_of;        // [N] token of each row
   std::vector<int32_t> rows_of_expert;  // [M] in placement.send_order()
   std::vector<int64_t> rank_offsets;    // [W + 1] rows for rank r: [rank_offsets[r], rank_offsets[r+1])
-  void Reserve(int64_t max_tokens, int top_k, const ExpertPlacement& placement);
+  SendPlan() = default;
+  explicit SendPlan(const ExpertPlacement& placement);  // 0 rows; sizes all vectors for good
 };
-// experts [T, K] row-major; sent[t*K + k] says whether the choice has a non-zero weight.
-void BuildSendPlan(std::span<const int32_t> experts, std::span<const uint8_t> sent, int top_k,
-                   const ExpertPlacement& placement, SendPlan& plan);
+// Fills everything else from plan.rows_of_expert.
+void BuildSendPlan(const ExpertPlacement& placement, SendPlan& plan);
 
 // Owner side, for E local experts and W source ranks. Received rows lie source-major (source, then expert,
 // then the source's order); experts want them expert-major (expert, then source). Both orders consist of the

@@ -1,9 +1,9 @@
 #include "parallel/expert_move.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
+#include "kernels/copy_segments.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -42,21 +42,26 @@ int64_t RowBytes(const Tensor& array) {
 // Columns [begin, end) of all local rows of an array, moved through the staging memory.
 class ColumnMove {
  public:
-  ColumnMove(const Tensor& array, Range columns, char* staging)
-      : data_(static_cast<char*>(array.data) + columns.begin),
+  ColumnMove(Stream& stream, const Tensor& array, Range columns, char* staging)
+      : stream_(stream),
+        data_(static_cast<char*>(array.data) + columns.begin),
         row_bytes_(RowBytes(array)),
         bytes_(columns.size()),
         staging_(staging) {}
 
   void Stage(int64_t rows) {
-    for (int64_t row = 0; row < rows; ++row) std::memcpy(Staged(row), Place(row), bytes_);
+    std::vector<Segment> segments;
+    for (int64_t row = 0; row < rows; ++row) segments.push_back({Place(row), Staged(row), bytes_});
+    CopySegments(stream_, segments);
   }
   // Rows that stay here.
   void Keep(const ExpertPlacement& from, const ExpertPlacement& to, int own) {
+    std::vector<Segment> segments;
     for (const int expert : to.experts_of(own)) {
       if (from.owner(expert) != own || from.local_index(expert) == to.local_index(expert)) continue;
-      std::memcpy(Place(to.local_index(expert)), Staged(from.local_index(expert)), bytes_);
+      segments.push_back({Staged(from.local_index(expert)), Place(to.local_index(expert)), bytes_});
     }
+    CopySegments(stream_, segments);
   }
   int64_t Exchange(Communicator& pool, const Round& round, const ExchangeLabel& label) {
     std::vector<SendBlock> send(pool.size());
@@ -74,6 +79,7 @@ class ColumnMove {
  private:
   char* Place(int64_t row) const { return data_ + row * row_bytes_; }
   char* Staged(int64_t row) const { return staging_ + row * bytes_; }
+  Stream& stream_;
   char* data_;
   int64_t row_bytes_, bytes_;
   char* staging_;
@@ -82,7 +88,7 @@ class ColumnMove {
 }  // namespace
 
 int64_t MoveExperts(Communicator& pool, const ExpertPlacement& from, const ExpertPlacement& to,
-                    std::span<const Tensor> arrays, int64_t step, MemoryMeter& memory,
+                    std::span<const Tensor> arrays, int64_t step, Stream& stream, MemoryMeter& memory,
                     int64_t staging_bytes) {
   CHECK_EQ(from.num_ranks(), pool.size());
   CHECK_EQ(to.num_ranks(), pool.size());
@@ -107,7 +113,7 @@ int64_t MoveExperts(Communicator& pool, const ExpertPlacement& from, const Exper
     CHECK_EQ(array.rows(), own_rows);
     for (int64_t begin = 0; begin < RowBytes(array); begin += most_columns) {
       const Range columns{begin, std::min(RowBytes(array), begin + most_columns)};
-      ColumnMove move(array, columns, static_cast<char*>(staging.data()));
+      ColumnMove move(stream, array, columns, static_cast<char*>(staging.data()));
       move.Stage(own_rows);
       move.Keep(from, to, pool.rank());
       for (const Round& round : rounds) {

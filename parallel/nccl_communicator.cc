@@ -209,7 +209,7 @@ class NcclCommunicator : public DeviceCommunicator {
   }
 
  protected:
-  int64_t SumRoundBytes() const override { return int64_t{32} << 20; }
+  int64_t SumRoundBytes() const override { return kDeviceSumRoundBytes; }
 
  private:
   std::shared_ptr<NcclTraffic> traffic_;

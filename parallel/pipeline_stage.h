@@ -33,9 +33,15 @@ class PipelineStage {
 
   // Before layer 0: embedding on stage 0.
   virtual void BeginForward(int microbatch) = 0;
-  // Attention and router of the layer: fills the handle and starts nothing itself. The handle stays as it is
-  // until BackwardCombine of this microbatch and layer (ForwardCombine when the schedule is forward only).
-  virtual const DispatchHandle& ForwardRoute(int microbatch, int layer) = 0;
+  // Attention and router of the layer.
+  virtual void ForwardRoute(int microbatch, int layer) = 0;
+  // Are the rows that ForwardRoute sends counted on a device, so that the host waits in RoutedRows? Then the
+  // executor enqueues other work in between.
+  virtual bool counts_on_device() const { return false; }
+  // What ForwardRoute routed, when its counts have reached the host; `label` says what is waited for. Called
+  // once. The handle stays as it is until BackwardCombine of this microbatch and layer (ForwardCombine when
+  // the schedule is forward only).
+  virtual const DispatchHandle& RoutedRows(int microbatch, int layer, const ExchangeLabel& label) = 0;
   virtual void FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows /*[N, D]*/) = 0;
   // [N, D] where the experts' answers go: outputs in the forward lane, input gradients in the backward lane.
   virtual Tensor ReturnedRows(Lane lane, int microbatch, int layer) = 0;

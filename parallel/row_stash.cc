@@ -1,15 +1,19 @@
 #include "parallel/row_stash.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "runtime/errors.h"
 
 namespace unipool {
 
-RowStash::RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options,
+RowStash::RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options, Stream& stream,
                    MemoryMeter& memory)
-    : mesh_(mesh), num_local_experts_(num_local_experts), options_(options), memory_(memory) {
+    : mesh_(mesh),
+      num_local_experts_(num_local_experts),
+      options_(options),
+      stream_(stream),
+      memory_(memory) {
+  segments_.reserve(mesh.pool().size() * num_local_experts);
   const int64_t cell_bytes = SizeOf(options_.dtype);
   joined_x_ =
       Buffer::Reserve(memory, MemoryKind::kActivations, options_.max_rows * options_.row_size * cell_bytes);
@@ -119,18 +123,22 @@ const RowStash::Entry* RowStash::OnlyEntry(SlotId backward_slot, const OwnerPlan
   return only && only->plan.num_rows == plan.num_rows ? only : nullptr;
 }
 
-void RowStash::CopySegments(SlotId backward_slot, const OwnerPlan& plan, Buffer Entry::*part, int64_t columns,
+void RowStash::JoinSegments(SlotId backward_slot, const OwnerPlan& plan, Buffer Entry::*part, int64_t columns,
                             const Tensor& to) {
   const int64_t row_bytes = columns * SizeOf(options_.dtype);
+  segments_.clear();
   for (int source = 0; source < plan.num_ranks; ++source) {
     if (plan.source_offsets[source] == plan.source_offsets[source + 1]) continue;
     const Entry& entry = SourceEntry(backward_slot, source);
     const char* from = static_cast<const char*>((entry.*part).data());
     for (int i = source * plan.num_experts; i < (source + 1) * plan.num_experts; ++i) {
-      std::memcpy(static_cast<char*>(to.data) + plan.first_expert_row[i] * row_bytes,
-                  from + entry.plan.first_expert_row[i] * row_bytes, plan.rows[i] * row_bytes);
+      if (plan.rows[i] == 0) continue;
+      segments_.push_back({from + entry.plan.first_expert_row[i] * row_bytes,
+                           static_cast<char*>(to.data) + plan.first_expert_row[i] * row_bytes,
+                           plan.rows[i] * row_bytes});
     }
   }
+  CopySegments(stream_, segments_);
 }
 
 RowStash::Joined RowStash::Join(SlotId backward_slot, const OwnerPlan& plan) {
@@ -141,10 +149,10 @@ RowStash::Joined RowStash::Join(SlotId backward_slot, const OwnerPlan& plan) {
     return joined;
   }
   Joined joined{.x = Rows(joined_x_, options_.row_size, plan.num_rows), .kept = {}};
-  CopySegments(backward_slot, plan, &Entry::x, options_.row_size, joined.x);
+  JoinSegments(backward_slot, plan, &Entry::x, options_.row_size, joined.x);
   if (kept_columns > 0) {
     joined.kept = Rows(joined_kept_, kept_columns, plan.num_rows);
-    CopySegments(backward_slot, plan, &Entry::kept, kept_columns, joined.kept);
+    JoinSegments(backward_slot, plan, &Entry::kept, kept_columns, joined.kept);
   }
   return joined;
 }

@@ -8,6 +8,7 @@
 
 #include <vector>
 
+#include "kernels/copy_segments.h"
 #include "parallel/dispatch_plan.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
@@ -24,8 +25,10 @@ struct RowStashOptions {
 
 class RowStash {
  public:
-  // `mesh` and `memory` must outlive it. Memory is reserved for the worst case and counted as it is used.
-  RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options, MemoryMeter& memory);
+  // `mesh`, `stream` and `memory` must outlive it. Memory is reserved for the worst case and counted as it is
+  // used.
+  RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options, Stream& stream,
+           MemoryMeter& memory);
   // Forgets all rows. Takes more address space only for a schedule that is deeper than all before.
   void SetSchedule(const SlotSchedule& schedule);
 
@@ -65,17 +68,19 @@ class RowStash {
   Entry& SourceEntry(SlotId backward_slot, int source);
   const Entry* OnlyEntry(SlotId backward_slot, const OwnerPlan& plan);
   Tensor Rows(Buffer& buffer, int64_t columns, int64_t rows) const;
-  void CopySegments(SlotId backward_slot, const OwnerPlan& plan, Buffer Entry::*part, int64_t columns,
+  void JoinSegments(SlotId backward_slot, const OwnerPlan& plan, Buffer Entry::*part, int64_t columns,
                     const Tensor& to);
 
   const Mesh& mesh_;
   int num_local_experts_;
   RowStashOptions options_;
+  Stream& stream_;
   MemoryMeter& memory_;
   const SlotSchedule* schedule_ = nullptr;
   std::vector<Entry> entries_;
   std::vector<int> entry_of_;  // [2S, n], by forward time modulo 2S
   Buffer joined_x_, joined_kept_;
+  std::vector<Segment> segments_;
 };
 
 }  // namespace unipool

@@ -6,6 +6,7 @@ namespace unipool {
 
 RowWire::RowWire(const Mesh& mesh, const ExpertPlacement& placement, int64_t row_bytes, Stream& stream)
     : pool_(mesh.pool()),
+      host_pool_(mesh.host_pool()),
       mesh_(mesh),
       placement_(placement),
       row_bytes_(row_bytes),
@@ -33,17 +34,25 @@ void RowWire::ClearBlocks() {
   std::fill(recv_.begin(), recv_.end(), RecvBlock{});
 }
 
-RowWire::Ticket RowWire::Start(const ExchangeLabel& label) {
+RowWire::Ticket RowWire::Start(Communicator& communicator, const ExchangeLabel& label) {
   int64_t bytes = 0;
   for (const SendBlock& block : send_) bytes += block.bytes;
   bytes_sent_ += bytes;
   KernelScope scope(stream_, Op::kExchange, 0, static_cast<double>(bytes));
-  return pool_.Start(send_, recv_, label);
+  return communicator.Start(send_, recv_, label);
+}
+
+void RowWire::Wait(Communicator& communicator, Ticket ticket) {
+  KernelScope scope(stream_, Op::kExchange, 0, 0);
+  communicator.Wait(ticket);
+}
+
+void RowWire::WaitCounts(Ticket ticket) {
+  Wait(host_pool_, ticket);
 }
 
 void RowWire::Wait(Ticket ticket) {
-  KernelScope scope(stream_, Op::kExchange, 0, 0);
-  pool_.Wait(ticket);
+  Wait(pool_, ticket);
 }
 
 RowWire::Ticket RowWire::StartCounts(const SlotSchedule& schedule, SlotId slot, const SendPlan* source,
@@ -60,7 +69,7 @@ RowWire::Ticket RowWire::StartCounts(const SlotSchedule& schedule, SlotId slot, 
                       .bytes = static_cast<int64_t>(plan.num_experts * sizeof(int32_t))};
     }
   }
-  return Start(label);
+  return Start(host_pool_, label);
 }
 
 RowWire::Ticket RowWire::StartToOwners(const SendPlan* source, void* send_rows, const OwnerPlan& plan,
@@ -73,7 +82,7 @@ RowWire::Ticket RowWire::StartToOwners(const SendPlan* source, void* send_rows, 
     }
     recv_[other] = BlockOf<RecvBlock>(plan.source_offsets, other, wire, FirstRow(plan, other));
   }
-  return Start(label);
+  return Start(pool_, label);
 }
 
 RowWire::Ticket RowWire::StartToSources(const SendPlan* source, void* returned, const OwnerPlan& plan,
@@ -86,7 +95,7 @@ RowWire::Ticket RowWire::StartToSources(const SendPlan* source, void* returned, 
       recv_[other] = BlockOf<RecvBlock>(source->rank_offsets, other, returned, source->rank_offsets[other]);
     }
   }
-  return Start(label);
+  return Start(pool_, label);
 }
 
 }  // namespace unipool

@@ -1,4 +1,5 @@
-// The exchanges of dispatch and combine: blocks between the ranks of a pool group and nothing else. "Wire
+// The exchanges of dispatch and combine: blocks between the ranks of a pool group and nothing else. Rows lie
+// in memory of the stream's device, counts in the host's. "Wire
 // memory" holds the rows of all other ranks, source-major, first as they come and then as their answers
 // leave; the own rows are never on the wire and have no room there. Nothing here blocks but Wait; every rank
 // starts the same exchanges in the same order.
@@ -29,6 +30,8 @@ class RowWire {
   // The way back: wire memory to the sources, and what the others answer into `returned`, in send order.
   Ticket StartToSources(const SendPlan* source, void* returned, const OwnerPlan& plan, void* wire,
                         const ExchangeLabel& label);
+  void WaitCounts(Ticket ticket);  // the host waits
+  // From here on the stream may read what has arrived and write over what was sent.
   void Wait(Ticket ticket);
 
   int64_t NumRows(const OwnerPlan& plan) const;               // on the wire
@@ -40,9 +43,11 @@ class RowWire {
   template <class Block>
   Block BlockOf(const std::vector<int64_t>& offsets, int other, void* data, int64_t row) const;
   void ClearBlocks();
-  Ticket Start(const ExchangeLabel& label);
+  Ticket Start(Communicator& communicator, const ExchangeLabel& label);
+  void Wait(Communicator& communicator, Ticket ticket);
 
   Communicator& pool_;
+  Communicator& host_pool_;
   const Mesh& mesh_;
   const ExpertPlacement& placement_;
   const int64_t row_bytes_;

@@ -1,20 +1,44 @@
 #include "parallel/slot_executor.h"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace unipool {
 
+class SlotExecutor::Range {
+ public:
+  Range(const SlotExecutor& executor, const char* operation, Lane lane, LaneWork work)
+      : range_(executor.device_, Text(executor, operation, lane, work)) {}
+  Range(const SlotExecutor& executor, const char* operation, Lane lane, SlotId slot)
+      : Range(executor, operation, lane, executor.Work(lane, slot)) {}
+
+ private:
+  const char* Text(const SlotExecutor& executor, const char* operation, Lane lane, LaneWork work) {
+    if (!executor.device_) return "";
+    std::snprintf(text_, sizeof(text_), "%s lane, microbatch %d, stage %d, layer %d: %s",
+                  lane == Lane::kForward ? "forward" : "backward", work.microbatch,
+                  executor.mesh_.position().stage, work.layer, operation);
+    return text_;
+  }
+  char text_[128] = "";
+  DeviceRange range_;
+};
+
 SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage,
-                           ExpertHost& experts, LaneOrder lane_order)
+                           ExpertHost& experts, LaneOrder lane_order, DeviceContext* device)
     : mesh_(mesh),
       dispatcher_(dispatcher),
       stage_(stage),
       experts_(experts),
       lane_order_(lane_order),
+      device_(device),
       send_(mesh.shape().stages),
       recv_(mesh.shape().stages) {}
 
 void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
+  char name[32] = "";
+  if (device_) std::snprintf(name, sizeof(name), "step %ld", static_cast<long>(step));
+  const DeviceRange range(device_, name);
   schedule_ = &schedule;
   step_ = step;
   dispatcher_.SetSchedule(schedule);
@@ -31,6 +55,9 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
 }
 
 void SlotExecutor::RunSlot(SlotId slot) {
+  char name[48] = "";
+  if (device_) std::snprintf(name, sizeof(name), "time %d, slot %d", slot.time, slot.index);
+  const DeviceRange range(device_, name);
   if (lane_order_ == LaneOrder::kSequential) {
     ForwardDense(slot);
     Head(Lane::kForward, slot);
@@ -59,7 +86,18 @@ void SlotExecutor::ForwardDense(SlotId slot) {
     dispatcher_.StartDispatch(Lane::kForward, slot, nullptr, {});
     return;
   }
-  const DispatchHandle& handle = stage_.ForwardRoute(work.microbatch, work.layer);
+  {
+    const Range range(*this, "attention and router", Lane::kForward, work);
+    stage_.ForwardRoute(work.microbatch, work.layer);
+  }
+  // While the counts are on their way to the host, the device has these to do.
+  if (stage_.counts_on_device()) WeightGradients(WeightPart::kSecond);
+  const Range range(*this, "row counts and dispatch", Lane::kForward, work);
+  const DispatchHandle& handle =
+      stage_.RoutedRows(work.microbatch, work.layer,
+                        {.operation = "row counts",
+                         .step = step_,
+                         .slot = slot.time * schedule_->slots_per_time() + slot.index});
   dispatcher_.StartCounts(slot, &handle);
   stage_.FillSendRows(Lane::kForward, work.microbatch, work.layer,
                       dispatcher_.SendRows(Lane::kForward, slot, handle));
@@ -83,6 +121,7 @@ void SlotExecutor::BackwardDense(SlotId slot) {
     return;
   }
   if (work.layer + 1 == schedule_->num_layers(mesh_.position().stage)) stage_.BeginBackward(work.microbatch);
+  const Range range(*this, "dispatch", Lane::kBackward, work);
   const DispatchHandle& handle = stage_.BackwardRoute(work.microbatch, work.layer);
   stage_.FillSendRows(Lane::kBackward, work.microbatch, work.layer,
                       dispatcher_.SendRows(Lane::kBackward, slot, handle));
@@ -92,6 +131,7 @@ void SlotExecutor::BackwardDense(SlotId slot) {
 
 void SlotExecutor::ForwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kForward, slot)) return;
+  const Range range(*this, "experts", Lane::kForward, slot);
   const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot);
   experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.CombineRows(Lane::kForward));
   dispatcher_.StartCombine(Lane::kForward, slot);
@@ -100,6 +140,7 @@ void SlotExecutor::ForwardExperts(SlotId slot) {
 
 void SlotExecutor::BackwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
+  const Range range(*this, "experts", Lane::kBackward, slot);
   const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot);
   experts_.BackwardInput(batch, dispatcher_.CombineRows(Lane::kBackward));
   // Hidden states go ahead of the combine, so that they need not wait until it has left.
@@ -116,6 +157,7 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
 
 void SlotExecutor::WeightGradients(WeightPart part) {
   bool& pending = weights_pending_[static_cast<int>(part)];
+  const DeviceRange range(pending ? device_ : nullptr, "weight gradients");
   if (pending) experts_.BackwardWeights(weight_batch_, part);
   pending = false;
 }
@@ -123,6 +165,8 @@ void SlotExecutor::WeightGradients(WeightPart part) {
 void SlotExecutor::Head(Lane lane, SlotId slot) {
   if (mesh_.position().stage + 1 < schedule_->num_stages()) return;
   const HeadWork head = schedule_->Head(lane, slot);
+  if (head.begin == head.end) return;
+  const Range range(*this, "head", Lane::kForward, LaneWork{.microbatch = head.microbatch, .layer = -1});
   for (int part = head.begin; part < head.end; ++part) {
     stage_.Head(head.microbatch, part, schedule_->num_head_parts());
   }
@@ -131,16 +175,18 @@ void SlotExecutor::Head(Lane lane, SlotId slot) {
 void SlotExecutor::FinishForward() {
   if (!pending_forward_.under_way) return;
   pending_forward_.under_way = false;
-  dispatcher_.WaitCombine(Lane::kForward);
   const LaneWork work = pending_forward_.work;
+  const Range range(*this, "combine", Lane::kForward, work);
+  dispatcher_.WaitCombine(Lane::kForward);
   if (!work.idle()) stage_.ForwardCombine(work.microbatch, work.layer);
 }
 
 void SlotExecutor::FinishBackward() {
   if (!pending_backward_.under_way) return;
   pending_backward_.under_way = false;
-  dispatcher_.WaitCombine(Lane::kBackward);
   const LaneWork work = pending_backward_.work;
+  const Range range(*this, "combine, router and attention", Lane::kBackward, work);
+  dispatcher_.WaitCombine(Lane::kBackward);
   if (!work.idle()) stage_.BackwardCombine(work.microbatch, work.layer);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "parallel/pipeline_stage.h"
+#include "runtime/device_context.h"
 
 namespace unipool {
 
@@ -34,7 +35,7 @@ class SlotExecutor {
  public:
   // All must outlive it.
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts,
-               LaneOrder lane_order = LaneOrder::kInterleaved);
+               LaneOrder lane_order = LaneOrder::kInterleaved, DeviceContext* device = nullptr);
   // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
   // so. Collective over the pool group and the pipeline: every rank runs the same schedule, which outlives
   // the call.
@@ -65,6 +66,9 @@ class SlotExecutor {
   void StartBoundary(Lane lane, int time);  // sends what ended in `time`, receives what begins in the next
   void WaitBoundary(Lane lane);
 
+  // "operation" of a lane's work on the profiler's time line: which lane, microbatch, stage and layer.
+  class Range;
+
   LaneWork Work(Lane lane, SlotId slot) const { return schedule_->Work(lane, mesh_.position().stage, slot); }
   int Microbatch(Lane lane, int time) const {
     return schedule_->Microbatch(lane, mesh_.position().stage, time);
@@ -75,6 +79,7 @@ class SlotExecutor {
   PipelineStage& stage_;
   ExpertHost& experts_;
   const LaneOrder lane_order_;
+  DeviceContext* const device_;  // whose profiler shows the steps as ranges; null: the CPU
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
   Pending pending_forward_, pending_backward_;

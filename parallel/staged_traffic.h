@@ -31,8 +31,8 @@
 namespace unipool {
 
 struct StagedOptions {
-  std::chrono::milliseconds timeout{300'000};  // as WorldOptions
-  int64_t round_bytes = int64_t{16} << 20;     // of sums and AllGatherParts; equal on all ranks
+  std::chrono::milliseconds timeout{300'000};                // as WorldOptions
+  int64_t round_bytes = Communicator::kDeviceSumRoundBytes;  // of sums and AllGatherParts; equal on all ranks
 };
 
 class StagedTraffic {

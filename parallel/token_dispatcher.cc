@@ -45,6 +45,7 @@ struct TokenDispatcher::Impl {
   Buffer dy;        // [R, D] backward batch
   Buffer combined;  // [R, D] expert outputs of the lane that the experts work for
   std::vector<char*> source_rows;
+  std::vector<Segment> segments;
 
   Impl(const Mesh& mesh, const ExpertPlacement& placement, const DispatcherOptions& options, Stream& stream,
        MemoryMeter& memory);
@@ -76,12 +77,12 @@ TokenDispatcher::Impl::Impl(const Mesh& mesh, const ExpertPlacement& placement,
              .kept_columns = options.kept_columns,
              .dtype = options.dtype,
              .max_rows = options.max_rows * num_ranks},
-            memory),
+            stream, memory),
       wire(mesh, placement, row_bytes, stream),
       backward_plan(num_ranks, num_experts),
       source_rows(num_ranks) {
   CHECK_EQ(placement.num_ranks(), num_ranks);
-  CHECK(stream.device() == Device::kCpu) << "dispatch moves host memory only";
+  segments.reserve(static_cast<size_t>(num_ranks) * num_experts);
   const int64_t send_bytes = options.max_rows * row_bytes;
   lane_state(Lane::kBackward).send =
       Buffer::Reserve(memory, alone() ? MemoryKind::kActivations : MemoryKind::kExchange, send_bytes);
@@ -185,7 +186,7 @@ void TokenDispatcher::StartDispatch(Lane lane, SlotId slot, const DispatchHandle
     d.stash.FillRows(slot, *state.plan);
     BuildOwnerPlan(*state.plan);
   } else if (!d.alone()) {
-    d.wire.Wait(state.ticket);
+    d.wire.WaitCounts(state.ticket);
     BuildOwnerPlan(*state.plan);
   }
   if (d.alone()) return;
@@ -211,7 +212,7 @@ OwnerBatch TokenDispatcher::WaitDispatch(Lane lane, SlotId slot) {
   if (d.alone()) return batch;
   d.wire.Wait(state.ticket);
   GatherSegments(d.stream, *state.plan, d.row_bytes, d.SourceRows(state, state.send.data()),
-                 lane == Lane::kForward ? batch.x.data : batch.dy.data);
+                 lane == Lane::kForward ? batch.x.data : batch.dy.data, d.segments);
   return batch;
 }
 
@@ -232,7 +233,7 @@ void TokenDispatcher::StartCombine(Lane lane, SlotId slot) {
   if (d.alone()) return;
   Impl::LaneState& state = d.lane_state(lane);
   ScatterSegments(d.stream, *state.plan, d.row_bytes, d.combined.data(),
-                  d.SourceRows(state, state.returned.data));
+                  d.SourceRows(state, state.returned.data), d.segments);
   state.ticket = d.wire.StartToSources(state.source, state.returned.data, *state.plan, state.wire.data(),
                                        d.Label(kCombineName[static_cast<int>(lane)], slot));
 }

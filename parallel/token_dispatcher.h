@@ -15,6 +15,10 @@
 // that return their gradients (row_stash.h).
 //
 // On one rank nothing is copied: send rows, expert batches and returned rows are the same memory.
+//
+// On a device rows are the device's memory, and waiting for them means that the stream does (the host only
+// where rows are staged through its memory); plans and counts are the host's, and StartDispatch of the
+// forward lane waits for the counts of the others.
 #pragma once
 
 #include <memory>

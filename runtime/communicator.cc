@@ -75,12 +75,25 @@ void Communicator::SumParts(const Tensor& own, const void* parts, int64_t stride
   SumOnHost(own.dtype, own.data, static_cast<const char*>(parts), stride, rank_, size_, own.size());
 }
 
+namespace {
+
+// Elements of each rank's part in a round.
+int64_t PieceElements(int64_t n, int64_t element_bytes, int size, int64_t round_bytes) {
+  const int64_t largest_part = EvenPartition(n, size, 0).size();
+  return std::max<int64_t>(1, std::min(PieceBytes(round_bytes, size) / element_bytes, largest_part));
+}
+
+}  // namespace
+
+int64_t Communicator::SumStagingBytes(int64_t n, int64_t element_bytes, int size, int64_t round_bytes) {
+  return size == 1 ? 0 : 2 * size * PieceElements(n, element_bytes, size, round_bytes) * element_bytes;
+}
+
 void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& label) {
   if (size_ == 1) return;
   const int64_t element = SizeOf(values.dtype), n = values.size();
   const int64_t largest_part = EvenPartition(n, size_, 0).size();
-  const int64_t piece =
-      std::max<int64_t>(1, std::min(PieceBytes(SumRoundBytes(), size_) / element, largest_part));
+  const int64_t piece = PieceElements(n, element, size_, SumRoundBytes());
   const int64_t stride = piece * element, half = size_ * stride;
   char* const staging = static_cast<char*>(Staging(2 * half));
   char* data = static_cast<char*>(values.data);
@@ -114,8 +127,7 @@ void Communicator::AllGatherParts(const Tensor& values, const ExchangeLabel& lab
   if (size_ == 1) return;
   const int64_t element = SizeOf(values.dtype), n = values.size();
   const int64_t largest_part = EvenPartition(n, size_, 0).size();
-  const int64_t piece =
-      std::max<int64_t>(1, std::min(PieceBytes(GatherRoundBytes(), size_) / element, largest_part));
+  const int64_t piece = PieceElements(n, element, size_, GatherRoundBytes());
   char* data = static_cast<char*>(values.data);
 
   // In place; the next round starts before this one is waited for.

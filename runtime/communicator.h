@@ -84,6 +84,10 @@ class Communicator {
   std::vector<std::string> AllGatherText(const std::string& text, const ExchangeLabel& label);
   double AllReduceMax(double value, const ExchangeLabel& label);
 
+  // Memory that sums of n elements take on the way, for plans; round_bytes as SumRoundBytes.
+  static int64_t SumStagingBytes(int64_t n, int64_t element_bytes, int size, int64_t round_bytes);
+  static constexpr int64_t kDeviceSumRoundBytes = int64_t{16} << 20;  // of communicators of device memory
+
  protected:
   Communicator(int rank, int size) : rank_(rank), size_(size) {}
   // What the sums need of the place where values lie, here the host; a communicator of device memory has its

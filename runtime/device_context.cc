@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 namespace unipool {
 namespace {
 
 constexpr std::chrono::milliseconds kWatchEvery{20};
+constexpr int64_t kPieceBytes = int64_t{16} << 20;
 
 }  // namespace
 
@@ -26,6 +28,31 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
       watch(label, std::chrono::duration<double>(now - begin).count());
     }
   }
+}
+
+void DeviceContext::Upload(void* device, const void* host, int64_t bytes) {
+  if (bytes == 0) return;
+  void* const pinned = AllocatePinned(std::min(bytes, kPieceBytes));
+  for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
+    const int64_t size = std::min(kPieceBytes, bytes - begin);
+    std::memcpy(pinned, static_cast<const char*>(host) + begin, size);
+    Copy(DeviceQueue::kCompute, static_cast<char*>(device) + begin, pinned, size);
+    Drain();
+  }
+  FreePinned(pinned);
+}
+
+void DeviceContext::Download(void* host, const void* device, int64_t bytes) {
+  if (bytes == 0) return;
+  void* const pinned = AllocatePinned(std::min(bytes, kPieceBytes));
+  for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
+    const int64_t size = std::min(kPieceBytes, bytes - begin);
+    Drain();
+    Copy(DeviceQueue::kCompute, pinned, static_cast<const char*>(device) + begin, size);
+    Drain();
+    std::memcpy(static_cast<char*>(host) + begin, pinned, size);
+  }
+  FreePinned(pinned);
 }
 
 int DeviceContext::AddWatch(Watch watch) {

@@ -27,6 +27,12 @@ class DeviceContext : public DeviceMemory {
   using Event = int;
   ~DeviceContext() override = default;
 
+  // For people, and equal on a host only for the same device.
+  virtual std::string name() const { return "device"; }
+  virtual std::string id() const { return "device"; }
+  // The most memory of the device that was taken at one time.
+  virtual int64_t peak_bytes() const { return 0; }
+
   // cudaStream_t of a queue.
   virtual void* queue(DeviceQueue queue) = 0;
   // cuda::Blas of the compute queue (kernels/cuda/blas.h); null: no products.
@@ -56,6 +62,10 @@ class DeviceContext : public DeviceMemory {
   void RemovePoll(int number);
   // Host waits for everything. Between steps only.
   virtual void Drain() = 0;
+  // Between any memory of the host and the device's, in pieces through pinned memory that is given back. They
+  // wait until it is done: between steps only.
+  void Upload(void* device, const void* host, int64_t bytes);
+  void Download(void* host, const void* device, int64_t bytes);
 
   // Named ranges on the time line of a profiler, nested; `name` is read before the call returns.
   virtual void PushRange(const char* name) = 0;

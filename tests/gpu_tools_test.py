@@ -6,6 +6,7 @@ tools/check_bundle.py.)
 Usage: gpu_tools_test.py SOURCE_DIR
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ class GpuToolsTest(unittest.TestCase):
             self.Program(name, text)
         status, output, report = self.Check()
         self.assertEqual(0, status, output)
-        for expected in ("# CUDA kernels on Test GPU 9\n", "| device | Test GPU 9, ", "| date | 20", "| commit | ",
+        for expected in ("# GPU check on Test GPU 9\n", "| device | Test GPU 9, ", "| date | 20", "| commit | ",
                          "Passed 1, failed 0, skipped 1.", "\n- CudaGemm.AllTransposesAndSizes\n",
                          "racecheck: passed", "| rms norm | 5.0 us | 4000 GB/s |"):
             self.assertIn(expected, report)
@@ -93,6 +94,27 @@ class GpuToolsTest(unittest.TestCase):
         self.assertEqual(0, status)
         self.assertIn("Not measured: cuda_kernel_bench is not here.", report)
         self.assertIn("memcheck: not run", report)
+        self.assertIn("Not run: the program unipool is not here.", report)
+
+    def test_training_is_a_part_with_its_own_outcome(self):
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", CASES)
+        self.Program("unipool", 'echo "$*" >>"$(dirname "$0")/../asked"\necho "error: device: there is no such thing" >&2\nexit 2\n')
+        for name in ("gpu_training.py", "training_checks.py", "training_runs.py"):
+            shutil.copy(os.path.join(self.root, "tools", name), self.folder)
+        with open(os.path.join(self.folder, "text.txt"), "w", encoding="utf-8") as file:
+            file.write("text")
+        status, output, report = self.Check("--only", "cases,training", "--checks", "fp32,nccl")
+        self.assertEqual(1, status, output)
+        for expected in ("cases: passed", "Part sanitizer: not asked for.", "training: FAILED (exit status 1)", "### fp32: FAILED",
+                         "### nccl: FAILED", "error: device: there is no such thing"):
+            self.assertIn(expected, report)
+        self.assertNotIn("memcheck", report)
+        with open(os.path.join(self.folder, "asked"), encoding="utf-8") as file:
+            asked = file.read()
+        self.assertIn(f"data.train={self.folder}/text.txt", asked)
+        self.assertIn("device=CUDA train.precision=FP32 parallel.transport=NCCL", asked)
+        self.assertEqual(2, self.Check("--only", "kernels")[0])
 
     def test_failures_and_hangs_fail(self):
         self.Program("gpu_info", INFO)
@@ -126,6 +148,21 @@ class GpuToolsTest(unittest.TestCase):
         self.assertIn("memcheck: FAILED, and not finished in 0.3 s; 1 cases passed", report)
         self.assertIn("\n========= Invalid __global__ read", report)
 
+    def test_modules_of_the_bundle_are_complete(self):
+        """What its Python programs import is its own or Python's (or PyTorch, which is asked for)."""
+        build, to = os.path.join(self.folder, "build"), os.path.join(self.folder, "to")
+        os.mkdir(build)
+        shutil.copy("/bin/true", os.path.join(build, "unipool"))
+        self.assertEqual(0, self.Bundle(build, to).returncode)
+        for folder in (to, os.path.join(to, "torch")):
+            scripts = [name for name in os.listdir(folder) if name.endswith(".py")]
+            self.assertGreaterEqual(len(scripts), 3)
+            for name in scripts:
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    for module in re.findall(r"^\s*(?:import|from) (\w+)", file.read(), re.MULTILINE):
+                        self.assertTrue(module in sys.stdlib_module_names or module == "torch" or f"{module}.py" in scripts,
+                                        f"{name} imports {module}")
+
     def Bundle(self, build, to, *most_bytes):
         return subprocess.run([os.path.join(self.root, "tools/bundle.sh"), build, to, *most_bytes], capture_output=True, text=True,
                               check=False)
@@ -136,7 +173,8 @@ class GpuToolsTest(unittest.TestCase):
         shutil.copy("/bin/true", os.path.join(build, "unipool"))
         done = self.Bundle(build, to)
         self.assertEqual(0, done.returncode, done.stderr)
-        for name in ("bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT"):
+        for name in ("bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT", "text.txt", "gpu_training.py",
+                     "training_checks.py", "training_runs.py", "torch/torch_unipool.py", "torch/torch_model.py", "torch/torch_inputs.py"):
             self.assertTrue(os.path.exists(os.path.join(to, name)), name)
         self.assertFalse(os.path.exists(os.path.join(to, "lib/libc.so.6")))
         self.assertEqual(0, self.Bundle(build, to).returncode, "a bundle may be made again")

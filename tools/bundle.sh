@@ -22,10 +22,31 @@ for program in "${programs[@]}"; do
   [[ ! -x $build/$program ]] || install -s "$build/$program" "$to/bin/"
 done
 
+# Open MPI's mpirun for the ranks of one machine, with those of its plug-ins that such a run may take: no batch systems, no
+# other networks, no files. The wrapper tells them where they lie.
+readonly elsewhere='(ofi|ucx|psm|psm2|openib|slurm|flux|jsm|rsh|gridengine|simulator|monitoring|pessimist)\.so$'
+readonly other_kinds='/mca_(atomic|compress|crs|fbtl|fcoll|fs|io|memheap|scoll|sharedfp|spml|sshmem)_'
+bundle_mpirun() {
+  local from plugin
+  from=$(ompi_info --path pkglibdir --parsable 2>/dev/null | sed -n 's/^path:pkglibdir://p')
+  if [[ ! $from ]] || ! command -v orterun >/dev/null; then
+    echo "mpirun is left out: no Open MPI 4.1 is here (ompi_info, orterun)"
+    return
+  fi
+  mkdir -p "$to/mpi/plugins"
+  install -s "$(readlink -f "$(command -v orterun)")" "$to/mpi/orterun"
+  for plugin in "$from"/mca_*.so; do
+    [[ $plugin =~ $elsewhere || $plugin =~ $other_kinds ]] || install -s -m 644 "$plugin" "$to/mpi/plugins/"
+  done
+  cp "$(ompi_info --path pkgdatadir --parsable | sed -n 's/^path:pkgdatadir://p')"/help-*.txt "$to/mpi/"
+  cp tools/bundle_mpirun.sh "$to/mpirun"
+}
+if ldd "$to/bin/unipool" | grep -q libmpi; then bundle_mpirun; fi
+
 # The C library and the loader belong to the target's system, libcuda to its driver.
 readonly systems='^(libc|libm|libdl|librt|libpthread|libresolv|libutil|libanl|libnsl|libcuda|ld-linux-x86-64)\.so'
-for program in "$to"/bin/*; do
-  ldd "$program"
+for program in "$to"/bin/* "$to"/mpi/orterun "$to"/mpi/plugins/*; do
+  [[ ! -e $program ]] || ldd "$program"
 done | awk '/not found/ {print "missing " $1} $2 == "=>" && $3 ~ /^\// {print $1, $3}' | sort -u >"$to/closure"
 if grep '^missing ' "$to/closure"; then fail "libraries that the programs need are not on this machine"; fi
 while read -r name path; do
@@ -33,17 +54,21 @@ while read -r name path; do
 done <"$to/closure"
 rm "$to/closure"
 # A library with a run path of its own would not look where the program does.
-for library in "$to"/lib/*; do
+for library in "$to"/lib/* "$to"/mpi/plugins/*; do
   [[ -e $library ]] || continue
   objdump -p "$library" | grep -q 'R\(UN\)\?PATH' || continue
   command -v patchelf >/dev/null || fail "patchelf is needed for ${library##*/}; install it with: apt-get install patchelf"
   patchelf --remove-rpath "$library"
 done
-# Open MPI comes as a library that the program is linked with; its mpirun and plug-ins do not.
 
 cp -r configs "$to/"
 cp -r tests/fixtures "$to/tests/"
 cp tools/gpu_check.sh "$to/gpu-check"
+cp tools/gpu_training.py tools/training_checks.py tools/training_runs.py "$to/"
+mkdir "$to/torch"
+cp tools/bench/torch_*.py "$to/torch/"
+# Something to train on: this tree's own words.
+cat README.md {runtime,kernels,parallel,models,launcher}/*.{h,cc} >"$to/text.txt"
 git describe --always --dirty --abbrev=12 2>/dev/null >"$to/COMMIT" || echo unknown >"$to/COMMIT"
 glibc=$(find "$to/bin" "$to/lib" -type f -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1)
 sed -e "s/@COMMIT@/$(cat "$to/COMMIT")/" -e "s/@GLIBC@/${glibc#GLIBC_}/" tools/bundle.md >"$to/BUNDLE.md"

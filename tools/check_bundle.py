@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Copies a bundle elsewhere and proves that it runs there: with an empty environment every library but the C library's
-own comes from the bundle, the program trains and generates, tests pass, and gpu-check says what it found.
+own comes from the bundle, the program trains (as threads and under mpirun) and generates, tests pass, and gpu-check says
+what it found.
 
 Usage: check_bundle.py BUNDLE [CHROOT]    (CHROOT: the root folder of a bare system; run as root, with /proc mounted in
                                            it; the bundle is copied into it and run there)
 """
+import json
 import os
 import re
 import shutil
@@ -36,6 +38,10 @@ class Bundle:
             sys.exit(f"check_bundle: {' '.join(command)} ended with {done.returncode}, expected {expect}:\n{output[-3000:]}")
         return output
 
+    def Losses(self, run_dir):
+        with open(os.path.join(self.home, run_dir, "metrics.jsonl"), encoding="utf-8") as file:
+            return [json.loads(line).get("loss") for line in file]
+
 
 def Libraries(bundle, program):
     """Libraries that the loader took for a program: (from the bundle, from elsewhere but the C library's)."""
@@ -56,9 +62,17 @@ def main(source, chroot=None):
             if foreign or not own:
                 sys.exit(f"check_bundle: {name} took libraries from outside: {sorted(foreign)} ({len(own)} from the bundle)")
             print(f"{name}: {len(own)} libraries, all from the bundle but the C library's")
-        with open(os.path.join(bundle.home, "text.txt"), "w", encoding="utf-8") as file:
-            file.write("".join(f"The number {i} comes before {i + 1}.\n" for i in range(6000)))
         bundle.Run("./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt", "run_dir=run", *RUN)
+        if os.path.exists(os.path.join(bundle.home, "mpirun")):
+            mpi = {"PATH": "/usr/bin:/bin", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                   "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+            bundle.Run("./mpirun", "-np", "2", "./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt",
+                       "run_dir=mpi_run", *RUN, environment=mpi)
+            if bundle.Losses("mpi_run") != bundle.Losses("run"):
+                sys.exit("check_bundle: ranks under mpirun and as threads do not have the same losses")
+            print("mpirun: 2 processes, the losses of 2 threads")
+        else:
+            print("mpirun: not in this bundle")
         text = bundle.Run("./bin/unipool", "generate", "configs/demo.txtpb", "run_dir=run", *RUN,
                           "--prompt", "The ", "--max_tokens", "5")
         if "The " not in text:

@@ -70,6 +70,7 @@ class AsyncDevice final : public DeviceContext {
   // For tests of host code that reads or writes pinned memory: takes part in the search for races.
   void HostAccess(const std::string& name, const Access& access);
 
+  int64_t peak_bytes() const override { return records_.peak_bytes; }
   void* queue(DeviceQueue queue) override;
   void* Allocate(int64_t bytes) override;
   void* Reserve(int64_t max_bytes) override;

@@ -85,6 +85,26 @@ TEST(ValidateConfig, LayersPerStage) {
   EXPECT_THAT(check("3,two,2"), ElementsAre(HasSubstr("found \"two\"")));
 }
 
+TEST(ValidateConfig, DeviceSettings) {
+  EXPECT_THAT(Check({"device=CUDA", "model.hidden=512", "model.heads=8", "moe.width=256"}), ElementsAre());
+  EXPECT_THAT(Check({"train.precision=BF16"}),
+              ElementsAre("train.precision: is BF16, which needs device: CUDA; on the CPU it may be FP32 or "
+                          "AUTO"));
+  EXPECT_THAT(Check({"parallel.transport=NCCL"}),
+              ElementsAre("parallel.transport: is NCCL, which says how memory of GPUs travels; with device: "
+                          "CPU leave it AUTO"));
+  EXPECT_THAT(Check({"device=CUDA", "model.hidden=1024", "model.heads=4", "model.kv_heads=4"}),
+              ElementsAre("model.heads: 4 heads of model.hidden 1024 have 256 columns each; device: CUDA "
+                          "takes at most 128: at least 8 heads"));
+  EXPECT_THAT(Check({"device=CUDA", "moe.experts=769", "moe.width=250"}),
+              ElementsAre("moe.experts: is 769; device: CUDA takes at most 768",
+                          "moe.width: is 250; products in BF16 need a multiple of 8, for example 256; or set "
+                          "train.precision: FP32"));
+  EXPECT_THAT(Check({"device=CUDA", "moe.width=250", "train.precision=FP32"}), ElementsAre());
+  EXPECT_THAT(Check({"device=CUDA", "parallel.emulate=gigabit"}),
+              Contains("parallel.emulate: a cluster is emulated with device: CPU only; clear one of the two"));
+}
+
 TEST(ValidateConfig, SenselessCombinations) {
   EXPECT_THAT(Check({"moe.sharing=DENSE", "moe.balance=BIAS", "moe.top_k=2"}),
               ElementsAre(HasSubstr("moe.experts: is 32; with sharing DENSE each layer has one expert, so it "

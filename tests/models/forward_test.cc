@@ -42,6 +42,7 @@ struct Evaluation {
         }
       });
     }
+    engine->WeightsLoaded();
   }
   double LossSum(const std::vector<int32_t>& tokens) {
     const int64_t columns = config.model().seq_length() + 1;

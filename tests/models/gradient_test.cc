@@ -41,6 +41,7 @@ class GradientCheck {
       for (int64_t i = 0; i < tensor.value.size(); ++i)
         tensor.value.as<double>()[i] = mean + (is_bias ? 0.05 : 0.3) * normal(random_);
     }
+    engine_->WeightsLoaded();
     // Shares of an imagined step before, so that the loss does not depend on them through the choices.
     for (const DiskTensor& state : engine_->StateTensors()) {
       for (int64_t i = 0; i < state.value.size(); ++i)

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "models/memory_plan.h"
+#include "models/stage_layers.h"
 
 namespace unipool {
 namespace {
@@ -121,13 +122,15 @@ TEST(ParameterCount, RanksAddUpToTheModel) {
           Config planned = config;
           planned.mutable_train()->set_global_batch(8 * shape.data_ranks());
           const MemoryPlan plan = PlanMemory(planned, shape, rank);
-          EXPECT_EQ(plan[MemoryKind::kParameters], 4 * count.total());
-          EXPECT_EQ(plan[MemoryKind::kGradients], 4 * count.total());
+          // A router's scale takes the room of eight numbers.
+          const int layers = LayersPerStage(planned, shape)[PositionOf(shape, rank).stage];
+          EXPECT_EQ(plan[MemoryKind::kParameters], 4 * (count.total() + 7 * layers));
+          EXPECT_EQ(plan[MemoryKind::kGradients], 4 * (count.total() + 7 * layers));
           optimizer += plan[MemoryKind::kOptimizer];
         }
         EXPECT_EQ(dense, whole.dense() * shape.data_ranks());
         EXPECT_EQ(experts, whole.experts * replicas);
-        EXPECT_EQ(optimizer, 8 * (whole.dense() + whole.experts * replicas));
+        EXPECT_EQ(optimizer, 8 * (whole.dense() + 7 * 5 + whole.experts * replicas));
       }
     }
   }

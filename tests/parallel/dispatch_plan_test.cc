@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "tests/fresh_seed.h"
+#include "tests/parallel/planned_rows.h"
 
 namespace unipool {
 namespace {
@@ -18,19 +19,18 @@ using ::testing::ElementsAre;
 TEST(SendPlan, OrderIsOwnerExpertToken) {
   // Rank 0 owns experts 1 and 2, rank 1 owns expert 0.
   const ExpertPlacement placement({1, 0, 0}, 2);
-  SendPlan plan;
-  BuildSendPlan(std::vector<int32_t>{0, 2, 2, 1, 0, 1}, std::vector<uint8_t>{1, 1, 1, 0, 1, 1}, /*top_k=*/2,
-                placement, plan);
+  SendPlan plan(placement);
+  const PlannedRows rows = PlanRows({0, 2, 2, 1, 0, 1}, {1, 1, 1, 0, 1, 1}, /*top_k=*/2, placement, plan);
   EXPECT_EQ(plan.num_rows, 5);
   EXPECT_THAT(plan.rows_of_expert, ElementsAre(1, 2, 2));  // experts 1, 2, 0
   EXPECT_THAT(plan.rank_offsets, ElementsAre(0, 3, 5));
-  EXPECT_THAT(plan.row_of, ElementsAre(3, 1, 2, -1, 4, 0));
-  EXPECT_THAT(plan.token_of, ElementsAre(2, 0, 1, 0, 2));
+  EXPECT_THAT(rows.row_of, ElementsAre(3, 1, 2, -1, 4, 0));
+  EXPECT_THAT(rows.token_of, ElementsAre(2, 0, 1, 0, 2));
 }
 
 // The definition: sort the sent choices.
 void ExpectIsSorted(const std::vector<int32_t>& experts, const std::vector<uint8_t>& sent, int top_k,
-                    const ExpertPlacement& placement, const SendPlan& plan) {
+                    const ExpertPlacement& placement, const SendPlan& plan, const PlannedRows& rows) {
   std::vector<std::tuple<int, int, int>> order;  // owner, expert, choice
   for (size_t i = 0; i < experts.size(); ++i) {
     if (sent[i]) order.emplace_back(placement.owner(experts[i]), experts[i], i);
@@ -46,8 +46,8 @@ void ExpectIsSorted(const std::vector<int32_t>& experts, const std::vector<uint8
     for (int rank = owner; rank < placement.num_ranks(); ++rank) ++rank_offsets[rank + 1];
   }
   EXPECT_EQ(plan.num_rows, static_cast<int64_t>(order.size()));
-  EXPECT_EQ(plan.row_of, row_of);
-  EXPECT_EQ(plan.token_of, token_of);
+  EXPECT_EQ(rows.row_of, row_of);
+  EXPECT_EQ(rows.token_of, token_of);
   EXPECT_EQ(plan.rows_of_expert, rows_of_expert);
   EXPECT_EQ(plan.rank_offsets, rank_offsets);
 }
@@ -55,7 +55,6 @@ void ExpectIsSorted(const std::vector<int32_t>& experts, const std::vector<uint8
 TEST(SendPlan, IsAStableSortForRandomChoices) {
   SCOPED_TRACE(SeedText());
   std::mt19937 random(FreshSeed());
-  SendPlan plan;  // reused, so that nothing of the plan before may remain
   for (int round = 0; round < 500; ++round) {
     const int num_ranks = 1 + random() % 5, num_experts = 1 + random() % 12, top_k = 1 + random() % 3;
     std::vector<int> owner(num_experts);
@@ -68,24 +67,23 @@ TEST(SendPlan, IsAStableSortForRandomChoices) {
       experts[i] = random() % num_experts;
       sent[i] = random() % 3 < share;
     }
-    BuildSendPlan(experts, sent, top_k, placement, plan);
-    ExpectIsSorted(experts, sent, top_k, placement, plan);
+    SendPlan plan(placement);
+    for (int32_t& rows : plan.rows_of_expert) rows = random() % 99;  // nothing of a plan before may remain
+    for (int64_t& offset : plan.rank_offsets) offset = random() % 99;
+    const PlannedRows rows = PlanRows(experts, sent, top_k, placement, plan);
+    ExpectIsSorted(experts, sent, top_k, placement, plan, rows);
   }
 }
 
-TEST(SendPlan, ReservedPlanKeepsItsMemory) {
+TEST(SendPlan, BuildingKeepsItsMemory) {
   const ExpertPlacement placement = ContiguousPlacement(7, 3);
-  SendPlan plan;
-  plan.Reserve(/*max_tokens=*/10, /*top_k=*/2, placement);
-  const void* const before[] = {plan.row_of.data(), plan.token_of.data(), plan.rows_of_expert.data(),
-                                plan.rank_offsets.data()};
-  std::vector<int32_t> experts(20);
-  for (int i = 0; i < 20; ++i) experts[i] = i % 7;
-  BuildSendPlan(experts, std::vector<uint8_t>(20, 1), 2, placement, plan);
-  EXPECT_EQ(plan.row_of.data(), before[0]);
-  EXPECT_EQ(plan.token_of.data(), before[1]);
-  EXPECT_EQ(plan.rows_of_expert.data(), before[2]);
-  EXPECT_EQ(plan.rank_offsets.data(), before[3]);
+  SendPlan plan(placement);
+  const void* const before[] = {plan.rows_of_expert.data(), plan.rank_offsets.data()};
+  plan.rows_of_expert = {3, 0, 2, 2, 1, 0, 4};
+  BuildSendPlan(placement, plan);
+  EXPECT_EQ(plan.num_rows, 12);
+  EXPECT_EQ(plan.rows_of_expert.data(), before[0]);
+  EXPECT_EQ(plan.rank_offsets.data(), before[1]);
 }
 
 TEST(OwnerPlan, SegmentsOfTwoSourcesAndTwoExperts) {

@@ -51,7 +51,8 @@ TEST(ExpertMove, EveryRowComesToItsNewOwner) {
       // Staging for everything at once, for pieces of some columns, and for the least.
       const int64_t staging = std::vector<int64_t>{1 << 20, 1000, 1}[round % 3];
       MemoryMeter memory;
-      const int64_t sent = MoveExperts(*world.communicator, from, to, tensors, 0, memory, staging);
+      Stream stream(memory);
+      const int64_t sent = MoveExperts(*world.communicator, from, to, tensors, 0, stream, memory, staging);
       for (size_t i = 0; i < arrays.size(); ++i) EXPECT_EQ(arrays[i].values, expected[i].values);
       int64_t leaving = 0;
       for (const int expert : from.experts_of(rank)) leaving += to.owner(expert) != rank;

@@ -6,6 +6,7 @@
 
 #include "parallel/token_dispatcher.h"
 #include "runtime/random.h"
+#include "tests/parallel/planned_rows.h"
 #include "tests/parallel/shared_seed.h"
 #include "tests/world_test.h"
 
@@ -94,9 +95,13 @@ class Walk {
 
   int pool_rank() const { return mesh_.pool().rank(); }
   int stage() const { return mesh_.position().stage; }
-  DispatchHandle& HandleOf(LaneWork work) {
-    handles_.resize(size_t(case_.num_microbatches) * 8);
-    return handles_[work.microbatch * 8 + work.layer];
+  struct Routed {
+    DispatchHandle handle;
+    std::vector<int32_t> row_of;
+  };
+  Routed& RoutedOf(LaneWork work) {
+    routed_.resize(size_t(case_.num_microbatches) * 8);
+    return routed_[work.microbatch * 8 + work.layer];
   }
 
   void RunSlot(SlotId slot) {
@@ -116,10 +121,11 @@ class Walk {
       dispatcher_.StartDispatch(lane, slot, nullptr, {});
       return;
     }
-    DispatchHandle& handle = HandleOf(work);
+    Routed& routed = RoutedOf(work);
+    DispatchHandle& handle = routed.handle;
     const Routing routing = Route(case_, seed_, pool_rank(), work);
     if (forward) {
-      BuildSendPlan(routing.experts, routing.sent, kTopK, placement_, handle.plan);
+      routed.row_of = PlanRows(routing.experts, routing.sent, kTopK, placement_, handle.plan).row_of;
       dispatcher_.StartCounts(slot, &handle);
       CountBytes(handle);
     }
@@ -128,7 +134,7 @@ class Walk {
     for (size_t choice = 0; choice < routing.experts.size(); ++choice) {
       if (!routing.sent[choice]) continue;
       const auto origin = Origin(seed_, pool_rank(), work, choice, routing.experts[choice]);
-      std::copy(origin.begin(), origin.end(), rows.as<float>() + handle.plan.row_of[choice] * kRowSize);
+      std::copy(origin.begin(), origin.end(), rows.as<float>() + routed.row_of[choice] * kRowSize);
     }
     Pending& pending = pending_[int(lane)];
     pending.returned.assign(handle.plan.num_rows * kRowSize, std::nanf(""));
@@ -234,15 +240,15 @@ class Walk {
     dispatcher_.WaitCombine(lane);
     if (pending.work.idle()) return;
     const Routing routing = Route(case_, seed_, pool_rank(), pending.work);
-    const SendPlan& plan = HandleOf(pending.work).plan;
+    const std::vector<int32_t>& row_of = RoutedOf(pending.work).row_of;
     for (size_t choice = 0; choice < routing.experts.size(); ++choice) {
-      ASSERT_EQ(plan.row_of[choice] < 0, !routing.sent[choice]);
+      ASSERT_EQ(row_of[choice] < 0, !routing.sent[choice]);
       if (!routing.sent[choice]) continue;
       ++expected_rows_;
       const int expert = routing.experts[choice];
       const auto origin = Origin(seed_, pool_rank(), pending.work, choice, expert);
       for (int column = 0; column < kRowSize; ++column) {
-        const float got = pending.returned[plan.row_of[choice] * kRowSize + column];
+        const float got = pending.returned[row_of[choice] * kRowSize + column];
         ASSERT_EQ(got, Answer(lane, expert, origin[column])) << "choice " << choice << " column " << column;
         adjoint_ -= int64_t(origin[column]) * int64_t(got);
       }
@@ -265,7 +271,7 @@ class Walk {
   SlotSchedule schedule_;
   Stream stream_;
   TokenDispatcher dispatcher_;
-  std::vector<DispatchHandle> handles_;
+  std::vector<Routed> routed_;
   Pending pending_[2];
   int64_t adjoint_ = 0, rows_served_ = 0, expected_rows_ = 0, expected_bytes_ = 0;
 };
@@ -363,8 +369,7 @@ TEST(TokenDispatcher, OneRankCopiesNothing) {
     TokenDispatcher dispatcher(mesh, placement, schedule, {.row_size = 2, .max_rows = 4, .kept_columns = 1},
                                stream, *world.memory);
     DispatchHandle handle;
-    BuildSendPlan(std::vector<int32_t>{2, 0, 2, 1}, std::vector<uint8_t>{1, 1, 0, 1}, 2, placement,
-                  handle.plan);
+    PlanRows({2, 0, 2, 1}, {1, 1, 0, 1}, 2, placement, handle.plan);
     float returned[6];
     const Tensor returned_rows(returned, DType::kF32, {3, 2});
     dispatcher.StartCounts({.time = 0, .index = 0}, &handle);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "parallel/slot_executor.h"
+#include "tests/parallel/planned_rows.h"
 #include "tests/parallel/toy_model.h"
 
 namespace unipool {
@@ -23,7 +24,7 @@ class ToyStage : public PipelineStage {
     in_flight_.resize(schedule.MaxInFlight(stage_) + 1);
     for (InFlight& m : in_flight_) {
       m.layers.resize(num_layers_);
-      for (Layer& layer : m.layers) layer.handle.plan.Reserve(T, K, placement);
+      for (Layer& layer : m.layers) layer.handle.plan = SendPlan(placement);
     }
     inputs_.resize(in_flight_.size());
     experts_.reserve(T * K);
@@ -53,7 +54,7 @@ class ToyStage : public PipelineStage {
     state.input = state.h = input;
   }
 
-  const DispatchHandle& ForwardRoute(int m, int l) override {
+  void ForwardRoute(int m, int l) override {
     Layer& layer = Of(m).layers[l];
     const int sample = SampleOf(m), global = first_layer_ + l, choices = model_.Tokens(sample) * K;
     for (int i = 0; i < Size(m); ++i) layer.u[i] = Mod((global + 2) * Of(m).h[i]);
@@ -64,7 +65,14 @@ class ToyStage : public PipelineStage {
       experts_[choice] = model_.Expert(sample, global, choice);
       sent_[choice] = model_.Weight(sample, global, choice) != 0;
     }
-    BuildSendPlan(experts_, sent_, K, placement_, layer.handle.plan);
+    layer.row_of = planner_.Plan(experts_, sent_, K, placement_, layer.handle.plan).row_of;
+    layer.is_routed = true;
+  }
+
+  const DispatchHandle& RoutedRows(int m, int l, const ExchangeLabel&) override {
+    Layer& layer = Of(m).layers[l];
+    mismatches += !layer.is_routed;
+    layer.is_routed = false;  // asked for once
     return layer.handle;
   }
 
@@ -161,6 +169,8 @@ class ToyStage : public PipelineStage {
   using ChoiceRows = std::array<float, T * K * D>;
   struct Layer {
     DispatchHandle handle;
+    std::vector<int32_t> row_of;
+    bool is_routed = false;
     Row u;
     ChoiceRows y;
   };
@@ -178,9 +188,9 @@ class ToyStage : public PipelineStage {
   }
   template <class Body>
   void ForEachSent(int m, int l, Body body) {
-    const SendPlan& plan = Of(m).layers[l].handle.plan;
-    for (size_t choice = 0; choice < plan.row_of.size(); ++choice) {
-      if (plan.row_of[choice] >= 0) body(static_cast<int>(choice), plan.row_of[choice]);
+    const std::vector<int32_t>& row_of = Of(m).layers[l].row_of;
+    for (size_t choice = 0; choice < row_of.size(); ++choice) {
+      if (row_of[choice] >= 0) body(static_cast<int>(choice), row_of[choice]);
     }
   }
 
@@ -195,6 +205,7 @@ class ToyStage : public PipelineStage {
   std::vector<Row> inputs_;
   Row output_, output_gradients_[2], input_gradient_, gradient_, sums_;
   ChoiceRows dx_;
+  RowPlanner planner_;
   std::vector<int32_t> experts_;
   std::vector<uint8_t> sent_;
   std::vector<ToyResult> expected_;

@@ -17,5 +17,8 @@ std::string CudaRunName(int) {
 std::unique_ptr<CudaBackend> MakeCudaBackend(int) {
   return nullptr;
 }
+std::unique_ptr<DeviceContext> MakeTestContext(int) {
+  return nullptr;
+}
 
 }  // namespace unipool

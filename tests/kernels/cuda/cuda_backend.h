@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/device_context.h"
 #include "runtime/stream.h"
 
 namespace unipool {
@@ -30,5 +31,7 @@ std::string WhyNoBlas();  // empty: so can cuBLAS; otherwise streams have none
 int NumCudaRuns();
 std::string CudaRunName(int run);
 std::unique_ptr<CudaBackend> MakeCudaBackend(int run);
+// A rank's device, with the queues of run `run`.
+std::unique_ptr<DeviceContext> MakeTestContext(int run);
 
 }  // namespace unipool

@@ -1,6 +1,8 @@
 #include <cstring>
 
 #include "tests/cuda_emulation/machine.h"
+#include "tests/device_emulation/async_device.h"
+#include "tests/fresh_seed.h"
 #include "tests/kernels/cuda/cuda_backend.h"
 
 namespace unipool {
@@ -53,6 +55,12 @@ std::string CudaRunName(int run) {
 }
 std::unique_ptr<CudaBackend> MakeCudaBackend(int run) {
   return std::make_unique<EmulatedBackend>(kOrders[run]);
+}
+// Each of its policies would do; these three are the most different.
+std::unique_ptr<DeviceContext> MakeTestContext(int run) {
+  constexpr emulation::RunPolicy kPolicies[] = {emulation::RunPolicy::kEager, emulation::RunPolicy::kLate,
+                                                emulation::RunPolicy::kRandom};
+  return std::make_unique<emulation::AsyncDevice>(kPolicies[run], FreshSeed(), kOrders[run].order);
 }
 
 }  // namespace unipool

@@ -9,6 +9,8 @@
 #include <map>
 
 #include "kernels/cuda/blas.h"
+#include "kernels/cuda/driver.h"
+#include "kernels/cuda_context.h"
 #include "tests/kernels/cuda/cuda_backend.h"
 
 namespace unipool {
@@ -124,9 +126,7 @@ class HardwareBackend : public CudaBackend, public DeviceMemory {
 
 std::string WhyNoCuda() {
   int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) return std::string("no GPU: ") + cudaGetErrorString(error);
-  return count > 0 ? "" : "no GPU";
+  return cuda::WhyNoDevice(count);
 }
 std::string WhyNoBlas() {
   const std::string reason = WhyNoCuda();
@@ -140,6 +140,9 @@ std::string CudaRunName(int run) {
 }
 std::unique_ptr<CudaBackend> MakeCudaBackend(int) {
   return std::make_unique<HardwareBackend>();
+}
+std::unique_ptr<DeviceContext> MakeTestContext(int) {
+  return MakeCudaContext(0);
 }
 
 }  // namespace unipool

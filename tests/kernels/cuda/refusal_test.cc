@@ -1,6 +1,7 @@
 // In a program without a CUDA toolkit a kernel that is sent to a CUDA device says so and does nothing else.
 #include <gtest/gtest.h>
 
+#include "kernels/cuda_context.h"
 #include "kernels/swiglu.h"
 
 namespace unipool {
@@ -23,6 +24,15 @@ TEST(CudaRefusal, NamesTheLauncherAndTheRemedy) {
     FAIL() << "ran without a toolkit";
   } catch (const UserError& error) {
     EXPECT_NE(std::string(error.what()).find("SwigluForward"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("without a CUDA toolkit"), std::string::npos) << error.what();
+  }
+}
+
+TEST(CudaRefusal, NoContextWithoutAToolkit) {
+  try {
+    MakeCudaContext(0);
+    FAIL() << "a context without a toolkit";
+  } catch (const UserError& error) {
     EXPECT_NE(std::string(error.what()).find("without a CUDA toolkit"), std::string::npos) << error.what();
   }
 }

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""tools/gpu_training.py without a GPU: a program that plays the GPU's part by running the real one on the CPU, and plants a
+mistake where a test asks for it; and the judgement of made-up metrics.
+
+Usage: gpu_training_test.py SOURCE_DIR UNIPOOL
+"""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+STEPS = 8
+SIZES = ("model.layers=2 model.hidden=32 model.heads=4 model.kv_heads=2 model.seq_length=32 moe.width=32 moe.experts=8 "
+         "train.global_batch=8 train.micro_batch=2 train.warmup_fraction=0 ")
+# Runs `real` with what only a GPU has taken out. plant.json: which runs of the GPU to spoil, and how.
+PLAYER = """#!{python}
+import json, os, subprocess, sys, time
+here, arguments = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
+path = os.path.join(here, "plant.json")
+plant = json.load(open(path)) if os.path.exists(path) else {{}}
+is_hit = bool(plant) and "device=" + plant.get("device", "CUDA") in arguments and plant["match"] in " ".join(arguments)
+is_hit = is_hit and arguments[0] == "train"
+if is_hit and plant["what"] == "crash":
+    sys.exit("the kernel is on fire")
+if is_hit and plant["what"] == "sleep":
+    time.sleep(60)
+own = [a for a in arguments if not a.startswith(("device=", "train.precision=", "parallel.transport="))]
+run_dir = [a.partition("=")[2] for a in own if a.startswith("run_dir=")]
+if is_hit and plant["what"] == "forget" and os.path.isdir(run_dir[0] + "/checkpoints"):
+    os.rename(run_dir[0] + "/checkpoints", run_dir[0] + "/gone")
+status = subprocess.run(["{real}", *own]).returncode
+rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
+what = plant.get("what")
+if "device=CUDA" in arguments and what != "copy" and arguments[0] == "train" and rank == 0 and status == 0:
+    path = run_dir[0] + "/metrics.jsonl"
+    lines = [json.loads(line) for line in open(path)]
+    for line in lines:
+        if "loss" in line:
+            line["loss"] *= 1 + 1e-7  # no other device has the CPU's bits
+        if is_hit and what in ("loss", "peak_memory_bytes") and what in line and line["step"] >= plant["step"]:
+            line[what] *= plant["factor"]
+    with open(path, "w") as file:
+        file.write("".join(json.dumps(line) + "\\n" for line in lines))
+sys.exit(status)
+"""
+
+
+class GpuTrainingTest(unittest.TestCase):
+    root, real = ".", "unipool"
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="unipool-gpu-training-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.program = self.Path("unipool")
+        with open(self.program, "w", encoding="utf-8") as file:
+            file.write(PLAYER.format(python=sys.executable, real=self.real))
+        os.chmod(self.program, 0o755)
+        with open(self.Path("text.txt"), "w", encoding="utf-8") as file:
+            file.write(" ".join(random.choice("one two three four five six seven".split()) for _ in range(4000)))
+
+    def Path(self, name):
+        return os.path.join(self.folder, name)
+
+    def Check(self, *arguments, plant=None):
+        """(exit status, {check: (outcome, text)}) of a run of gpu_training.py."""
+        if plant:
+            with open(self.Path("plant.json"), "w", encoding="utf-8") as file:
+                json.dump(plant, file)
+        report = self.Path("report.md")
+        if os.path.exists(report):
+            os.remove(report)
+        command = [sys.executable, os.path.join(self.root, "tools/gpu_training.py"), "--program", self.program, "--configs",
+                   os.path.join(self.root, "configs"), "--text", self.Path("text.txt"), "--report", report, "--steps", str(STEPS),
+                   "--demo", SIZES, "--bench", SIZES + "train.precision=FP32 moe.router_constant=2", "--bench-steps", "6"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=200, check=False)
+        with open(report, encoding="utf-8") as file:
+            parts = file.read().split("### ")[1:]
+        self.assertNotIn("Traceback", done.stderr)
+        checks = {part.split(":")[0]: (part.split("\n")[0].partition(": ")[2], part) for part in parts}
+        return done.returncode, checks
+
+    def test_on_the_cpu_in_both_parts_everything_passes(self):
+        status, checks = self.Check()
+        self.assertEqual({"fp32", "bf16", "checkpoints", "ranks", "nccl", "memory", "torch_same", "bench"}, set(checks))
+        for name, (outcome, text) in checks.items():
+            self.assertEqual("not run" if name == "torch_same" else "passed", outcome, text)
+        self.assertEqual(0, status)
+        self.assertRegex(checks["fp32"][1], rf"largest relative difference 1.0e-07 at step \d of {STEPS} compared")
+        self.assertIn(f"of {STEPS // 2} compared", checks["checkpoints"][1])
+        for layout in ("2 ranks", "4 ranks", "2 stages"):
+            for transport in ("THREADS", "MPI") if shutil.which("mpirun") else ("THREADS",):
+                self.assertIn(f"| {layout} on one GPU, {transport}, against one rank | passed |", checks["ranks"][1])
+        self.assertIn("PyTorch: not run", checks["bench"][1])
+        self.assertRegex(checks["bench"][1], r"\| unipool \| \d+ \|")
+        # 2 layers of (3072 of attention, 8 * 32 + 1 of the router, 3 * 32 * 32 of the expert), a head of 51200 rows, attention
+        self.assertIn(f"{6 * (2 * (3072 + 257 + 3072 + 32 * 32) + 51200 * 32) / 1e9:.4f} GFLOP", checks["bench"][1])
+
+    def test_a_wrong_loss_is_found_where_it_begins(self):
+        plant = {"match": "train.precision=FP32", "what": "loss", "step": 6, "factor": 1.001}
+        status, checks = self.Check("--checks", "fp32,bf16,checkpoints", plant=plant)
+        self.assertEqual(1, status)
+        self.assertEqual("FAILED", checks["fp32"][0])
+        self.assertIn("largest relative difference 1.0e-03 at step", checks["fp32"][1])
+        self.assertIn("more than 1e-04 apart first at step 6", checks["fp32"][1])
+        self.assertEqual("passed", checks["bf16"][0])
+        self.assertEqual("FAILED", checks["checkpoints"][0])
+        status, checks = self.Check("--checks", "fp32,bf16", plant={"match": "", "what": "copy"})
+        self.assertEqual((1, "FAILED", "passed"), (status, checks["fp32"][0], checks["bf16"][0]))
+        self.assertIn("nothing was computed elsewhere", checks["fp32"][1])
+
+    def test_a_wrong_layout_a_wrong_continuation_and_wrong_memory_are_found(self):
+        status, checks = self.Check("--checks", "ranks,nccl", "--mpirun", "", plant={
+            "match": "parallel.stages=2", "what": "loss", "step": 1, "factor": 0.999})
+        self.assertEqual((1, "FAILED", "passed"), (status, checks["ranks"][0], checks["nccl"][0]))
+        self.assertIn("| 2 stages on one GPU, THREADS, against one rank | FAILED |", checks["ranks"][1])
+        self.assertIn("| 4 ranks on one GPU, THREADS, against one rank | passed |", checks["ranks"][1])
+        status, checks = self.Check("--checks", "checkpoints,memory", plant={"match": "cpu-then-gpu", "what": "forget"})
+        self.assertEqual((1, "FAILED", "passed"), (status, checks["checkpoints"][0], checks["memory"][0]))
+        self.assertIn("cpu-then-gpu began at step 1, not after the checkpoint of step 4", checks["checkpoints"][1])
+        status, checks = self.Check("--checks", "memory", plant={
+            "match": "train.precision=BF16", "what": "peak_memory_bytes", "step": 1, "factor": 1.2})
+        self.assertEqual((1, "FAILED"), (status, checks["memory"][0]))
+
+    def test_what_breaks_or_hangs_does_not_stop_the_rest(self):
+        status, checks = self.Check("--checks", "fp32,bf16,checkpoints,nccl", plant={"match": "gpu-bf16", "what": "crash"})
+        self.assertEqual(1, status)
+        self.assertEqual(["passed", "FAILED", "passed", "passed"], [outcome for outcome, _ in checks.values()])
+        self.assertIn("the kernel is on fire", checks["bf16"][1])
+        status, checks = self.Check("--checks", "nccl,fp32", "--limit", "8", plant={"match": "=NCCL", "what": "sleep"})
+        self.assertEqual((1, "FAILED, not finished in 8 s", "passed"), (status, checks["nccl"][0], checks["fp32"][0]))
+
+
+class JudgementTest(unittest.TestCase):
+    """Made-up metrics."""
+
+    def Steps(self, losses):
+        return {step + 1: {"step": step + 1, "loss": loss, "tokens_per_second": 10.0 * step} for step, loss in enumerate(losses)}
+
+    def test_losses(self):
+        from training_checks import CompareLosses, Failed
+        reference = self.Steps([4.0, 3.0, 2.0, 1.0])
+        self.assertTrue(CompareLosses(reference, self.Steps([4.0, 3.0, 2.0001, 1.0]), range(1, 5), 1e-4).passed)
+        result = CompareLosses(reference, self.Steps([4.0, 3.003, 2.0, 0.99]), range(1, 5), 1e-4)
+        self.assertEqual((False, 2, 4), (result.passed, result.first_apart, result.largest_at))
+        for broken in ([4.0, 3.0, None, 1.0], [4.0, 3.0, float("nan"), 1.0], [4.0, 3.0, float("inf"), 1.0]):
+            result = CompareLosses(reference, self.Steps(broken), range(1, 5), 1e-4)
+            self.assertEqual((False, 3), (result.passed, result.first_apart))
+        with self.assertRaises(Failed):
+            CompareLosses(reference, self.Steps([4.0, 3.0, 2.0]), range(1, 5), 1e-4)
+        with self.assertRaises(Failed):
+            CompareLosses(reference, reference, [], 1e-4)
+        still = self.Steps([4.0, 4.0, 4.0, 4.0])
+        self.assertFalse(CompareLosses(still, still, range(1, 5), 1e-4).passed, "losses that do not move prove nothing")
+
+    def test_metrics_files(self):
+        from training_checks import Failed, ReadSteps
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "metrics.jsonl")
+            for text in ("", '{"step":1,"loss":4}\n{"step":1,"loss":3}\n', '{"step":1,"lo', '{"step":1,"valid_loss":4}\n'):
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+                with self.assertRaises(Failed, msg=text):
+                    ReadSteps(path)
+            with self.assertRaises(Failed):
+                ReadSteps(os.path.join(folder, "none"))
+
+    def test_memory_and_speed(self):
+        from training_checks import DensePeak, Failed, MemoryDeviation, TokensPerSecond
+        self.assertEqual([True, True, False, False], [MemoryDeviation(m, 1000)[1] for m in (905, 1095, 895, 1105)])
+        with self.assertRaises(Failed):
+            MemoryDeviation(0, 1000)
+        self.assertEqual(30.0, TokensPerSecond(self.Steps([1.0] * 5), 2))  # of 20, 30, 40
+        with self.assertRaises(Failed):
+            TokensPerSecond(self.Steps([1.0] * 2), 2)
+        self.assertEqual((989, None), (DensePeak("NVIDIA H200"), DensePeak("Test GPU 9")))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    GpuTrainingTest.real = os.path.abspath(sys.argv.pop(2))
+    GpuTrainingTest.root = os.path.abspath(sys.argv.pop(1))
+    sys.path.insert(0, os.path.join(GpuTrainingTest.root, "tools"))
+    sys.dont_write_bytecode = True
+    unittest.main()

@@ -1,0 +1,130 @@
+// What runtime/device_context.h promises, of the CUDA device and of the fake one alike.
+#include <cstring>
+
+#include "kernels/reduce.h"
+#include "runtime/device_context.h"
+#include "tests/fresh_seed.h"
+#include "tests/kernels/cuda/cuda_backend.h"
+#include "tests/kernels/cuda/cuda_case.h"
+
+namespace unipool {
+namespace {
+
+constexpr DeviceQueue kCompute = DeviceQueue::kCompute, kCommunication = DeviceQueue::kCommunication;
+
+class CudaContext : public CudaTest {
+ protected:
+  // `body` with a fresh device per run.
+  template <class Body>
+  void ForEachRun(Body body) {
+    ASSERT_GT(NumCudaRuns(), 0);
+    for (int run = 0; run < NumCudaRuns(); ++run) {
+      SCOPED_TRACE(CudaRunName(run));
+      SCOPED_TRACE(SeedText());
+      const std::unique_ptr<DeviceContext> device = MakeTestContext(run);
+      body(*device);
+      device->Drain();
+    }
+  }
+};
+
+std::vector<char> RandomBytes(std::mt19937_64& random, int64_t bytes) {
+  std::vector<char> data(bytes);
+  for (char& byte : data) byte = static_cast<char>(random());
+  return data;
+}
+
+TEST_F(CudaContext, CommitKeepsAddressesAndContentAndClearsWhatIsNew) {
+  ForEachRun([](DeviceContext& device) {
+    std::mt19937_64 random(FreshSeed());
+    for (const int64_t max_bytes : {int64_t{40'000}, int64_t{24} << 20}) {
+      void* const data = device.Reserve(max_bytes);
+      std::vector<char> expected, found(max_bytes);
+      for (const int64_t bytes : {max_bytes / 5000, max_bytes / 3, max_bytes / 2 + 13, max_bytes}) {
+        device.Commit(data, bytes);
+        device.Commit(data, bytes / 2);  // less than there is: nothing
+        expected.resize(bytes, 0);
+        device.Download(found.data(), data, bytes);
+        EXPECT_EQ(std::memcmp(found.data(), expected.data(), bytes), 0) << bytes << " of " << max_bytes;
+        expected = RandomBytes(random, bytes);
+        device.Upload(data, expected.data(), bytes);
+      }
+      EXPECT_GE(device.peak_bytes(), max_bytes);
+      EXPECT_LT(device.peak_bytes(), max_bytes + (8 << 20));
+      device.Free(data);
+    }
+  });
+}
+
+TEST_F(CudaContext, PinnedMemoryIsZeroAndCopiesArrive) {
+  ForEachRun([](DeviceContext& device) {
+    std::mt19937_64 random(FreshSeed());
+    for (const int64_t bytes : {int64_t{1}, int64_t{1000}, int64_t{3} << 20}) {
+      auto* in = static_cast<char*>(device.AllocatePinned(bytes));
+      auto* out = static_cast<char*>(device.AllocatePinned(bytes));
+      EXPECT_EQ(std::count(in, in + bytes, 0), bytes);
+      const std::vector<char> expected = RandomBytes(random, bytes);
+      std::memcpy(in, expected.data(), bytes);
+      void *const a = device.Allocate(bytes), *const b = device.Allocate(bytes);
+      device.Copy(kCommunication, a, in, bytes);
+      device.Copy(kCommunication, b, a, bytes);
+      device.Copy(kCommunication, out, b, bytes);
+      device.Copy(kCommunication, out, nullptr, 0);  // nothing
+      device.Drain();
+      EXPECT_EQ(std::memcmp(out, expected.data(), bytes), 0);
+      for (void* data : {a, b}) device.Free(data);
+      for (void* data : {in, out}) device.FreePinned(data);
+    }
+  });
+}
+
+TEST_F(CudaContext, EventsThatNobodyRecordedAreDone) {
+  ForEachRun([](DeviceContext& device) {
+    const auto event = device.MakeEvent();
+    EXPECT_TRUE(device.IsDone(event));
+    device.AwaitEvent(kCompute, event);
+    device.WaitOnHost(event, {});
+    device.Record(event, kCompute);
+    device.WaitOnHost(event, {});
+    EXPECT_TRUE(device.IsDone(event));
+  });
+}
+
+// Rounds of: copy in (communication), a chain of kernels (compute), copy out (communication). The device's
+// array is used again, so each queue must wait for the other one in both directions.
+TEST_F(CudaContext, EventsOrderTwoQueues) {
+  ForEachRun([](DeviceContext& device) {
+    constexpr int kRounds = 4, kAdditions = 8;
+    constexpr int64_t kCount = 30'000, kBytes = kCount * int64_t{sizeof(float)};
+    MemoryMeter meter(&device);
+    Stream stream(meter, CudaQueue{.stream = device.queue(kCompute), .memory = &device});
+    const Buffer x_memory = Buffer::Allocate(meter, MemoryKind::kActivations, kBytes);
+    const Buffer y_memory = Buffer::Allocate(meter, MemoryKind::kActivations, kBytes);
+    const Tensor x = x_memory.View(DType::kF32, {kCount}), y = y_memory.View(DType::kF32, {kCount});
+    auto* in = static_cast<float*>(device.AllocatePinned(kRounds * kBytes));
+    auto* out = static_cast<float*>(device.AllocatePinned(kRounds * kBytes));
+    for (int64_t i = 0; i < kRounds * kCount; ++i) in[i] = static_cast<float>(i);
+    const auto filled = device.MakeEvent(), added = device.MakeEvent(), sent = device.MakeEvent();
+    for (int round = 0; round < kRounds; ++round) {
+      DeviceRange range(&device, "round");
+      device.Copy(kCommunication, x.data, in + round * kCount, kBytes);
+      device.Record(filled, kCommunication);
+      device.AwaitEvent(kCompute, filled);
+      device.AwaitEvent(kCompute, sent);
+      Fill(stream, y, 1);
+      for (int i = 0; i < kAdditions; ++i) AddInPlace(stream, x, y);
+      device.Record(added, kCompute);
+      device.AwaitEvent(kCommunication, added);
+      device.Copy(kCommunication, out + round * kCount, y.data, kBytes);
+      device.Record(sent, kCommunication);
+    }
+    device.WaitOnHost(sent, {.operation = "the end of a test"});
+    for (int64_t i = 0; i < kRounds * kCount; ++i) {
+      ASSERT_EQ(out[i], 1 + kAdditions * static_cast<float>(i)) << "round " << i / kCount;
+    }
+    device.Drain();
+  });
+}
+
+}  // namespace
+}  // namespace unipool

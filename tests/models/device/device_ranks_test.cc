@@ -1,0 +1,80 @@
+// Several ranks, each with an emulated device of its own, through pinned memory: the numbers of one rank on
+// the CPU, whatever the layout and however late the devices are.
+#include <gtest/gtest.h>
+
+#include "tests/models/device/device_run.h"
+#include "tests/models/rank_state.h"
+
+namespace unipool {
+namespace {
+
+constexpr int64_t kSteps = 3;
+
+struct Layout {
+  int ranks = 2, stages = 1, replicas = 1;
+  ParallelConfig::Experts experts = ParallelConfig::POOL;
+  BalanceScope scope = STEP;
+};
+
+std::string NameOf(const Layout& layout) {
+  return Format("%d ranks, %d stages, %d replicas, %s, %s", layout.ranks, layout.stages, layout.replicas,
+                ParallelConfig::Experts_Name(layout.experts).c_str(),
+                BalanceScope_Name(layout.scope).c_str());
+}
+
+Config ConfigFor(const Layout& layout) {
+  Config config = DeviceConfigOf({.scope = layout.scope, .experts = 7, .top_k = 2, .layers = 3});
+  config.mutable_train()->set_global_batch(8);
+  config.mutable_parallel()->set_stages(layout.stages);
+  config.mutable_parallel()->set_pool_replicas(layout.replicas);
+  config.mutable_parallel()->set_experts(layout.experts);
+  return config;
+}
+
+// body(rank's world, its device) on every rank. The seed and the policy differ from rank to rank.
+void OnDevices(int ranks, const std::function<void(World&, AsyncDevice&)>& body) {
+  const int exit_code = RunWorld({.num_threads = ranks}, [&](World& world) {
+    AsyncDevice device(emulation::kAllPolicies[(world.rank() + ranks) % std::size(emulation::kAllPolicies)],
+                       world.rank() + 11);
+    body(world, device);
+  });
+  EXPECT_EQ(exit_code, 0);
+}
+
+TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
+  for (const Layout& layout :
+       {Layout{.ranks = 2}, Layout{.ranks = 3}, Layout{.ranks = 2, .stages = 2},
+        Layout{.ranks = 4, .stages = 2, .scope = MICROBATCH}, Layout{.ranks = 2, .replicas = 2},
+        Layout{.ranks = 4, .stages = 2, .experts = ParallelConfig::PER_STAGE}}) {
+    SCOPED_TRACE(NameOf(layout));
+    const Config config = ConfigFor(layout);
+    Config alone = config;
+    alone.mutable_parallel()->clear_stages();
+    alone.mutable_parallel()->clear_pool_replicas();
+    if (layout.ranks == 3) alone.mutable_train()->set_global_batch(9);
+    Config device_config = OnDevice(config);
+    device_config.mutable_train()->set_global_batch(alone.train().global_batch());
+    // MICROBATCH's statistics depend on what a microbatch is: all ranks' together.
+    RunTrace expected;
+    if (layout.scope == STEP) expected = TrainOnCpu(alone, kSteps);
+    OnDevices(layout.ranks, [&](World& world, AsyncDevice& device) {
+      TrainingEngine engine(device_config, world, {.device = &device});
+      const RunTrace trace = RunSteps(engine, device_config, 0, kSteps);
+      EXPECT_EQ(engine.transport().find("transport: THREADS"), 0u) << engine.transport();
+      if (layout.scope == STEP) {
+        ExpectNear(trace, expected, 2e-5);
+        return;
+      }
+      Config cpu = config;
+      RunTrace host;
+      {
+        TrainingEngine host_engine(cpu, world);
+        host = RunSteps(host_engine, cpu, 0, kSteps);
+      }
+      ExpectNear(trace, host, 2e-5);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace unipool

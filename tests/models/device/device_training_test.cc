@@ -1,0 +1,123 @@
+// Whole training steps on the asynchronous emulated device: the same numbers as on the CPU, the same bits
+// however late or early the device works, and a host that neither allocates nor waits where it should not.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/models/device/device_run.h"
+
+namespace unipool {
+namespace {
+
+constexpr int64_t kSteps = 4;
+
+TEST(DeviceTraining, LossesAreThoseOfTheCpuAndTheSameBitsUnderEveryPolicy) {
+  const Config config = DeviceConfigOf({.experts = 7, .top_k = 2, .layers = 2});
+  const RunTrace cpu = TrainOnCpu(config, kSteps);
+  const RunTrace eager = TrainOnDevice(OnDevice(config), kSteps, RunPolicy::kEager);
+  ExpectNear(eager, cpu, 2e-5);
+  for (const RunPolicy policy : emulation::kAllPolicies) {
+    SCOPED_TRACE(emulation::NameOf(policy));
+    EXPECT_TRUE(TrainOnDevice(OnDevice(config), kSteps, policy, 7) == eager);
+  }
+}
+
+TEST(DeviceTraining, EveryKindOfModel) {
+  for (SmallModel small : PresetKinds()) {
+    if (small.layers == 5) small.layers = small.sharing == DENSE ? 2 : 2;
+    if (small.sharing == DENSE) small.experts = small.layers;
+    if (small.sharing == PRIVATE) small.experts = 3 * small.layers;
+    SCOPED_TRACE(NameOf(small));
+    const Config config = DeviceConfigOf(small);
+    ExpectNear(TrainOnDevice(OnDevice(config), kSteps, RunPolicy::kLate), TrainOnCpu(config, kSteps), 2e-5);
+  }
+}
+
+TEST(DeviceTraining, Bf16FollowsTheCpu) {
+  const Config config = DeviceConfigOf({.experts = 7, .top_k = 2, .layers = 2});
+  const RunTrace cpu = TrainOnCpu(config, 6);
+  const RunTrace bf16 = TrainOnDevice(OnDevice(config, TrainConfig::AUTO), 6, RunPolicy::kLate);
+  for (size_t step = 0; step < cpu.loss.size(); ++step) {
+    EXPECT_NEAR(bf16.loss[step] / cpu.loss[step], 1, 0.02) << "step " << step;
+    EXPECT_NE(bf16.loss[step], cpu.loss[step]) << "BF16 cannot give the numbers of F32";
+  }
+  EXPECT_LT(bf16.loss.back(), bf16.loss.front()) << "nothing was learnt";
+}
+
+TEST(DeviceTraining, RecomputationChangesNoBit) {
+  Config config = OnDevice(DeviceConfigOf({.experts = 7, .layers = 2}), TrainConfig::BF16);
+  const RunTrace kept = TrainOnDevice(config, kSteps, RunPolicy::kRandom);
+  config.mutable_train()->set_recompute_attention(true);
+  config.mutable_train()->set_recompute_experts(true);
+  EXPECT_TRUE(TrainOnDevice(config, kSteps, RunPolicy::kRandom) == kept);
+}
+
+// What a step may wait for, and how often.
+TEST(DeviceTraining, TheHostWaitsForRowCountsAndOnceForLossAndNorm) {
+  const Config config = OnDevice(DeviceConfigOf({.experts = 7, .layers = 2}));
+  OneRank one;
+  AsyncDevice device(RunPolicy::kLate);
+  TrainingEngine engine(config, one.world, {.device = &device});
+  RunSteps(engine, config, 0, 2);
+  device.ForgetRecords();
+  const int64_t drains = device.records().num_drains;
+  RunSteps(engine, config, 2, 3);
+  std::map<std::string, int> waits;
+  for (const AsyncDevice::HostWait& wait : device.records().host_waits) ++waits[wait.label.operation];
+  const int slots = config.model().layers() * config.train().global_batch();
+  const std::map<std::string, int> expected{
+      {"row counts", slots}, {"loss and gradient norm", 1}, {"copy of the samples", 1}};
+  EXPECT_EQ(waits, expected);
+  EXPECT_EQ(device.records().num_drains, drains) << "the whole device was waited for in a step";
+}
+
+TEST(DeviceTraining, LaterStepsTakeNoMemoryAndMakeNoEvents) {
+  for (const TrainConfig::Precision precision : {TrainConfig::FP32, TrainConfig::BF16}) {
+    const Config config = OnDevice(DeviceConfigOf({.experts = 5, .layers = 2}), precision);
+    OneRank one;
+    AsyncDevice device(RunPolicy::kRandom);
+    TrainingEngine engine(config, one.world, {.device = &device});
+    RunSteps(engine, config, 0, 3);
+    const AsyncDevice::Records before = device.records();
+    const int64_t bytes = engine.memory().peak_bytes();
+    RunSteps(engine, config, 3, 6);
+    const AsyncDevice::Records& after = device.records();
+    EXPECT_EQ(after.num_allocations, before.num_allocations);
+    EXPECT_EQ(after.num_pinned_allocations, before.num_pinned_allocations);
+    EXPECT_EQ(after.num_events, before.num_events);
+    EXPECT_EQ(after.num_commits, before.num_commits);
+    EXPECT_EQ(after.num_frees, before.num_frees);
+    EXPECT_EQ(engine.memory().peak_bytes(), bytes);
+    EXPECT_GT(after.num_operations, before.num_operations);
+  }
+}
+
+TEST(DeviceTraining, RangesShowStepSlotLaneAndOperation) {
+  const Config config = OnDevice(DeviceConfigOf({.experts = 5, .layers = 2}));
+  OneRank one;
+  AsyncDevice device(RunPolicy::kEager);
+  TrainingEngine engine(config, one.world, {.device = &device});
+  RunSteps(engine, config, 0, 1);
+  device.ForgetRecords();
+  RunSteps(engine, config, 1, 2);
+  std::map<std::string, int> ranges;
+  int64_t in_lanes = 0, in_step = 0;
+  for (const AsyncDevice::ClosedRange& range : device.records().ranges) {
+    ++ranges[range.name];
+    if (range.name == "step 1") in_step = range.num_operations;
+    if (range.name.find("lane") != std::string::npos || range.name == "weight gradients") {
+      in_lanes += range.num_operations;
+      EXPECT_GE(range.depth, 1) << range.name;
+    }
+  }
+  EXPECT_EQ(ranges["step 1"], 1);
+  EXPECT_EQ(ranges["forward lane, microbatch 3, stage 0, layer 1: attention and router"], 1);
+  EXPECT_EQ(ranges["backward lane, microbatch 0, stage 0, layer 0: experts"], 1);
+  EXPECT_GT(in_step, 0);
+  EXPECT_GT(static_cast<double>(in_lanes), 0.9 * static_cast<double>(in_step))
+      << "work of a step that no lane's range tells of";
+}
+
+}  // namespace
+}  // namespace unipool

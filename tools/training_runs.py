@@ -1,0 +1,120 @@
+"""Runs of the program for tools/gpu_training.py: each under the limit of the check that wants it, each made once."""
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+from training_checks import Failed, ReadSteps
+
+
+class NotFinished(Exception):
+    """The limit came first."""
+
+
+class NotRun(Exception):
+    """What is needed is not here; no failure."""
+
+
+class GpuMemory:
+    """The largest memory in use on the device while this is entered, as the driver sees it, less what was used before."""
+
+    def __init__(self, seconds_between=0.2):
+        self.seconds_between = seconds_between
+
+    def __enter__(self):
+        self.before, self.most, self.stop = self.Used(), 0, threading.Event()
+        self.thread = threading.Thread(target=self.Watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+    def Watch(self):
+        while self.before is not None and not self.stop.wait(self.seconds_between):
+            self.most = max(self.most, self.Used() or 0)
+
+    @staticmethod
+    def Used():
+        try:
+            done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], timeout=20,
+                                  capture_output=True, text=True, check=True)
+            return int(done.stdout.split()[0]) << 20
+        except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+            return None
+
+    @property
+    def bytes(self):
+        return self.most - self.before if self.before is not None and self.most else None
+
+
+class Runs:
+    def __init__(self, program, mpirun):
+        self.program, self.mpirun = os.path.abspath(program), mpirun
+        self.work = tempfile.mkdtemp(prefix="unipool-gpu-training-")
+        self.deadline, self.runs = 0.0, {}
+
+    def Close(self):
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def Path(self, *parts):
+        return os.path.join(self.work, *parts)
+
+    def Limit(self, seconds):
+        """What is run from now on ends this many seconds from now."""
+        self.deadline = time.monotonic() + seconds
+
+    def Run(self, command, name):
+        """Standard output of a command that must end well before the check's limit."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
+                       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+        output, errors = (open(os.path.join(self.work, f"{name}.{kind}"), "w+", encoding="utf-8", errors="replace")
+                          for kind in ("out", "err"))
+        with output, errors:
+            process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment, start_new_session=True)
+            try:
+                status = process.wait(max(0.1, self.deadline - time.monotonic()))
+            except BaseException as end:  # its limit, or this program's own end
+                Runs.End(process)
+                if isinstance(end, subprocess.TimeoutExpired):
+                    raise NotFinished(f"{name} was ended") from None
+                raise
+            output.seek(0)
+            errors.seek(0)
+            text = output.read()
+            if status != 0:
+                tail = "\n".join((text + errors.read()).strip().splitlines()[-12:])
+                raise Failed(f"{name}: exit status {status}\n```\n{' '.join(command)}\n{tail}\n```")
+            return text
+
+    @staticmethod
+    def End(process):
+        """Asks first: mpirun then ends its ranks."""
+        for how, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, None)):
+            try:
+                os.killpg(process.pid, how)
+            except ProcessLookupError:
+                pass
+            try:
+                process.wait(patience)
+                return
+            except subprocess.TimeoutExpired:
+                pass
+
+    def Train(self, name, *settings, mpi=0):
+        """Steps of a run, {step: line of metrics}. The run of a name is made once, also if it comes to a bad end."""
+        if name not in self.runs:
+            run_dir = os.path.join(self.work, name)
+            launcher = [self.mpirun, "--bind-to", "none", "-np", str(mpi)] if mpi else []
+            try:
+                self.Run([*launcher, self.program, "train", *settings, f"run_dir={run_dir}"], name)
+                self.runs[name] = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
+            except (Failed, NotFinished) as problem:
+                self.runs[name] = problem
+        if isinstance(self.runs[name], Exception):
+            raise self.runs[name]
+        return self.runs[name]
