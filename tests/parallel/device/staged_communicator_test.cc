@@ -1,32 +1,14 @@
 #include "parallel/staged_communicator.h"
 
-#include <deque>
-
-#include "runtime/world.h"
 #include "tests/fresh_seed.h"
-#include "tests/parallel/device/device_blocks.h"
+#include "tests/parallel/device/hung_device.h"
+#include "tests/parallel/device/staged_rank.h"
 
 namespace unipool {
 namespace {
 
 using emulation::kAllPolicies;
 using emulation::RunPolicy;
-
-// One rank of a job whose ranks are threads, with a device of its own.
-struct StagedRank {
-  StagedRank(World& world, RunPolicy policy, uint64_t seed, StagedOptions options = {})
-      : device(policy, seed + world.rank()),
-        traffic(std::make_shared<StagedTraffic>(device.communication(), *world.communicator, *world.memory,
-                                                options)),
-        host_split(world.communicator->Split(0, world.rank())),
-        host(MakeHostGate(*host_split, traffic)) {}
-  std::unique_ptr<Communicator> Split(World& world, int key) {
-    return MakeStagedCommunicator(world.communicator->Split(0, key), traffic);
-  }
-  DeviceRank device;
-  std::shared_ptr<StagedTraffic> traffic;
-  std::unique_ptr<Communicator> host_split, host;
-};
 
 // The body on every rank of worlds of 1 to 4 ranks, under every policy.
 void OnAllDevices(const std::function<void(World&, RunPolicy, uint64_t seed)>& body) {
@@ -39,36 +21,6 @@ void OnAllDevices(const std::function<void(World&, RunPolicy, uint64_t seed)>& b
           << NameOf(policy) << ", " << ranks << " ranks; " << SeedText();
     }
   }
-}
-
-// Rounds of several exchanges under way over two communicators, the second with its ranks reversed, and the
-// host's in between; waited for in an order that differs from rank to rank.
-void ExchangeInAnyOrder(World& world, StagedRank& rank, int num_rounds, uint64_t seed) {
-  constexpr int kUnderWay = 10;
-  const auto forward = rank.Split(world, world.rank()), reversed = rank.Split(world, -world.rank());
-  Communicator* communicators[2] = {forward.get(), reversed.get()};
-  std::deque<DeviceBlocks> blocks;
-  for (int k = 0; k < kUnderWay; ++k) {
-    blocks.emplace_back(rank.device, communicators[k % 2]->rank(), world.size());
-  }
-  std::vector<int64_t> sums(world.size());
-  for (int round = 0; round < num_rounds; ++round) {
-    Communicator::Ticket tickets[kUnderWay];
-    for (int k = 0; k < kUnderWay; ++k) {
-      tickets[k] = blocks[k].Start(*communicators[k % 2], round * kUnderWay + k);
-      if (k % 4 != 2) continue;
-      EXPECT_EQ(rank.host->AllReduceMax(world.rank() + k, {}), world.size() - 1 + k);
-    }
-    for (int i = 0; i < kUnderWay; ++i) {
-      const int k = static_cast<int>(RandomPermutation(seed + round * 8 + world.rank(), kUnderWay, i));
-      communicators[k % 2]->Wait(tickets[k]);
-      blocks[k].CheckArrived(round * kUnderWay + k);
-    }
-  }
-  rank.device.context.Drain();
-  int64_t checked = 0;
-  for (const DeviceBlocks& each : blocks) checked += each.num_checked_bytes();
-  EXPECT_GT(checked, 0);
 }
 
 TEST(StagedCommunicator, EveryByteArrivesInAnyOrder) {
@@ -151,35 +103,6 @@ TEST(StagedCommunicator, NothingCostsNothing) {
   });
 }
 
-// Sums and gathers give the host's bits, in several rounds.
-template <class T>
-void ExpectHostsBits(World& world, StagedRank& rank, Communicator& device, int64_t count, DType dtype,
-                     uint64_t seed) {
-  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
-  std::vector<T> values(count);
-  for (int64_t i = 0; i < count; ++i) {
-    values[i] = static_cast<T>(RandomNormal(seed + world.rank(), i) * std::exp2(RandomBits(seed, i) % 30));
-  }
-  const Buffer memory = rank.device.Allocate(bytes);
-  const emulation::Access access{memory.data(), bytes, true};
-  const std::vector<T> begin = values;
-  rank.device.Compute("fill", {access}, [&] { std::memcpy(memory.data(), begin.data(), bytes); });
-
-  const Tensor on_device(memory.data(), dtype, {count});
-  const ExchangeLabel label{.operation = "gradients", .step = 3};
-  device.ReduceScatterSum(on_device, label);
-  device.AllGatherParts(on_device, label);
-  world.communicator->AllReduceSum(Tensor(values.data(), dtype, {count}), label);
-  int64_t wrong = -1;
-  rank.device.Compute("check", {access}, [&] {
-    wrong = 0;
-    for (int64_t i = 0; i < count; ++i) wrong += static_cast<T*>(memory.data())[i] != values[i];
-  });
-  rank.device.context.Drain();
-  EXPECT_EQ(wrong, 0) << "of " << count << " numbers";
-  EXPECT_EQ(values != begin, world.size() > 1 && count > 0);
-}
-
 TEST(StagedCommunicator, SumsAreTheHostsBitForBit) {
   OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
     StagedRank rank(world, policy, seed, {.round_bytes = 1 << 10});
@@ -217,6 +140,31 @@ TEST(StagedCommunicatorDeathTest, ARankThatDoesNotComeIsNamed) {
       run(), testing::ExitedWithCode(kStuckExitCode),
       "stuck: rank [02] has waited .* in 'combine forward', step 7, slot 3 for rank 1; no sign of life "
       "from rank 1");
+}
+
+TEST(StagedCommunicatorDeathTest, ADeviceThatHangsIsNamed) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto run = [] {
+    RunWorld({.num_threads = 2}, [](World& world) {
+      HungDevice device;
+      MemoryMeter memory(&device);
+      Stream compute(memory, CudaQueue{.stream = &device, .memory = &device});
+      const auto traffic = std::make_shared<StagedTraffic>(
+          CommunicationDevice{device, compute, memory}, *world.communicator, *world.memory,
+          StagedOptions{.timeout = std::chrono::milliseconds(300)});
+      const auto pool = MakeStagedCommunicator(world.communicator->Split(0, world.rank()), traffic);
+      char bytes[4] = {};
+      std::vector<SendBlock> send(2);
+      std::vector<RecvBlock> recv(2);
+      send[1 - world.rank()] = {bytes, 2};
+      recv[1 - world.rank()] = {bytes + 2, 2};
+      if (world.rank() == 1) device.Hang();
+      pool->Exchange(send, recv, {.operation = "dispatch backward", .step = 9, .slot = 1});
+    });
+  };
+  EXPECT_EXIT(
+      run(), testing::ExitedWithCode(kStuckExitCode),
+      "stuck: rank 1 has waited .* s for its device in 'dispatch backward', step 9, slot 1. The job ends");
 }
 
 TEST(StagedCommunicatorDeathTest, ValuesOfTheHostAreRefused) {
