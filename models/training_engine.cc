@@ -94,6 +94,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
                                           ExpertPoolOptions{.dtype = dtype_,
                                                             .max_rows = shape.pool() * tokens * spec_.top_k,
                                                             .recompute = train.recompute_experts(),
+                                                            .weight_grad_slots = WeightGradSlots(config),
                                                             .trainable = is_training},
                                           stream, memory);
   dispatcher_ = std::make_unique<TokenDispatcher>(
