@@ -5,11 +5,12 @@
 //   2 RankKernel    a key's place in the whole order is its place in its tile plus, for each other tile, the
 //                   number of its keys that are smaller: a binary search. T / kTile searches a key.
 //   3 SumKernel     a warp takes kChunk neighbours of the order and a strip of columns. What one id has in
-//                   the chunk is a run. The sum of a run that does not touch a neighbour chunk is added to
-//                   the table; the others, two a chunk at most, are the rows of the next round: a sixteenth
-//                   as many in each. The round of one chunk is the last.
-// So an id that all tokens have is summed by as many warps as ids that come once. Keys differ from each
-// other, so the order, and with it every sum, is a function of the tokens alone.
+//                   the chunk is a run. The sum of a run that begins here is added to the table; that of a
+//                   run that began in an earlier chunk is a row of the next round. Each round leaves at most
+//                   a row a chunk; the round of one chunk is the last.
+// So an id that all tokens have is summed by as many warps as ids that come once, and in a round one chunk at
+// most adds to a row of the table. Keys differ from each other, so the order, and with it every sum, is a
+// function of the tokens alone.
 #include "kernels/cuda/rows.h"
 #include "kernels/embedding_cuda.h"
 
@@ -19,6 +20,7 @@ namespace {
 using Key = unsigned long long;  // id in the upper 32 bits, position of the row in the lower
 constexpr int kTile = 1024, kSortThreads = kTile / 2, kRankThreads = 256;
 constexpr int kChunk = 32, kStripWarps = 4, kRowsInFlight = 4;
+constexpr int kSumBlocksPerSm = 6;       // enough rows under way; asked for more, the compiler spills
 constexpr Key kNoKey = ~Key{0};          // behind all keys
 constexpr uint32_t kNoRow = 0xffffffff;  // position of a key that has no row
 
@@ -93,8 +95,7 @@ struct SumArguments {
   const Key* sorted;  // [num_keys]; those without a row count for nothing
   const T* rows;
   float* dtable;
-  // The next round, [2 num_chunks]: of each chunk the run that begins in an earlier one, and the run that
-  // begins here and goes on in the next.
+  // The next round, [num_chunks].
   Key* next_sorted;
   float* next_rows;
 };
@@ -125,33 +126,24 @@ struct RowSum {
   }
 };
 
-// Block (32, kStripWarps). In what follows a run counts as touching a neighbour chunk if that has a key of
-// its id, with or without a row.
+// Block (32, kStripWarps). A run began in an earlier chunk if the key before has its id, with or without a
+// row.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kWarp* kStripWarps) SumKernel(SumArguments<T> a) {
-  const int64_t chunk = blockIdx.x;
+__global__ void __launch_bounds__(kWarp* kStripWarps, kSumBlocksPerSm) SumKernel(SumArguments<T> a) {
+  const auto chunk = static_cast<int64_t>(blockIdx.x);
   const int64_t column = ((int64_t{blockIdx.y} * kStripWarps + threadIdx.y) * kWarp + threadIdx.x) * kPack;
   if (column >= a.width) return;
   const int64_t first = chunk * kChunk, end = min(first + kChunk, a.num_keys);
-  // The ids beside the chunk; -1: none.
   const int id_before = first > 0 ? IdOf(a.sorted[first - 1]) : -1;
-  const int id_behind = end < a.num_keys ? IdOf(a.sorted[end]) : -1;
-  const int first_id = IdOf(a.sorted[first]), last_id = IdOf(a.sorted[end - 1]);
-  bool has_before = false, has_begun = false;  // the rows that this chunk gives to the next round
-  RowSum<kPack> sum;
-  bool has_sum = false;
+  const int first_id = IdOf(a.sorted[first]);
   int id = first_id;
-  const auto finish = [&](bool goes_on) {
+  RowSum<kPack> sum;
+  bool has_sum = false, has_next = false;
+  const auto finish = [&] {
     if (!has_sum) return;
-    if (id == id_before) {
-      has_before = true;
-      sum.Store(a.next_rows + chunk * 2 * a.width + column);
-    } else if (goes_on) {
-      has_begun = true;
-      sum.Store(a.next_rows + (chunk * 2 + 1) * a.width + column);
-    } else {
-      sum.AddTo(a.dtable + int64_t{id} * a.width + column);
-    }
+    if (id != id_before) return sum.AddTo(a.dtable + int64_t{id} * a.width + column);
+    has_next = true;
+    sum.Store(a.next_rows + chunk * a.width + column);
   };
   for (int64_t i = first; i < end; i += kRowsInFlight) {
     Key keys[kRowsInFlight];
@@ -167,7 +159,7 @@ __global__ void __launch_bounds__(kWarp* kStripWarps) SumKernel(SumArguments<T> 
     for (int r = 0; r < kRowsInFlight; ++r) {
       if (PositionOf(keys[r]) == kNoRow) continue;
       if (IdOf(keys[r]) != id) {
-        finish(false);
+        finish();
         id = IdOf(keys[r]);
         sum = {};
       }
@@ -176,12 +168,10 @@ __global__ void __launch_bounds__(kWarp* kStripWarps) SumKernel(SumArguments<T> 
       for (int e = 0; e < kPack; ++e) sum.value[e] += ToFloat(rows[r].value[e]);
     }
   }
-  finish(id == id_behind);
+  finish();
   if (column != 0 || !a.next_sorted) return;
-  const auto key = [](int key_id, uint32_t row) { return static_cast<Key>(key_id) << 32 | row; };
-  const auto row = static_cast<uint32_t>(chunk * 2);
-  a.next_sorted[row] = key(first_id, has_before ? row : kNoRow);
-  a.next_sorted[row + 1] = key(last_id, has_begun ? row + 1 : kNoRow);
+  a.next_sorted[chunk] =
+      static_cast<Key>(first_id) << 32 | (has_next ? static_cast<uint32_t>(chunk) : kNoRow);
 }
 
 // Sums the rows of all rounds. `next_sorted` and `next_rows` have room for those of all later ones.
@@ -196,20 +186,20 @@ void SumRounds(Stream& stream, SumArguments<T> a, bool packs) {
           .block = dim3(kWarp, kStripWarps)},
          stream, a);
   if (num_chunks == 1) return;
-  const SumArguments<float> next = {.num_keys = 2 * num_chunks,
+  const SumArguments<float> next = {.num_keys = num_chunks,
                                     .width = a.width,
                                     .sorted = a.next_sorted,
                                     .rows = a.next_rows,
                                     .dtable = a.dtable,
-                                    .next_sorted = a.next_sorted + 2 * num_chunks,
-                                    .next_rows = a.next_rows + 2 * num_chunks * a.width};
+                                    .next_sorted = a.next_sorted + num_chunks,
+                                    .next_rows = a.next_rows + num_chunks * a.width};
   SumRounds(stream, next, packs);
 }
 
 // Rows that all rounds after the first have.
 int64_t NumLaterRows(int64_t num_keys) {
   const int64_t num_chunks = CeilDiv(num_keys, kChunk);
-  return num_chunks == 1 ? 0 : 2 * num_chunks + NumLaterRows(2 * num_chunks);
+  return num_chunks == 1 ? 0 : num_chunks + NumLaterRows(num_chunks);
 }
 
 }  // namespace
@@ -218,11 +208,12 @@ void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout,
   const int64_t num_tokens = tokens.rows(), width = dtable.dim(1);
   if (num_tokens == 0 || width == 0) return;
   const int64_t num_tiles = CeilDiv(num_tokens, kTile), num_keys = num_tiles * kTile;
-  const int64_t num_later = NumLaterRows(num_tokens);
+  const int64_t num_later = NumLaterRows(num_tokens), num_later_floats = CeilDiv(num_later * width, 2) * 2;
   Key* sorted_tiles = static_cast<Key*>(stream.Scratch((2 * num_keys + num_later) * int64_t{sizeof(Key)} +
-                                                       num_later * width * int64_t{sizeof(float)}));
-  Key *sorted = sorted_tiles + num_keys, *later_sorted = sorted + num_keys;
-  float* later_rows = reinterpret_cast<float*>(later_sorted + num_later);
+                                                       num_later_floats * int64_t{sizeof(float)}));
+  Key* sorted = sorted_tiles + num_keys;
+  float* later_rows = reinterpret_cast<float*>(sorted + num_keys);
+  Key* later_sorted = reinterpret_cast<Key*>(later_rows + num_later_floats);
   Launch("EmbeddingBackward sort", &SortKernel,
          {.grid = static_cast<unsigned>(num_tiles), .block = kSortThreads}, stream, num_tokens, dtable.rows(),
          tokens.as<int32_t>(), sorted_tiles);

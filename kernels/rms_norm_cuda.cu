@@ -127,8 +127,7 @@ __global__ void __launch_bounds__(kWarp* kMostBackwardWarps, kBackwardBlocksPerS
   const int lane = threadIdx.x, warp = threadIdx.y, num_warps = blockDim.y;
   float* sums = DynamicShared<float>();
   float* own = sums + warp * PaddedWidth<kPack>(a.width);
-  for (int64_t j = lane; j < PaddedWidth<kPack>(a.width); j += kWarp) own[j] = 0;
-  __syncwarp();  // other lanes' columns
+  for (int64_t i = lane; i < PaddedWidth<kPack>(a.width); i += kWarp) own[i] = 0;  // the lane's own alone
   const int64_t stride = int64_t{gridDim.x} * num_warps;
   for (int64_t row = int64_t{blockIdx.x} * num_warps + warp; row < a.rows; row += stride) {
     const int64_t at = row * a.width;
