@@ -3,6 +3,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "kernels/grouped_gemm.h"
 #include "launcher/config.h"
 #include "launcher/nearest_name.h"
 #include "models/stage_layers.h"

@@ -34,7 +34,7 @@ namespace unipool {
 // and the exchange of rows. Between asking (the router's kernels are enqueued) and knowing, the second part
 // of the weight gradients is enqueued, so that the device has work while the copy, the exchange of counts and
 // the host take their time; then dispatch F is covered by the backward of attention alone. Exposed are the
-// slots before which there was no backward: those of the first time step, and the first of the second.
+// slots before which no weight gradients were left: those of the first time step, and a few behind it.
 enum class LaneOrder { kInterleaved, kSequential };
 
 class SlotExecutor {
