@@ -164,10 +164,9 @@ void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> 
   KernelScope scope(stream, Op::kGroupedGemm, 2 * cost.rows * groups.outer * groups.inner,
                     cost.matrices * groups.outer * groups.inner * SizeOf(dw.dtype) +
                         cost.rows * (groups.outer + groups.inner) * SizeOf(x.dtype));
+  if (at_once) return cuda::GroupedWeightGradBf16(stream, slots, dy, x, dw, has_grad);
   for (const GroupOffsets offsets : slots) {
-    if (at_once) {
-      cuda::GroupedWeightGradBf16(stream, offsets, dy, x, dw, has_grad);
-    } else if (on_cuda) {
+    if (on_cuda) {
       cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
     } else {
       WeightGradOnHost(offsets, dy, x, dw, has_grad);

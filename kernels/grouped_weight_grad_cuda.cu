@@ -1,12 +1,14 @@
 // dw[e] (+)= dy[rows of e]^T x[rows of e] on tensor cores. A block owns one tile [O 128, I 256] of one expert
-// and walks over the expert's rows, 32 at a time, four such slices being copied to shared memory ahead of
-// use; each of its 8 warps keeps [64, 64] sums in registers. The order of a sum depends on the rows of its
-// expert alone.
+// and walks over the expert's rows, range by range (one in each slot), 32 rows at a time, four such slices
+// being copied to shared memory ahead of use, also those of the next range; each of its 8 warps keeps
+// [64, 64] sums in registers until the last range. A slice ends with its range and is filled up with zeros.
+// The order of a sum depends on the rows of its expert alone.
 //
 // Both factors lie in memory with the summed index (rows) outermost, which tensor cores do not take: the
 // transposing loads from shared memory turn them. Rows in shared memory have their 16-byte pieces permuted by
 // the row's number, so that the 8 rows of one such load lie in different banks.
 #include <algorithm>
+#include <limits>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/mma.h"
@@ -21,14 +23,21 @@ constexpr int kPiece = 8;  // elements in 16 bytes
 constexpr int kStageElements = kSlice * (kTileO + kTileI);
 constexpr int64_t kSharedBytes = kStages * kStageElements * sizeof(Bf16);
 
+// What a block reads of its launch: groups in order, then the group that ends the last one, then all ranges.
 struct Group {
-  int64_t begin;  // first row
-  int rows;
   int expert_and_add;  // 2 * expert + (is added to)
+  int first_range;     // its entry; up to that of the next group
 };
-constexpr int kMostGroups = 240;  // 3840 of the 4096 bytes of arguments that every launch may have
-struct Groups {
-  Group group[kMostGroups];
+struct Range {
+  int begin, rows;  // at least 1 row
+};
+union Entry {
+  Group group;
+  Range range;
+};
+constexpr int kMostEntries = 504;  // 4032 of the 4096 bytes of arguments that every launch may have
+struct Work {
+  Entry entry[kMostEntries];
 };
 
 // Where piece `piece` of row `row` lies in a slice of rows of kWidth elements.
@@ -84,22 +93,53 @@ __device__ inline void StorePair(float* to, float first, float second, bool add)
   StorePack(to, pair);
 }
 
+// The rows of a group, slice by slice.
+class Slices {
+ public:
+  __device__ Slices(const Work& work, int group)
+      : work_(work),
+        range_(work.entry[group].group.first_range),
+        end_(work.entry[group + 1].group.first_range) {
+    Load();
+  }
+  __device__ int Count() const {
+    int count = 0;
+    for (int i = range_; i < end_; ++i) count += (work_.entry[i].range.rows + kSlice - 1) / kSlice;
+    return count;
+  }
+  // Of the slice at hand: its first row and how many rows are left of its range; none behind the last slice.
+  __device__ int row() const { return row_; }
+  __device__ int rows_left() const { return rows_left_; }
+  __device__ void Next() {
+    row_ += kSlice, rows_left_ -= kSlice;
+    if (rows_left_ <= 0) ++range_, Load();
+  }
+
+ private:
+  __device__ void Load() {
+    rows_left_ = 0;
+    if (range_ < end_) row_ = work_.entry[range_].range.begin, rows_left_ = work_.entry[range_].range.rows;
+  }
+  const Work& work_;
+  int range_, end_, row_ = 0, rows_left_ = 0;
+};
+
 __global__ void __launch_bounds__(kThreads)
-    WeightGrad(const Groups groups, const Bf16* dy, const Bf16* x, int64_t outer, int64_t inner, float* dw) {
-  const Group group = groups.group[blockIdx.z];
+    WeightGrad(const __grid_constant__ Work work, const Bf16* dy, const Bf16* x, int64_t outer, int64_t inner,
+               float* dw) {
   const int64_t tile_o = static_cast<int64_t>(blockIdx.y) * kTileO,
                 tile_i = static_cast<int64_t>(blockIdx.x) * kTileI;
   Bf16* shared = DynamicShared<Bf16>();
-  const Bf16 *dy_rows = dy + group.begin * outer, *x_rows = x + group.begin * inner;
-  const int num_slices = (group.rows + kSlice - 1) / kSlice;
+  Slices next(work, static_cast<int>(blockIdx.z));
+  const int num_slices = next.Count();
   const auto copy = [&](int slice) {
-    if (slice < num_slices) {
+    if (next.rows_left() > 0) {
       Bf16* stage = shared + slice % kStages * kStageElements;
-      const int row = slice * kSlice;
-      CopySlice<kTileO>(dy_rows + row * outer, group.rows - row, outer, tile_o, stage);
-      CopySlice<kTileI>(x_rows + row * inner, group.rows - row, inner, tile_i, stage + kSlice * kTileO);
+      CopySlice<kTileO>(dy + next.row() * outer, next.rows_left(), outer, tile_o, stage);
+      CopySlice<kTileI>(x + next.row() * inner, next.rows_left(), inner, tile_i, stage + kSlice * kTileO);
+      next.Next();
     }
-    CommitCopies();  // an empty group keeps the count
+    CommitCopies();  // an empty group of copies keeps the count
   };
   const int warp = static_cast<int>(threadIdx.x) / kWarp, warp_o = warp / kWarpsI, warp_i = warp % kWarpsI;
   float sums[4][8][4] = {};
@@ -111,8 +151,9 @@ __global__ void __launch_bounds__(kThreads)
     MultiplySlice(shared + slice % kStages * kStageElements, warp_o, warp_i, sums);
   }
 
-  float* matrix = dw + group.expert_and_add / 2 * outer * inner;
-  const bool add = group.expert_and_add % 2 != 0;
+  const int expert_and_add = work.entry[blockIdx.z].group.expert_and_add;
+  float* matrix = dw + expert_and_add / 2 * outer * inner;
+  const bool add = expert_and_add % 2 != 0;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -127,33 +168,71 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// An expert with rows.
+struct Expert {
+  int64_t index;
+  int64_t rows;  // in all slots
+  int ranges;
+};
+
+Expert ExpertOf(std::span<const GroupOffsets> slots, int64_t index) {
+  Expert expert{index, 0, 0};
+  for (const GroupOffsets offsets : slots) {
+    const int64_t rows = offsets[index + 1] - offsets[index];
+    expert.rows += rows;
+    expert.ranges += rows > 0;
+  }
+  return expert;
+}
+
+// Marks the experts as having a gradient.
+Work WorkOf(std::span<const Expert> experts, std::span<const GroupOffsets> slots,
+            std::span<uint8_t> has_grad) {
+  Work work;
+  const int count = static_cast<int>(experts.size());
+  int range = count + 1;
+  for (int g = 0; g < count; ++g) {
+    const int64_t e = experts[g].index;
+    work.entry[g].group = {static_cast<int>(2 * e + (has_grad[e] ? 1 : 0)), range};
+    has_grad[e] = 1;
+    for (const GroupOffsets offsets : slots) {
+      const int64_t rows = offsets[e + 1] - offsets[e];
+      if (rows > 0) work.entry[range++].range = {static_cast<int>(offsets[e]), static_cast<int>(rows)};
+    }
+  }
+  work.entry[count].group = {0, range};
+  return work;
+}
+
 }  // namespace
 
-void GroupedWeightGradBf16(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& x,
-                           const Tensor& dw, std::span<uint8_t> has_grad) {
+void GroupedWeightGradBf16(Stream& stream, std::span<const GroupOffsets> slots, const Tensor& dy,
+                           const Tensor& x, const Tensor& dw, std::span<uint8_t> has_grad) {
   const int64_t outer = dw.dim(1), inner = dw.dim(2), num_experts = dw.dim(0);
-  Groups groups;
+  CHECK_LE(dy.dim(0), std::numeric_limits<int>::max()) << "rows";
+  Expert experts[kMostEntries / 2];
   unsigned count = 0;
+  int num_entries = 1;  // the group behind the last
   const auto launch = [&] {
     // Those with most rows first: the last blocks to run are short.
-    std::sort(groups.group, groups.group + count, [](const Group& a, const Group& b) {
-      return a.rows != b.rows ? a.rows > b.rows : a.expert_and_add < b.expert_and_add;
+    std::sort(experts, experts + count, [](const Expert& a, const Expert& b) {
+      return a.rows != b.rows ? a.rows > b.rows : a.index < b.index;
     });
+    const Work work = WorkOf({experts, count}, slots, has_grad);
     const LaunchShape shape = {.grid = dim3(static_cast<unsigned>(CeilDiv(inner, kTileI)),
                                             static_cast<unsigned>(CeilDiv(outer, kTileO)), count),
                                .block = dim3(kThreads),
                                .shared_bytes = kSharedBytes};
-    Launch("GroupedWeightGradBf16", WeightGrad, shape, stream, groups, dy.as<Bf16>(), x.as<Bf16>(), outer,
+    Launch("GroupedWeightGradBf16", WeightGrad, shape, stream, work, dy.as<Bf16>(), x.as<Bf16>(), outer,
            inner, dw.as<float>());
-    count = 0;
+    count = 0, num_entries = 1;
   };
   for (int64_t e = 0; e < num_experts; ++e) {
-    const int64_t rows = offsets[e + 1] - offsets[e];
-    if (rows == 0) continue;
-    groups.group[count++] = {offsets[e], static_cast<int>(rows),
-                             static_cast<int>(2 * e + (has_grad[e] ? 1 : 0))};
-    has_grad[e] = 1;
-    if (count == kMostGroups) launch();
+    const Expert expert = ExpertOf(slots, e);
+    if (expert.rows == 0) continue;
+    if (num_entries + 1 + expert.ranges > kMostEntries) launch();
+    experts[count++] = expert;
+    num_entries += 1 + expert.ranges;
   }
   launch();
 }
