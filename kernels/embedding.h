@@ -11,9 +11,9 @@ namespace unipool {
 void EmbeddingForward(Stream& stream, const Tensor& tokens /*[T] I32*/, const Tensor& table /*[V, D]*/,
                       const Tensor& out /*[T, D]*/);
 // dtable[tokens[t]] += dout[t]. Rows of one token are added in the order of t on the CPU; on CUDA in an order
-// that depends on the tokens alone. Moves T D elements of dout, twice the rows of dtable that occur, and the
-// tokens; on CUDA also T sorted keys of 8 bytes, and finding their order takes T^2 / 100 steps in shared
-// memory.
+// that depends on the tokens alone, by as many warps if all tokens are one as if each is another. Moves T D
+// elements of dout, twice the rows of dtable that occur, and the tokens; on CUDA also T sorted keys of 8
+// bytes, and finding their order takes T^2 / 100 steps in shared memory.
 void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout /*[T, D]*/,
                        const Tensor& dtable /*[V, D]*/);
 

@@ -1,31 +1,34 @@
-// Backward: tokens are sorted by id, equal ids by position; then warps sum the rows of dout in that order.
+// Backward: tokens are sorted by id, equal ids by position; then rows of dout are summed in that order, in
+// rounds.
 //
 //   1 SortKernel    a block sorts a tile of kTile keys (id, position) in shared memory
 //   2 RankKernel    a key's place in the whole order is its place in its tile plus, for each other tile, the
 //                   number of its keys that are smaller: a binary search. T / kTile searches a key.
 //   3 SumKernel     a warp takes kChunk neighbours of the order and a strip of columns. What one id has in
-//   the
-//                   chunk is a run. A run that does not touch a neighbour chunk is added to the table; of
-//                   others the sum is kept.
-//   4 JoinKernel    the warp of the chunk in which a run over several chunks begins adds up its sums, in
-//                   order, and adds the total to the table.
-// Keys differ from each other, so the order, and with it every sum, is a function of the tokens alone.
+//                   the chunk is a run. The sum of a run that begins here is added to the table; that of a
+//                   run that began in an earlier chunk is a row of the next round. Each round leaves at most
+//                   a row a chunk; the round of one chunk is the last.
+// So an id that all tokens have is summed by as many warps as ids that come once, and in a round one chunk at
+// most adds to a row of the table. Keys differ from each other, so the order, and with it every sum, is a
+// function of the tokens alone.
 #include "kernels/cuda/rows.h"
 #include "kernels/embedding_cuda.h"
 
 namespace unipool::cuda {
 namespace {
 
-using Key = unsigned long long;  // id in the upper 32 bits, position in the lower
+using Key = unsigned long long;  // id in the upper 32 bits, position of the row in the lower
 constexpr int kTile = 1024, kSortThreads = kTile / 2, kRankThreads = 256;
 constexpr int kChunk = 32, kStripWarps = 4, kRowsInFlight = 4;
-constexpr Key kNoKey = ~Key{0};  // behind all keys
+constexpr int kSumBlocksPerSm = 6;       // enough rows under way; asked for more, the compiler spills
+constexpr Key kNoKey = ~Key{0};          // behind all keys
+constexpr uint32_t kNoRow = 0xffffffff;  // position of a key that has no row
 
-__device__ inline int64_t IdOf(Key key) {
-  return static_cast<int64_t>(key >> 32);
+__device__ inline int IdOf(Key key) {
+  return static_cast<int>(key >> 32);
 }
-__device__ inline int64_t PositionOf(Key key) {
-  return static_cast<int64_t>(key & 0xffffffffu);
+__device__ inline uint32_t PositionOf(Key key) {
+  return static_cast<uint32_t>(key);
 }
 
 // Bitonic sort of a tile. Block kSortThreads.
@@ -88,50 +91,60 @@ __global__ void __launch_bounds__(kRankThreads)
 
 template <class T>
 struct SumArguments {
-  int64_t num_tokens, width, num_chunks;
-  const Key* sorted;
-  const T* dout;
+  int64_t num_keys, width;
+  const Key* sorted;  // [num_keys]; those without a row count for nothing
+  const T* rows;
   float* dtable;
-  // [num_chunks, 2, width]: of each chunk the sum of the run that began in an earlier one, and of the run
-  // that begins here and goes on in the next.
-  float* open_runs;
+  // The next round, [num_chunks].
+  Key* next_sorted;
+  float* next_rows;
 };
 
-// A warp's chunk and the first of its lane's columns.
+// kPack numbers that move in packs of 16 bytes where kPack allows it.
 template <int kPack>
-struct Strip {
-  int64_t chunk, column;
+struct RowSum {
+  static constexpr int kMove = kPack < 4 ? kPack : 4;
+  float value[kPack] = {};
+
+  __device__ void AddTo(float* to) const {
+#pragma unroll
+    for (int p = 0; p < kPack; p += kMove) {
+      Pack<float, kMove> pack = LoadPack<kMove>(to + p);
+#pragma unroll
+      for (int e = 0; e < kMove; ++e) pack.value[e] += value[p + e];
+      StorePack(to + p, pack);
+    }
+  }
+  __device__ void Store(float* to) const {
+#pragma unroll
+    for (int p = 0; p < kPack; p += kMove) {
+      Pack<float, kMove> pack;
+#pragma unroll
+      for (int e = 0; e < kMove; ++e) pack.value[e] = value[p + e];
+      StorePack(to + p, pack);
+    }
+  }
 };
-template <int kPack>
-__device__ inline Strip<kPack> OwnStrip() {
-  return {static_cast<int64_t>(blockIdx.x),
-          ((int64_t{blockIdx.y} * kStripWarps + threadIdx.y) * kWarp + threadIdx.x) * kPack};
-}
 
-template <int kPack>
-__device__ inline void AddTo(float* to, const float (&sum)[kPack]) {
-#pragma unroll
-  for (int e = 0; e < kPack; ++e) to[e] += sum[e];
-}
-template <int kPack>
-__device__ inline void Store(float* to, const float (&sum)[kPack]) {
-#pragma unroll
-  for (int e = 0; e < kPack; ++e) to[e] = sum[e];
-}
-
-// Block (32, kStripWarps).
+// Block (32, kStripWarps). A run began in an earlier chunk if the key before has its id, with or without a
+// row.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kWarp* kStripWarps) SumKernel(SumArguments<T> a) {
-  const auto [chunk, column] = OwnStrip<kPack>();
+__global__ void __launch_bounds__(kWarp* kStripWarps, kSumBlocksPerSm) SumKernel(SumArguments<T> a) {
+  const auto chunk = static_cast<int64_t>(blockIdx.x);
+  const int64_t column = ((int64_t{blockIdx.y} * kStripWarps + threadIdx.y) * kWarp + threadIdx.x) * kPack;
   if (column >= a.width) return;
-  const int64_t first = chunk * kChunk, end = min(first + kChunk, a.num_tokens);
-  // The ids beside the chunk; -1: none.
-  const int64_t id_before = first > 0 ? IdOf(a.sorted[first - 1]) : -1;
-  const int64_t id_behind = end < a.num_tokens ? IdOf(a.sorted[end]) : -1;
-  float* open_runs = a.open_runs + chunk * 2 * a.width + column;
-  float sum[kPack] = {};
-  int64_t id = IdOf(a.sorted[first]);
-  bool began_here = id != id_before;
+  const int64_t first = chunk * kChunk, end = min(first + kChunk, a.num_keys);
+  const int id_before = first > 0 ? IdOf(a.sorted[first - 1]) : -1;
+  const int first_id = IdOf(a.sorted[first]);
+  int id = first_id;
+  RowSum<kPack> sum;
+  bool has_sum = false, has_next = false;
+  const auto finish = [&] {
+    if (!has_sum) return;
+    if (id != id_before) return sum.AddTo(a.dtable + int64_t{id} * a.width + column);
+    has_next = true;
+    sum.Store(a.next_rows + chunk * a.width + column);
+  };
   for (int64_t i = first; i < end; i += kRowsInFlight) {
     Key keys[kRowsInFlight];
     Pack<T, kPack> rows[kRowsInFlight];
@@ -139,55 +152,54 @@ __global__ void __launch_bounds__(kWarp* kStripWarps) SumKernel(SumArguments<T> 
     for (int r = 0; r < kRowsInFlight; ++r) keys[r] = i + r < end ? a.sorted[i + r] : kNoKey;
 #pragma unroll
     for (int r = 0; r < kRowsInFlight; ++r) {
-      if (i + r < end) rows[r] = LoadPack<kPack>(a.dout + PositionOf(keys[r]) * a.width + column);
+      if (PositionOf(keys[r]) != kNoRow)
+        rows[r] = LoadPack<kPack>(a.rows + PositionOf(keys[r]) * a.width + column);
     }
 #pragma unroll
     for (int r = 0; r < kRowsInFlight; ++r) {
-      if (i + r >= end) continue;
+      if (PositionOf(keys[r]) == kNoRow) continue;
       if (IdOf(keys[r]) != id) {
-        if (began_here) {
-          AddTo(a.dtable + id * a.width + column, sum);
-        } else {
-          Store(open_runs, sum);
-        }
+        finish();
         id = IdOf(keys[r]);
-        began_here = true;
-#pragma unroll
-        for (int e = 0; e < kPack; ++e) sum[e] = 0;
+        sum = {};
       }
+      has_sum = true;
 #pragma unroll
-      for (int e = 0; e < kPack; ++e) sum[e] += ToFloat(rows[r].value[e]);
+      for (int e = 0; e < kPack; ++e) sum.value[e] += ToFloat(rows[r].value[e]);
     }
   }
-  if (!began_here) {
-    Store(open_runs, sum);
-  } else if (id == id_behind) {
-    Store(open_runs + a.width, sum);
-  } else {
-    AddTo(a.dtable + id * a.width + column, sum);
-  }
+  finish();
+  if (column != 0 || !a.next_sorted) return;
+  a.next_sorted[chunk] =
+      static_cast<Key>(first_id) << 32 | (has_next ? static_cast<uint32_t>(chunk) : kNoRow);
 }
 
-// Block (32, kStripWarps).
+// Sums the rows of all rounds. `next_sorted` and `next_rows` have room for those of all later ones.
 template <class T>
-__global__ void __launch_bounds__(kWarp* kStripWarps) JoinKernel(SumArguments<T> a) {
-  const auto [chunk, column] = OwnStrip<1>();
-  const int64_t end = (chunk + 1) * kChunk;
-  if (column >= a.width || end >= a.num_tokens) return;
-  const int64_t id = IdOf(a.sorted[end - 1]);
-  const bool goes_on = IdOf(a.sorted[end]) == id;
-  const bool began_before = chunk > 0 && IdOf(a.sorted[chunk * kChunk - 1]) == id;
-  if (!goes_on || began_before) return;
-  float sum = a.open_runs[(chunk * 2 + 1) * a.width + column];
-  for (int64_t next = chunk + 1; next < a.num_chunks && IdOf(a.sorted[next * kChunk]) == id; ++next)
-    sum += a.open_runs[next * 2 * a.width + column];
-  a.dtable[id * a.width + column] += sum;
+void SumRounds(Stream& stream, SumArguments<T> a, bool packs) {
+  const int64_t num_chunks = CeilDiv(a.num_keys, kChunk);
+  if (num_chunks == 1) a.next_sorted = nullptr;
+  constexpr int kPack = kPackOf16<T>;
+  const int64_t strip = int64_t{kStripWarps} * kWarp * (packs ? kPack : 1);
+  Launch("EmbeddingBackward sum", packs ? &SumKernel<T, kPack> : &SumKernel<T, 1>,
+         {.grid = dim3(static_cast<unsigned>(num_chunks), static_cast<unsigned>(CeilDiv(a.width, strip))),
+          .block = dim3(kWarp, kStripWarps)},
+         stream, a);
+  if (num_chunks == 1) return;
+  const SumArguments<float> next = {.num_keys = num_chunks,
+                                    .width = a.width,
+                                    .sorted = a.next_sorted,
+                                    .rows = a.next_rows,
+                                    .dtable = a.dtable,
+                                    .next_sorted = a.next_sorted + num_chunks,
+                                    .next_rows = a.next_rows + num_chunks * a.width};
+  SumRounds(stream, next, packs);
 }
 
-LaunchShape Strips(int64_t num_chunks, int64_t width, int pack) {
-  return {.grid = dim3(static_cast<unsigned>(num_chunks),
-                       static_cast<unsigned>(CeilDiv(width, int64_t{kStripWarps} * kWarp * pack))),
-          .block = dim3(kWarp, kStripWarps)};
+// Rows that all rounds after the first have.
+int64_t NumLaterRows(int64_t num_keys) {
+  const int64_t num_chunks = CeilDiv(num_keys, kChunk);
+  return num_chunks == 1 ? 0 : num_chunks + NumLaterRows(num_chunks);
 }
 
 }  // namespace
@@ -195,12 +207,13 @@ LaunchShape Strips(int64_t num_chunks, int64_t width, int pack) {
 void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout, const Tensor& dtable) {
   const int64_t num_tokens = tokens.rows(), width = dtable.dim(1);
   if (num_tokens == 0 || width == 0) return;
-  const int64_t num_tiles = CeilDiv(num_tokens, kTile), num_chunks = CeilDiv(num_tokens, kChunk);
-  const int64_t num_keys = num_tiles * kTile;
-  Key* sorted_tiles = static_cast<Key*>(
-      stream.Scratch(2 * num_keys * int64_t{sizeof(Key)} + 2 * num_chunks * width * int64_t{sizeof(float)}));
+  const int64_t num_tiles = CeilDiv(num_tokens, kTile), num_keys = num_tiles * kTile;
+  const int64_t num_later = NumLaterRows(num_tokens), num_later_floats = CeilDiv(num_later * width, 2) * 2;
+  Key* sorted_tiles = static_cast<Key*>(stream.Scratch((2 * num_keys + num_later) * int64_t{sizeof(Key)} +
+                                                       num_later_floats * int64_t{sizeof(float)}));
   Key* sorted = sorted_tiles + num_keys;
-  float* open_runs = reinterpret_cast<float*>(sorted + num_keys);
+  float* later_rows = reinterpret_cast<float*>(sorted + num_keys);
+  Key* later_sorted = reinterpret_cast<Key*>(later_rows + num_later_floats);
   Launch("EmbeddingBackward sort", &SortKernel,
          {.grid = static_cast<unsigned>(num_tiles), .block = kSortThreads}, stream, num_tokens, dtable.rows(),
          tokens.as<int32_t>(), sorted_tiles);
@@ -208,13 +221,14 @@ void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout,
          {.grid = static_cast<unsigned>(num_keys / kRankThreads), .block = kRankThreads}, stream, num_tiles,
          sorted_tiles, sorted);
   DispatchDevice("EmbeddingBackward", dout.dtype, [&]<class T>() {
-    const SumArguments<T> arguments = {num_tokens,         width,    num_chunks, sorted, dout.as<T>(),
-                                       dtable.as<float>(), open_runs};
-    const bool packs = RowsAllowPacks(width, {&dout, &dtable});
-    constexpr int kPack = kPackOf16<T>;
-    Launch("EmbeddingBackward sum", packs ? &SumKernel<T, kPack> : &SumKernel<T, 1>,
-           Strips(num_chunks, width, packs ? kPack : 1), stream, arguments);
-    Launch("EmbeddingBackward join", &JoinKernel<T>, Strips(num_chunks, width, 1), stream, arguments);
+    const SumArguments<T> first = {.num_keys = num_tokens,
+                                   .width = width,
+                                   .sorted = sorted,
+                                   .rows = dout.as<T>(),
+                                   .dtable = dtable.as<float>(),
+                                   .next_sorted = later_sorted,
+                                   .next_rows = later_rows};
+    SumRounds(stream, first, RowsAllowPacks(width, {&dout, &dtable}));
   });
 }
 

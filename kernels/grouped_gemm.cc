@@ -1,5 +1,7 @@
 #include "kernels/grouped_gemm.h"
 
+#include <algorithm>
+
 #include "kernels/gemm_blocked.h"
 #include "kernels/gemm_cuda.h"
 #include "kernels/grouped_weight_grad_cuda.h"
@@ -23,21 +25,30 @@ void CheckAligned(const Groups& groups, std::initializer_list<const Tensor*> ten
   }
 }
 
-Groups CheckShapes(GroupOffsets offsets, const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
+Groups CheckExperts(const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
   CHECK_EQ(w.num_dims, 3);
   CHECK(rows_o.num_dims == 2 && rows_i.num_dims == 2);
   Groups groups{w.dim(0), w.dim(1), w.dim(2)};
-  CHECK_EQ(static_cast<int64_t>(offsets.size()), groups.count + 1);
   CHECK(rows_o.dim(1) == groups.outer && rows_i.dim(1) == groups.inner && rows_o.dim(0) == rows_i.dim(0))
       << rows_o.ShapeString() << " and " << rows_i.ShapeString() << " with experts " << w.ShapeString();
   CHECK(rows_o.dtype == rows_i.dtype) << NameOf(rows_o.dtype) << " " << NameOf(rows_i.dtype);
+  if (rows_o.dtype == DType::kBF16) CheckAligned(groups, {&rows_o, &rows_i, &w});
+  return groups;
+}
+
+void CheckAscending(GroupOffsets offsets, int64_t num_experts, int64_t num_rows) {
+  CHECK_EQ(static_cast<int64_t>(offsets.size()), num_experts + 1);
+  CHECK(offsets.front() >= 0 && offsets.back() <= num_rows)
+      << offsets.front() << " to " << offsets.back() << " of " << num_rows << " rows";
+  for (int64_t e = 0; e < num_experts; ++e) CHECK_LE(offsets[e], offsets[e + 1]) << "group " << e;
+}
+
+Groups CheckShapes(GroupOffsets offsets, const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
+  Groups groups = CheckExperts(rows_o, rows_i, w);
+  CheckAscending(offsets, groups.count, rows_o.dim(0));
   CHECK_EQ(offsets.front(), 0);
   CHECK_EQ(offsets.back(), rows_o.dim(0));
-  if (rows_o.dtype == DType::kBF16) CheckAligned(groups, {&rows_o, &rows_i, &w});
-  for (int64_t e = 0; e < groups.count; ++e) {
-    CHECK_LE(offsets[e], offsets[e + 1]) << "group " << e;
-    groups.num_nonempty += offsets[e] < offsets[e + 1];
-  }
+  for (int64_t e = 0; e < groups.count; ++e) groups.num_nonempty += offsets[e] < offsets[e + 1];
   return groups;
 }
 
@@ -59,6 +70,41 @@ void ForEachNonempty(GroupOffsets offsets, Body&& body) {
     body(e, offsets[e], offsets[e + 1] - offsets[e], next < count ? next : e);
     e = next;
   }
+}
+
+struct WeightGradCost {
+  double rows = 0;      // of all slots
+  double matrices = 0;  // expert matrices written, and read where they are added to
+};
+
+// at_once: an expert's matrix is touched once for all slots.
+WeightGradCost CostOf(std::span<const GroupOffsets> slots, const Groups& groups,
+                      std::span<const uint8_t> has_grad, bool at_once) {
+  WeightGradCost cost;
+  for (int64_t e = 0; e < groups.count; ++e) {
+    int num_sums = 0;
+    for (const GroupOffsets offsets : slots) {
+      num_sums += offsets[e] < offsets[e + 1];
+      cost.rows += static_cast<double>(offsets[e + 1] - offsets[e]);
+    }
+    if (at_once) num_sums = std::min(num_sums, 1);
+    if (num_sums > 0) cost.matrices += 2 * num_sums - (has_grad[e] ? 0 : 1);
+  }
+  return cost;
+}
+
+void WeightGradOnHost(GroupOffsets offsets, const Tensor& dy, const Tensor& x, const Tensor& dw,
+                      std::span<uint8_t> has_grad) {
+  const int64_t o = dw.dim(1), i = dw.dim(2);
+  DispatchFloat(dw.dtype, [&]<class T>() {
+    GemmHints<T> hints;
+    if (dw.bytes() >= kStreamedBytes) hints.store = StoreKind::kStreamed;
+    ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
+      GemmBlocked<T>(Trans::kYes, Trans::kNo, {o, i, rows}, 1, dy.as<T>() + begin * o, o,
+                     x.as<T>() + begin * i, i, has_grad[e] ? 1 : 0, dw.as<T>() + e * o * i, i, hints);
+      has_grad[e] = 1;
+    });
+  });
 }
 
 }  // namespace
@@ -101,27 +147,32 @@ void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy
 
 void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& x,
                            const Tensor& dw, std::span<uint8_t> has_grad) {
-  const Groups groups = CheckShapes(offsets, dy, x, dw);
+  CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == dy.dim(0))
+      << "offsets that are not those of all " << dy.ShapeString();
+  GroupedGemmWeightGradOfSlots(stream, {&offsets, 1}, dy, x, dw, has_grad);
+}
+
+void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> slots, const Tensor& dy,
+                                  const Tensor& x, const Tensor& dw, std::span<uint8_t> has_grad) {
+  const Groups groups = CheckExperts(dy, x, dw);
+  CHECK_LE(slots.size(), static_cast<size_t>(kMostWeightGradSlots));
+  for (const GroupOffsets offsets : slots) CheckAscending(offsets, groups.count, dy.dim(0));
   CHECK(dw.dtype == AccumulatorOf(x.dtype)) << NameOf(dw.dtype);
   CHECK_EQ(static_cast<int64_t>(has_grad.size()), groups.count);
-  const int64_t o = groups.outer, i = groups.inner;
-  int64_t moved = 0;  // expert matrices written, and read where they are added to
-  ForEachNonempty(offsets, [&](int64_t e, int64_t, int64_t, int64_t) { moved += has_grad[e] ? 2 : 1; });
-  KernelScope scope(stream, Op::kGroupedGemm, Flops(groups, offsets),
-                    static_cast<double>(moved) * o * i * SizeOf(dw.dtype) + dy.bytes() + x.bytes());
-  if (stream.device() == Device::kCuda) {
-    if (x.dtype == DType::kBF16) return cuda::GroupedWeightGradBf16(stream, offsets, dy, x, dw, has_grad);
-    return cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
+  const bool on_cuda = stream.device() == Device::kCuda, at_once = on_cuda && x.dtype == DType::kBF16;
+  const WeightGradCost cost = CostOf(slots, groups, has_grad, at_once);
+  KernelScope scope(stream, Op::kGroupedGemm, 2 * cost.rows * groups.outer * groups.inner,
+                    cost.matrices * groups.outer * groups.inner * SizeOf(dw.dtype) +
+                        cost.rows * (groups.outer + groups.inner) * SizeOf(x.dtype));
+  for (const GroupOffsets offsets : slots) {
+    if (at_once) {
+      cuda::GroupedWeightGradBf16(stream, offsets, dy, x, dw, has_grad);
+    } else if (on_cuda) {
+      cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
+    } else {
+      WeightGradOnHost(offsets, dy, x, dw, has_grad);
+    }
   }
-  DispatchFloat(dw.dtype, [&]<class T>() {
-    GemmHints<T> hints;
-    if (dw.bytes() >= kStreamedBytes) hints.store = StoreKind::kStreamed;
-    ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
-      GemmBlocked<T>(Trans::kYes, Trans::kNo, {o, i, rows}, 1, dy.as<T>() + begin * o, o,
-                     x.as<T>() + begin * i, i, has_grad[e] ? 1 : 0, dw.as<T>() + e * o * i, i, hints);
-      has_grad[e] = 1;
-    });
-  });
 }
 
 }  // namespace unipool

@@ -32,4 +32,18 @@ void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& d
                            const Tensor& x /*[R, I]*/, const Tensor& dw /*[E, O, I]*/,
                            std::span<uint8_t> has_grad /*[E]*/);
 
+inline constexpr int kMostWeightGradSlots = 16;
+// dw[e] += sum over slots s of dy[rows of e in s]^T * x[rows of e in s]; rows of e in s are
+// [slots[s][e], slots[s][e + 1]) of the row arrays. Each slots[s] is [E + 1], ascending, within 0 and R, and
+// need not begin at 0 or end at R: the rows of several slots lie in one array, one slot behind the other, and
+// a sub-span of a slot's offsets with the same part of dw and has_grad is a sub-range of its experts.
+// has_grad as in GroupedGemmWeightGrad, where an expert has rows if it has them in any slot. At most
+// kMostWeightGradSlots slots.
+// BF16 on CUDA sums all slots of an expert before it touches dw[e]: dw[e] moves as in one call for one slot.
+// Otherwise the same numbers, bit for bit, as GroupedGemmWeightGrad for each slot in turn, and dw[e] moves
+// for each slot in which e has rows.
+void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> slots,
+                                  const Tensor& dy /*[R, O]*/, const Tensor& x /*[R, I]*/,
+                                  const Tensor& dw /*[E, O, I]*/, std::span<uint8_t> has_grad /*[E]*/);
+
 }  // namespace unipool

@@ -8,6 +8,8 @@ namespace {
 
 constexpr int kForwardWarps = 8;  // rows of a block at a time
 constexpr int kForwardHeld = 8, kBackwardHeld = 4;
+// One block of the backward alone would have too little under way while its warps add up their rows.
+constexpr int kMostBackwardWarps = 8, kBackwardBlocksPerSm = 2;
 
 template <class T>
 struct ForwardArguments {
@@ -87,18 +89,45 @@ struct BackwardArguments {
   float* partial;  // [blocks, D]: the blocks' shares of dweight
 };
 
+// A warp's sums of dweight, [D] rounded up to whole segments of kWarp packs. In a segment element e of all
+// lanes' packs lies together, so that the lanes of a warp fall into different banks.
+template <int kPack>
+__device__ inline int64_t SumAt(int64_t segment, int lane, int e) {
+  return (segment * kPack + e) * kWarp + lane;
+}
+template <int kPack>
+__host__ __device__ inline int64_t PaddedWidth(int64_t width) {
+  constexpr int64_t kSegment = kWarp * kPack;
+  return (width + kSegment - 1) / kSegment * kSegment;
+}
+
+// partial[j] = the sum over the block's warps, whole packs a lane.
+template <int kPack>
+__device__ inline void FoldWarps(int64_t width, const float* sums, float* partial) {
+  const int lane = threadIdx.x, num_warps = blockDim.y;
+  const int64_t padded = PaddedWidth<kPack>(width), num_segments = padded / (kWarp * kPack);
+  for (int64_t segment = threadIdx.y; segment < num_segments; segment += num_warps) {
+    const int64_t j = (segment * kWarp + lane) * kPack;
+    if (j >= width) continue;
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) {
+      float sum = 0;
+      for (int w = 0; w < num_warps; ++w) sum += sums[w * padded + SumAt<kPack>(segment, lane, e)];
+      partial[j + e] = sum;
+    }
+  }
+}
+
 // Block (32, warps); rows are dealt to warps in turn. Each lane sums its own columns of dweight in shared
-// memory [warps, D], so that no order is left to chance.
+// memory [warps, PaddedWidth], so that no order is left to chance.
 template <class T, int kPack>
-__global__ void BackwardKernel(BackwardArguments<T> a) {
+__global__ void __launch_bounds__(kWarp* kMostBackwardWarps, kBackwardBlocksPerSm)
+    BackwardKernel(BackwardArguments<T> a) {
   constexpr int kSegment = kBackwardHeld * kWarp * kPack;
   const int lane = threadIdx.x, warp = threadIdx.y, num_warps = blockDim.y;
   float* sums = DynamicShared<float>();
-  float* own = sums + warp * a.width;
-  for (int64_t j = lane * kPack; j < a.width; j += kWarp * kPack) {
-#pragma unroll
-    for (int e = 0; e < kPack; ++e) own[j + e] = 0;
-  }
+  float* own = sums + warp * PaddedWidth<kPack>(a.width);
+  for (int64_t i = lane; i < PaddedWidth<kPack>(a.width); i += kWarp) own[i] = 0;  // the lane's own alone
   const int64_t stride = int64_t{gridDim.x} * num_warps;
   for (int64_t row = int64_t{blockIdx.x} * num_warps + warp; row < a.rows; row += stride) {
     const int64_t at = row * a.width;
@@ -113,11 +142,12 @@ __global__ void BackwardKernel(BackwardArguments<T> a) {
         const int64_t j = begin + (c * kWarp + lane) * kPack;
         if (j >= a.width) continue;
         const Pack<T, kPack> weight = LoadPack<kPack>(a.weight + j);
+        float* segment_sums = own + SumAt<kPack>(begin / (kWarp * kPack) + c, lane, 0);
 #pragma unroll
         for (int e = 0; e < kPack; ++e) {
           const float product = ToFloat(dy[c].value[e]) * ToFloat(x[c].value[e]);
           dot += ToFloat(weight.value[e]) * product;
-          own[j + e] += product * inv_rms;
+          segment_sums[e * kWarp] += product * inv_rms;
         }
       }
     }
@@ -145,22 +175,28 @@ __global__ void BackwardKernel(BackwardArguments<T> a) {
     }
   }
   __syncthreads();
-  for (int64_t j = warp * kWarp + lane; j < a.width; j += num_warps * kWarp) {
-    float sum = 0;
-    for (int w = 0; w < num_warps; ++w) sum += sums[w * a.width + j];
-    a.partial[blockIdx.x * a.width + j] = sum;
-  }
+  FoldWarps<kPack>(a.width, sums, a.partial + blockIdx.x * a.width);
 }
 
 // Warps of a backward block: as many as keep their sums within kMostSharedBytes.
-constexpr int64_t kMostSharedBytes = 96 << 10, kMostBackwardWarps = 8, kMostPartials = 256;
+constexpr int64_t kMostSharedBytes = 96 << 10, kMostPartials = 256;
 
-int64_t BackwardWarps(int64_t width) {
+int64_t BackwardWarps(int64_t width, int64_t padded_width) {
   const int64_t warps =
-      std::min<int64_t>(kMostBackwardWarps, kMostSharedBytes / (width * int64_t{sizeof(float)}));
+      std::min<int64_t>(kMostBackwardWarps, kMostSharedBytes / (padded_width * int64_t{sizeof(float)}));
   CHECK_GT(warps, 0) << "RmsNormBackward on CUDA takes rows of at most "
                      << kMostSharedBytes / int64_t{sizeof(float)} << " elements, these have " << width;
   return warps;
+}
+
+template <class T, int kPack>
+void LaunchBackward(Stream& stream, const BackwardArguments<T>& arguments, int64_t num_partials,
+                    int64_t warps) {
+  Launch("RmsNormBackward", &BackwardKernel<T, kPack>,
+         {.grid = static_cast<unsigned>(num_partials),
+          .block = dim3(kWarp, static_cast<unsigned>(warps)),
+          .shared_bytes = warps * PaddedWidth<kPack>(arguments.width) * int64_t{sizeof(float)}},
+         stream, arguments);
 }
 
 }  // namespace
@@ -191,19 +227,19 @@ void RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& weight, cons
                      const Tensor& dy, const Tensor& residual_grad, const Tensor& dx, const Tensor& dweight) {
   const int64_t rows = x.rows(), width = x.dim(1);
   if (rows == 0 || width == 0) return;
-  const int64_t warps = BackwardWarps(width);
+  // Of the widest packs, so that neither the alignment of arrays nor their type changes the order of sums.
+  const int64_t warps = BackwardWarps(width, PaddedWidth<kPackOf16<Bf16>>(width));
   const int64_t num_partials = std::min(kMostPartials, CeilDiv(rows, warps));
-  float* partial = static_cast<float*>(stream.Scratch(num_partials * width * sizeof(float)));
+  float* partial = static_cast<float*>(stream.Scratch(num_partials * width * int64_t{sizeof(float)}));
   DispatchDevice("RmsNormBackward", x.dtype, [&]<class T>() {
     const BackwardArguments<T> arguments = {
         rows,       width,  x.as<T>(), weight.as<T>(), inv_rms.as<float>(), dy.as<T>(), residual_grad.as<T>(),
         dx.as<T>(), partial};
-    const LaunchShape shape = {.grid = static_cast<unsigned>(num_partials),
-                               .block = dim3(kWarp, static_cast<unsigned>(warps)),
-                               .shared_bytes = warps * width * static_cast<int64_t>(sizeof(float))};
-    const bool packs = RowsAllowPacks(width, {&x, &weight, &dy, &residual_grad, &dx});
-    Launch("RmsNormBackward", packs ? &BackwardKernel<T, kPackOf16<T>> : &BackwardKernel<T, 1>, shape, stream,
-           arguments);
+    if (RowsAllowPacks(width, {&x, &weight, &dy, &residual_grad, &dx})) {
+      LaunchBackward<T, kPackOf16<T>>(stream, arguments, num_partials, warps);
+    } else {
+      LaunchBackward<T, 1>(stream, arguments, num_partials, warps);
+    }
   });
   FoldColumns("RmsNormBackward fold", stream, num_partials, width, partial, dweight.as<float>());
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "kernels/grouped_gemm.h"
 #include "launcher/config.h"
 #include "launcher/nearest_name.h"
 #include "models/stage_layers.h"
@@ -239,6 +240,10 @@ class Validation {
 
   void DeviceSettings() {
     const TrainConfig& train = config_.train();
+    if (train.weight_grad_slots() < 0 || train.weight_grad_slots() > kMostWeightGradSlots) {
+      problems_.Add(Format("train.weight_grad_slots: is %d; must be from 1 to %d, or 0 to have it chosen",
+                           train.weight_grad_slots(), kMostWeightGradSlots));
+    }
     const ParallelConfig& parallel = config_.parallel();
     if (config_.device() == CPU) {
       if (train.precision() == TrainConfig::BF16) {

@@ -7,6 +7,7 @@ namespace unipool {
 
 // Memory for one token on its way through the layers, and the keys and values of all tokens before it.
 struct LanguageModel::DecodeState {
+  Buffer saved_buffer;
   LayerSaved saved;
   Buffer buffer;
   std::vector<Tensor> caches;  // per layer [s, 2 G d]
@@ -16,7 +17,8 @@ struct LanguageModel::DecodeState {
 
   DecodeState(const ModelSpec& spec, const ExpertPlacement& placement, DType dtype, DeviceContext* device,
               MemoryMeter& memory)
-      : saved(spec, 1, placement, dtype, nullptr, device, memory) {
+      : saved_buffer(Buffer::Allocate(memory, MemoryKind::kActivations, SavedBytes(spec, 1, dtype, false))),
+        saved(spec, 1, placement, dtype, nullptr, device, static_cast<char*>(saved_buffer.data())) {
     const int64_t cache_columns = 2 * spec.kv_heads * spec.head_size();
     const int64_t rows_in_all =
         spec.layers * spec.seq_length * cache_columns + (1 + spec.top_k) * spec.hidden + spec.padded_vocab;

@@ -41,7 +41,17 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
   gate_up_ = scratch(2 * row_bytes);  // when nothing is kept: evaluation, recomputation
   if (!options.trainable) return;
   dactivation_ = scratch(row_bytes);
-  dgate_up_ = scratch(2 * row_bytes);
+  if (options.weight_grad_slots > 1) {
+    banks_ = std::make_unique<WeightGradBanks>(WeightGradBankOptions{.slots = options.weight_grad_slots,
+                                                                     .num_experts = num_local(),
+                                                                     .max_rows = options.max_rows,
+                                                                     .hidden = spec.hidden,
+                                                                     .width = spec.expert_width,
+                                                                     .dtype = options.dtype},
+                                               stream, memory);
+  } else {
+    dgate_up_ = scratch(2 * row_bytes);
+  }
   grad_buffer_ = Buffer::Allocate(memory, MemoryKind::kGradients, elements * SizeOf(exact));
   grads_ = ViewWeights(grad_buffer_, exact, num_local(), spec);
   has_grad_.assign(num_local(), 0);
@@ -82,29 +92,55 @@ void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tens
 
 void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
   const int64_t rows = batch.num_rows(), width = spec_.expert_width;
+  WeightGradBanks::Slot slot;
+  if (banks_) slot = banks_->Begin(batch);
   if (rows == 0) return;
+  if (!banks_) {
+    slot = {.dgate_up = dgate_up_.UseView(options_.dtype, {rows, 2 * width}),
+            .activation = activation_.UseView(options_.dtype, {rows, width})};
+  }
   Tensor gate_up = batch.kept;
   if (gate_up.empty()) GateUp(batch, gate_up = gate_up_.UseView(options_.dtype, {rows, 2 * width}));
-  const Tensor activation = activation_.UseView(options_.dtype, {rows, width});
   const Tensor dactivation = dactivation_.UseView(options_.dtype, {rows, width});
-  const Tensor dgate_up = dgate_up_.UseView(options_.dtype, {rows, 2 * width});
   GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, computed().down, dactivation);
-  SwigluBackward(stream_, gate_up, dactivation, dgate_up, activation);
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, dgate_up, computed().gate_up, dx);
+  SwigluBackward(stream_, gate_up, dactivation, slot.dgate_up, slot.activation);
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, slot.dgate_up, computed().gate_up, dx);
 }
 
 void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
+  if (banks_) {
+    return banks_->AddShare(part, [&](const WeightGradBanks::Work& work) {
+      part == WeightPart::kFirst ? AddGateUp(work) : AddDown(work);
+    });
+  }
   const int64_t rows = batch.num_rows(), width = spec_.expert_width;
   if (rows == 0) return;
   // What BackwardInput of the same batch left in the scratch of this slot.
   if (part == WeightPart::kFirst) {
-    has_down_grad_ = has_grad_;
     const Tensor dgate_up = dgate_up_.View(options_.dtype, {rows, 2 * width});
     GroupedGemmWeightGrad(stream_, batch.expert_offsets, dgate_up, batch.x, grads_.gate_up, has_grad_);
   } else {
     const Tensor activation = activation_.View(options_.dtype, {rows, width});
     GroupedGemmWeightGrad(stream_, batch.expert_offsets, batch.dy, activation, grads_.down, has_down_grad_);
   }
+}
+
+void ExpertPool::AddGateUp(const WeightGradBanks::Work& work) {
+  const int64_t first = work.first_expert, count = static_cast<int64_t>(work.slots[0].size()) - 1;
+  GroupedGemmWeightGradOfSlots(stream_, work.slots, work.dgate_up, work.x, grads_.gate_up.Rows(first, count),
+                               std::span(has_grad_).subspan(first, count));
+}
+
+void ExpertPool::AddDown(const WeightGradBanks::Work& work) {
+  const int64_t first = work.first_expert, count = static_cast<int64_t>(work.slots[0].size()) - 1;
+  GroupedGemmWeightGradOfSlots(stream_, work.slots, work.dy, work.activation, grads_.down.Rows(first, count),
+                               std::span(has_down_grad_).subspan(first, count));
+}
+
+void ExpertPool::FinishWeights() {
+  if (!banks_) return;
+  banks_->Finish([this](const WeightGradBanks::Work& work) { AddGateUp(work); },
+                 [this](const WeightGradBanks::Work& work) { AddDown(work); });
 }
 
 void ExpertPool::SetExperts(const ExpertPlacement& placement, int pool_rank) {
@@ -119,7 +155,7 @@ void ExpertPool::ZeroMissingGrads() {
     if (has_grad_[e]) continue;
     Fill(stream_, grads_.gate_up.Rows(e, 1), 0);
     Fill(stream_, grads_.down.Rows(e, 1), 0);
-    has_grad_[e] = 1;
+    has_grad_[e] = has_down_grad_[e] = 1;
   }
 }
 

@@ -4,10 +4,12 @@
 // type, they compute with copies.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "models/model_spec.h"
 #include "models/parameter.h"
+#include "models/weight_grad_banks.h"
 #include "parallel/expert_placement.h"
 #include "parallel/pipeline_stage.h"
 
@@ -17,7 +19,10 @@ struct ExpertPoolOptions {
   DType dtype = DType::kF32;
   int64_t max_rows = 0;    // rows one slot can bring: W * T * K
   bool recompute = false;  // recompute gate and up in the backward instead of keeping them
-  bool trainable = true;   // false: no gradients (evaluation, generation)
+  // Backward slots whose weight gradients are added up at once (weight_grad_banks.h); 1: each at its own
+  // time.
+  int weight_grad_slots = 1;
+  bool trainable = true;  // false: no gradients (evaluation, generation)
 };
 
 class ExpertPool : public ExpertHost {
@@ -33,6 +38,7 @@ class ExpertPool : public ExpertHost {
   void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override;
   void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override;
   void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
+  void FinishWeights() override;
 
   // Initial values, into memory of the host for the tensors of DiskTensors(values()).
   void Initialize(uint64_t seed, const std::vector<DiskTensor>& host_values) const;
@@ -42,7 +48,10 @@ class ExpertPool : public ExpertHost {
   // The copies become the values, rounded.
   void RefreshCopies();
 
-  void ClearGrads() { has_grad_.assign(has_grad_.size(), 0); }
+  void ClearGrads() {
+    has_grad_.assign(has_grad_.size(), 0);
+    has_down_grad_.assign(has_down_grad_.size(), 0);
+  }
   int num_local() const { return static_cast<int>(local_.size()); }
   const std::vector<int>& local_experts() const { return local_; }  // their numbers in the pool, ascending
   // The two weight arrays: gate and up as one matrix [E, 2F, D] (gate first), down [E, D, F].
@@ -65,6 +74,8 @@ class ExpertPool : public ExpertHost {
 
  private:
   void GateUp(const OwnerBatch& batch, const Tensor& gate_up);
+  void AddGateUp(const WeightGradBanks::Work& work);
+  void AddDown(const WeightGradBanks::Work& work);
   bool has_copies() const { return !copies_.down.empty(); }
   const Weights& computed() const { return has_copies() ? copies_ : values_; }
   const ModelSpec& spec_;
@@ -75,6 +86,7 @@ class ExpertPool : public ExpertHost {
   Weights values_, copies_, grads_;
   std::vector<uint8_t> has_grad_, has_down_grad_;
   Buffer gate_up_, activation_, dgate_up_, dactivation_;  // scratch of one slot, worst case reserved
+  std::unique_ptr<WeightGradBanks> banks_;                // of several slots
 };
 
 }  // namespace unipool

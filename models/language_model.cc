@@ -66,6 +66,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
     AttentionLayer::PlaceInternals(spec, tokens, options.dtype, static_cast<char*>(internals_buffer_.data()),
                                    internals_);
   }
+  if (options.saved_layers > 0) AddSaved(options.saved_layers);
   moe_scratch_ = {.returned = reserve(MemoryKind::kExchange, spec.top_k * spec.hidden),
                   .dnormed = reserve(MemoryKind::kScratch, spec.hidden),
                   .dweights = exact(spec.top_k),
@@ -172,17 +173,24 @@ Tensor LanguageModel::Tokens(Shift shift, int microbatch) const {
 LanguageModel::LayerSaved& LanguageModel::SavedOf(int microbatch, int layer) {
   LayerSaved*& saved = saved_[Ring(microbatch) * layers_.size() + layer];
   if (!saved) {
-    if (free_saved_.empty()) {
-      saved_storage_.push_back(std::make_unique<LayerSaved>(
-          spec_, shape_.tokens(), placement_, options_.dtype,
-          options_.recompute_attention ? &internals_ : nullptr, options_.device, memory_));
-      free_saved_.reserve(saved_storage_.size());
-      free_saved_.push_back(saved_storage_.back().get());
-    }
+    if (free_saved_.empty()) AddSaved(1);
     saved = free_saved_.back();
     free_saved_.pop_back();
   }
   return *saved;
+}
+
+void LanguageModel::AddSaved(int64_t count) {
+  const int64_t bytes = SavedBytes(spec_, shape_.tokens(), options_.dtype, options_.recompute_attention);
+  saved_buffers_.push_back(Buffer::Allocate(memory_, MemoryKind::kActivations, count * bytes));
+  char* const base = static_cast<char*>(saved_buffers_.back().data());
+  for (int64_t i = 0; i < count; ++i) {
+    saved_storage_.push_back(std::make_unique<LayerSaved>(
+        spec_, shape_.tokens(), placement_, options_.dtype,
+        options_.recompute_attention ? &internals_ : nullptr, options_.device, base + i * bytes));
+    free_saved_.push_back(saved_storage_.back().get());
+  }
+  free_saved_.reserve(saved_storage_.size());
 }
 
 void LanguageModel::Release(int microbatch, int layer) {

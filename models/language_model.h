@@ -17,7 +17,9 @@ struct LanguageModelOptions {
   DType dtype = DType::kF32;
   int64_t micro_batch = 1;    // sequences
   int64_t max_in_flight = 2;  // microbatches between the start of their forward and the end of their backward
-  LayerRange layers;          // of this stage
+  // Activations of (microbatch, layer) for which memory is taken at once: as many as the schedule ever holds.
+  int64_t saved_layers = 0;
+  LayerRange layers;  // of this stage
   bool is_first = true, is_last = true;
   bool is_trainable = true;  // false: no memory for gradients
   // Of a layer's attention only the input is kept for the backward, which computes the rest again.
@@ -83,6 +85,7 @@ class LanguageModel : public PipelineStage {
   struct DecodeState;
 
   LayerSaved& SavedOf(int microbatch, int layer);  // taken from the free list at first use
+  void AddSaved(int64_t count);
   void Release(int microbatch, int layer);
   int Ring(int microbatch) const { return microbatch % static_cast<int>(options_.max_in_flight); }
   bool is_training() const { return loss_scale_ != 0; }
@@ -109,6 +112,7 @@ class LanguageModel : public PipelineStage {
   Buffer rope_buffer_;
   RopeTables rope_;
 
+  std::vector<Buffer> saved_buffers_;
   std::vector<std::unique_ptr<LayerSaved>> saved_storage_;
   std::vector<LayerSaved*> free_saved_;
   std::vector<LayerSaved*> saved_;  // [in flight][layer]

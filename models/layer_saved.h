@@ -1,4 +1,4 @@
-// What one (microbatch, layer) keeps from its forward until its backward, in one buffer.
+// What one (microbatch, layer) keeps from its forward until its backward, in one piece of memory.
 #pragma once
 
 #include "models/language_model.h"
@@ -8,20 +8,17 @@ namespace unipool {
 struct LanguageModel::LayerSaved {
   AttentionLayer::Saved attention;
   MoeLayer::Saved moe;
-  Buffer buffer;
   // On a device, where the host reads the report (pinned), and the event behind its copy.
   DeviceContext* device = nullptr;
   char* report = nullptr;
   DeviceContext::Event reported = -1;
 
   // `internals`: where all layers have attention's fields but x, if they recompute them; null: kept here.
+  // `base` has SavedBytes of memory, which outlive it.
   LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
-             const AttentionLayer::Saved* internals, DeviceContext* device, MemoryMeter& memory)
+             const AttentionLayer::Saved* internals, DeviceContext* device, char* base)
       : device(device) {
-    const int64_t bytes = SavedBytes(spec, tokens, dtype, internals != nullptr);
-    buffer = Buffer::Allocate(memory, MemoryKind::kActivations, bytes);
     if (internals) attention = *internals;
-    char* const base = static_cast<char*>(buffer.data());
     Place(spec, tokens, dtype, internals == nullptr, base);
     moe.handle.plan = SendPlan(placement);
     report = report_begin();

@@ -102,6 +102,14 @@ int64_t KernelScratch(const ModelSpec& spec, int64_t micro_batch, Device device)
   return std::max({attention, embedding, norm, router, order, sums, products});
 }
 
+int NumSlots(const SlotSchedule& schedule, Lane lane) {
+  int count = 0;
+  for (int t = 0; t < schedule.num_times(); ++t) {
+    for (int u = 0; u < schedule.slots_per_time(); ++u) count += schedule.AnyWork(lane, {t, u});
+  }
+  return count;
+}
+
 }  // namespace
 
 MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, double imbalance) {
@@ -153,7 +161,12 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
       (device == Device::kCpu ? 0 : SumStaging(spec, shape, count, parameters, exact));
 
   const bool needs_gate_up = train.recompute_experts() || train.eval_every() > 0;
-  const int64_t expert_scratch = received * f * (needs_gate_up ? 6 : 4);
+  const int slots = WeightGradSlots(config);
+  const int64_t left_for_weights =  // dgate_up of one slot, or the banks of several
+      slots > 1
+          ? std::min(2 * slots, NumSlots(schedule, Lane::kBackward)) * WeightGradBanks::ColumnsPerRow(d, f)
+          : 2 * f;
+  const int64_t expert_scratch = received * (f * (needs_gate_up ? 4 : 2) + left_for_weights);
   const int64_t attention_scratch = tokens * (2 * d + spec.qkv_size());
   const int64_t internals =
       train.recompute_attention() ? LanguageModel::AttentionInternalBytes(spec, tokens, dtype) : 0;

@@ -18,6 +18,11 @@ DType DTypeOfConfig(const Config& config) {
   return is_bf16 ? DType::kBF16 : DType::kF32;
 }
 
+int WeightGradSlots(const Config& config) {
+  const int slots = config.train().weight_grad_slots();
+  return slots > 0 ? slots : config.device() == CUDA ? 4 : 1;
+}
+
 StageWork EstimateWork(const Config& config) {
   const ModelConfig& m = config.model();
   const MoeConfig& moe = config.moe();

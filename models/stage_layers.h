@@ -12,6 +12,7 @@ namespace unipool {
 // Where a run computes, and in which type.
 Device DeviceOf(const Config& config);
 DType DTypeOfConfig(const Config& config);
+int WeightGradSlots(const Config& config);
 
 // Multiplications and additions (FLOPs) of one microbatch's forward: of products with weights, and of causal
 // attention's quadratic part. What moves memory alone (norms, permutation) is left out.

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda_context.h"
 #include "kernels/reduce.h"
+#include "models/memory_plan.h"
 #include "models/stage_layers.h"
 #include "runtime/emulated_communicator.h"
 
@@ -81,6 +82,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
       LanguageModelOptions{.dtype = dtype_,
                            .micro_batch = train.micro_batch(),
                            .max_in_flight = max_in_flight,
+                           .saved_layers = is_training ? MostSavedLayers(*schedule_, stage) : 0,
                            .layers = LayersOfStage(layers_per_stage_, stage),
                            .is_first = stage == 0,
                            .is_last = stage == shape.stages - 1,
@@ -92,6 +94,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
                                           ExpertPoolOptions{.dtype = dtype_,
                                                             .max_rows = shape.pool() * tokens * spec_.top_k,
                                                             .recompute = train.recompute_experts(),
+                                                            .weight_grad_slots = WeightGradSlots(config),
                                                             .trainable = is_training},
                                           stream, memory);
   dispatcher_ = std::make_unique<TokenDispatcher>(

@@ -80,6 +80,8 @@ class ExpertHost {
   // After BackwardInput of the same batch, kFirst, then kSecond; no other batch comes between. When kSecond
   // runs, batch.x and batch.kept may already be gone.
   virtual void BackwardWeights(const OwnerBatch& batch, WeightPart part) = 0;
+  // The last BackwardWeights of the step has run: what was left for later is computed now.
+  virtual void FinishWeights() {}
 };
 
 }  // namespace unipool

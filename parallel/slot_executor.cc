@@ -52,6 +52,7 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
   }
   if (lane_order_ == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
   WeightGradients(WeightPart::kSecond);
+  if (!schedule.forward_only()) experts_.FinishWeights();
 }
 
 void SlotExecutor::RunSlot(SlotId slot) {

@@ -29,6 +29,12 @@ namespace unipool {
 // its experts answer. kSequential: in every slot the forward lane runs to its end, then the backward lane, so
 // that the wire is covered by weight gradients alone: what overlap is compared with. Both give the same
 // results bit for bit.
+//
+// On a device the host must know how many rows each expert has before it can enqueue the experts' products
+// and the exchange of rows. Between asking (the router's kernels are enqueued) and knowing, the second part
+// of the weight gradients is enqueued, so that the device has work while the copy, the exchange of counts and
+// the host take their time; then dispatch F is covered by the backward of attention alone. Exposed are the
+// slots before which no weight gradients were left: those of the first time step, and a few behind it.
 enum class LaneOrder { kInterleaved, kSequential };
 
 class SlotExecutor {

@@ -13,6 +13,7 @@ Exit status: 0 all passed, 1 something failed.
 """
 import array
 import json
+import math
 import os
 import random
 import re
@@ -219,6 +220,8 @@ class Training:
         with GpuMemory(seconds_between=2) as device:
             result = self.TorchJson(name, *self.bench_settings, *arguments, "--samples", samples, "--steps", str(steps),
                                     "--warmup", str(WARMUP))
+        if not all(map(math.isfinite, result["losses"] + result["grad_norms"])):
+            raise Failed(f"{name}: losses {result['losses']}, gradient norms {result['grad_norms']}: not all are numbers")
         return result["tokens_per_second"], result["max_memory_allocated"], device.bytes, result
 
     def bench(self):

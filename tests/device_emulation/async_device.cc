@@ -135,6 +135,7 @@ void AsyncDevice::RunUntil(const Moment& moment) {
       needed.pop_back();
     } else if (IsReady(last.queue)) {
       RunFront(last.queue);
+      RunEager();
     } else {
       needed.push_back(queues_[last.queue].pending.front().await);
     }
@@ -148,6 +149,10 @@ void AsyncDevice::Progress() {
       if (IsReady(queue)) RunFront(queue);
     }
   }
+  RunEager();
+}
+
+void AsyncDevice::RunEager() {
   for (bool progress = true; progress;) {
     progress = false;
     for (int queue = 0; queue < 2; ++queue) {

@@ -52,6 +52,7 @@ class AsyncDevice final : public DeviceContext {
   struct HostWait {
     Event event;
     ExchangeLabel label;
+    int64_t operations_behind;  // enqueued behind the event, so that the device has them to do meanwhile
   };
   // What was done so far. Differences of two counts tell of a step.
   struct Records {
@@ -89,7 +90,8 @@ class AsyncDevice final : public DeviceContext {
 
  protected:
   void OnHostWait(Event event, const ExchangeLabel& label) override {
-    records_.host_waits.push_back({event, label});
+    const Moment& last = StateOf(event).last;
+    records_.host_waits.push_back({event, label, queues_[last.queue].num_enqueued() - last.end});
   }
 
  private:
@@ -135,6 +137,7 @@ class AsyncDevice final : public DeviceContext {
   bool IsEager(int queue) const;
   void RunFront(int queue);
   void RunUntil(const Moment& moment);  // and what it needs of the other queue
+  void RunEager();                      // what is ready of the queues that do not wait
   void Progress();                      // what the policy does at a call of the host
   void Finish(int queue);
   void FreeFrom(GuardedMemory& memory, void* data);

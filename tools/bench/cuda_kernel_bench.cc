@@ -14,6 +14,7 @@
 #include "kernels/rope.h"
 #include "kernels/router_forward.h"
 #include "kernels/swiglu.h"
+#include "tools/bench/cuda_exchanges.h"
 #include "tools/bench/cuda_products.h"
 #include "tools/bench/cuda_timing.h"
 
@@ -236,6 +237,7 @@ void RunAll(CudaBench& bench) {
     Permutes(bench, DType::kBF16, DType::kF32, top_k);
     Permutes(bench, DType::kF32, DType::kF32, top_k);
   }
+  BenchExchanges(bench);
   Updates(bench, DType::kF32, DType::kF32);
   Updates(bench, DType::kF32, DType::kBF16);
   Updates(bench, DType::kBF16, DType::kBF16);

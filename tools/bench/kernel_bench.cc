@@ -12,15 +12,19 @@
 
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/copy_segments.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
 #include "kernels/grouped_gemm.h"
+#include "kernels/host_values.h"
 #include "kernels/permute.h"
+#include "kernels/rank_sum.h"
 #include "kernels/reduce.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/router_scores.h"
+#include "kernels/row_order.h"
 #include "kernels/swiglu.h"
 #include "kernels/top_k.h"
 #include "runtime/random.h"
@@ -193,6 +197,28 @@ void Routing(Bench& bench) {
   bench.Run("sum rows", [&] { SumRows(stream, x, row_of, y); });
 }
 
+void Exchanges(Bench& bench) {
+  Stream& stream = bench.stream();
+  const Tensor experts = bench.Indices({kTokens, 1}, kExperts),
+               send_index = bench.Indices({kExperts}, kExperts);
+  const RowOrder order = {.row_of = bench.Zeros({kTokens, 1}, DType::kI32),
+                          .token_of = bench.Zeros({kTokens}, DType::kI32),
+                          .rows_of_expert = bench.Zeros({kExperts}, DType::kI32)};
+  const Tensor weights = bench.Ones({kTokens, 1});
+  bench.Run("order rows", [&] { OrderRows(stream, experts, weights, send_index, order); });
+  const Tensor x = bench.Random({8 * kTokens, kHidden}), y = bench.Zeros({kTokens, kHidden});
+  std::vector<Segment> segments;
+  for (int64_t e = 0; e < kExperts; ++e) {
+    const Tensor from = x.Rows(e * 8 * kTokens / kExperts, kTokens / kExperts),
+                 to = y.Rows(e * kTokens / kExperts, kTokens / kExperts);
+    segments.push_back({from.data, to.data, to.bytes()});
+  }
+  bench.Run("segments", [&] { CopySegments(stream, segments); });
+  bench.Run("sum of 8 ranks' parts", [&] { SumInRankOrder(stream, y, x.data, y.bytes(), 3, 8); });
+  const std::vector<double> values(768, 0.5);
+  bench.Run("768 values of the host", [&] { SetValues(stream, values, y.Reshape({y.size()}).Rows(0, 768)); });
+}
+
 void RowKernels(Bench& bench) {
   Stream& stream = bench.stream();
   const Tensor x = bench.Random({kTokens, kHidden}), y = bench.Zeros({kTokens, kHidden}),
@@ -239,6 +265,7 @@ int main(int argc, char** argv) {
   Attention(bench, {8, 256, 8, 4, 32});
   Attention(bench, {2, 1024, 16, 4, 64});
   Routing(bench);
+  Exchanges(bench);
   RowKernels(bench);
   LargeArrays(bench);
 }

@@ -90,6 +90,42 @@ TEST_F(CudaAdamW, Groups) {
   });
 }
 
+// Parts of arrays that begin at any element, each of them elsewhere in its array; F32 with a gradient in F32
+// and a copy in BF16, clipped by a norm on the device. Elements between the parts stay.
+TEST_F(CudaAdamW, PartsThatBeginAnywhere) {
+  constexpr ArrayType kF32 = ArrayType::kF32;
+  constexpr int64_t kSize = 9000;
+  struct Part {
+    int64_t param, grad, m, v, copy, n;
+  };
+  const std::vector<Part> parts = {{0, 1, 2, 3, 5, 7},
+                                   {16, 16, 16, 16, 16, 4100},
+                                   {4117, 4117, 4117, 4117, 4117, 9},
+                                   {4130, 4133, 4131, 4134, 4135, 1},
+                                   {4140, 4141, 4140, 4140, 4140, 500},
+                                   {4800, 4800, 4800, 4800, 4801, 4097}};
+  CudaCase c({DType::kF32, false}, 1);
+  const auto param = c.InOut("param", {kSize}, -1, 1, kBound, kF32),
+             m = c.InOut("m", {kSize}, -1, 1, kBound, kF32), v = c.InOut("v", {kSize}, 0, 1, kBound, kF32),
+             grad = c.In("grad", {kSize}, -2, 3, kF32);
+  const auto copy = c.InOut("copy", {kSize}, -1, 1, kBound, ArrayType::kBF16);
+  const auto squares = c.InValues("squares", {1}, {64}, ArrayType::kF64);
+  c.Run([&](Stream& stream, const CaseTensors& t) {
+    AdamWArgs args = kArgs;
+    args.max_grad_norm = 2.5;
+    args.grad_squares = t[squares];
+    std::vector<AdamWTensors> group;
+    for (const Part& part : parts) {
+      group.push_back({.param = t[param].Rows(part.param, part.n),
+                       .grad = t[grad].Rows(part.grad, part.n),
+                       .m = t[m].Rows(part.m, part.n),
+                       .v = t[v].Rows(part.v, part.n),
+                       .copy = t[copy].Rows(part.copy, part.n)});
+    }
+    AdamWGroup(stream, args, group);
+  });
+}
+
 TEST_F(CudaAdamW, OneTensor) {
   ForEachCase({Group{"one", {{70}}}}, [](CudaCase& c, const Group& group) {
     const GroupArrays arrays(c, group);

@@ -90,29 +90,34 @@ TEST_F(CudaContext, EventsThatNobodyRecordedAreDone) {
   });
 }
 
-// Rounds of: copy in (communication), a chain of kernels (compute), copy out (communication). The device's
-// array is used again, so each queue must wait for the other one in both directions.
+// Rounds of: copy in (communication, a round ahead), a chain of kernels (compute), copy out (communication).
+// Arrays are used again, so that each queue must wait for the other one in both directions.
 TEST_F(CudaContext, EventsOrderTwoQueues) {
   ForEachRun([](DeviceContext& device) {
-    constexpr int kRounds = 4, kAdditions = 8;
+    constexpr int kRounds = 5, kAdditions = 8;
     constexpr int64_t kCount = 30'000, kBytes = kCount * int64_t{sizeof(float)};
     MemoryMeter meter(&device);
     Stream stream(meter, CudaQueue{.stream = device.queue(kCompute), .memory = &device});
-    const Buffer x_memory = Buffer::Allocate(meter, MemoryKind::kActivations, kBytes);
-    const Buffer y_memory = Buffer::Allocate(meter, MemoryKind::kActivations, kBytes);
-    const Tensor x = x_memory.View(DType::kF32, {kCount}), y = y_memory.View(DType::kF32, {kCount});
+    const Buffer memory = Buffer::Allocate(meter, MemoryKind::kActivations, 3 * kBytes);
+    const Tensor arrays = memory.View(DType::kF32, {3, kCount});
+    const Tensor x[2] = {arrays.Rows(0, 1), arrays.Rows(1, 1)}, y = arrays.Rows(2, 1);
     auto* in = static_cast<float*>(device.AllocatePinned(kRounds * kBytes));
     auto* out = static_cast<float*>(device.AllocatePinned(kRounds * kBytes));
     for (int64_t i = 0; i < kRounds * kCount; ++i) in[i] = static_cast<float>(i);
-    const auto filled = device.MakeEvent(), added = device.MakeEvent(), sent = device.MakeEvent();
+    const DeviceContext::Event filled[2] = {device.MakeEvent(), device.MakeEvent()};
+    const auto added = device.MakeEvent(), sent = device.MakeEvent();
+    const auto copy_in = [&](int round) {
+      device.Copy(kCommunication, x[round % 2].data, in + round * kCount, kBytes);
+      device.Record(filled[round % 2], kCommunication);
+    };
+    copy_in(0);
     for (int round = 0; round < kRounds; ++round) {
       DeviceRange range(&device, "round");
-      device.Copy(kCommunication, x.data, in + round * kCount, kBytes);
-      device.Record(filled, kCommunication);
-      device.AwaitEvent(kCompute, filled);
+      if (round + 1 < kRounds) copy_in(round + 1);
+      device.AwaitEvent(kCompute, filled[round % 2]);
       device.AwaitEvent(kCompute, sent);
       Fill(stream, y, 1);
-      for (int i = 0; i < kAdditions; ++i) AddInPlace(stream, x, y);
+      for (int i = 0; i < kAdditions; ++i) AddInPlace(stream, x[round % 2], y);
       device.Record(added, kCompute);
       device.AwaitEvent(kCommunication, added);
       device.Copy(kCommunication, out + round * kCount, y.data, kBytes);

@@ -84,5 +84,47 @@ TEST_F(CudaReduce, Fills) {
   }
 }
 
+// Parts of arrays that begin at any element.
+struct Part {
+  int64_t from, to, n;
+};
+const std::vector<Part> kParts = {{0, 1, 6},     {7, 8, 1},          {8, 9, 0},
+                                  {9, 10, 5003}, {5016, 5016, 4096}, {9113, 9114, 77}};
+constexpr int64_t kPartsSize = 9200;
+
+// Gradients of several parameters, each into its own element.
+TEST_F(CudaReduce, SumsOfPartsIntoElements) {
+  CudaCase c({DType::kF32, false}, 1);
+  const auto x = c.In("x", {kPartsSize}, -1, 2, ArrayType::kF32),
+             losses = c.In("losses", {33}, 0, 9, ArrayType::kF64);
+  const auto count = static_cast<int64_t>(kParts.size());
+  const auto sums =
+      c.InOut("sums", {count + 2}, -1, 1, {.relative = 1e-6, .absolute = 1e-6}, ArrayType::kF64);
+  c.Run([&](Stream& stream, const CaseTensors& t) {
+    for (int64_t i = 0; i < count; ++i)
+      AddSumOfSquares(stream, t[x].Rows(kParts[i].from, kParts[i].n), t[sums].Rows(i, 1));
+    AddSum(stream, t[losses].Rows(1, 31), t[sums].Rows(count, 1));
+  });
+}
+
+TEST_F(CudaReduce, CopiesAndFillsOfParts) {
+  for (const ArrayType to : {ArrayType::kBF16, ArrayType::kF32}) {
+    CudaCase c({DType::kF32, false}, 2);
+    const auto src = c.In("src", {kPartsSize}, -9, 9, ArrayType::kF32),
+               dst = c.InOut("dst", {kPartsSize}, -9, 9, {.relative = 1e-7}, to);
+    c.Run([&](Stream& stream, const CaseTensors& t) {
+      for (const Part& part : kParts)
+        Copy(stream, t[src].Rows(part.from, part.n), t[dst].Rows(part.to, part.n));
+    });
+  }
+  for (const ArrayType type : {ArrayType::kBF16, ArrayType::kF64, ArrayType::kI32, ArrayType::kI64}) {
+    CudaCase c({DType::kF32, false}, 3);
+    const auto x = c.InOut("x", {kPartsSize}, -90, 90, {}, type);
+    c.Run([&](Stream& stream, const CaseTensors& t) {
+      for (const Part& part : kParts) Fill(stream, t[x].Rows(part.to, part.n), static_cast<double>(part.n));
+    });
+  }
+}
+
 }  // namespace
 }  // namespace unipool

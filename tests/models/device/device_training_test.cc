@@ -72,6 +72,35 @@ TEST(DeviceTraining, TheHostWaitsForRowCountsAndOnceForLossAndNorm) {
   EXPECT_EQ(device.records().num_drains, drains) << "the whole device was waited for in a step";
 }
 
+// Row counts are waited for while weight gradients of the other lane are enqueued, from the first slot on
+// before which there were some: with one slot at a time the second after the first backward began, with banks
+// of k slots when the first is full.
+TEST(DeviceTraining, TheDeviceHasWorkWhileTheHostWaitsForRowCounts) {
+  for (const int slots_at_once : {1, 2}) {
+    Config config = OnDevice(DeviceConfigOf({.experts = 7, .layers = 2}));
+    config.mutable_train()->set_weight_grad_slots(slots_at_once);
+    const int layers = config.model().layers();
+    const int first_covered = layers + (slots_at_once == 1 ? 1 : slots_at_once + 1);
+    OneRank one;
+    AsyncDevice device(RunPolicy::kLate);
+    TrainingEngine engine(config, one.world, {.device = &device});
+    RunSteps(engine, config, 0, 1);
+    device.ForgetRecords();
+    RunSteps(engine, config, 1, 2);
+    int slot = 0;
+    for (const AsyncDevice::HostWait& wait : device.records().host_waits) {
+      if (std::string(wait.label.operation) == "loss and gradient norm") {
+        EXPECT_GT(wait.operations_behind, 0) << "the update is not enqueued before the host waits";
+      }
+      if (std::string(wait.label.operation) != "row counts") continue;
+      EXPECT_EQ(wait.label.slot, slot);
+      EXPECT_EQ(wait.operations_behind > 0, slot >= first_covered) << "slot " << slot;
+      ++slot;
+    }
+    EXPECT_EQ(slot, layers * config.train().global_batch());
+  }
+}
+
 TEST(DeviceTraining, LaterStepsTakeNoMemoryAndMakeNoEvents) {
   for (const TrainConfig::Precision precision : {TrainConfig::FP32, TrainConfig::BF16}) {
     const Config config = OnDevice(DeviceConfigOf({.experts = 5, .layers = 2}), precision);
