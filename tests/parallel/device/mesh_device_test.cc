@@ -82,6 +82,37 @@ TEST(MeshOnDevices, GroupsOfEveryShape) {
   }
 }
 
+// What a rank holds back while it waits for an exchange of the host another may need before it joins that
+// one.
+void ExpectNothingHeldBack(World& world, emulation::RunPolicy policy, bool ask_pool) {
+  DeviceRank device(policy, FreshSeed() + world.rank());
+  const ChosenLinks chosen = MakeDeviceLinks({}, world, device.communication());
+  const Mesh mesh(*world.communicator, {.data = world.size()}, chosen.links.get());
+  const Buffer memory = device.Allocate(16);
+  auto* numbers = static_cast<int64_t*>(memory.data());
+  const std::vector<emulation::Access> all{{numbers, 16, true}};
+  device.Compute("fill", all, [=] { numbers[0] = 17, numbers[1] = 0; });
+  std::vector<SendBlock> send(world.size());
+  std::vector<RecvBlock> recv(world.size());
+  if (world.rank() == 0) send[1] = {numbers, sizeof(int64_t)};
+  if (world.rank() == 1) recv[0] = {numbers + 1, sizeof(int64_t)};
+  const auto ticket = mesh.pool().Start(send, recv, {.operation = "rows"});
+  if (world.rank() == 1) mesh.pool().Wait(ticket);
+  (ask_pool ? mesh.host_pool() : mesh.world()).Barrier({.operation = "counts"});
+  if (world.rank() != 1) mesh.pool().Wait(ticket);
+  if (world.rank() == 1) device.Compute("check", all, [=] { EXPECT_EQ(numbers[1], 17); });
+  device.context.Drain();
+}
+
+TEST(MeshOnDevices, WaitingForTheHostHoldsNothingBack) {
+  for (const auto policy : kAllPolicies) {
+    for (const bool ask_pool : {true, false}) {
+      EXPECT_EQ(0, RunWorld({.num_threads = 3, .timeout = std::chrono::milliseconds(10'000)},
+                            [&](World& world) { ExpectNothingHeldBack(world, policy, ask_pool); }));
+    }
+  }
+}
+
 TEST(MeshOnDevices, ATransportThatCannotBeEndsTheJobOnce) {
   testing::internal::CaptureStderr();
   const int exit_code = RunWorld({.num_threads = 3}, [](World& world) {

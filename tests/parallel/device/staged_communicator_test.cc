@@ -30,25 +30,65 @@ TEST(StagedCommunicator, EveryByteArrivesInAnyOrder) {
   });
 }
 
-// What a rank holds back while it waits for the host's exchange another may need before it joins that one.
-TEST(StagedCommunicator, WaitingForTheHostHoldsNothingBack) {
+// A rank that only receives waits for nothing on its device: pinned memory is not filled anew while a copy
+// from it is still to be done.
+TEST(StagedCommunicator, PinnedMemoryWaitsForItsReader) {
   OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
-    if (world.size() == 1) return;
+    constexpr int kExchanges = 12;
     StagedRank rank(world, policy, seed);
     const auto pool = rank.Split(world, world.rank());
-    const Buffer memory = rank.device.Allocate(64);
+    const Buffer memory = rank.device.Allocate(kExchanges * sizeof(int64_t));
     auto* numbers = static_cast<int64_t*>(memory.data());
-    const auto all = [&](bool writes) { return std::vector<emulation::Access>{{numbers, 64, writes}}; };
-    rank.device.Compute("fill", all(true), [=] { numbers[0] = 17, numbers[1] = 0; });
-    std::vector<SendBlock> send(world.size());
-    std::vector<RecvBlock> recv(world.size());
-    if (world.rank() == 0) send[1] = {numbers, sizeof(int64_t)};
-    if (world.rank() == 1) recv[0] = {numbers + 1, sizeof(int64_t)};
-    const auto ticket = pool->Start(send, recv, {.operation = "rows"});
-    if (world.rank() == 1) pool->Wait(ticket);
-    rank.host->Barrier({.operation = "counts"});
-    if (world.rank() != 1) pool->Wait(ticket);
-    if (world.rank() == 1) rank.device.Compute("check", all(false), [=] { EXPECT_EQ(numbers[1], 17); });
+    const std::vector<emulation::Access> all{{numbers, memory.max_bytes(), true}};
+    const int to = world.rank() + 1, from = world.rank() - 1;  // the last only receives
+    rank.device.Compute("fill", all, [=] {
+      for (int e = 0; e < kExchanges; ++e) numbers[e] = from < 0 ? 100 + e : -1;
+    });
+    for (int e = 0; e < kExchanges; ++e) {
+      for (int sender = 0; sender + 1 < world.size(); ++sender) {
+        std::vector<SendBlock> send(world.size());
+        std::vector<RecvBlock> recv(world.size());
+        if (sender == world.rank()) send[to] = {numbers + e, sizeof(int64_t)};
+        if (sender == from) recv[from] = {numbers + e, sizeof(int64_t)};
+        pool->Exchange(send, recv, {.operation = "to the right", .step = e, .slot = sender});
+      }
+    }
+    rank.device.Compute("check", all, [=] {
+      for (int e = 0; e < kExchanges; ++e) EXPECT_EQ(numbers[e], 100 + e);
+    });
+    rank.device.context.Drain();
+  });
+}
+
+// The same where what came is copied by the compute queue, because a later exchange is still to be copied
+// out.
+TEST(StagedCommunicator, PinnedMemoryWaitsForAReaderInTheComputeQueue) {
+  OnAllDevices([](World& world, RunPolicy policy, uint64_t seed) {
+    if (world.size() != 2) return;
+    constexpr int kExchanges = 12;
+    StagedRank rank(world, policy, seed);
+    const auto pool = rank.Split(world, world.rank());
+    const Buffer memory = rank.device.Allocate(2 * kExchanges * sizeof(int64_t));
+    auto* numbers = static_cast<int64_t*>(memory.data());
+    const std::vector<emulation::Access> all{{numbers, memory.max_bytes(), true}};
+    const int other = 1 - world.rank();
+    rank.device.Compute("fill", all, [=, mine = world.rank()] {
+      for (int i = 0; i < 2 * kExchanges; ++i) numbers[i] = i % 2 == mine ? 100 + i : -1;
+    });
+    Communicator::Ticket tickets[2];
+    for (int i = 0; i < 2 * kExchanges; ++i) {  // number i goes from rank i % 2 to the other
+      std::vector<SendBlock> send(2);
+      std::vector<RecvBlock> recv(2);
+      if (i % 2 == world.rank()) send[other] = {numbers + i, sizeof(int64_t)};
+      if (i % 2 == other) recv[other] = {numbers + i, sizeof(int64_t)};
+      tickets[i % 2] = pool->Start(send, recv, {.operation = "there and back", .step = i});
+      if (i % 2 == 0) continue;
+      pool->Wait(tickets[0]);
+      pool->Wait(tickets[1]);
+    }
+    rank.device.Compute("check", all, [=] {
+      for (int i = 0; i < 2 * kExchanges; ++i) EXPECT_EQ(numbers[i], 100 + i);
+    });
     rank.device.context.Drain();
   });
 }
