@@ -167,5 +167,29 @@ TEST(GroupedBlasProducts, WeightGradientOverwritesAddsAndLeavesAlone) {
   });
 }
 
+// Offsets of the same groups behind rows of others: the row arrays are read further behind, nothing else
+// changes.
+TEST(GroupedBlasProducts, WeightGradientReadsRowsThatBeginBehindOthers) {
+  constexpr int64_t kSkipped = 5;
+  GroupedBlasProducts products, behind;
+  ForAllGroups([&](const Groups& g) {
+    const int64_t o = g.outer, i = g.inner;
+    auto offsets = g.offsets;
+    for (int64_t& offset : offsets) offset += kSkipped;
+    const auto x = Numbered(g.rows() * i, 5), dy = Numbered(g.rows() * o, 7);
+    std::vector<float> x_behind(kSkipped * i, kNan), dy_behind(kSkipped * o, kNan);
+    x_behind.insert(x_behind.end(), x.begin(), x.end());
+    dy_behind.insert(dy_behind.end(), dy.begin(), dy.end());
+    auto expected = Numbered(kExperts * o * i, 3), dw = expected;
+    auto expected_flags = g.has_grad, has_grad = g.has_grad;
+    products.SetWeightGrad(g.offsets, o, i, expected_flags);
+    behind.SetWeightGrad(offsets, o, i, has_grad);
+    InterpretAll(products, x, dy, expected);
+    InterpretAll(behind, x_behind, dy_behind, dw);
+    ASSERT_EQ(dw, expected);
+    ASSERT_EQ(has_grad, expected_flags);
+  });
+}
+
 }  // namespace
 }  // namespace unipool

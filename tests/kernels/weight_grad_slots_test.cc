@@ -166,5 +166,20 @@ TEST_F(WeightGradSlotsDeathTest, RefusesOffsetsOutsideTheRowsAndTooManySlots) {
                "not those of all \\[7, 8\\]");
 }
 
+TEST(WeightGradSlotsBf16DeathTest, RefusesSizesAndArraysOffSixteenBytes) {
+  TestStream stream;
+  alignas(16) char memory[4096] = {};
+  std::vector<uint8_t> has_grad(1);
+  const std::vector<int64_t> offsets{0, 2};
+  const GroupOffsets slot = offsets;
+  const auto run = [&](int64_t outer, int skipped_bytes) {
+    const Tensor rows(memory + skipped_bytes, DType::kBF16, {2, outer});
+    const Tensor x(memory, DType::kBF16, {2, 8}), dw(memory, DType::kF32, {1, outer, 8});
+    GroupedGemmWeightGradOfSlots(stream, {&slot, 1}, rows, x, dw, has_grad);
+  };
+  EXPECT_DEATH(run(12, 0), "experts of BF16 need multiples of 8, found 12 x 8");
+  EXPECT_DEATH(run(8, 2), "% 16 == 0u");
+}
+
 }  // namespace
 }  // namespace unipool
