@@ -6,10 +6,11 @@
 namespace unipool {
 namespace {
 
-ProgressThread ProgressThreadOf(const ParallelConfig& config) {
-  switch (config.progress_thread()) {
+// Where memory of devices is staged, MPI's data would stand still while the rank waits for its device.
+ProgressThread ProgressThreadOf(const Config& config) {
+  switch (config.parallel().progress_thread()) {
     case ParallelConfig::AUTO:
-      return ProgressThread::kAuto;
+      return config.device() == CUDA ? ProgressThread::kOn : ProgressThread::kAuto;
     case ParallelConfig::ON:
       return ProgressThread::kOn;
     case ParallelConfig::OFF:
@@ -25,7 +26,7 @@ WorldOptions WorldOptionsOf(const Config& config) {
   WorldOptions options{
       .num_threads = parallel.ranks(),
       .timeout = std::chrono::milliseconds(static_cast<int64_t>(parallel.watchdog_seconds() * 1000)),
-      .progress_thread = ProgressThreadOf(parallel)};
+      .progress_thread = ProgressThreadOf(config)};
   if (parallel.emulate().empty()) return options;
   if (UnderMpiLauncher()) {
     throw UserError(
