@@ -84,6 +84,31 @@ void RunMatrix(CudaBench& bench, DType type, const Rows& rows, int64_t outer, in
   bench.Clear();
 }
 
+// The weight gradients of a pool that several layers share, at 182M parameters: one call for the rows of
+// several slots moves the gradients once.
+void RunSlots(CudaBench& bench, int64_t num_slots, int64_t outer, int64_t inner) {
+  constexpr int64_t kPoolExperts = 96, kSlotRows = 16384;
+  std::vector<std::vector<int64_t>> offsets(num_slots);
+  for (int64_t slot = 0; slot < num_slots; ++slot) {
+    for (int64_t e = 0; e <= kPoolExperts; ++e) {
+      offsets[slot].push_back(slot * kSlotRows + e * kSlotRows / kPoolExperts);
+    }
+  }
+  const std::vector<GroupOffsets> slots(offsets.begin(), offsets.end());
+  const Tensor x = bench.Random(DType::kBF16, {num_slots * kSlotRows, inner});
+  const Tensor dy = bench.Random(DType::kBF16, {num_slots * kSlotRows, outer});
+  const Tensor dw = bench.Random(DType::kF32, {kPoolExperts, outer, inner});
+  std::vector<uint8_t> has_grad(kPoolExperts, 1);
+  const std::string name = Format("weight grad BF16 slots %d [%d, %d]", static_cast<int>(num_slots),
+                                  static_cast<int>(outer), static_cast<int>(inner));
+  const double seconds =
+      bench.Run(name, [&] { GroupedGemmWeightGradOfSlots(bench.stream(), slots, dy, x, dw, has_grad); });
+  if (seconds > 0) {
+    std::printf("%s: %.0f us per slot\n", name.c_str(), 1e6 * seconds / static_cast<double>(num_slots));
+  }
+  bench.Clear();
+}
+
 }  // namespace
 
 void BenchProducts(CudaBench& bench) {
@@ -93,6 +118,10 @@ void BenchProducts(CudaBench& bench) {
     RunMatrix(bench, DType::kBF16, rows, 1024, 4096);
   }
   RunMatrix(bench, DType::kF32, {"512 rows", 512, false}, 8192, 1024);
+  for (const int64_t num_slots : {1, 4, 12}) {
+    RunSlots(bench, num_slots, 6144, 768);
+    RunSlots(bench, num_slots, 768, 3072);
+  }
 }
 
 }  // namespace unipool
