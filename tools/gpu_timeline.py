@@ -69,7 +69,7 @@ class Timeline:
         rows = []
         for step in self.steps:
             length = step.end_ns - step.start_ns
-            gaps = [gap for gap in self.gaps if gap.step == step.name]
+            gaps = [gap for gap in self.gaps if gap.step == step]
             compute = self.Busy(self.compute, step)
             row = [step.name, Milliseconds(length), Percent(Length(compute), length)]
             for stream in self.streams[1:]:
@@ -96,9 +96,8 @@ class Timeline:
         kinds = collections.defaultdict(list)
         for gap in self.gaps:
             kinds[(gap.before.name, gap.after.name, gap.cause, gap.host)].append(gap.end - gap.start)
-        rows = [[before, after, cause, host, len(lengths), Milliseconds(sum(lengths)), f"{max(lengths) / 1000:.1f} us"]
-                for (before, after, cause, host), lengths in kinds.items()]
-        rows.sort(key=lambda row: -sum(kinds[tuple(row[:4])]))
+        rows = [[f"`{before}`", f"`{after}`", cause, host, len(lengths), Milliseconds(sum(lengths)), f"{max(lengths) / 1000:.1f} us"]
+                for (before, after, cause, host), lengths in sorted(kinds.items(), key=lambda item: -sum(item[1]))]
         text = Table(["before", "after", "gap waits for", "host was in", "number", "sum", "longest"], rows[:MOST_ROWS])
         return text + (f"\n\n{len(rows) - MOST_ROWS} kinds of gaps with less are left out." if len(rows) > MOST_ROWS else "")
 
@@ -186,12 +185,14 @@ def main():
         name = argument.removeprefix("--")
         if argument.startswith("--"):
             if name not in flags or not arguments:
-                sys.exit(f"{__doc__}\ngpu_timeline.py: what is \"{argument}\"?")
+                print(f"{__doc__}\ngpu_timeline.py: what is \"{argument}\"?", file=sys.stderr)
+                return 2
             flags[name] = arguments.pop(0)
         else:
             files.append(argument)
     if len(files) != 1:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        return 2
     try:
         timeline = Timeline(files[0], float(flags["limit"]), int(flags["skip"]), int(flags["steps"]))
         print(timeline.Text())

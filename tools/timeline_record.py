@@ -212,7 +212,7 @@ def Gaps(record, stream, step, host, limit_ns):
     for i in range(step.begin, step.end):
         after = operations[i]
         if after.start - busy_until > limit_ns and i > 0:
-            gap = Gap(busy_until, after.start, operations[i - 1], after, None, "", step.name)
+            gap = Gap(busy_until, after.start, operations[i - 1], after, None, "", step)
             open_ranges = host.At((gap.start + gap.end) // 2)
             in_step = any(name.startswith("step ") for name in open_ranges)
             cause = OTHER
