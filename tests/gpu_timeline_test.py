@@ -252,7 +252,7 @@ class TimelineTest(InFolder):
         self.assertEqual([("step 5", 0.0, round(made.now - begun, 3))], shown["steps"])
         self.assertEqual([("end of step", 0.0, 60.0), ("row counts", 218.0, 30.0), ("end of step", 406.0, 25.0)],
                          [(name, start, length) for name, start, length in shown["gaps above 20 us"]])
-        self.assertEqual(8, len(shown["stream 13 (compute)"]))
+        self.assertEqual(9, len(shown["stream 13 (compute)"]))
         self.assertEqual({"step 5", "forward lane, microbatch 3, stage 0, layer 1: row counts and dispatch",
                           "forward lane, microbatch 3, stage 0, layer -1: head"}, {name for name, _, _ in shown["thread 77"]})
 

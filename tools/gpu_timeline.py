@@ -96,8 +96,8 @@ class Timeline:
         kinds = collections.defaultdict(list)
         for gap in self.gaps:
             kinds[(gap.before.name, gap.after.name, gap.cause, gap.host)].append(gap.end - gap.start)
-        rows = [[f"`{before}`", f"`{after}`", cause, host, len(lengths), Milliseconds(sum(lengths)), f"{max(lengths) / 1000:.1f} us"]
-                for (before, after, cause, host), lengths in sorted(kinds.items(), key=lambda item: -sum(item[1]))]
+        rows = [[f"`{before}`", f"`{after}`", cause, host, len(lengths), Milliseconds(sum(lengths)),
+                 f"{max(lengths) / 1000:.1f} us"] for (before, after, cause, host), lengths in sorted(kinds.items(), key=lambda item: -sum(item[1]))]
         text = Table(["before", "after", "gap waits for", "host was in", "number", "sum", "longest"], rows[:MOST_ROWS])
         return text + (f"\n\n{len(rows) - MOST_ROWS} kinds of gaps with less are left out." if len(rows) > MOST_ROWS else "")
 
@@ -122,7 +122,8 @@ class Timeline:
         if not left:
             return aim + "reached."
         time = sum(gap.end - gap.start for gap in left)
-        return aim + f"MISSED, {len(left)} in {len(self.steps)} steps, {Milliseconds(time)}, {Percent(time, self.Span())} of the time."
+        return (f"{aim}MISSED, {len(left)} in {len(self.steps)} steps, {Milliseconds(time)}, "
+                f"{Percent(time, self.Span())} of the time.")
 
     def Text(self):
         names = [step.name for step in self.steps]

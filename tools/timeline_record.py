@@ -54,7 +54,8 @@ def Read(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             first = file.readline().rstrip("\n").split("\t")
             if first[0] != "unipool-timeline":
-                raise Broken(f"{path} is {'empty' if first == [''] else 'no time line'}: it does not begin with \"unipool-timeline\"")
+                what = "empty" if first == [""] else "no time line"
+                raise Broken(f"{path} is {what}: it does not begin with \"unipool-timeline\"")
             if first[1:2] != ["1"]:
                 raise Broken(f"{path}: its format is {first[1:2]}, this program reads format 1")
             process = first[2] if len(first) > 2 else "?"
