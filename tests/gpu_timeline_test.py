@@ -69,7 +69,8 @@ class Made:
         before_head = self.now
         self.Kernel("HeadKernel", unit="cross_entropy", after=head)
         self.ToHost(8)
-        self.Kernel("GroupKernel", unit="adamw", after=25.0)
+        self.Kernel("WriteKernel", unit="host_values", after=25.0)
+        self.Kernel("GroupKernel", unit="adamw")
         if ranges:
             self.Range(begin - 20, self.now - 60, f"step {number}")
             self.Range(waits - 40, dispatch - 4, "forward lane, microbatch 3, stage 0, layer 1: row counts and dispatch")
@@ -126,7 +127,7 @@ class TimelineTest(InFolder):
                 before = "grouped_weight_grad WeightKernel" if weights else "copy device to host"
                 self.assertEqual([(60.0, "adamw GroupKernel", "rms_norm ForwardKernel", "end of step"),
                                   (30.0, before, "permute MoveKernel", "row counts"),
-                                  (25.0, "copy device to host", "adamw GroupKernel", "end of step")] * 2, self.Told(timeline))
+                                  (25.0, "copy device to host", "host_values WriteKernel", "end of step")] * 2, self.Told(timeline))
                 self.assertEqual(["6", "7"] if ranges else ["2", "3"], [step.name for step in timeline.steps])
                 self.assertEqual(4, len(timeline.unexplained))
                 self.assertEqual(not ranges, "counted from 1" in timeline.Text())
@@ -160,14 +161,15 @@ class TimelineTest(InFolder):
         made.Kernel("a", length=100, after=0)
         made.Work("K", 50, 150, WIRE, made.Name("exchange"))  # half of it beside "a"
         made.Kernel("b", after=55)   # at 155, behind the exchange
-        made.Work("C", 160, 170, WIRE, 8, 4096)
-        made.Kernel("c", after=40)   # at 245, 75 behind the copy
+        made.Work("C", 160, 215, WIRE, 8, 4096)
+        made.Kernel("c", after=40)   # at 245, 30 behind the copy
+        made.lines.append(f"V\t{1 << 16}\t{200_000}\t{215_000}")
         made.Kernel("d", after=50)
         made.lines.append(f"V\t{1 << 16}\t{295_000 + 10_000}\t{295_000 + 40_000}")
         timeline = self.Timeline(made)
         self.assertEqual([(55.0, "another stream"), (40.0, "other"), (50.0, "the recorder")],
                          [(length, cause) for length, _, _, cause in self.Told(timeline)])
-        self.assertIn("| all | 0.395 ms | 63.3 % | 27.8 %, 54.5 % | 3: 0.145 ms | 0.000 ms |", timeline.Text())
+        self.assertIn("| all | 0.395 ms | 63.3 % | 39.2 %, 61.3 % | 3: 0.145 ms | 0.000 ms |", timeline.Text())
         self.assertIn("| `exchange` | stream 14 | 1 | 0.100 ms | 40.0 % | 100.0 us |", timeline.Text())
 
     def test_random_work_against_a_painted_line(self):
@@ -229,6 +231,10 @@ class TimelineTest(InFolder):
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertIn("The record is cut off", done.stdout)
         self.assertIn("5 records were lost", self.Run(whole.Write(self.Path(), last="E\t5\n")).stdout)
+        still = Made()
+        still.Kernel("a")
+        for lost, told in ((0, "count exchange: reached."), (5, "count exchange: not known, as records were lost.")):
+            self.assertIn(told, self.Run(still.Write(self.Path(), last=f"E\t{lost}\n")).stdout)
 
     def Run(self, *arguments):
         return subprocess.run([sys.executable, os.path.join(self.root, "tools/gpu_timeline.py"), *arguments], capture_output=True,
@@ -252,7 +258,7 @@ class TimelineTest(InFolder):
         self.assertEqual([("step 5", 0.0, round(made.now - begun, 3))], shown["steps"])
         self.assertEqual([("end of step", 0.0, 60.0), ("row counts", 218.0, 30.0), ("end of step", 406.0, 25.0)],
                          [(name, start, length) for name, start, length in shown["gaps above 20 us"]])
-        self.assertEqual(9, len(shown["stream 13 (compute)"]))
+        self.assertEqual(10, len(shown["stream 13 (compute)"]))
         self.assertEqual({"step 5", "forward lane, microbatch 3, stage 0, layer 1: row counts and dispatch",
                           "forward lane, microbatch 3, stage 0, layer -1: head"}, {name for name, _, _ in shown["thread 77"]})
 

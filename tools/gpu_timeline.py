@@ -120,7 +120,7 @@ class Timeline:
         left = self.unexplained
         aim = f"Aim: no gap above {self.limit_us:g} us on the compute stream outside the count exchange: "
         if not left:
-            return aim + "reached."
+            return aim + ("reached." if not self.record.dropped else "not known, as records were lost.")
         time = sum(gap.end - gap.start for gap in left)
         return (f"{aim}MISSED, {len(left)} in {len(self.steps)} steps, {Milliseconds(time)}, "
                 f"{Percent(time, self.Span())} of the time.")
