@@ -100,7 +100,7 @@ class GpuToolsTest(unittest.TestCase):
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)
         self.Program("unipool", 'echo "$*" >>"$(dirname "$0")/../asked"\necho "error: device: there is no such thing" >&2\nexit 2\n')
-        for name in ("gpu_training.py", "training_checks.py", "training_runs.py"):
+        for name in ("gpu_training.py", "training_checks.py", "training_runs.py", "gpu_timeline.py", "timeline_record.py"):
             shutil.copy(os.path.join(self.root, "tools", name), self.folder)
         with open(os.path.join(self.folder, "text.txt"), "w", encoding="utf-8") as file:
             file.write("text")
@@ -115,6 +115,25 @@ class GpuToolsTest(unittest.TestCase):
         self.assertIn(f"data.train={self.folder}/text.txt", asked)
         self.assertIn("device=CUDA train.precision=FP32 parallel.transport=NCCL", asked)
         self.assertEqual(2, self.Check("--only", "kernels")[0])
+
+    def test_the_trace_of_a_time_line_lies_beside_the_report(self):
+        for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES), ("unipool", "")):
+            self.Program(name, text)
+        with open(os.path.join(self.folder, "gpu_training.py"), "w", encoding="utf-8") as file:
+            file.write("import sys\nflags = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+                       "open(flags['--report'], 'w').write('recorder ' + flags.get('--timeline', 'none') + '\\n')\n"
+                       "if '--trace' in flags: open(flags['--trace'], 'w').write('trace')\n")
+        for name in ("text.txt", "lib/libunipool_timeline.so"):
+            trace = os.path.join(self.folder, "report-timeline.json.gz")
+            self.assertFalse(os.path.exists(trace))
+            os.makedirs(os.path.join(self.folder, "lib"), exist_ok=True)
+            shutil.copy("/bin/true", os.path.join(self.folder, name))
+            status, output, report = self.Check("--only", "training")
+            self.assertEqual(0, status, output)
+        self.assertIn(f"recorder {self.folder}/lib/libunipool_timeline.so", report)
+        self.assertIn("for ui.perfetto.dev: report-timeline.json.gz", report)
+        with open(trace, encoding="utf-8") as file:
+            self.assertEqual("trace", file.read())
 
     def test_failures_and_hangs_fail(self):
         self.Program("gpu_info", INFO)
@@ -171,10 +190,12 @@ class GpuToolsTest(unittest.TestCase):
         build, to = os.path.join(self.folder, "build"), os.path.join(self.folder, "to")
         os.mkdir(build)
         shutil.copy("/bin/true", os.path.join(build, "unipool"))
+        os.makedirs(os.path.join(build, "tools/bench"))
+        shutil.copy("/bin/true", os.path.join(build, "tools/bench/libunipool_timeline.so"))
         done = self.Bundle(build, to)
         self.assertEqual(0, done.returncode, done.stderr)
-        for name in ("bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT", "text.txt", "gpu_training.py",
-                     "training_checks.py", "training_runs.py", "torch/torch_unipool.py", "torch/torch_model.py", "torch/torch_inputs.py"):
+        for name in ("lib/libunipool_timeline.so", "bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT", "text.txt", "gpu_training.py",
+                     "training_checks.py", "training_runs.py", "gpu_timeline.py", "timeline_record.py", "torch/torch_unipool.py", "torch/torch_model.py", "torch/torch_inputs.py"):
             self.assertTrue(os.path.exists(os.path.join(to, name)), name)
         self.assertFalse(os.path.exists(os.path.join(to, "lib/libc.so.6")))
         self.assertEqual(0, self.Bundle(build, to).returncode, "a bundle may be made again")

@@ -45,6 +45,24 @@ if "device=CUDA" in arguments and what != "copy" and arguments[0] == "train" and
             line[what] *= plant["factor"]
     with open(path, "w") as file:
         file.write("".join(json.dumps(line) + "\\n" for line in lines))
+record = os.environ.get("UNIPOOL_TIMELINE")
+if "device=CUDA" in arguments and arguments[0] == "train" and record:
+    if is_hit and what == "no record":
+        print("unipool timeline: CUPTI is out; nothing is recorded", file=sys.stderr)
+        sys.exit(status)
+    with open(record.replace("%p", str(os.getpid())), "w") as file:
+        file.write("unipool-timeline\\t1\\t%d\\n" % os.getpid())
+        names = ["_GLOBAL__N__01234567_17_row_order_cuda_cu_89abcdef", "product", "_GLOBAL__N__01234567_13_adamw_cuda_cu_89abcdef"]
+        for name in range(3):
+            file.write("N\\t%d\\t%s\\tkernel%d()\\n" % (name, names[name], name))
+        time = 0
+        for step in range(len(lines)):
+            for name in range(3):
+                file.write("K\\t0\\t1\\t13\\t%d\\t%d\\t%d\\n" % (time, time + 50000, name))
+                time += 50000 + (25000 if name == 0 and is_hit and what == "gap" and step + 1 == plant["step"] else 5000)
+        file.write("Q\\n" if is_hit and what == "broken record" else "E\\t0\\n")
+    for injection in ("CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH"):
+        assert os.path.isfile(os.environ[injection])
 sys.exit(status)
 """
 
@@ -75,7 +93,8 @@ class GpuTrainingTest(unittest.TestCase):
             os.remove(report)
         command = [sys.executable, os.path.join(self.root, "tools/gpu_training.py"), "--program", self.program, "--configs",
                    os.path.join(self.root, "configs"), "--text", self.Path("text.txt"), "--report", report, "--steps", str(STEPS),
-                   "--demo", SIZES, "--bench", SIZES + "train.precision=FP32 moe.router_constant=2", "--bench-steps", "6"]
+                   "--demo", SIZES, "--bench", SIZES + "train.precision=FP32 moe.router_constant=2", "--bench-steps", "6",
+                   "--timeline", self.Path("text.txt"), "--trace", self.Path("trace.json.gz")]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=200, check=False)
         with open(report, encoding="utf-8") as file:
             parts = file.read().split("### ")[1:]
@@ -85,7 +104,8 @@ class GpuTrainingTest(unittest.TestCase):
 
     def test_on_the_cpu_in_both_parts_everything_passes(self):
         status, checks = self.Check()
-        self.assertEqual({"fp32", "bf16", "checkpoints", "ranks", "nccl", "memory", "torch_same", "bench"}, set(checks))
+        self.assertEqual({"fp32", "bf16", "checkpoints", "ranks", "nccl", "memory", "torch_same", "bench", "timeline"},
+                         set(checks))
         for name, (outcome, text) in checks.items():
             self.assertEqual("not run" if name == "torch_same" else "passed", outcome, text)
         self.assertEqual(0, status)
@@ -94,6 +114,9 @@ class GpuTrainingTest(unittest.TestCase):
         for layout in ("2 ranks", "4 ranks", "2 stages"):
             for transport in ("THREADS", "MPI") if shutil.which("mpirun") else ("THREADS",):
                 self.assertIn(f"| {layout} on one GPU, {transport}, against one rank | passed |", checks["ranks"][1])
+        self.assertIn("Aim: no gap above 20 us on the compute stream outside the count exchange: reached.", checks["timeline"][1])
+        self.assertIn("Steps 3 to 6, 4 of 6 in the record", checks["timeline"][1])
+        self.assertTrue(os.path.getsize(self.Path("trace.json.gz")) > 0)
         self.assertIn("PyTorch: not run", checks["bench"][1])
         self.assertRegex(checks["bench"][1], r"\| unipool \| \d+ \|")
         # 2 layers of (3072 of attention, 8 * 32 + 1 of the router, 3 * 32 * 32 of the expert), a head of 51200 rows, attention
@@ -124,6 +147,23 @@ class GpuTrainingTest(unittest.TestCase):
         status, checks = self.Check("--checks", "memory", plant={
             "match": "train.precision=BF16", "what": "peak_memory_bytes", "step": 1, "factor": 1.2})
         self.assertEqual((1, "FAILED"), (status, checks["memory"][0]))
+
+    def test_a_time_line_tells_gaps_and_fails_only_where_nothing_can_be_told(self):
+        status, checks = self.Check("--checks", "timeline")
+        self.assertEqual((0, "passed"), (status, checks["timeline"][0]))
+        status, checks = self.Check("--checks", "timeline", plant={"match": "", "what": "gap", "step": 4})
+        self.assertEqual((0, "passed"), (status, checks["timeline"][0]), "an aim that is missed is no failure")
+        self.assertIn("MISSED, 1 in 4 steps, 0.025 ms,", checks["timeline"][1])
+        self.assertIn("| `row_order kernel0` | `kernel1` | other | between steps | 1 | 0.025 ms | 25.0 us |", checks["timeline"][1])
+        status, checks = self.Check("--checks", "timeline", plant={"match": "", "what": "no record"})
+        self.assertEqual((0, "not run"), (status, checks["timeline"][0]))
+        self.assertIn("CUPTI is out", checks["timeline"][1])
+        status, checks = self.Check("--checks", "timeline", "--timeline", "/nowhere")
+        self.assertEqual((0, "not run"), (status, checks["timeline"][0]))
+        for plant, expected in (("broken record", "is no record"), ("crash", "the kernel is on fire")):
+            status, checks = self.Check("--checks", "timeline", plant={"match": "", "what": plant})
+            self.assertEqual((1, "FAILED"), (status, checks["timeline"][0]))
+            self.assertIn(expected, checks["timeline"][1])
 
     def test_what_breaks_or_hangs_does_not_stop_the_rest(self):
         status, checks = self.Check("--checks", "fp32,bf16,checkpoints,nccl", plant={"match": "gpu-bf16", "what": "crash"})

@@ -22,6 +22,10 @@ for program in "${programs[@]}"; do
   [[ ! -x $build/$program ]] || install -s "$build/$program" "$to/bin/"
 done
 
+# What records a time line is opened by CUDA, in a program that has the libraries it needs.
+readonly recorder=$build/tools/bench/libunipool_timeline.so
+[[ ! -f $recorder ]] || install -D -s -m 644 "$recorder" "$to/lib/${recorder##*/}"
+
 # Open MPI's mpirun for the ranks of one machine, with those of its plug-ins that such a run may take: no batch systems, no
 # other networks, no files. The wrapper tells them where they lie.
 readonly elsewhere='(ofi|ucx|psm|psm2|openib|slurm|flux|jsm|rsh|gridengine|simulator|monitoring|pessimist)\.so$'
@@ -45,7 +49,7 @@ if ldd "$to/bin/unipool" | grep -q libmpi; then bundle_mpirun; fi
 
 # The C library and the loader belong to the target's system, libcuda to its driver.
 readonly systems='^(libc|libm|libdl|librt|libpthread|libresolv|libutil|libanl|libnsl|libcuda|ld-linux-x86-64)\.so'
-for program in "$to"/bin/* "$to"/mpi/orterun "$to"/mpi/plugins/*; do
+for program in "$to"/bin/* "$to"/lib/* "$to"/mpi/orterun "$to"/mpi/plugins/*; do
   [[ ! -e $program ]] || ldd "$program"
 done | awk '/not found/ {print "missing " $1} $2 == "=>" && $3 ~ /^\// {print $1, $3}' | sort -u >"$to/closure"
 if grep '^missing ' "$to/closure"; then fail "libraries that the programs need are not on this machine"; fi
@@ -64,7 +68,7 @@ done
 cp -r configs "$to/"
 cp -r tests/fixtures "$to/tests/"
 cp tools/gpu_check.sh "$to/gpu-check"
-cp tools/gpu_training.py tools/training_checks.py tools/training_runs.py "$to/"
+cp tools/gpu_training.py tools/training_checks.py tools/training_runs.py tools/gpu_timeline.py tools/timeline_record.py "$to/"
 mkdir "$to/torch"
 cp tools/bench/torch_*.py "$to/torch/"
 # Something to train on: this tree's own words.

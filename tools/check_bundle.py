@@ -62,6 +62,11 @@ def main(source, chroot=None):
             if foreign or not own:
                 sys.exit(f"check_bundle: {name} took libraries from outside: {sorted(foreign)} ({len(own)} from the bundle)")
             print(f"{name}: {len(own)} libraries, all from the bundle but the C library's")
+        if os.path.exists(os.path.join(bundle.home, "lib/libunipool_timeline.so")):
+            said = bundle.Run("/bin/sh", "-c", "LD_PRELOAD=./lib/libunipool_timeline.so exec ./bin/unipool help")
+            if "cannot be preloaded" in said or "unipool timeline" in said:
+                sys.exit(f"check_bundle: the library that records time lines does not load:\n{said[:1000]}")
+            print("libunipool_timeline.so: loads into unipool")
         bundle.Run("./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt", "run_dir=run", *RUN)
         if os.path.exists(os.path.join(bundle.home, "mpirun")):
             mpi = {"PATH": "/usr/bin:/bin", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -50,15 +50,21 @@ program() { # prints the path of a program, or nothing
   done
 }
 
-# The cuBLAS that the programs open, where the loader does not look: Python packages bring it so. Another version does
-# not help them.
+# The cuBLAS that the programs open, and the CUPTI that records a time line, where the loader does not look: Python packages
+# bring them so. Another version does not help them.
+elsewhere() { # LIBRARY: prints its path if the loader does not know it
+  ldconfig -p 2>/dev/null | grep -qF "$1 " || find /usr/local /usr/lib /opt -name "$1" 2>/dev/null | sort -V | tail -n 1
+}
 find_libraries() {
   local wanted found
   wanted=$("$info" --cublas 2>/dev/null)
   [[ $wanted ]] || return
-  ldconfig -p 2>/dev/null | grep -qF "$wanted " && return
-  found=$(find /usr/local /usr/lib /opt -name "$wanted" 2>/dev/null | sort -V | tail -n 1)
+  found=$(elsewhere "$wanted")
   [[ ! $found ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
+  wanted=${wanted/cublas/cupti}
+  [[ ! ${UNIPOOL_CUPTI:-} && ! -e /usr/local/cuda/lib64/$wanted && ! -e /usr/local/cuda/extras/CUPTI/lib64/$wanted ]] || return
+  found=$(elsewhere "$wanted")
+  [[ ! $found ]] || export UNIPOOL_CUPTI=$found
 }
 
 info=$(program gpu_info) cases=$(program cuda_kernel_cases)
@@ -167,7 +173,7 @@ measure_figures() {
 
 check_training() {
   line '## Training' ''
-  local unipool text=$root/text.txt arguments=()
+  local unipool recorder text=$root/text.txt arguments=()
   unipool=$(program unipool)
   if [[ ! $unipool ]] || ! command -v python3 >/dev/null; then
     line "Not run: $([[ $unipool ]] && echo python3 || echo "the program unipool") is not here." ''
@@ -179,6 +185,9 @@ check_training() {
   fi
   [[ ! -x $root/mpirun ]] || arguments+=(--mpirun "$root/mpirun")
   [[ ! $checks ]] || arguments+=(--checks "$checks")
+  for recorder in "$root/lib/libunipool_timeline.so" "$root/build/tools/bench/libunipool_timeline.so"; do
+    [[ ! -f $recorder ]] || arguments+=(--timeline "$recorder" --trace "$work/timeline.json.gz")
+  done
   # Each check ends at its own limit; this one is for what none of them foresaw.
   run training $((8 * ${training_limit%.*} + ${step_limit%.*} + 60)) python3 "$here/gpu_training.py" --program "$unipool" \
     --configs "$root/configs" --text "$text" --torch "$torch/torch_unipool.py" --report "$work/training.md" \
@@ -187,6 +196,9 @@ check_training() {
   line "training: $outcome" ''
   [[ ! -f $work/training.md ]] || cat "$work/training.md" >>"$work/report"
   [[ $outcome != FAILED* || -s $work/training.md ]] || fenced "$work/training"
+  if [[ -f $work/timeline.json.gz ]]; then
+    line "The time line's last steps, for ui.perfetto.dev: $(basename "${report%.md}")-timeline.json.gz" ''
+  fi
 }
 
 line ''
@@ -200,5 +212,6 @@ done
 
 mkdir -p "$(dirname "$report")"
 cp "$work/report" "$report"
+[[ ! -f $work/timeline.json.gz ]] || cp "$work/timeline.json.gz" "${report%.md}-timeline.json.gz"
 echo "gpu-check: $( ((failed)) && echo "SOMETHING FAILED" || echo passed)${unfinished:+, not finished:$unfinished}; the report is $report"
 exit "$failed"

@@ -5,13 +5,15 @@ PyTorch in that Python (or in UNIPOOL_TORCH_PYTHON) for the comparison with it.
 
 Usage: gpu_training.py --program UNIPOOL --configs DIR --text FILE --report FILE [--flag VALUE ...]
   --torch FILE         torch_unipool.py                    --mpirun FILE       default: mpirun of the PATH
-  --checks NAME,...    of: fp32 bf16 checkpoints ranks nccl memory torch_same bench (all)
+  --timeline FILE      libunipool_timeline.so              --trace FILE        where the time line's trace goes
+  --checks NAME,...    of: fp32 bf16 checkpoints ranks nccl memory torch_same bench timeline (all)
   --limit SECONDS      of each check (300)                 --bench-limit SECONDS   of the step benchmark (900)
   --steps N            of the comparisons (200)            --bench-steps N         of the benchmark (12, 4 of them warm-up)
   --demo "A=B ..."     more settings of configs/demo.txtpb --bench "A=B ..."       and of the benchmark's model
 Exit status: 0 all passed, 1 something failed.
 """
 import array
+import glob
 import json
 import math
 import os
@@ -24,6 +26,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from gpu_timeline import Broken, Timeline  # noqa: E402
 from training_checks import (CompareLosses, DensePeak, Failed, FlopsPerToken, MemoryDeviation, ReadSteps,  # noqa: E402
                              Table, TokensPerSecond)
 from training_runs import GpuMemory, NotFinished, NotRun, Runs  # noqa: E402
@@ -31,9 +34,10 @@ from training_runs import GpuMemory, NotFinished, NotRun, Runs  # noqa: E402
 FP32_BOUND, BF16_BOUND = 1e-4, 2e-2
 SHARE_AIM, RATIO_AIM = 0.45, 1.2
 WARMUP = 4
+TIMELINE_STEPS, TIMELINE_BATCH, TIMELINE_GAP_US = 6, 64, 20.0  # four microbatches of 16, so that both lanes work
 FLAGS = {"program": None, "configs": None, "text": None, "report": None, "torch": "", "mpirun": shutil.which("mpirun") or "",
-         "checks": "fp32,bf16,checkpoints,ranks,nccl,memory,torch_same,bench", "limit": "300", "bench-limit": "900",
-         "steps": "200", "bench-steps": "12", "demo": "", "bench": ""}
+         "timeline": "", "trace": "", "checks": "fp32,bf16,checkpoints,ranks,nccl,memory,torch_same,bench,timeline",
+         "limit": "300", "bench-limit": "900", "steps": "200", "bench-steps": "12", "demo": "", "bench": ""}
 GPU = ["device=CUDA"]
 GPU_FP32 = GPU + ["train.precision=FP32"]
 GPU_BF16 = GPU + ["train.precision=BF16"]
@@ -52,7 +56,9 @@ class Training:
         self.demo = [os.path.join(flags["configs"], "demo.txtpb"), f"data.train={flags['text']}", "train.eval_every=0",
                      "parallel.ranks=1", *flags["demo"].split()]
         self.bench_settings = [os.path.join(flags["configs"], "unipool_182m.txtpb"), *GPU_BF16, "train.micro_batch=16",
-                      "train.eval_every=0", "train.save_every=0", "parallel.ranks=1", *flags["bench"].split()]
+                      "train.eval_every=0", "train.save_every=0", "parallel.ranks=1"]
+        self.timeline_settings = [*self.bench_settings, f"train.global_batch={TIMELINE_BATCH}", *flags["bench"].split()]
+        self.bench_settings += flags["bench"].split()
 
     def Train(self, name, *settings, mpi=0):
         return self.runs.Train(name, *self.demo, *settings, mpi=mpi)
@@ -153,6 +159,19 @@ class Training:
     def Info(self, *settings):
         return json.loads(self.runs.Run([self.runs.program, "info", *settings, "--json"], "info"))
 
+    def Fields(self, settings, *names):
+        """Integers of the configuration as it is resolved."""
+        config = self.runs.Run([self.runs.program, "info", *settings, "--print_config"], "config")
+        return [int(re.search(rf"^  {name}: (\d+)", config, re.MULTILINE)[1]) for name in names]
+
+    @staticmethod
+    def RandomText(path, tokens):
+        """Random bytes: every sample is another one, routing is real."""
+        text = random.Random(1).randbytes(tokens + 1)
+        with open(path, "wb") as file:
+            file.write(text)
+        return text
+
     def memory(self):
         rows, passed = [], True
         for name, settings in (("demo, fp32", GPU_FP32), ("demo, bf16", GPU_BF16)):
@@ -186,9 +205,7 @@ class Training:
         first = self.runs.Path("torch-first", "checkpoints", "step-1")
         steps = self.short_steps
         ours = self.Train("torch-ours", *settings, "device=CPU", f"train.init_from={first}", f"train.steps={steps}")
-        config = self.runs.Run([self.runs.program, "info", *self.demo, *settings, "--print_config"], "config")
-        length, batch = (int(re.search(rf"^  {field}: (\d+)", config, re.MULTILINE)[1])
-                         for field in ("seq_length", "global_batch"))
+        length, batch = self.Fields([*self.demo, *settings], "seq_length", "global_batch")
         with open(self.flags["text"], "rb") as file:
             text = file.read()
         samples, count = array.array("i"), (len(text) - 1) // length
@@ -226,16 +243,11 @@ class Training:
 
     def bench(self):
         steps = int(self.flags["bench-steps"])
-        config = self.runs.Run([self.runs.program, "info", *self.bench_settings, "--print_config"], "config")
-        layers, hidden, length, batch = (int(re.search(rf"^  {field}: (\d+)", config, re.MULTILINE)[1])
-                                         for field in ("layers", "hidden", "seq_length", "global_batch"))
+        layers, hidden, length, batch = self.Fields(self.bench_settings, "layers", "hidden", "seq_length", "global_batch")
         info = self.Info(*self.bench_settings)
         flops, predicted = FlopsPerToken(info, layers, hidden, length), info["ranks"][0]["memory_bytes"]["total"]
-        # Random bytes: every sample is another one, routing is real.
-        text = random.Random(1).randbytes(steps * batch * length + 1)
-        data, samples = (self.runs.Path(name) for name in ("bench.txt", "bench.samples"))
-        with open(data, "wb") as file:
-            file.write(text)
+        data, samples = self.runs.Path("bench.txt"), self.runs.Path("bench.samples")
+        text = self.RandomText(data, steps * batch * length)
         tokens = array.array("i")
         for sample in range(steps * batch):
             tokens.extend(text[sample * length:sample * length + length + 1])
@@ -270,6 +282,31 @@ class Training:
         if measured["unipool"]:
             passed = passed and MemoryDeviation(measured["unipool"][0][1], predicted)[1]
         return passed, self.BenchText(measured, flops, predicted, notes)
+
+    def timeline(self):
+        """What the GPU did in the steps after the first two, and where it had nothing to do."""
+        library = os.path.abspath(self.flags["timeline"])
+        if not os.path.isfile(library):
+            raise NotRun("libunipool_timeline.so is not here: the toolkit that this was built with had no CUPTI headers")
+        length, batch = self.Fields(self.timeline_settings, "seq_length", "global_batch")
+        data, run_dir = self.runs.Path("timeline.txt"), self.runs.Path("timeline")
+        self.RandomText(data, TIMELINE_STEPS * batch * length)
+        self.runs.Run([self.runs.program, "train", *self.timeline_settings, f"data.train={data}", "data.split=1,0,0",
+                       f"run_dir={run_dir}", f"train.steps={TIMELINE_STEPS}"], "timeline", CUDA_INJECTION64_PATH=library,
+                      NVTX_INJECTION64_PATH=library, UNIPOOL_TIMELINE=self.runs.Path("record.%p"))
+        metrics = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
+        shutil.rmtree(run_dir)
+        records = glob.glob(self.runs.Path("record.*"))
+        if not records:
+            raise NotRun(self.runs.Said("timeline", "unipool timeline: ") or "the program left no record and did not say why")
+        try:
+            timeline = Timeline(max(records, key=os.path.getsize), TIMELINE_GAP_US, skip=2)
+        except Broken as problem:
+            raise Failed(str(problem)) from problem
+        if self.flags["trace"]:
+            timeline.WriteTrace(self.flags["trace"])
+        return True, (f"{TokensPerSecond(metrics, 2):.0f} tokens/s with the recorder at work, which costs some. Settings: "
+                      f"{' '.join(self.timeline_settings[1:])}.\n\n{timeline.Text()}")
 
     def BenchText(self, measured, flops, predicted, notes):
         device = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True,

@@ -68,9 +68,9 @@ class Runs:
         """What is run from now on ends this many seconds from now."""
         self.deadline = time.monotonic() + seconds
 
-    def Run(self, command, name):
-        """Standard output of a command that must end well before the check's limit."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    def Run(self, command, name, **settings):
+        """Standard output of a command that must end well before the check's limit; settings of its environment."""
+        environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
                        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
         output, errors = (open(os.path.join(self.work, f"{name}.{kind}"), "w+", encoding="utf-8", errors="replace")
                           for kind in ("out", "err"))
@@ -90,6 +90,11 @@ class Runs:
                 tail = "\n".join((text + errors.read()).strip().splitlines()[-12:])
                 raise Failed(f"{name}: exit status {status}\n```\n{' '.join(command)}\n{tail}\n```")
             return text
+
+    def Said(self, name, start):
+        """What a command said on standard error in the first line that begins so, or an empty text."""
+        with open(os.path.join(self.work, f"{name}.err"), encoding="utf-8", errors="replace") as file:
+            return next((line.strip() for line in file if line.startswith(start)), "")
 
     @staticmethod
     def End(process):
