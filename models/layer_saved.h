@@ -81,9 +81,11 @@ struct LanguageModel::LayerSaved {
     place(moe.router.weights, exact, {tokens, k});
     place(moe.order.row_of, DType::kI32, {tokens, k});
     place(moe.order.token_of, DType::kI32, {tokens * k});
+    const int64_t sums_begin = bytes;
     place(moe.router.score_sum, DType::kF64, {m});
     place(moe.router.counts, DType::kI64, {m});
     place(moe.router.num_off, DType::kI64, {1});
+    moe.router.sums = Tensor(moe.router.score_sum.data, DType::kI32, {(bytes - sums_begin) / 4});
     place(moe.order.rows_of_expert, DType::kI32, {m});
     place(moe.y, dtype, {tokens * k, d});
     return bytes;

@@ -21,9 +21,7 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Lo
 }
 
 void Router::Forward(const Tensor& x, const Saved& saved) {
-  Fill(stream_, saved.counts, 0);
-  Fill(stream_, saved.num_off, 0);
-  Fill(stream_, saved.score_sum, 0);
+  Fill(stream_, saved.sums, 0);
   if (!spec_.has_router) return ChooseOnlyExpert(saved);
   RouterForward(stream_, score_spec_,
                 {.x = x,

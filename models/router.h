@@ -19,6 +19,7 @@ class Router {
     Tensor score_sum;       // [M] F64
     Tensor counts;          // [M] I64 choices, the ones with score 0 included
     Tensor num_off;         // [1] I64 tokens whose chosen experts all have score 0
+    Tensor sums;            // [*] I32, the memory of the three above, to be cleared at once
   };
   // Its last three, where the host reads them.
   struct Report {
