@@ -14,6 +14,9 @@ void CheckRouter(RouterKind kind, const RouterInputs& in, const RouterOutputs& o
   const DType dtype = in.x.dtype, accumulator = AccumulatorOf(dtype);
   CheckTensor("RouterForward x", in.x, dtype, {num_tokens, width});
   CheckTensor("RouterForward weight", in.weight, dtype, {num_experts, width});
+  if (!in.weight_low.empty()) {
+    CheckTensor("RouterForward weight_low", in.weight_low, dtype, {num_experts, width});
+  }
   if (kind == RouterKind::kNorm) CheckTensor("RouterForward sigma", in.sigma, accumulator, {1});
   if (!in.bias.empty()) CheckTensor("RouterForward bias", in.bias, accumulator, {num_experts});
   CheckTensor("RouterForward visible", in.visible, accumulator, {num_experts});
@@ -32,12 +35,14 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
                    const RouterOutputs& out) {
   CheckRouter(spec.kind, in, out);
   if (stream.device() == Device::kCuda) {
-    KernelScope scope(stream, Op::kRouter, 2.0 * in.x.size() * in.weight.rows(),
+    const double products = in.weight_low.empty() ? 1 : 2;
+    KernelScope scope(stream, Op::kRouter, products * 2.0 * in.x.size() * in.weight.rows(),
                       in.x.bytes() + in.weight.bytes() + out.logits.bytes() + out.scores.bytes() +
                           out.experts.bytes() + out.weights.bytes());
     return cuda::RouterForward(stream, spec, in, out);
   }
   Gemm(stream, Trans::kNo, in.x, Trans::kYes, in.weight, 0, out.logits);
+  if (!in.weight_low.empty()) Gemm(stream, Trans::kNo, in.x, Trans::kYes, in.weight_low, 1, out.logits);
   RouterScoresForward(stream, spec, out.logits, in.sigma, in.visible, out.scores, out.score_sum);
   out.num_off.as<int64_t>()[0] +=
       TopK(stream, out.scores, in.bias, in.visible, out.experts, out.weights, out.counts);

@@ -10,8 +10,11 @@ namespace unipool {
 // x and weight have one dtype: F32 and F64 on the CPU, F32 and BF16 on CUDA. Products are summed in
 // AccumulatorOf(dtype), which all other tensors have that name no type.
 struct RouterInputs {
-  Tensor x;        // [T, D]
-  Tensor weight;   // [M, D]
+  Tensor x;       // [T, D]
+  Tensor weight;  // [M, D]
+  // [M, D], added to weight, or empty: what a BF16 weight lacks of the F32 one that it stands for
+  // (kernels/split_bf16.h). Logits then have 16 bits of the weight, as exact as the sums.
+  Tensor weight_low;
   Tensor sigma;    // [1], or empty unless NORM
   Tensor bias;     // [M] added for the choice only, or empty
   Tensor visible;  // [M]

@@ -27,7 +27,7 @@ struct Arguments {
   int num_experts, top_k;
   RouterKind kind;
   float constant;
-  const T *x, *weight;
+  const T *x, *weight, *weight_low;
   const float *sigma, *bias, *visible;
   float *logits, *scores, *partial_sum;  // partial_sum [blocks, M]
   int32_t* experts;
@@ -137,13 +137,17 @@ struct TileSum<float> {
 // Logits of the block's tokens into shared memory, z [kTokens, M]. Ends with a barrier.
 template <class T, bool kPacks>
 __device__ inline void ComputeLogits(const Arguments<T>& a, int64_t first_token, T* stages, float* z) {
+  // All slices with the weight, then all with its low part.
+  const int64_t num_slices = (a.width + kSlice<T> - 1) / kSlice<T>;
+  const int64_t num_steps = a.weight_low == nullptr ? num_slices : 2 * num_slices;
   const auto stage = [&](int64_t step, int64_t first_expert) {
+    const T* weight = step < num_slices ? a.weight : a.weight_low;
+    const int64_t begin = (step < num_slices ? step : step - num_slices) * kSlice<T>;
     T* staged = stages + step % kStages * (kStageBytes / static_cast<int>(sizeof(T)));
-    StageRows<T, kPacks, kTokens>(a.x, first_token, a.num_tokens, a.width, step * kSlice<T>, staged);
-    StageRows<T, kPacks, kExperts>(a.weight, first_expert, a.num_experts, a.width, step * kSlice<T>,
+    StageRows<T, kPacks, kTokens>(a.x, first_token, a.num_tokens, a.width, begin, staged);
+    StageRows<T, kPacks, kExperts>(weight, first_expert, a.num_experts, a.width, begin,
                                    staged + kTokens * kRow<T>);
   };
-  const int64_t num_steps = (a.width + kSlice<T> - 1) / kSlice<T>;
   for (int first_expert = 0; first_expert < a.num_experts; first_expert += kExperts) {
     TileSum<T> tile;
     stage(0, first_expert);
@@ -297,6 +301,7 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
         .constant = static_cast<float>(spec.constant),
         .x = in.x.as<T>(),
         .weight = in.weight.as<T>(),
+        .weight_low = in.weight_low.empty() ? nullptr : in.weight_low.as<T>(),
         .sigma = optional(in.sigma),
         .bias = optional(in.bias),
         .visible = in.visible.as<float>(),
@@ -311,7 +316,7 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
         .grid = static_cast<unsigned>(num_blocks),
         .block = kThreads,
         .shared_bytes = kStages * kStageBytes + ((kTokens + 1) * num_experts + 1) * int64_t{sizeof(float)}};
-    const bool packs = RowsAllowPacks(width, {&in.x, &in.weight});
+    const bool packs = RowsAllowPacks(width, {&in.x, &in.weight, &in.weight_low});
     Launch("RouterForward", packs ? &RouterKernel<T, true> : &RouterKernel<T, false>, shape, stream,
            arguments);
   });

@@ -39,7 +39,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
   for (int l = options.layers.begin; l < options.layers.end; ++l) {
     layers_.push_back(
         std::make_unique<Layer>(Layer{AttentionLayer(spec, l, parameters_, stream),
-                                      MoeLayer(spec, l, placement, parameters_, balance, stream)}));
+                                      MoeLayer(spec, l, placement, parameters_, balance, stream, memory)}));
   }
   if (options.is_last) {
     norm_ = parameters_.Declare("model.norm.weight", {spec.hidden}, {.mean = 1}, false);
@@ -126,7 +126,7 @@ void LanguageModel::SetSamples(const Tensor& samples, double loss_scale, int64_t
   num_counted_ = num_counted;
   num_microbatches_ = samples.dim(0);
   Fill(stream_, loss_sum(), 0);
-  SetSendOrder();
+  BeginRun();
   ReserveTokens(num_microbatches_);
   DeviceContext* const device = options_.device;
   if (device) device->WaitOnHost(tokens_sent_, {.operation = "copy of the samples"});
@@ -156,8 +156,9 @@ void LanguageModel::ReserveTokens(int64_t microbatches) {
   if (tokens_sent_ < 0) tokens_sent_ = device->MakeEvent();
 }
 
-// Experts may have moved since the last step.
-void LanguageModel::SetSendOrder() {
+// Experts may have moved and weights changed since the last run.
+void LanguageModel::BeginRun() {
+  for (const auto& layer : layers_) layer->moe.RefreshWeights();
   send_order_.resize(spec_.experts);
   for (int expert = 0; expert < spec_.experts; ++expert) send_order_[expert] = placement_.send_index(expert);
   SetValues(stream_, send_order_, send_index_.View(DType::kI32, {spec_.experts}));

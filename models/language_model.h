@@ -92,7 +92,7 @@ class LanguageModel : public PipelineStage {
   Tensor Hidden(Buffer& buffer) const;
   void FillRope();
   void ReserveTokens(int64_t microbatches);
-  void SetSendOrder();
+  void BeginRun();
   enum class Shift { kInputs, kTargets };
   Tensor Tokens(Shift shift, int microbatch) const;  // [T] I32
   void HeadChunk(int microbatch, int64_t first,

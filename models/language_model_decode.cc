@@ -18,7 +18,7 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
   AttentionShape shape = spec_.attention(1);
   shape.sequence_length = 1;
 
-  if (position == 0) SetSendOrder();
+  if (position == 0) BeginRun();
   const double id = token;
   SetValues(stream_, {&id, 1}, state.token);
   EmbeddingForward(stream_, state.token, parameters_.value(embedding_), saved.attention.x);

@@ -145,7 +145,11 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
   const int64_t dense_part = EvenPartition(parameters - count.experts, shape.data_ranks(), data_rank).size();
 
   MemoryPlan plan;
-  plan[MemoryKind::kParameters] = parameters * (exact + (dtype == AccumulatorOf(dtype) ? 0 : item));
+  plan[MemoryKind::kParameters] = parameters * exact;
+  if (dtype != AccumulatorOf(dtype)) {  // copies to compute with, and both halves of the router's
+    const int64_t router = spec.has_router ? layers * spec.experts * d : 0;
+    plan[MemoryKind::kParameters] += (parameters + 2 * router) * item;
+  }
   plan[MemoryKind::kGradients] = parameters * exact;
   plan[MemoryKind::kOptimizer] = 2 * (dense_part + count.experts) * exact;
 

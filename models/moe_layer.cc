@@ -9,7 +9,7 @@
 namespace unipool {
 
 MoeLayer::MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& placement,
-                   DenseParameters& parameters, LoadBalance& balance, Stream& stream)
+                   DenseParameters& parameters, LoadBalance& balance, Stream& stream, MemoryMeter& memory)
     : spec_(spec),
       layer_(layer),
       placement_(placement),
@@ -18,7 +18,7 @@ MoeLayer::MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& plac
       stream_(stream),
       norm_(parameters.Declare("model.layers." + std::to_string(layer) + ".post_attention_layernorm.weight",
                                {spec.hidden}, {.mean = 1}, false)),
-      router_(spec, layer, parameters, balance, stream) {}
+      router_(spec, layer, parameters, balance, stream, memory) {}
 
 void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
   RmsNormForward(stream_, saved.h, parameters_.value(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);

@@ -47,8 +47,9 @@ class MoeLayer {
   };
 
   MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& placement, DenseParameters& parameters,
-           LoadBalance& balance, Stream& stream);
+           LoadBalance& balance, Stream& stream, MemoryMeter& memory);
 
+  void RefreshWeights() { router_.RefreshWeight(); }  // before ForwardRoute, once weights have changed
   // send_index [M] I32: where each expert stands in the order rows travel.
   void ForwardRoute(const Saved& saved, const Tensor& send_index);
   void FinishRoute(Saved& saved);  // when the report has reached the host

@@ -10,8 +10,13 @@
 namespace unipool {
 
 Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, LoadBalance& balance,
-               Stream& stream)
-    : spec_(spec), layer_(layer), parameters_(parameters), balance_(balance), stream_(stream) {
+               Stream& stream, MemoryMeter& memory)
+    : spec_(spec),
+      layer_(layer),
+      parameters_(parameters),
+      balance_(balance),
+      stream_(stream),
+      memory_(memory) {
   if (!spec.has_router) return;
   score_spec_ = {.kind = spec.router, .constant = spec.router_constant[layer]};
   const std::string prefix = "model.layers." + std::to_string(layer) + ".mlp.router.";
@@ -20,12 +25,27 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Lo
     scale_ = parameters.Declare(prefix + "scale", {1}, {.mean = 1}, false);
 }
 
+void Router::RefreshWeight() {
+  if (!spec_.has_router || parameters_.value(weight_).dtype != DType::kBF16) return;
+  const Tensor weight = parameters_.exact_value(weight_);
+  if (weight_parts_.max_bytes() == 0) {
+    weight_parts_ = Buffer::Allocate(memory_, MemoryKind::kParameters, 2 * weight.size() * 2);
+  }
+  SplitBf16(stream_, weight, weight_part(0), weight_part(1));
+}
+
+Tensor Router::weight_part(int part) const {
+  return weight_parts_.View(DType::kBF16, {2 * spec_.experts, spec_.hidden})
+      .Rows(part * spec_.experts, spec_.experts);
+}
+
 void Router::Forward(const Tensor& x, const Saved& saved) {
   Fill(stream_, saved.sums, 0);
   if (!spec_.has_router) return ChooseOnlyExpert(saved);
   RouterForward(stream_, score_spec_,
                 {.x = x,
                  .weight = parameters_.value(weight_),
+                 .weight_low = weight_parts_.max_bytes() > 0 ? weight_part(1) : Tensor{},
                  .sigma = sigma(),
                  .bias = balance_.bias(layer_),
                  .visible = balance_.visible(layer_)},

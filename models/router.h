@@ -35,8 +35,13 @@ class Router {
 
   // `layer` counts over the whole model. `balance` gives the choice its bias and the backward its auxiliary
   // gradient.
-  Router(const ModelSpec& spec, int layer, DenseParameters& parameters, LoadBalance& balance, Stream& stream);
+  // `memory` is that of the stream's device.
+  Router(const ModelSpec& spec, int layer, DenseParameters& parameters, LoadBalance& balance, Stream& stream,
+         MemoryMeter& memory);
 
+  // Once the weight has changed, before Forward. Where the model computes in BF16 it finds what the weight's
+  // copy lacks, so that logits are those of the F32 weight.
+  void RefreshWeight();
   // Chooses experts for x [T, D].
   void Forward(const Tensor& x, const Saved& saved);
   // dx [T, D] += gradient through the scores, from that of the chosen weights (dweights [T, K]) and the
@@ -46,6 +51,7 @@ class Router {
 
  private:
   void ChooseOnlyExpert(const Saved& saved);
+  Tensor weight_part(int part) const;
   Tensor sigma() const { return scale_ >= 0 ? parameters_.exact_value(scale_) : Tensor{}; }
   const ModelSpec& spec_;
   int layer_;
@@ -53,7 +59,9 @@ class Router {
   LoadBalance& balance_;
   Stream& stream_;
   RouterScoreSpec score_spec_;
+  MemoryMeter& memory_;
   DenseParameters::Id weight_ = -1, scale_ = -1;
+  Buffer weight_parts_;  // [2, M, D] high and low, in BF16
 };
 
 }  // namespace unipool

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
 
 #include "kernels/cuda_context.h"
@@ -180,7 +182,29 @@ double TrainingEngine::TokensPerStep() const {
   return static_cast<double>(config_.train().global_batch() * spec_.seq_length);
 }
 
+template <class Work>
+auto TrainingEngine::OrEndJob(Work&& work) {
+  try {
+    return work();
+  } catch (const UserError& error) {
+    world_.communicator->Abort(kUserErrorExitCode, Format("error: rank %d: %s", world_.rank(), error.what()));
+    std::abort();  // never reached; the compiler does not see that
+  }
+}
+
 void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
+  OrEndJob([&] { RunSlots(step, samples); });
+}
+
+StepReport TrainingEngine::Update(int64_t step, double lr) {
+  return OrEndJob([&] { return ReduceAndApply(step, lr); });
+}
+
+double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {
+  return OrEndJob([&] { return EvaluateSlots(samples, num_sequences); });
+}
+
+void TrainingEngine::RunSlots(int64_t step, const Tensor& samples) {
   CHECK(optimizer_) << "an engine for evaluation cannot train";
   CHECK_EQ(samples.dim(0), microbatches_per_rank_);
   optimizer_->ClearGrads();
@@ -189,7 +213,10 @@ void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
   executor_->Run(*schedule_, step);
 }
 
-StepReport TrainingEngine::Update(int64_t step, double lr) {
+StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr) {
+  char name[32] = "";
+  if (device_) std::snprintf(name, sizeof(name), "update %ld", static_cast<long>(step));
+  const DeviceRange range(device_, name);
   // Loss, squared gradients (dense and of each expert), loads and each rank's peak memory travel in one
   // exchange of the host. On a device the squares are summed there, so that the update need not wait for it.
   sums_.assign(FirstPeak() + world_.size() * kNumMemoryKinds, 0);
@@ -257,7 +284,7 @@ MemoryPeak TrainingEngine::MemoryOfRank(int rank) const {
   return peak;
 }
 
-double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {
+double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequences) {
   const int64_t micro_batch = config_.train().micro_batch();
   int64_t own = 0;  // sequences of this rank that are not padding: the first ones
   for (int64_t m = 0; m < samples.dim(0); ++m) {

@@ -109,6 +109,13 @@ class TrainingEngine {
  private:
   int64_t FirstPeak() const { return 2 + spec_.experts; }  // in sums_
   double TokensPerStep() const;                            // over all ranks
+  // Memory of a device may run out in the middle of work, while exchanges are under way that name memory of
+  // this rank. Nothing may unwind then: the job ends with the sentence.
+  template <class Work>
+  auto OrEndJob(Work&& work);
+  void RunSlots(int64_t step, const Tensor& samples);
+  StepReport ReduceAndApply(int64_t step, double lr);
+  double EvaluateSlots(const Tensor& samples, int64_t num_sequences);
   void OpenDevice();
   void InitializeWeights();
   // The sum of the squared gradients, as [1] F64 of the device: of this rank's `squares`, over all ranks.

@@ -11,7 +11,9 @@ namespace {
 
 constexpr const char* kPlaces[] = {"", "/usr/local/cuda/lib64/", "/usr/local/cuda/lib/"};
 constexpr char kLibrary[] = "libnccl.so.2";
-constexpr int kOldest = NCCL_VERSION(2, 18, 1);  // its non-blocking communicators need no thread per launch
+// Older ones write straight into the memory of another thread's GPU, which our memory does not allow (it is
+// mapped for its own GPU alone).
+constexpr int kOldest = NCCL_VERSION(2, 23, 4);
 
 // The functions of the library, which stays open.
 struct Functions {

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
+
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
@@ -12,11 +15,30 @@ namespace {
 constexpr std::chrono::milliseconds kWatchEvery{20};
 constexpr int64_t kPieceBytes = int64_t{16} << 20;
 
+// What is waited for while the scope lasts; waits may nest.
+class WaitScope {
+ public:
+  WaitScope(const ExchangeLabel*& place, const ExchangeLabel& label)
+      : place_(place), outer_(std::exchange(place, &label)) {}
+  ~WaitScope() { place_ = outer_; }
+  WaitScope(const WaitScope&) = delete;
+  WaitScope& operator=(const WaitScope&) = delete;
+
+ private:
+  const ExchangeLabel*& place_;
+  const ExchangeLabel* outer_;
+};
+
 }  // namespace
+
+std::string DeviceContext::WaitingFor() const {
+  return waiting_for_ ? ", while the host waits for " + Describe(*waiting_for_) : "";
+}
 
 void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   using Clock = std::chrono::steady_clock;
   OnHostWait(event, label);
+  const WaitScope scope(waiting_for_, label);
   if (IsDone(event)) return;
   const auto begin = Clock::now();
   for (auto watched = begin; !IsDone(event); sched_yield()) {

@@ -74,11 +74,15 @@ class DeviceContext : public DeviceMemory {
  protected:
   // WaitOnHost begins, whether or not the event is done already.
   virtual void OnHostWait(Event /*event*/, const ExchangeLabel& /*label*/) {}
+  // For errors of the device, which show when the host asks for an event: ", while the host waits for 'row
+  // counts', step 7, slot 3"; empty outside of a wait.
+  std::string WaitingFor() const;
 
  private:
   std::vector<std::pair<int, Watch>> watches_;
   std::vector<std::pair<int, Poll>> polls_;
   int next_number_ = 0;
+  const ExchangeLabel* waiting_for_ = nullptr;
 };
 
 // A range from here to the end of the block; nothing where there is no device.

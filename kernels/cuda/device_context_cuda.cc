@@ -112,7 +112,7 @@ class CudaContext final : public DeviceContext {
       cudaGetLastError();  // or the next launch would report it
       return false;
     }
-    UNIPOOL_CHECK_CUDA(error, "asking for event " << event);
+    UNIPOOL_CHECK_CUDA(error, "work of the device, seen at event " << event << WaitingFor());
     return true;
   }
   void Drain() override {

@@ -296,6 +296,7 @@ void AsyncDevice::Commit(void* data, int64_t bytes) {
   CHECK(block) << memory_.Describe(data);
   const int64_t more = bytes - block->committed_bytes;
   if (more <= 0) return;
+  if (records_.num_commits >= most_commits_) throw UserError("no memory left on the emulated device");
   memory_.Commit(data, bytes);
   ++records_.num_commits;
   records_.committed_bytes += more;

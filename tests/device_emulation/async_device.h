@@ -66,6 +66,8 @@ class AsyncDevice final : public DeviceContext {
     int64_t num_drains = 0;
   };
   const Records& records() const { return records_; }
+  // Commit refuses from the n-th that takes more memory on, as a GPU does that has none left.
+  void RunOutAfter(int64_t commits) { most_commits_ = records_.num_commits + commits; }
   void ForgetRecords() { records_.ranges.clear(), records_.host_waits.clear(); }
 
   // For tests of host code that reads or writes pinned memory: takes part in the search for races.
@@ -154,6 +156,7 @@ class AsyncDevice final : public DeviceContext {
   RaceCheck races_;
   std::vector<OpenRange> open_ranges_;
   Records records_;
+  int64_t most_commits_ = INT64_MAX;
   std::string late_problem_;  // of a function that may not throw
   bool broken_ = false;       // an error was thrown: nothing runs any more, nothing is pending
 };

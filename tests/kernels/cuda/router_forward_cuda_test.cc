@@ -15,7 +15,7 @@ struct RouterCase {
 
 // Fills in every tensor but x and weight, and runs the case.
 void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase::Handle x,
-               CudaCase::Handle weight) {
+               CudaCase::Handle weight, const CudaCase::Handle* weight_low = nullptr) {
   constexpr ArrayType kSum = ArrayType::kAccumulator;
   const Bound bound = {.relative = 3e-6, .absolute = 1e-5};
   const int64_t n = s.experts;
@@ -37,6 +37,7 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
     RouterForward(stream, {.kind = r.kind, .constant = 3.5},
                   {.x = t[x],
                    .weight = t[weight],
+                   .weight_low = weight_low ? t[*weight_low] : Tensor{},
                    .sigma = r.kind == RouterKind::kNorm ? t[sigma] : Tensor{},
                    .bias = r.biased ? t[bias] : Tensor{},
                    .visible = t[v]},
@@ -58,6 +59,18 @@ TEST_F(CudaRouterForward, EveryKind) {
       const auto x = c.In("x", {s.tokens, r.width}, -1, 1),
                  weight = c.In("weight", {s.experts, r.width}, -1, 1);
       RunRouter(c, s, r, x, weight);
+    });
+  }
+}
+
+// A low part as large as the weight itself, so that one slice of it left out would show.
+TEST_F(CudaRouterForward, LowPartOfTheWeight) {
+  for (const int64_t width : {1, 64, 72, 129, 256}) {
+    SCOPED_TRACE(width);
+    ForEachCase({ExpertShape{37, 140, 3, ExpertSpread::kEven}}, [&](CudaCase& c, const ExpertShape& s) {
+      const auto x = c.In("x", {s.tokens, width}, -1, 1), weight = c.In("weight", {s.experts, width}, -1, 1),
+                 low = c.In("weight_low", {s.experts, width}, -1, 1);
+      RunRouter(c, s, {RouterKind::kNorm, width, true}, x, weight, &low);
     });
   }
 }

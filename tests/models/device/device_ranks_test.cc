@@ -31,14 +31,29 @@ Config ConfigFor(const Layout& layout) {
   return config;
 }
 
-// body(rank's world, its device) on every rank. The seed and the policy differ from rank to rank.
-void OnDevices(int ranks, const std::function<void(World&, AsyncDevice&)>& body) {
+// body(rank's world, its device) on every rank. The seed and the policy differ from rank to rank and from mix
+// to mix.
+void OnDevices(int ranks, const std::function<void(World&, AsyncDevice&)>& body, int mix = 0) {
   const int exit_code = RunWorld({.num_threads = ranks}, [&](World& world) {
-    AsyncDevice device(emulation::kAllPolicies[(world.rank() + ranks) % std::size(emulation::kAllPolicies)],
-                       world.rank() + 11);
+    constexpr size_t kPolicies = std::size(emulation::kAllPolicies);
+    AsyncDevice device(emulation::kAllPolicies[(world.rank() + ranks + 2 * mix) % kPolicies],
+                       world.rank() + 11 + 100 * mix);
     body(world, device);
   });
   EXPECT_EQ(exit_code, 0);
+}
+
+RunTrace TrainOnDevices(int ranks, const Config& config, int mix) {
+  RunTrace trace;
+  OnDevices(
+      ranks,
+      [&](World& world, AsyncDevice& device) {
+        TrainingEngine engine(config, world, {.device = &device});
+        const RunTrace own = RunSteps(engine, config, 0, kSteps);
+        if (world.rank() == 0) trace = own;  // the same on all
+      },
+      mix);
+  return trace;
 }
 
 TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
@@ -73,6 +88,45 @@ TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
       }
       ExpectNear(trace, host, 2e-5);
     });
+  }
+}
+
+// Every rank computes with copies of weights that others have updated.
+TEST(DeviceRanks, Bf16FollowsTheCpuWithTheSameBitsInEveryOrder) {
+  for (const Layout& layout :
+       {Layout{.ranks = 2}, Layout{.ranks = 4, .stages = 2}, Layout{.ranks = 2, .replicas = 2}}) {
+    SCOPED_TRACE(NameOf(layout));
+    const Config config = ConfigFor(layout);
+    Config alone = config;
+    alone.mutable_parallel()->clear_stages();
+    alone.mutable_parallel()->clear_pool_replicas();
+    const RunTrace cpu = TrainOnCpu(alone, kSteps);
+    const RunTrace run = TrainOnDevices(layout.ranks, OnDevice(config, TrainConfig::BF16), 0);
+    for (int step = 0; step < kSteps; ++step) {
+      EXPECT_NEAR(run.loss[step] / cpu.loss[step], 1, 2e-3) << "step " << step;
+    }
+    EXPECT_TRUE(TrainOnDevices(layout.ranks, OnDevice(config, TrainConfig::BF16), 1) == run);
+  }
+}
+
+// Exchanges under way name memory of the rank that fails: nothing may be given back before the job has ended.
+TEST(DeviceRanksDeathTest, ADeviceWithoutMemoryEndsTheJobWithASentence) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  for (const int commits : {0, 3, 9, 14, 20, 27}) {
+    const auto run = [commits] {
+      const Config config = OnDevice(ConfigFor({.ranks = 3}));
+      Config fitting = config;
+      fitting.mutable_train()->set_global_batch(9);
+      std::exit(RunWorld({.num_threads = 3}, [&](World& world) {
+        AsyncDevice device(RunPolicy::kLate, world.rank());
+        TrainingEngine engine(fitting, world, {.device = &device});
+        if (world.rank() == 1) device.RunOutAfter(commits);
+        RunSteps(engine, fitting, 0, kSteps);
+      }));
+    };
+    SCOPED_TRACE(commits);
+    EXPECT_EXIT(run(), testing::ExitedWithCode(kUserErrorExitCode),
+                "^error: rank 1: no memory left on the emulated device");
   }
 }
 
