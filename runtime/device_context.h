@@ -7,7 +7,8 @@
 //   - work of the compute queue uses what the communication queue wrote only after AwaitEvent on an event
 //     recorded behind the write, and the other way round; the same for writing over what is still read
 //   - host memory that a copy names is pinned, and stays as it is until an event behind the copy is done
-//   - after the first two steps nothing is allocated, and no events are made
+//   - after the first two steps nothing is allocated, and no events are made, unless routing brings a rank
+//     more rows than ever before
 #pragma once
 
 #include <cstdint>

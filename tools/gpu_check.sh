@@ -50,7 +50,7 @@ program() { # prints the path of a program, or nothing
   done
 }
 
-# The cuBLAS that the programs open, and the CUPTI that records a time line, where the loader does not look: Python packages
+# The cuBLAS and NCCL that the programs open, and the CUPTI that records a time line, where the loader does not look: Python packages
 # bring them so. Another version does not help them.
 elsewhere() { # LIBRARY: prints its path if the loader does not know it
   ldconfig -p 2>/dev/null | grep -qF "$1 " || find /usr/local /usr/lib /opt -name "$1" 2>/dev/null | sort -V | tail -n 1
@@ -60,6 +60,8 @@ find_libraries() {
   wanted=$("$info" --cublas 2>/dev/null)
   [[ $wanted ]] || return
   found=$(elsewhere "$wanted")
+  [[ ! $found ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
+  found=$(elsewhere libnccl.so.2)
   [[ ! $found ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
   wanted=${wanted/cublas/cupti}
   [[ ! ${UNIPOOL_CUPTI:-} && ! -e /usr/local/cuda/lib64/$wanted && ! -e /usr/local/cuda/extras/CUPTI/lib64/$wanted ]] || return

@@ -146,6 +146,12 @@ class Training:
                 except Failed as problem:
                     failed = True
                     problems.append(f"{what}: FAILED, {problem}")
+        try:
+            run = self.Short("2-ranks-bf16", *GPU_BF16, "parallel.ranks=2", "parallel.transport=THREADS")
+            rows.append(("2 ranks on one GPU, THREADS, bf16, against one rank in fp32", one, run, steps, BF16_BOUND))
+        except Failed as problem:
+            failed = True
+            problems.append(f"2 ranks in bf16: FAILED, {problem}")
         passed, text = self.Compared(rows)
         if not self.flags["mpirun"]:
             problems.append("Under mpirun: not run, it is not here.")
