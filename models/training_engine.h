@@ -60,7 +60,7 @@ class TrainingEngine {
   int64_t SequenceIndex(int64_t microbatch, int64_t i) const;
 
   // One optimizer step on this rank's samples [B, b, s + 1] I32. `step` counts from 0 and is the same on all
-  // ranks. Collective over the world. allocates nothing after the first two steps, unless routing brings this
+  // ranks. Collective over the world. Allocates nothing after the first two steps, unless routing brings this
   // rank more rows than ever before.
   StepReport TrainStep(int64_t step, double lr, const Tensor& samples);
   // Its two parts: all slots of the step, then gradients over ranks and the update.
