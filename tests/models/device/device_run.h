@@ -1,6 +1,8 @@
 // Training of small models on the asynchronous emulated device, beside the same on the CPU.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include "runtime/world.h"
 #include "tests/device_emulation/async_device.h"
 #include "tests/models/training_run.h"
