@@ -101,8 +101,9 @@ TEST(ValidateConfig, DeviceSettings) {
                           "moe.width: is 250; products in BF16 need a multiple of 8, for example 256; or set "
                           "train.precision: FP32"));
   EXPECT_THAT(Check({"device=CUDA", "moe.width=250", "train.precision=FP32"}), ElementsAre());
-  EXPECT_THAT(Check({"device=CUDA", "parallel.emulate=gigabit"}),
-              Contains("parallel.emulate: a cluster is emulated with device: CPU only; clear one of the two"));
+  EXPECT_THAT(
+      Check({"device=CUDA", "parallel.emulate=gigabit"}),
+      Contains("parallel.emulate: a cluster is emulated with device: CPU only; clear one of the two"));
 }
 
 TEST(ValidateConfig, SenselessCombinations) {
