@@ -146,9 +146,9 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
 
   MemoryPlan plan;
   plan[MemoryKind::kParameters] = parameters * exact;
-  if (dtype != AccumulatorOf(dtype)) {  // copies to compute with, and both halves of the router's
+  if (dtype != AccumulatorOf(dtype)) {  // copies to compute with, and what the routers' lack
     const int64_t router = spec.has_router ? layers * spec.experts * d : 0;
-    plan[MemoryKind::kParameters] += (parameters + 2 * router) * item;
+    plan[MemoryKind::kParameters] += (parameters + router) * item;
   }
   plan[MemoryKind::kGradients] = parameters * exact;
   plan[MemoryKind::kOptimizer] = 2 * (dense_part + count.experts) * exact;

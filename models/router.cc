@@ -27,16 +27,16 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Lo
 
 void Router::RefreshWeight() {
   if (!spec_.has_router || parameters_.value(weight_).dtype != DType::kBF16) return;
-  const Tensor weight = parameters_.exact_value(weight_);
-  if (weight_parts_.max_bytes() == 0) {
-    weight_parts_ = Buffer::Allocate(memory_, MemoryKind::kParameters, 2 * weight.size() * 2);
+  const Tensor weight = parameters_.exact_value(weight_), copy = parameters_.value(weight_);
+  if (weight_low_.max_bytes() == 0) {
+    weight_low_ = Buffer::Allocate(memory_, MemoryKind::kParameters, copy.bytes());
   }
-  SplitBf16(stream_, weight, weight_part(0), weight_part(1));
+  SplitBf16(stream_, weight, copy, weight_low());
 }
 
-Tensor Router::weight_part(int part) const {
-  return weight_parts_.View(DType::kBF16, {2 * spec_.experts, spec_.hidden})
-      .Rows(part * spec_.experts, spec_.experts);
+Tensor Router::weight_low() const {
+  if (weight_low_.max_bytes() == 0) return {};
+  return weight_low_.View(DType::kBF16, {spec_.experts, spec_.hidden});
 }
 
 void Router::Forward(const Tensor& x, const Saved& saved) {
@@ -45,7 +45,7 @@ void Router::Forward(const Tensor& x, const Saved& saved) {
   RouterForward(stream_, score_spec_,
                 {.x = x,
                  .weight = parameters_.value(weight_),
-                 .weight_low = weight_parts_.max_bytes() > 0 ? weight_part(1) : Tensor{},
+                 .weight_low = weight_low(),
                  .sigma = sigma(),
                  .bias = balance_.bias(layer_),
                  .visible = balance_.visible(layer_)},

@@ -40,7 +40,7 @@ class Router {
          MemoryMeter& memory);
 
   // Once the weight has changed, before Forward. Where the model computes in BF16 it finds what the weight's
-  // copy lacks, so that logits are those of the F32 weight.
+  // copy lacks (and writes the copy again, the same), so that logits are those of the F32 weight.
   void RefreshWeight();
   // Chooses experts for x [T, D].
   void Forward(const Tensor& x, const Saved& saved);
@@ -51,7 +51,7 @@ class Router {
 
  private:
   void ChooseOnlyExpert(const Saved& saved);
-  Tensor weight_part(int part) const;
+  Tensor weight_low() const;
   Tensor sigma() const { return scale_ >= 0 ? parameters_.exact_value(scale_) : Tensor{}; }
   const ModelSpec& spec_;
   int layer_;
@@ -61,7 +61,7 @@ class Router {
   RouterScoreSpec score_spec_;
   MemoryMeter& memory_;
   DenseParameters::Id weight_ = -1, scale_ = -1;
-  Buffer weight_parts_;  // [2, M, D] high and low, in BF16
+  Buffer weight_low_;  // [M, D] BF16, what the copy of the weight lacks; none in other types
 };
 
 }  // namespace unipool

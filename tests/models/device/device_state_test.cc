@@ -33,10 +33,12 @@ TEST(DeviceState, CheckpointsGoFromTheCpuToTheDeviceAndBack) {
       Memory saved;
       {
         TrainingEngine first(cpu_first ? cpu_config : device_config, one.world, {.device = &device});
+        EXPECT_EQ(first.stream().device(), cpu_first ? Device::kCpu : Device::kCuda);
         RunSteps(first, cpu_config, 0, 3);
         saved = StateOf(first, one.world);
       }
       TrainingEngine second(cpu_first ? device_config : cpu_config, one.world, {.device = &device});
+      EXPECT_EQ(second.stream().device(), cpu_first ? Device::kCuda : Device::kCpu);
       Restore(second, saved);
       EXPECT_EQ(StateOf(second, one.world), saved) << "what was restored is not what was saved";
       const RunTrace rest = RunSteps(second, cpu_config, 3, 6);
