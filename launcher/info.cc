@@ -8,6 +8,7 @@
 #include "models/memory_plan.h"
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
+#include "models/settings.h"
 #include "models/stage_layers.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"

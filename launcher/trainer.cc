@@ -37,10 +37,7 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
   RunTogether(*world.communicator, [&] {
     if (world.rank() == 0) lock_ = std::make_unique<RunLock>(config.run_dir());
   });
-  const bool interleaved = config.parallel().lanes() == ParallelConfig::INTERLEAVED;
-  engine_ = std::make_unique<TrainingEngine>(
-      config, world,
-      EngineOptions{.lane_order = interleaved ? LaneOrder::kInterleaved : LaneOrder::kSequential});
+  engine_ = std::make_unique<TrainingEngine>(config, world);
   reader_ =
       std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
   const std::string origin = Start();

@@ -3,10 +3,11 @@
 #include <cmath>
 #include <sstream>
 
+#include "kernels/attention.h"
 #include "kernels/grouped_gemm.h"
 #include "launcher/config.h"
 #include "launcher/nearest_name.h"
-#include "models/stage_layers.h"
+#include "models/settings.h"
 #include "runtime/errors.h"
 
 namespace unipool {

@@ -1,25 +1,10 @@
 #include "launcher/world_options.h"
 
 #include "launcher/cluster.h"
+#include "models/settings.h"
 #include "runtime/errors.h"
 
 namespace unipool {
-namespace {
-
-// Where memory of devices is staged, MPI's data would stand still while the rank waits for its device.
-ProgressThread ProgressThreadOf(const Config& config) {
-  switch (config.parallel().progress_thread()) {
-    case ParallelConfig::AUTO:
-      return config.device() == CUDA ? ProgressThread::kOn : ProgressThread::kAuto;
-    case ParallelConfig::ON:
-      return ProgressThread::kOn;
-    case ParallelConfig::OFF:
-      return ProgressThread::kOff;
-  }
-  return ProgressThread::kAuto;
-}
-
-}  // namespace
 
 WorldOptions WorldOptionsOf(const Config& config) {
   const ParallelConfig& parallel = config.parallel();

@@ -8,6 +8,7 @@
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
 #include "models/parameter_count.h"
+#include "models/settings.h"
 #include "models/stage_layers.h"
 
 namespace unipool {

@@ -2,23 +2,12 @@
 
 #include <map>
 
+#include "models/settings.h"
 #include "runtime/communicator.h"
 
 namespace unipool {
 
 namespace {
-
-RouterKind KindOf(RouterType type) {
-  switch (type) {
-    case NORM:
-      return RouterKind::kNorm;
-    case SOFTMAX:
-      return RouterKind::kSoftmax;
-    case SIGMOID:
-      return RouterKind::kSigmoid;
-  }
-  LOG(FATAL) << "unknown router " << type;
-}
 
 // Blocks of consecutive layers that share a block of experts.
 int NumBlocks(const MoeConfig& moe, int layers) {
@@ -76,7 +65,7 @@ ModelSpec MakeModelSpec(const Config& config) {
   spec.norm_eps = model.norm_eps();
   spec.init_std = model.init_std();
   spec.has_router = moe.sharing() != DENSE;
-  spec.router = KindOf(moe.router());
+  spec.router = RouterKindOf(moe.router());
 
   const int blocks = NumBlocks(moe, spec.layers);
   spec.num_balance_groups = blocks;
@@ -100,13 +89,6 @@ ModelSpec MakeModelSpec(const Config& config) {
     spec.router_constant.push_back(c);
   }
   return spec;
-}
-
-MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size) {
-  return {.replicas = parallel.pool_replicas(),
-          .stages = parallel.stages(),
-          .data = world_size / (parallel.pool_replicas() * parallel.stages()),
-          .span = parallel.experts() == ParallelConfig::PER_STAGE ? PoolSpan::kStage : PoolSpan::kReplica};
 }
 
 }  // namespace unipool

@@ -39,7 +39,4 @@ struct ModelSpec {
 // REQUIRES: the configuration is valid.
 ModelSpec MakeModelSpec(const Config& config);
 
-// Who is who among world_size ranks: what stages and replicas leave are data ranks. REQUIRES: it divides.
-MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
-
 }  // namespace unipool

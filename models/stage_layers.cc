@@ -4,24 +4,9 @@
 
 #include "models/language_model.h"
 #include "models/parameter_count.h"
+#include "models/settings.h"
 
 namespace unipool {
-
-Device DeviceOf(const Config& config) {
-  return config.device() == CUDA ? Device::kCuda : Device::kCpu;
-}
-
-DType DTypeOfConfig(const Config& config) {
-  const TrainConfig::Precision precision = config.train().precision();
-  const bool is_bf16 =
-      precision == TrainConfig::BF16 || (precision == TrainConfig::AUTO && config.device() == CUDA);
-  return is_bf16 ? DType::kBF16 : DType::kF32;
-}
-
-int WeightGradSlots(const Config& config) {
-  const int slots = config.train().weight_grad_slots();
-  return slots > 0 ? slots : config.device() == CUDA ? 4 : 1;
-}
 
 StageWork EstimateWork(const Config& config) {
   const ModelConfig& m = config.model();
@@ -51,11 +36,6 @@ LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage) {
   for (int s = 0; s < stage; ++s) range.begin += layers_per_stage[s];
   range.end = range.begin + layers_per_stage[stage];
   return range;
-}
-
-int MicrobatchesPerRank(const Config& config, const MeshShape& shape) {
-  const TrainConfig& train = config.train();
-  return std::max(1, train.global_batch() / (train.micro_batch() * shape.data_ranks()));
 }
 
 }  // namespace unipool

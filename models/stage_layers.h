@@ -9,11 +9,6 @@
 
 namespace unipool {
 
-// Where a run computes, and in which type.
-Device DeviceOf(const Config& config);
-DType DTypeOfConfig(const Config& config);
-int WeightGradSlots(const Config& config);
-
 // Multiplications and additions (FLOPs) of one microbatch's forward: of products with weights, and of causal
 // attention's quadratic part. What moves memory alone (norms, permutation) is left out.
 StageWork EstimateWork(const Config& config);
@@ -22,8 +17,5 @@ StageWork EstimateWork(const Config& config);
 // configuration is valid for shape.world() ranks.
 std::vector<int> LayersPerStage(const Config& config, const MeshShape& shape);
 LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage);
-
-// Microbatches that each rank runs in a step; at least 1.
-int MicrobatchesPerRank(const Config& config, const MeshShape& shape);
 
 }  // namespace unipool

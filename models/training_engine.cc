@@ -10,26 +10,13 @@
 #include "kernels/cuda_context.h"
 #include "kernels/reduce.h"
 #include "models/memory_plan.h"
+#include "models/settings.h"
 #include "models/stage_layers.h"
 #include "runtime/emulated_communicator.h"
 
 namespace unipool {
 
 namespace {
-
-TransportKind TransportOf(const Config& config) {
-  switch (config.parallel().transport()) {
-    case AUTO:
-      return TransportKind::kAuto;
-    case NCCL:
-      return TransportKind::kNccl;
-    case MPI:
-      return TransportKind::kMpi;
-    case THREADS:
-      return TransportKind::kThreads;
-  }
-  LOG(FATAL) << "unknown transport " << config.parallel().transport();
-}
 
 constexpr int kMostNumbers = 2;  // that the host reads at once
 
@@ -109,8 +96,8 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
           .max_rows = tokens * spec_.top_k,
           .kept_columns = is_training ? ExpertPool::KeptColumns(spec_, train.recompute_experts()) : 0},
       stream, memory);
-  executor_ =
-      std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_, options.lane_order, device_);
+  executor_ = std::make_unique<SlotExecutor>(*mesh_, *dispatcher_, *model_, *experts_,
+                                             LaneOrderOf(config.parallel().lanes()), device_);
   if (is_training) {
     optimizer_ = std::make_unique<Optimizer>(model_->parameters(), *experts_, spec_.experts, *mesh_,
                                              OptimizerOptions{.beta1 = train.beta1(),
@@ -142,7 +129,7 @@ void TrainingEngine::OpenDevice() {
       *memory_,
       CudaQueue{.stream = device_->queue(DeviceQueue::kCompute), .blas = device_->blas(), .memory = device_});
   ChosenLinks chosen = MakeDeviceLinks(
-      {.requested = TransportOf(config_),
+      {.requested = TransportKindOf(config_.parallel().transport()),
        .device_id = device_->id(),
        .device_name = device_->name(),
        .timeout = std::chrono::milliseconds(std::llround(1000 * config_.parallel().watchdog_seconds()))},

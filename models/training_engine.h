@@ -27,7 +27,6 @@ enum class EngineMode { kTrain, kEvaluate };  // kEvaluate has no gradients and 
 struct EngineOptions {
   EngineMode mode = EngineMode::kTrain;
   std::optional<DType> dtype;  // instead of what the configuration says: tests compute in double
-  LaneOrder lane_order = LaneOrder::kInterleaved;
   // With device: CUDA, the device to use, which outlives the engine; null: the engine makes its own. Not used
   // with device: CPU.
   DeviceContext* device = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/settings.h"
 #include "models/stage_layers.h"
 #include "runtime/random.h"
 
@@ -27,6 +28,7 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_parallel()->set_ranks(layout.ranks);
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_experts(layout.experts);
+  config.mutable_parallel()->set_lanes(layout.lanes);
   config.mutable_parallel()->mutable_layers_per_stage()->Assign(layout.layers_per_stage.begin(),
                                                                 layout.layers_per_stage.end());
   return config;
@@ -133,7 +135,7 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
   const Config config = ConfigOf(model, layout);
   BenchResult result;
   const int exit_code = RunWorld({.num_threads = layout.ranks, .emulate = layout.emulate}, [&](World& world) {
-    TrainingEngine engine(config, world, {.lane_order = layout.lane_order});
+    TrainingEngine engine(config, world);
     std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
     for (size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % model.vocab);

@@ -20,7 +20,7 @@ struct BenchModel {
 struct BenchLayout {
   int ranks = 1, stages = 1, microbatches = 1;  // microbatches of each rank
   ParallelConfig::Experts experts = ParallelConfig::POOL;
-  LaneOrder lane_order = LaneOrder::kInterleaved;
+  ParallelConfig::Lanes lanes = ParallelConfig::INTERLEAVED;
   std::vector<int> layers_per_stage = {};  // empty: chosen
   std::optional<ClusterDescription> emulate;
 };

@@ -112,16 +112,16 @@ void OverlapRows(const BenchModel& model, BenchLayout layout, int steps, bool sh
   layout.emulate->intra_node = {
       .latency_seconds = 5e-6,
       .bytes_per_second = fast.cost.bytes_sent / (kCommunicationShare * fast.compute)};
-  for (const LaneOrder order : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
-    layout.lane_order = order;
+  for (const auto order : {ParallelConfig::INTERLEAVED, ParallelConfig::SEQUENTIAL}) {
+    layout.lanes = order;
     const BenchResult r = RunBench(model, layout, steps);
     const double wire = r.cost.hidden_seconds + r.cost.exposed_seconds;
     std::printf("%2d %2d %3d %-11s %9.1f %9.1f %9.1f %6.1f%% %9.1f %9.1f %6.1f%% %7.1f%%\n", layout.ranks,
                 layout.stages, layout.microbatches,
-                order == LaneOrder::kInterleaved ? "interleaved" : "sequential", 1e3 * r.step,
+                order == ParallelConfig::INTERLEAVED ? "interleaved" : "sequential", 1e3 * r.step,
                 1e3 * fast.step, 1e3 * r.compute, 100 * wire / r.compute, 1e3 * r.cost.exposed_seconds,
                 1e3 * r.cost.idle_seconds, 100 * AloneShare(layout), 100 * r.cost.HiddenShare());
-    if (show_operations && order == LaneOrder::kInterleaved)
+    if (show_operations && order == ParallelConfig::INTERLEAVED)
       std::printf("%s", OperationTable(r.ranks, 1).c_str());
     std::fflush(stdout);
   }

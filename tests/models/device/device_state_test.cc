@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "models/memory_plan.h"
+#include "models/settings.h"
 #include "parallel/slot_placement.h"
 #include "tests/models/device/device_run.h"
 #include "tests/models/rank_state.h"

@@ -1,0 +1,35 @@
+// What the settings (configs/config.proto) mean in the words of the floors below. Every enum of the schema
+// that a lower floor has under another name is converted here, by a switch without default: a new value of
+// either does not compile until it is named.
+#pragma once
+
+#include "configs/config.pb.h"
+#include "kernels/router_scores.h"
+#include "parallel/mesh.h"
+#include "parallel/slot_executor.h"
+#include "parallel/transport.h"
+#include "runtime/stream.h"
+#include "runtime/world.h"
+
+namespace unipool {
+
+// Where a run computes.
+Device DeviceOf(const Config& config);
+// The type that a run computes in. AUTO is BF16 on CUDA and F32 on the CPU.
+DType DTypeOfConfig(const Config& config);
+// Backward slots whose expert weight gradients are added up at once. 0 in the file: 4 on CUDA, 1 on the CPU.
+int WeightGradSlots(const Config& config);
+
+RouterKind RouterKindOf(RouterType type);
+TransportKind TransportKindOf(Transport transport);
+LaneOrder LaneOrderOf(ParallelConfig::Lanes lanes);
+// AUTO is kOn with CUDA: where device memory is staged, MPI's data would stand still while the rank waits for
+// its device.
+ProgressThread ProgressThreadOf(const Config& config);
+
+// Who is who among world_size ranks: what stages and replicas leave are data ranks. REQUIRES: it divides.
+MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
+// Microbatches that each rank runs in a step (B); at least 1.
+int MicrobatchesPerRank(const Config& config, const MeshShape& shape);
+
+}  // namespace unipool
