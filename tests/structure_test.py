@@ -1,170 +1,138 @@
 #!/usr/bin/env python3
-"""Does the tree keep to the house's plan? Include and link direction of the five floors, a README in every folder,
-file sizes, names. Each rule is also shown to see a violation that is planted in a copy of the tree.
+"""Does the tree keep to the house's plan? Include and link direction of the five floors, a README in every folder, sizes
+and names of files; layout of comments; documents that are cited; size of classes; a test for each unit. The rules are in
+structure/. Each rule is also shown to see a violation that is planted in a copy of the tree.
 
 Usage: structure_test.py SOURCE_DIR
 """
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
 
-FLOORS = ["runtime", "kernels", "parallel", "models", "launcher"]  # bottom first
-READS_CONFIGS = {"models", "launcher"}
-FOLDERS_WITH_README = FLOORS + ["configs", "tests", "tools"]
-TOP_LEVEL = set(FOLDERS_WITH_README) | {"CMakeLists.txt", "CMakePresets.json", "README.md"}
-FORBIDDEN_NAMES = {"utils", "util", "common", "misc"}
-MOST_README_LINES = 30
-MOST_LINES = 400
-LONG_FILES = {}  # path: why it is longer
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+from structure.citations import CitationProblems  # noqa: E402
+from structure.comments import LayoutProblems  # noqa: E402
+from structure.not_yet import Waiting  # noqa: E402
+from structure.plan import MOST_LINES, PlanProblems  # noqa: E402
+from structure.tree import CPP, Files  # noqa: E402
+from structure.units import MOST_MEMBERS, MemberProblems, TestProblems  # noqa: E402
 
-# Folders that a file of each folder may include from.
-MAY_INCLUDE = {floor: set(FLOORS[:i + 1]) | ({"configs"} if floor in READS_CONFIGS else set())
-               for i, floor in enumerate(FLOORS)}
-MAY_INCLUDE["configs"] = {"configs"}
+RULES = {"plan": PlanProblems, "layout": LayoutProblems, "citations": CitationProblems, "members": MemberProblems,
+         "tests": TestProblems}
 
+# A class, and one that has a nested class, a list of members and functions with locals and lambdas, for 16 members.
+CLASS = "class Planted {{\n  int F(int x_) {{ int y_ = 0; return [z_ = y_] {{ return z_; }}(); }}\n{}}};\n"
+MEMBERS = [f"  int a{i}_ = 0;\n" for i in range(MOST_MEMBERS - 4)] + [
+    "  struct Inner {\n    int inner_ = 0;\n  };\n", "  int* list_ = nullptr, array_[2], braces_{1};\n",
+    "  std::function<void(int p_)> call_;  // not_ these_;\n"]
+FULL = "// " + "x" * 20 + " which is a line of a comment that fills its place up to the " + "column" * 3 + "\n"
 
-def GitFiles(root):
-    """What git knows or would take, or None if this is no checkout that git can read."""
-    if not os.path.exists(os.path.join(root, ".git")) or not shutil.which("git"):
-        return None
-    git = subprocess.run(["git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-                         capture_output=True, check=False)
-    return git.stdout.decode().split("\0") if git.returncode == 0 else None
-
-
-def Files(root):
-    """Paths of the tree's own files; without git, all but those that .gitignore names."""
-    paths = GitFiles(root)
-    if paths is None:
-        paths = [os.path.relpath(os.path.join(folder, name), root)
-                 for folder, _, names in os.walk(root) for name in names]
-        paths = [path for path in paths if not re.search(r"^(build[^/]*|runs|\.git)/|__pycache__|^compile_commands", path)]
-    return sorted(path for path in paths if path and os.path.isfile(os.path.join(root, path)))
-
-
-def Lines(root, path):
-    with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
-        return file.read().splitlines()
-
-
-def IncludeProblems(root, path):
-    folder = path.split("/")[0]
-    if folder not in MAY_INCLUDE or not path.endswith((".h", ".cc", ".cu", ".cuh")):
-        return []
-    problems = []
-    for number, line in enumerate(Lines(root, path), 1):
-        include = re.match(r'\s*#\s*include\s+"([^"]*)"', line)
-        if include and include[1].split("/")[0] not in MAY_INCLUDE[folder]:
-            problems.append(f'{path}:{number}: includes "{include[1]}"; {folder} may include from '
-                            f'{", ".join(sorted(MAY_INCLUDE[folder]))} only, with the folder in the path')
-    return problems
-
-
-def LinkProblems(root, floor):
-    text = " ".join(Lines(root, f"{floor}/CMakeLists.txt"))
-    linked = re.findall(r"(?:unipool_floor|target_link_libraries)\(([^)]*)\)", text)
-    allowed = MAY_INCLUDE[floor] | {"unipool"}  # the program of launcher links launcher
-    return [f"{floor}/CMakeLists.txt: links {word}, a floor above {floor}"
-            for call in linked for word in call.split() if word in FLOORS and word not in allowed]
+# path: (text that is added to the file, what must be said of it). Exactly one problem follows from each.
+PLANTS = {
+    "runtime/planted.h": ('#include "kernels/gemm.h"\n', 'runtime/planted.h:1: includes "kernels/gemm.h"'),
+    "parallel/planted.cc": ('\n#include "models/router.h"\n', "parallel/planted.cc:2: includes"),
+    "kernels/planted.cc": ('#  include "configs/config.pb.h"\n', "kernels/planted.cc:1: includes"),
+    "models/planted.h": ('#include "router.h"\n', 'models/planted.h:1: includes "router.h"'),
+    "launcher/planted.cc": ('#include "tests/world_test.h"\n', "launcher/planted.cc:1: includes"),
+    "kernels/CMakeLists.txt": ("target_link_libraries(kernels PUBLIC parallel)\n", "links parallel"),
+    "models/README.md": ("\n" * 31, "models/README.md: has"),
+    "tests/planted_test.cc": ("\n" * (MOST_LINES + 1), "tests/planted_test.cc: has 401 lines"),
+    "runtime/utils/planted.h": ("", "no folder is called utils"),
+    "docs/planted.md": ("", "docs does not belong to the top level"),
+    # A paragraph filled anew around a word of its list, and a row whose last cell went on in the next line.
+    "kernels/stray.h": (FULL + "// pinned,\n//   freed, or not\n", "kernels/stray.h:2: a comment's line of one or two words"),
+    "kernels/spilled.h": (f"//   a    short\n//   bc   {FULL[3:]}//   goes on here\n//   d    end\n",
+                          "kernels/spilled.h:2: the last cell of this row"),
+    "kernels/broken.h": ("int F(int a, float b,\n      int c);  // a comment\n", "kernels/broken.h:2: a comment at the end"),
+    "kernels/cites.h": ("// See kernels/README.md and kernels/NOWHERE.md.\n", "cites kernels/NOWHERE.md, which does not exist"),
+    "kernels/heading.h": ('// Letters: README.md, "Letters". Also README.md,\n// "No such heading".\n',
+                          'kernels/heading.h:1: cites README.md, "No such heading"'),
+    "kernels/design.cu": ("// as in DESIGN section 5\n", "kernels/design.cu:1: cites a design"),
+    "kernels/large.h": (CLASS.format("".join(MEMBERS) + "  int one_too_many_;\n"), "class Planted has 17 data members"),
+    "runtime/untested.h": ("", "no tests/runtime/untested_test.cc"),
+}
+# What looks alike and is allowed.
+INNOCENT = {
+    "kernels/innocent.h": (
+        f"{FULL}// stored:\n//   kDirect   tile\n//   kRows     tile\n\n{FULL}// it ends.\n// Another begins.\n\n"
+        "//   a    short\n//   bc   long\n\n"
+        "enum class E { kA,  // first\n               kB };  // second\n"
+        "void F(int a,\n       int b);\nint G(int a,  // [N]\n      int b);  // [M]\n"),
+    "kernels/fits.h": CLASS.format("".join(MEMBERS)),
+    "runtime/held.h": "", "tests/runtime/held_world_test.cc": "",
+    "tests/runtime/README.md": "| `noted`, `noted_too` | `held_world_test.cc` |\n",
+    "runtime/noted.h": "", "runtime/noted_too.cc": "",
+}
 
 
-def ReadmeProblems(root, folder, files):
-    path = f"{folder}/README.md"
-    if path not in files:
-        return [f"{path}: is missing; say what lives there, what does not, and how to add one"]
-    count = len(Lines(root, path))
-    return [f"{path}: has {count} lines, at most {MOST_README_LINES}"] if count > MOST_README_LINES else []
+def IsSource(path: str) -> bool:
+    return path.split("/")[0] not in ("tests", "tools") and path.endswith(CPP)
 
 
-def SizeProblems(root, path):
-    if not path.endswith((".h", ".cc", ".cu", ".py", ".sh", ".proto", ".txt", ".md")) and path != "tools/dev":
-        return []
-    count = len(Lines(root, path))
-    if path in LONG_FILES:
-        return [] if count > MOST_LINES else [f"{path}: has {count} lines; take it off the list of long files"]
-    return [f"{path}: has {count} lines, at most {MOST_LINES}"] if count > MOST_LINES else []
-
-
-def NameProblems(path):
-    parts = path.split("/")
-    problems = [f"{path}: no folder is called {part}; name what lives there"
-                for part in parts[:-1] if part in FORBIDDEN_NAMES]
-    if parts[0] not in TOP_LEVEL and not parts[0].startswith("."):
-        problems.append(f"{path}: {parts[0]} does not belong to the top level of the tree")
-    return problems
-
-
-def Problems(root):
-    files = Files(root)
-    problems = []
-    for folder in FOLDERS_WITH_README:
-        problems += ReadmeProblems(root, folder, files)
-    for floor in FLOORS:
-        problems += LinkProblems(root, floor)
-    for path in files:
-        problems += IncludeProblems(root, path) + SizeProblems(root, path) + NameProblems(path)
-    return problems
+def Problems(root: str) -> list[str]:
+    return [problem for rule in RULES.values() for problem in rule(root)]
 
 
 class StructureTest(unittest.TestCase):
     root = "."
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.copy = tempfile.mkdtemp(prefix="unipool-structure-")
         self.addCleanup(shutil.rmtree, self.copy)
 
-    def CopyTree(self):
+    def CopyTree(self) -> None:
         for path in Files(self.root):
             target = os.path.join(self.copy, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copyfile(os.path.join(self.root, path), target)
 
-    def Write(self, path, text):
+    def Write(self, path: str, text: str) -> None:
         target = os.path.join(self.copy, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "a", encoding="utf-8") as file:
             file.write(text)
 
-    def test_tree_keeps_the_plan(self):
-        files = Files(self.root)
-        self.assertGreater(len([path for path in files if IncludePath(path)]), 50, "the tree was not found")
-        self.assertEqual([], Problems(self.root))
+    def NewProblems(self, known: list[str]) -> list[str]:
+        return [problem for problem in Problems(self.copy) if problem not in known]
 
-    def test_planted_violations_are_seen(self):
+    def test_tree_keeps_the_plan(self) -> None:
+        self.assertGreater(len([path for path in Files(self.root) if IsSource(path)]), 50, "the tree was not found")
+        failed, waiting = [], []
+        for name, rule in RULES.items():
+            for problem in rule(self.root):
+                (waiting if Waiting(name, problem) else failed).append(problem)
+        for problem in waiting:
+            print(f"not yet: {problem}")
+        self.assertEqual([], failed, "\n" + "\n".join(failed))
+
+    def test_planted_violations_are_seen(self) -> None:
         self.CopyTree()
-        self.assertEqual([], Problems(self.copy))
-        plants = {
-            "runtime/planted.h": ('#include "kernels/gemm.h"\n', 'runtime/planted.h:1: includes "kernels/gemm.h"'),
-            "parallel/planted.cc": ('\n#include "models/router.h"\n', "parallel/planted.cc:2: includes"),
-            "kernels/planted.cc": ('#  include "configs/config.pb.h"\n', "kernels/planted.cc:1: includes"),
-            "models/planted.h": ('#include "router.h"\n', 'models/planted.h:1: includes "router.h"'),
-            "launcher/planted.cc": ('#include "tests/world_test.h"\n', "launcher/planted.cc:1: includes"),
-            "kernels/CMakeLists.txt": ("target_link_libraries(kernels PUBLIC parallel)\n", "links parallel"),
-            "models/README.md": ("\n" * 31, "models/README.md: has"),
-            "tests/planted_test.cc": ("\n" * (MOST_LINES + 1), "tests/planted_test.cc: has 401 lines"),
-            "runtime/utils/planted.h": ("", "no folder is called utils"),
-            "docs/planted.md": ("", "docs does not belong to the top level"),
-        }
-        for path, (text, _) in plants.items():
+        known = Problems(self.copy)
+        for path, (text, _) in PLANTS.items():
             self.Write(path, text)
-        found = Problems(self.copy)
-        for path, (_, expected) in plants.items():
+        found = self.NewProblems(known)
+        for path, (_, expected) in PLANTS.items():
             self.assertTrue(any(expected in problem for problem in found), f"{path} went unseen in {found}")
-        self.assertEqual(len(plants), len(found), found)
+        # Two headers of runtime were planted without a test for another rule's sake, and one of models.
+        self.assertEqual(len(PLANTS) + 2, len(found), "\n".join(found))
 
-    def test_missing_readme_is_seen(self):
+    def test_what_looks_alike_is_allowed(self) -> None:
         self.CopyTree()
+        known = Problems(self.copy)
+        for path, text in INNOCENT.items():
+            self.Write(path, text)
+        self.assertEqual([], self.NewProblems(known))
+
+    def test_missing_readme_is_seen(self) -> None:
+        self.CopyTree()
+        known = Problems(self.copy)
         os.remove(os.path.join(self.copy, "kernels/README.md"))
-        self.assertEqual(1, len(Problems(self.copy)))
-        self.assertIn("kernels/README.md: is missing", Problems(self.copy)[0])
-
-
-def IncludePath(path):
-    return path.split("/")[0] in MAY_INCLUDE and path.endswith((".h", ".cc"))
+        found = [problem for problem in self.NewProblems(known) if "cites kernels/README.md" not in problem]
+        self.assertEqual(1, len(found), found)
+        self.assertIn("kernels/README.md: is missing", found[0])
 
 
 if __name__ == "__main__":
