@@ -32,13 +32,13 @@ std::string HuggingFaceConfigText(const Config& config) {
       {"num_experts", moe.experts()},
       {"num_experts_per_tok", moe.top_k()},
       {"moe_intermediate_size", moe.width()},
-      {"expert_sharing", Sharing_Name(moe.sharing())},
+      {"expert_sharing", Sharing::Value_Name(moe.sharing())},
       {"expert_groups", moe.groups()},
-      {"router_type", RouterType_Name(moe.router())},
+      {"router_type", RouterType::Value_Name(moe.router())},
       {"router_constant", moe.router_constant()},
-      {"load_balance", Balance_Name(moe.balance())},
+      {"load_balance", Balance::Value_Name(moe.balance())},
       {"load_balance_coeff", moe.balance_coeff()},
-      {"load_balance_scope", BalanceScope_Name(moe.balance_scope())},
+      {"load_balance_scope", BalanceScope::Value_Name(moe.balance_scope())},
   };
   return json.dump(2) + "\n";
 }

@@ -24,15 +24,15 @@ int ColumnsOf(std::FILE* out) {
   return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 120;
 }
 
-const char* ZeroScoreAdvice(Balance balance) {
+const char* ZeroScoreAdvice(Balance::Value balance) {
   switch (balance) {
-    case POOL_LOSS:
+    case Balance::POOL_LOSS:
       return ", and a low pool loss then is no balance. Lower moe.balance_coeff or raise model.init_std";
-    case LAYER_LOSS:
+    case Balance::LAYER_LOSS:
       return ", and a low layer loss then is no balance. Lower moe.balance_coeff or raise model.init_std";
-    case BIAS:  // it moves the choice and cannot make a score positive
+    case Balance::BIAS:  // it moves the choice and cannot make a score positive
       return "; biases move the choice alone and do not help. Raise model.init_std or lower train.lr";
-    case NONE:
+    case Balance::NONE:
       break;
   }
   return ". Raise model.init_std or lower train.lr";
@@ -62,7 +62,7 @@ std::string MemoryText(const MemoryParts& parts) {
 std::string StepSummary(const StepMetrics& m, const ProgressOptions& options, double seconds_left) {
   std::string text =
       Format("step %lld/%lld  loss %.4f", LongLong{m.step}, LongLong{options.total_steps}, m.loss);
-  const char* name = options.balance == LAYER_LOSS ? "layer loss" : "pool loss";
+  const char* name = options.balance == Balance::LAYER_LOSS ? "layer loss" : "pool loss";
   if (m.pool_loss_at_balance > 0) {
     text += Format("  %s %.3f x balance", name, m.PoolLossOverBalance());
   } else if (m.pool_loss != 0) {
@@ -70,10 +70,10 @@ std::string StepSummary(const StepMetrics& m, const ProgressOptions& options, do
   }
   if (m.pool_shares_age >= 0) {
     text += Format(" (shares %lld %s%s old)", LongLong{m.pool_shares_age},
-                   options.balance_scope == STEP ? "step" : "microbatch",
-                   m.pool_shares_age == 1          ? ""
-                   : options.balance_scope == STEP ? "s"
-                                                   : "es");
+                   options.balance_scope == BalanceScope::STEP ? "step" : "microbatch",
+                   m.pool_shares_age == 1                        ? ""
+                   : options.balance_scope == BalanceScope::STEP ? "s"
+                                                                 : "es");
   }
   text += Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",
                  FormatCount(std::llround(m.tokens_per_second)).c_str(), m.grad_norm,

@@ -18,9 +18,10 @@ std::string MemoryText(const MemoryParts& parts);
 
 struct ProgressOptions {
   int64_t total_steps = 0;
-  Balance balance = POOL_LOSS;        // what the balancing loss is called, and what helps against zero scores
-  BalanceScope balance_scope = STEP;  // unit of the age of its shares
-  bool terminal = false;              // isatty of `out`
+  Balance::Value balance =
+      Balance::POOL_LOSS;  // what the balancing loss is called, and what helps against zero scores
+  BalanceScope::Value balance_scope = BalanceScope::STEP;  // unit of the age of its shares
+  bool terminal = false;                                   // isatty of `out`
   double seconds_between_lines =
       1;            // without a terminal; the first and last step are always shown. 0: every step
   int columns = 0;  // width of the terminal; 0: asked from it

@@ -103,7 +103,7 @@ class Validation {
       if (visible > 0 && top_k && m.top_k() > visible) {
         problems_.Add(Format(
             "moe.top_k: is %d, but each layer sees %d of the %d experts (moe.sharing %s); must be at most %d",
-            m.top_k(), visible, m.experts(), Sharing_Name(m.sharing()).c_str(), visible));
+            m.top_k(), visible, m.experts(), Sharing::Value_Name(m.sharing()).c_str(), visible));
       }
     }
     MoeCombinations();
@@ -114,13 +114,13 @@ class Validation {
     const MoeConfig& m = config_.moe();
     const int layers = config_.model().layers();
     switch (m.sharing()) {
-      case GLOBAL:
+      case Sharing::GLOBAL:
         return m.experts();
-      case GROUPED:
+      case Sharing::GROUPED:
         Divides("model.layers", layers, "moe.groups", m.groups());
         Divides("moe.experts", m.experts(), "moe.groups", m.groups());
         return m.experts() % m.groups() == 0 ? m.experts() / m.groups() : 0;
-      case PRIVATE:
+      case Sharing::PRIVATE:
         if (m.experts() % layers == 0) return m.experts() / layers;
         problems_.Add(
             Format("moe.experts: is %d; with sharing PRIVATE it counts the experts of all %d layers together "
@@ -128,7 +128,7 @@ class Validation {
                    "a multiple of %d (8 per layer: %d)",
                    m.experts(), layers, layers, 8 * layers));
         return 0;
-      case DENSE:
+      case Sharing::DENSE:
         if (m.experts() != layers) {
           problems_.Add(
               Format("moe.experts: is %d; with sharing DENSE each layer has one expert, so it must equal "
@@ -142,25 +142,25 @@ class Validation {
 
   void MoeCombinations() {
     const MoeConfig& m = config_.moe();
-    if (m.sharing() == DENSE && m.balance() != NONE) {
-      problems_.Add("moe.balance: is " + Balance_Name(m.balance()) +
+    if (m.sharing() == Sharing::DENSE && m.balance() != Balance::NONE) {
+      problems_.Add("moe.balance: is " + Balance::Value_Name(m.balance()) +
                     ", but with sharing DENSE nothing is chosen and nothing can be balanced; set it to NONE");
     }
-    if (m.sharing() != GROUPED && m.groups() > 1) {
+    if (m.sharing() != Sharing::GROUPED && m.groups() > 1) {
       problems_.Add(
           Format("moe.groups: is %d, but is used only with moe.sharing GROUPED (now %s); set one of the two",
-                 m.groups(), Sharing_Name(m.sharing()).c_str()));
+                 m.groups(), Sharing::Value_Name(m.sharing()).c_str()));
     }
-    if (m.router() != NORM && m.router_constant() != 0) {
+    if (m.router() != RouterType::NORM && m.router_constant() != 0) {
       problems_.Add(
           Format("moe.router_constant: is %g, but only the NORM router has a constant (moe.router is %s); "
                  "leave it 0",
-                 m.router_constant(), RouterType_Name(m.router()).c_str()));
+                 m.router_constant(), RouterType::Value_Name(m.router()).c_str()));
     }
-    if (m.balance() != POOL_LOSS && m.balance_scope() != STEP) {
-      problems_.Add(
-          Format("moe.balance_scope: is %s, but only POOL_LOSS has a scope (moe.balance is %s); leave it out",
-                 BalanceScope_Name(m.balance_scope()).c_str(), Balance_Name(m.balance()).c_str()));
+    if (m.balance() != Balance::POOL_LOSS && m.balance_scope() != BalanceScope::STEP) {
+      problems_.Add(Format(
+          "moe.balance_scope: is %s, but only POOL_LOSS has a scope (moe.balance is %s); leave it out",
+          BalanceScope::Value_Name(m.balance_scope()).c_str(), Balance::Value_Name(m.balance()).c_str()));
     }
   }
 
@@ -246,16 +246,16 @@ class Validation {
                            train.weight_grad_slots(), kMostWeightGradSlots));
     }
     const ParallelConfig& parallel = config_.parallel();
-    if (config_.device() == CPU) {
+    if (config_.device() == DeviceType::CPU) {
       if (train.precision() == TrainConfig::BF16) {
         problems_.Add(
             "train.precision: is BF16, which needs device: CUDA; on the CPU it may be FP32 or AUTO");
       }
-      if (parallel.transport() != AUTO) {
+      if (parallel.transport() != Transport::AUTO) {
         problems_.Add(
             Format("parallel.transport: is %s, which says how memory of GPUs travels; with device: CPU leave "
                    "it AUTO",
-                   Transport_Name(parallel.transport()).c_str()));
+                   Transport::Value_Name(parallel.transport()).c_str()));
       }
       return;
     }

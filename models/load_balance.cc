@@ -42,7 +42,7 @@ LoadBalance::LoadBalance(const ModelSpec& spec, const BalanceOptions& options, c
       Buffer::Allocate(host_memory_, MemoryKind::kScratch, std::max<int64_t>(1, GroupSize()) * SizeOf(dtype));
   host_bias_ = host_bias_buffer_.View(dtype, {spec.num_balance_groups, experts});
   SendBias();
-  const int64_t share_rows = options.scope == RANK ? mesh.shape().data_ranks() : 1;
+  const int64_t share_rows = options.scope == BalanceScope::RANK ? mesh.shape().data_ranks() : 1;
   const int64_t num_state = share_rows * GroupSize() + 1;
   state_buffer_ = Buffer::Allocate(host_memory_, MemoryKind::kScratch, num_state * 8);
   const Tensor state = state_buffer_.View(DType::kF64, {num_state});
@@ -54,16 +54,16 @@ LoadBalance::LoadBalance(const ModelSpec& spec, const BalanceOptions& options, c
   microbatch_counts_.assign(GroupSize(), 0);
   group_counts_.assign(GroupSize(), 0);
   shares_.assign(GroupSize(), 0);
-  if (options.balance == POOL_LOSS && options.scope != STEP) {
+  if (options.balance == Balance::POOL_LOSS && options.scope != BalanceScope::STEP) {
     Communicator& world = mesh.world();
-    const int color = options.scope == RANK ? mesh.data_rank() : 0;
+    const int color = options.scope == BalanceScope::RANK ? mesh.data_rank() : 0;
     reduction_ = std::make_unique<PoolBalance>(world.Split(color, world.rank()), GroupSize(),
                                                static_cast<int>(options.microbatches_in_flight) + 2);
   }
 }
 
 Tensor LoadBalance::bias(int layer) const {
-  if (options_.balance != BIAS) return {};
+  if (options_.balance != Balance::BIAS) return {};
   return bias_.Rows(spec_.balance_group[layer], 1).Reshape({spec_.experts});
 }
 
@@ -117,10 +117,10 @@ void LoadBalance::RefreshShares(int64_t microbatch) {
 
 Tensor LoadBalance::AuxGradient(int layer, int64_t microbatch, const Tensor& counts,
                                 const Tensor& score_sum) {
-  const bool is_layer_loss = options_.balance == LAYER_LOSS;
+  const bool is_layer_loss = options_.balance == Balance::LAYER_LOSS;
   RefreshShares(microbatch);
   std::fill(aux_values_.begin(), aux_values_.end(), 0.0);
-  if (is_layer_loss || (options_.balance == POOL_LOSS && shares_number_ >= 0)) {
+  if (is_layer_loss || (options_.balance == Balance::POOL_LOSS && shares_number_ >= 0)) {
     FillAux(layer, counts, score_sum);
   }
   SetValues(stream_, aux_values_, aux_);
@@ -129,7 +129,7 @@ Tensor LoadBalance::AuxGradient(int layer, int64_t microbatch, const Tensor& cou
 
 void LoadBalance::FillAux(int layer, const Tensor& counts, const Tensor& score_sum) {
   const Group& group = groups_[spec_.balance_group[layer]];
-  const bool is_layer_loss = options_.balance == LAYER_LOSS;
+  const bool is_layer_loss = options_.balance == Balance::LAYER_LOSS;
   // Score sums cover this microbatch's T tokens of one layer; P is their mean over T, the group's layers
   // (pool loss) and all microbatches of the step.
   const int64_t layers = is_layer_loss ? 1 : group.layers;
@@ -171,7 +171,7 @@ LoadReport LoadBalance::EndStep(std::span<double> extra) {
 
   CountGroups();
   LoadReport report = MakeReport();
-  if (options_.balance == BIAS) UpdateBias();
+  if (options_.balance == Balance::BIAS) UpdateBias();
   shares_number_ = LastNumberOf(step_);
   if (reduction_) {
     Timed([&] { CountsToShares(reduction_->Sum(shares_number_).data()); });
@@ -191,7 +191,7 @@ LoadReport LoadBalance::MakeReport() const {
       static_cast<double>(spec_.layers * options_.tokens_per_microbatch * mesh_.shape().data_ranks() *
                           options_.microbatches_per_rank);
   report.zero_score_share = sums[2] / token_layers;
-  if (options_.balance == POOL_LOSS && shares_number_ >= 0) {
+  if (options_.balance == Balance::POOL_LOSS && shares_number_ >= 0) {
     report.shares_age = LastNumberOf(step_) - shares_number_;
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
@@ -235,7 +235,7 @@ void LoadBalance::UpdateBias() {
 }
 
 void LoadBalance::SendBias() {
-  if (options_.balance != BIAS) return;
+  if (options_.balance != Balance::BIAS) return;
   bias_values_.resize(GroupSize());
   DispatchFloat(host_bias_.dtype,
                 [&]<class T>() { std::copy_n(host_bias_.as<T>(), GroupSize(), bias_values_.begin()); });
@@ -243,30 +243,30 @@ void LoadBalance::SendBias() {
 }
 
 void LoadBalance::CollectState() {
-  const int64_t row = options_.scope == RANK ? mesh_.data_rank() : 0;
+  const int64_t row = options_.scope == BalanceScope::RANK ? mesh_.data_rank() : 0;
   std::memset(state_shares_.data, 0, state_shares_.bytes());
   // Stages of one data rank hold the same shares: one of them contributes.
-  if (options_.scope != RANK || mesh_.position().stage == 0) {
+  if (options_.scope != BalanceScope::RANK || mesh_.position().stage == 0) {
     std::copy(shares_.begin(), shares_.end(), state_shares_.as<double>() + row * GroupSize());
   }
-  if (options_.scope == RANK)
+  if (options_.scope == BalanceScope::RANK)
     mesh_.world().AllReduceSum(state_shares_, {.operation = "balance state", .step = step_});
   state_step_.as<double>()[0] = static_cast<double>(shares_number_ < 0 ? -1 : step_);
 }
 
 std::vector<DiskTensor> LoadBalance::State() const {
-  if (options_.balance != POOL_LOSS) return {};
+  if (options_.balance != Balance::POOL_LOSS) return {};
   const int64_t rows = state_shares_.dim(0);
-  const std::string name = options_.scope == RANK
+  const std::string name = options_.scope == BalanceScope::RANK
                                ? Format("balance.shares_of_%d_ranks", static_cast<int>(rows))
-                           : options_.scope == STEP ? "balance.step_shares"
-                                                    : "balance.microbatch_shares";
+                           : options_.scope == BalanceScope::STEP ? "balance.step_shares"
+                                                                  : "balance.microbatch_shares";
   return {{.name = name, .shape = {rows, GroupSize()}, .value = state_shares_, .optional = true},
           {.name = name + ".step", .shape = {1}, .value = state_step_, .optional = true}};
 }
 
 void LoadBalance::StateLoaded() {
-  const int64_t row = options_.scope == RANK ? mesh_.data_rank() : 0;
+  const int64_t row = options_.scope == BalanceScope::RANK ? mesh_.data_rank() : 0;
   const double* loaded = state_shares_.as<double>() + row * GroupSize();
   std::copy(loaded, loaded + GroupSize(), shares_.begin());
   const auto step = static_cast<int64_t>(state_step_.as<double>()[0]);
@@ -276,7 +276,7 @@ void LoadBalance::StateLoaded() {
 
 std::vector<DiskTensor> LoadBalance::BiasTensors(LayerRange layers) const {
   std::vector<DiskTensor> list;
-  if (options_.balance != BIAS) return list;
+  if (options_.balance != Balance::BIAS) return list;
   for (int l = layers.begin; l < layers.end; ++l) {
     list.push_back({.name = "model.layers." + std::to_string(l) + ".mlp.router.bias",
                     .shape = {spec_.experts},

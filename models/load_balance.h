@@ -26,8 +26,8 @@
 namespace unipool {
 
 struct BalanceOptions {
-  Balance balance = POOL_LOSS;
-  BalanceScope scope = STEP;
+  Balance::Value balance = Balance::POOL_LOSS;
+  BalanceScope::Value scope = BalanceScope::STEP;
   double coeff = 0.01;                 // alpha; BIAS: change of a bias per step
   int64_t tokens_per_microbatch = 0;   // T
   int64_t microbatches_per_rank = 0;   // B

@@ -12,12 +12,12 @@ namespace {
 // Blocks of consecutive layers that share a block of experts.
 int NumBlocks(const MoeConfig& moe, int layers) {
   switch (moe.sharing()) {
-    case GLOBAL:
+    case Sharing::GLOBAL:
       return 1;
-    case GROUPED:
+    case Sharing::GROUPED:
       return moe.groups();
-    case PRIVATE:
-    case DENSE:
+    case Sharing::PRIVATE:
+    case Sharing::DENSE:
       return layers;
   }
   LOG(FATAL) << "unknown sharing " << moe.sharing();
@@ -64,7 +64,7 @@ ModelSpec MakeModelSpec(const Config& config) {
   spec.rope_base = model.rope_base();
   spec.norm_eps = model.norm_eps();
   spec.init_std = model.init_std();
-  spec.has_router = moe.sharing() != DENSE;
+  spec.has_router = moe.sharing() != Sharing::DENSE;
   spec.router = RouterKindOf(moe.router());
 
   const int blocks = NumBlocks(moe, spec.layers);

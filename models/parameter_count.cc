@@ -12,8 +12,8 @@ int64_t AttentionPerLayer(const ModelConfig& m) {
 
 int64_t RouterPerLayer(const Config& config) {
   const MoeConfig& moe = config.moe();
-  if (moe.sharing() == DENSE) return 0;
-  return int64_t{moe.experts()} * config.model().hidden() + (moe.router() == NORM ? 1 : 0);
+  if (moe.sharing() == Sharing::DENSE) return 0;
+  return int64_t{moe.experts()} * config.model().hidden() + (moe.router() == RouterType::NORM ? 1 : 0);
 }
 
 int64_t PerExpert(const Config& config) {

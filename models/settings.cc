@@ -6,9 +6,9 @@ namespace unipool {
 
 Device DeviceOf(const Config& config) {
   switch (config.device()) {
-    case CPU:
+    case DeviceType::CPU:
       return Device::kCpu;
-    case CUDA:
+    case DeviceType::CUDA:
       return Device::kCuda;
   }
   LOG(FATAL) << "unknown device " << config.device();
@@ -17,7 +17,7 @@ Device DeviceOf(const Config& config) {
 DType DTypeOfConfig(const Config& config) {
   switch (config.train().precision()) {
     case TrainConfig::AUTO:
-      return config.device() == CUDA ? DType::kBF16 : DType::kF32;
+      return config.device() == DeviceType::CUDA ? DType::kBF16 : DType::kF32;
     case TrainConfig::FP32:
       return DType::kF32;
     case TrainConfig::BF16:
@@ -29,30 +29,30 @@ DType DTypeOfConfig(const Config& config) {
 int WeightGradSlots(const Config& config) {
   const int slots = config.train().weight_grad_slots();
   if (slots > 0) return slots;
-  return config.device() == CUDA ? 4 : 1;
+  return config.device() == DeviceType::CUDA ? 4 : 1;
 }
 
-RouterKind RouterKindOf(RouterType type) {
+RouterKind RouterKindOf(RouterType::Value type) {
   switch (type) {
-    case NORM:
+    case RouterType::NORM:
       return RouterKind::kNorm;
-    case SOFTMAX:
+    case RouterType::SOFTMAX:
       return RouterKind::kSoftmax;
-    case SIGMOID:
+    case RouterType::SIGMOID:
       return RouterKind::kSigmoid;
   }
   LOG(FATAL) << "unknown router " << type;
 }
 
-TransportKind TransportKindOf(Transport transport) {
+TransportKind TransportKindOf(Transport::Value transport) {
   switch (transport) {
-    case AUTO:
+    case Transport::AUTO:
       return TransportKind::kAuto;
-    case NCCL:
+    case Transport::NCCL:
       return TransportKind::kNccl;
-    case MPI:
+    case Transport::MPI:
       return TransportKind::kMpi;
-    case THREADS:
+    case Transport::THREADS:
       return TransportKind::kThreads;
   }
   LOG(FATAL) << "unknown transport " << transport;
@@ -71,7 +71,7 @@ LaneOrder LaneOrderOf(ParallelConfig::Lanes lanes) {
 ProgressThread ProgressThreadOf(const Config& config) {
   switch (config.parallel().progress_thread()) {
     case ParallelConfig::AUTO:
-      return config.device() == CUDA ? ProgressThread::kOn : ProgressThread::kAuto;
+      return config.device() == DeviceType::CUDA ? ProgressThread::kOn : ProgressThread::kAuto;
     case ParallelConfig::ON:
       return ProgressThread::kOn;
     case ParallelConfig::OFF:

@@ -20,8 +20,8 @@ DType DTypeOfConfig(const Config& config);
 // Backward slots whose expert weight gradients are added up at once. 0 in the file: 4 on CUDA, 1 on the CPU.
 int WeightGradSlots(const Config& config);
 
-RouterKind RouterKindOf(RouterType type);
-TransportKind TransportKindOf(Transport transport);
+RouterKind RouterKindOf(RouterType::Value type);
+TransportKind TransportKindOf(Transport::Value transport);
 LaneOrder LaneOrderOf(ParallelConfig::Lanes lanes);
 // AUTO is kOn with CUDA: where device memory is staged, MPI's data would stand still while the rank waits for
 // its device.

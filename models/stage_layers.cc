@@ -15,7 +15,7 @@ StageWork EstimateWork(const Config& config) {
   const double head_size = d / m.heads(), heads = m.heads(), kv_heads = m.kv_heads();
   const double projections = 2 * (2 * heads + 2 * kv_heads) * head_size * d;
   const double quadratic = 2 * m.seq_length() * d;  // two products with s/2 positions on average
-  const double router = moe.sharing() == DENSE ? 0 : 2.0 * moe.experts() * d;
+  const double router = moe.sharing() == Sharing::DENSE ? 0 : 2.0 * moe.experts() * d;
   const int64_t rows = PaddedVocab(m), all = int64_t{config.train().micro_batch()} * m.seq_length();
   const int64_t chunk = LanguageModel::HeadChunkTokens(rows, all, DeviceOf(config));
   return {.dense = tokens * (projections + quadratic + router),

@@ -36,10 +36,11 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
       options_(options),
       spec_(MakeModelSpec(config)),
       dtype_(options.dtype.value_or(DTypeOfConfig(config))),
-      own_device_(config.device() == CUDA && !options.device ? MakeCudaContext(world.local_rank) : nullptr),
-      device_(own_device_               ? own_device_.get()
-              : config.device() == CUDA ? options.device
-                                        : nullptr),
+      own_device_(config.device() == DeviceType::CUDA && !options.device ? MakeCudaContext(world.local_rank)
+                                                                         : nullptr),
+      device_(own_device_                           ? own_device_.get()
+              : config.device() == DeviceType::CUDA ? options.device
+                                                    : nullptr),
       device_memory_(device_),
       memory_(device_ ? &device_memory_ : world.memory),
       mirror_(device_) {

@@ -40,7 +40,7 @@ TEST(Config, ReadsFileAndAppliesOverridesInOrder) {
                    "run_dir=runs/a=b", "train.init_from=\"some dir\"", "train.recompute_experts=true"});
   EXPECT_EQ(config.model().layers(), 5);
   EXPECT_EQ(config.train().lr(), 1e-3);
-  EXPECT_EQ(config.moe().router(), SOFTMAX);
+  EXPECT_EQ(config.moe().router(), RouterType::SOFTMAX);
   EXPECT_EQ(config.run_dir(), "runs/a=b");
   EXPECT_EQ(config.train().init_from(), "some dir");
   EXPECT_TRUE(config.train().recompute_experts());

@@ -239,21 +239,23 @@ TEST(Progress, SaysWhichLossAndWhatHelps) {
     m.pool_shares_age = age;
     return StepSummary(m, options, 0);
   };
-  EXPECT_THAT(summary({.balance = LAYER_LOSS}, -1), HasSubstr("layer loss 1.280 x balance  12.3K"));
-  EXPECT_THAT(summary({.balance_scope = MICROBATCH}, 1), HasSubstr("balance (shares 1 microbatch old)"));
-  EXPECT_THAT(summary({.balance_scope = RANK}, 2), HasSubstr("balance (shares 2 microbatches old)"));
-  EXPECT_THAT(summary({.balance_scope = STEP}, 3), HasSubstr("balance (shares 3 steps old)"));
+  EXPECT_THAT(summary({.balance = Balance::LAYER_LOSS}, -1), HasSubstr("layer loss 1.280 x balance  12.3K"));
+  EXPECT_THAT(summary({.balance_scope = BalanceScope::MICROBATCH}, 1),
+              HasSubstr("balance (shares 1 microbatch old)"));
+  EXPECT_THAT(summary({.balance_scope = BalanceScope::RANK}, 2),
+              HasSubstr("balance (shares 2 microbatches old)"));
+  EXPECT_THAT(summary({.balance_scope = BalanceScope::STEP}, 3), HasSubstr("balance (shares 3 steps old)"));
 
-  auto warning = [](Balance balance) {
+  auto warning = [](Balance::Value balance) {
     return Printed({.total_steps = 9, .balance = balance}, [](Progress& progress) {
       StepMetrics m = Example(1);
       m.zero_score_share = 0.5;
       progress.Step(m);
     });
   };
-  EXPECT_THAT(warning(LAYER_LOSS),
+  EXPECT_THAT(warning(Balance::LAYER_LOSS),
               AllOf(HasSubstr("a low layer loss"), HasSubstr("Lower moe.balance_coeff")));
-  for (Balance balance : {BIAS, NONE}) {
+  for (Balance::Value balance : {Balance::BIAS, Balance::NONE}) {
     EXPECT_THAT(warning(balance), AllOf(HasSubstr("Raise model.init_std"), Not(HasSubstr("balance_coeff")),
                                         Not(HasSubstr("low pool loss"))));
   }

@@ -133,8 +133,8 @@ void CheckWorld(int ranks, const Layout& layout,
                 ParallelConfig::Placement placement = ParallelConfig::CONTIGUOUS) {
   if (!kCanCount) GTEST_SKIP() << "a sanitizer counts allocations itself";
   std::vector<SmallModel> models = PresetKinds();
-  models.push_back({.scope = MICROBATCH, .experts = 7, .top_k = 2});
-  models.push_back({.scope = RANK, .experts = 7});
+  models.push_back({.scope = BalanceScope::MICROBATCH, .experts = 7, .top_k = 2});
+  models.push_back({.scope = BalanceScope::RANK, .experts = 7});
   for (const SmallModel& small : models) {
     if (!layout.layers.empty() &&
         std::accumulate(layout.layers.begin(), layout.layers.end(), 0) != small.layers)

@@ -14,7 +14,7 @@ namespace {
 
 std::vector<SmallModel> Kinds() {
   std::vector<SmallModel> kinds = PresetKinds();
-  kinds.push_back({.router = SOFTMAX, .experts = 7, .top_k = 3});
+  kinds.push_back({.router = RouterType::SOFTMAX, .experts = 7, .top_k = 3});
   return kinds;
 }
 

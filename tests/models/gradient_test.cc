@@ -64,7 +64,9 @@ class GradientCheck {
       all_kinds &= good > 0;
       compared += good;
     }
-    EXPECT_EQ(kinds.size(), config_.moe().sharing() == DENSE ? 12 : config_.moe().router() == NORM ? 14 : 13);
+    EXPECT_EQ(kinds.size(), config_.moe().sharing() == Sharing::DENSE    ? 12
+                            : config_.moe().router() == RouterType::NORM ? 14
+                                                                         : 13);
     return all_kinds;
   }
 
@@ -93,7 +95,7 @@ class GradientCheck {
     for (const DiskTensor& t : tensors_) {
       if (t.name.ends_with("bias")) std::copy(biases[i].begin(), biases[i].end(), t.value.as<double>()), ++i;
     }
-    if (config_.moe().balance() == POOL_LOSS || config_.moe().balance() == LAYER_LOSS) {
+    if (config_.moe().balance() == Balance::POOL_LOSS || config_.moe().balance() == Balance::LAYER_LOSS) {
       EXPECT_GT(report.load.pool_loss, 1e-3) << "the balancing loss has no say";
     } else {
       EXPECT_EQ(report.load.pool_loss, 0);
@@ -182,8 +184,8 @@ void CheckAll(const std::vector<SmallModel>& models) {
 
 std::vector<SmallModel> AllRoutersAndBalances(SmallModel base) {
   std::vector<SmallModel> models;
-  for (RouterType router : {NORM, SOFTMAX, SIGMOID}) {
-    for (Balance balance : {POOL_LOSS, LAYER_LOSS, BIAS, NONE}) {
+  for (RouterType::Value router : {RouterType::NORM, RouterType::SOFTMAX, RouterType::SIGMOID}) {
+    for (Balance::Value balance : {Balance::POOL_LOSS, Balance::LAYER_LOSS, Balance::BIAS, Balance::NONE}) {
       base.router = router;
       base.balance = balance;
       models.push_back(base);
@@ -199,19 +201,21 @@ TEST(Gradient, GlobalPoolTop2) {
   CheckAll(AllRoutersAndBalances({.experts = 7, .top_k = 2, .layers = 2}));
 }
 TEST(Gradient, GroupedTop1) {
-  CheckAll(AllRoutersAndBalances({.sharing = GROUPED, .groups = 2, .experts = 6, .top_k = 1, .layers = 4}));
+  CheckAll(AllRoutersAndBalances(
+      {.sharing = Sharing::GROUPED, .groups = 2, .experts = 6, .top_k = 1, .layers = 4}));
 }
 TEST(Gradient, GroupedTop2) {
-  CheckAll(AllRoutersAndBalances({.sharing = GROUPED, .groups = 2, .experts = 6, .top_k = 2, .layers = 4}));
+  CheckAll(AllRoutersAndBalances(
+      {.sharing = Sharing::GROUPED, .groups = 2, .experts = 6, .top_k = 2, .layers = 4}));
 }
 TEST(Gradient, PrivateTop1) {
-  CheckAll(AllRoutersAndBalances({.sharing = PRIVATE, .experts = 8, .top_k = 1, .layers = 2}));
+  CheckAll(AllRoutersAndBalances({.sharing = Sharing::PRIVATE, .experts = 8, .top_k = 1, .layers = 2}));
 }
 TEST(Gradient, PrivateTop2) {
-  CheckAll(AllRoutersAndBalances({.sharing = PRIVATE, .experts = 8, .top_k = 2, .layers = 2}));
+  CheckAll(AllRoutersAndBalances({.sharing = Sharing::PRIVATE, .experts = 8, .top_k = 2, .layers = 2}));
 }
 TEST(Gradient, Dense) {
-  CheckAll({{.sharing = DENSE, .balance = NONE, .experts = 2, .layers = 2}});
+  CheckAll({{.sharing = Sharing::DENSE, .balance = Balance::NONE, .experts = 2, .layers = 2}});
 }
 
 }  // namespace

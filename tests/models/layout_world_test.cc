@@ -43,11 +43,11 @@ TEST(Layout, EveryKindTrainsLikeOneRankInDouble) {
 }
 
 TEST(Layout, TwoRunsAreBitIdentical) {
-  for (BalanceScope scope : {STEP, MICROBATCH, RANK}) {
+  for (BalanceScope::Value scope : {BalanceScope::STEP, BalanceScope::MICROBATCH, BalanceScope::RANK}) {
     RunOnRanks([&](World& world) {
       const Config config = TrainingConfigOf({.scope = scope, .experts = 7, .top_k = 2});
       for (const Layout& layout : LayoutsOf(world.size())) {
-        SCOPED_TRACE(BalanceScope_Name(scope) + ", " + NameOf(layout));
+        SCOPED_TRACE(BalanceScope::Value_Name(scope) + ", " + NameOf(layout));
         const Config laid = Laid(config, layout);
         const RunTrace first = Train(laid, world, DType::kF32, 4);
         EXPECT_EQ(Train(laid, world, DType::kF32, 4), first);

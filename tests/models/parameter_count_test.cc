@@ -47,8 +47,9 @@ int64_t SumOfTensors(const Config& config) {
   for (int layer = 0; layer < m.layers(); ++layer) {
     sum += d + d;                            // input_layernorm, post_attention_layernorm
     sum += d * d + kv * d + kv * d + d * d;  // q, k, v, o
-    if (config.moe().sharing() != DENSE) sum += config.moe().experts() * d;          // router.weight
-    if (config.moe().sharing() != DENSE && config.moe().router() == NORM) sum += 1;  // router.scale
+    if (config.moe().sharing() != Sharing::DENSE) sum += config.moe().experts() * d;  // router.weight
+    if (config.moe().sharing() != Sharing::DENSE && config.moe().router() == RouterType::NORM)
+      sum += 1;  // router.scale
   }
   for (int i = 0; i < config.moe().experts(); ++i) sum += f * d + f * d + d * f;  // gate, up, down
   return sum;
@@ -73,7 +74,7 @@ TEST(ParameterCount, ScaleNamesAreTheDenseModels) {
   for (int i = 0; i < 5; ++i) {
     Config config = ConfigOf(kScales[i], 1024);
     config.mutable_moe()->set_experts(kScales[i].layers);
-    config.mutable_moe()->set_sharing(DENSE);
+    config.mutable_moe()->set_sharing(Sharing::DENSE);
     EXPECT_NEAR(CountParameters(config).total() / names[i], 1, 0.01) << kScales[i].name;
     EXPECT_EQ(CountActiveParameters(config), CountParameters(config).total());
     EXPECT_EQ(CountParameters(config).router, 0);
@@ -98,8 +99,8 @@ TEST(ParameterCount, KindsOfASmallModel) {
   EXPECT_EQ(count.experts, 5 * 3 * 7 * 12);
   EXPECT_EQ(count.norms, 3 * 24 + 12);
   EXPECT_EQ(CountActiveParameters(config), count.total() - count.experts + 3 * 2 * 3 * 7 * 12);
-  config.mutable_moe()->set_router(SIGMOID);
-  config.mutable_moe()->set_balance(BIAS);
+  config.mutable_moe()->set_router(RouterType::SIGMOID);
+  config.mutable_moe()->set_balance(Balance::BIAS);
   EXPECT_EQ(CountParameters(config).router, 3 * 5 * 12);
 }
 

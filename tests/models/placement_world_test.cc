@@ -97,17 +97,21 @@ TEST(Placement, ChangesNoNumberOfUniPool) {
   CheckKind({.experts = 7, .top_k = 2});
 }
 TEST(Placement, ChangesNoNumberOfVanillaMoe) {
-  CheckKind({.router = SOFTMAX, .sharing = PRIVATE, .balance = LAYER_LOSS, .experts = 15, .top_k = 2});
+  CheckKind({.router = RouterType::SOFTMAX,
+             .sharing = Sharing::PRIVATE,
+             .balance = Balance::LAYER_LOSS,
+             .experts = 15,
+             .top_k = 2});
 }
 TEST(Placement, ChangesNoNumberOfADenseModel) {
-  CheckKind({.sharing = DENSE, .balance = NONE, .experts = 5});
+  CheckKind({.sharing = Sharing::DENSE, .balance = Balance::NONE, .experts = 5});
 }
 
 // Skewed routing is levelled: experts move, and the imbalance that is reported falls.
 TEST(Placement, FollowsTheCounts) {
   RunOnRanks([](World& world) {
     const Config config =
-        With(TrainingConfigOf({.balance = NONE, .experts = 16}), ParallelConfig::SLOT_AWARE, 3);
+        With(TrainingConfigOf({.balance = Balance::NONE, .experts = 16}), ParallelConfig::SLOT_AWARE, 3);
     TrainingEngine engine(config, world);
     RunSteps(engine, config, 0, 3);
     const double before = engine.SlotImbalance();
@@ -130,8 +134,11 @@ TEST(Placement, FollowsTheCounts) {
 TEST(Placement, StartsFromWhatLayersSee) {
   RunOnRanks([](World& world) {
     if (world.size() == 1) return;
-    Config config = TrainingConfigOf(
-        {.router = SOFTMAX, .sharing = PRIVATE, .balance = LAYER_LOSS, .experts = 20, .top_k = 2});
+    Config config = TrainingConfigOf({.router = RouterType::SOFTMAX,
+                                      .sharing = Sharing::PRIVATE,
+                                      .balance = Balance::LAYER_LOSS,
+                                      .experts = 20,
+                                      .top_k = 2});
     const ExpertPlacement contiguous = ContiguousPlacement(20, world.size());
     EXPECT_GT(NumMoved(TrainingEngine(config, world).placement(), contiguous), 0);
     config = TrainingConfigOf({.experts = 20});
@@ -143,7 +150,7 @@ TEST(Placement, StartsFromWhatLayersSee) {
 TEST(Placement, ContinuesBitForBit) {
   RunOnRanks([](World& world) {
     const Config config =
-        With(ClippingConfigOf({.balance = NONE, .experts = 16}), ParallelConfig::SLOT_AWARE, 3);
+        With(ClippingConfigOf({.balance = Balance::NONE, .experts = 16}), ParallelConfig::SLOT_AWARE, 3);
     auto run = [&](TrainingEngine& engine, int64_t first, int64_t last) {
       RunTrace trace;
       for (int64_t step = first; step < last; ++step) {

@@ -135,14 +135,14 @@ class Expected {
 
   // The choices that the shares of microbatch g come from; none: an empty vector.
   Counts Source(int g) const {
-    if (config_.moe().balance_scope() == STEP) {
+    if (config_.moe().balance_scope() == BalanceScope::STEP) {
       return before_.empty() ? Counts{} : CountsOf(before_, [](int) { return true; });
     }
     const int round = g / data_ranks_;
     if (round == 0 && before_.empty()) return {};
     const int ranks = round == 0 ? ranks_before_ : data_ranks_;
     const int previous = round == 0 ? static_cast<int>(before_.size()) / ranks - 1 : round - 1;
-    const bool own = config_.moe().balance_scope() == RANK;
+    const bool own = config_.moe().balance_scope() == BalanceScope::RANK;
     return CountsOf(round == 0 ? before_ : microbatches_, [&](int other) {
       return other / ranks == previous && (!own || other % ranks == g % ranks);
     });
@@ -154,7 +154,7 @@ class Expected {
     const double tokens = config_.train().micro_batch() * config_.model().seq_length();
     const double unit = moe.balance_coeff() * model_.experts_per_group();
     double loss = 0;
-    if (moe.balance() == LAYER_LOSS) {
+    if (moe.balance() == Balance::LAYER_LOSS) {
       for (int layer = 0; layer < layers; ++layer) {
         for (int e = 0; e < moe.experts(); ++e) {
           loss += unit * microbatches_[g].counts[layer][e] / (tokens * moe.top_k()) *
@@ -162,7 +162,7 @@ class Expected {
         }
       }
     }
-    if (moe.balance() != POOL_LOSS) return loss;
+    if (moe.balance() != Balance::POOL_LOSS) return loss;
     const Counts source = Source(g);
     for (size_t group = 0; group < source.size(); ++group) {
       double total = 0, group_layers = 0;
@@ -229,8 +229,8 @@ void CheckBiases(const TrainingEngine& engine, ReferenceModel& model) {
 
 // The step before, or the microbatch before; the first one of all has none.
 int64_t ExpectedAge(const SmallModel& small, int64_t step, int64_t microbatches) {
-  if (small.balance != POOL_LOSS) return -1;
-  return step > 0 || (small.scope != STEP && microbatches > 1) ? 1 : -1;
+  if (small.balance != Balance::POOL_LOSS) return -1;
+  return step > 0 || (small.scope != BalanceScope::STEP && microbatches > 1) ? 1 : -1;
 }
 
 // Steps with fixed weights (learning rate 0) and new samples in each. A validation between two steps must
@@ -255,10 +255,10 @@ void CheckSteps(const SmallModel& small, int stages) {
       EXPECT_LT(report.seconds, 60);
       if (world.rank() != 0) continue;
       expected.Step(step);
-      CheckReport(
-          report, expected,
-          small.balance == LAYER_LOSS || (small.balance == POOL_LOSS && (step > 0 || small.scope != STEP)));
-      if (small.balance == BIAS) expected.MoveBiases();
+      CheckReport(report, expected,
+                  small.balance == Balance::LAYER_LOSS || (small.balance == Balance::POOL_LOSS &&
+                                                           (step > 0 || small.scope != BalanceScope::STEP)));
+      if (small.balance == Balance::BIAS) expected.MoveBiases();
     }
     if (world.rank() == 0) CheckBiases(engine, expected.model());
   });
@@ -272,7 +272,7 @@ void CheckLayouts(const SmallModel& small) {
 
 // One rank's shares go on in every layout and with larger microbatches: they are those of the microbatch
 // before, though their numbers (18 a step, then 12 or fewer) overlap. RANK's are dropped on other data ranks.
-void CheckContinuation(BalanceScope scope, int stages) {
+void CheckContinuation(BalanceScope::Value scope, int stages) {
   RunOnRanks([&](World& world) {
     const SmallModel small{.scope = scope, .experts = 7, .top_k = 2};
     SCOPED_TRACE(NameOf(small) + ", stages " + std::to_string(stages));
@@ -288,7 +288,7 @@ void CheckContinuation(BalanceScope scope, int stages) {
     before.CollectState();
 
     TrainingEngine engine(config, world, {.dtype = DType::kF64});
-    const bool is_dropped = scope == RANK && engine.data_ranks() > 1;
+    const bool is_dropped = scope == BalanceScope::RANK && engine.data_ranks() > 1;
     int num_copied = 0;
     for (const DiskTensor& to : engine.StateTensors()) {
       for (const DiskTensor& from : before.StateTensors()) {
@@ -317,29 +317,43 @@ void CheckContinuation(BalanceScope scope, int stages) {
 
 // Layers of 7 experts with router NORM: the chance that no score is positive is real, and so are ties at 0.
 TEST(PoolLoss, StepScope) {
-  CheckLayouts({.scope = STEP, .experts = 7});
+  CheckLayouts({.scope = BalanceScope::STEP, .experts = 7});
 }
 TEST(PoolLoss, MicrobatchScope) {
-  CheckLayouts({.scope = MICROBATCH, .experts = 7, .top_k = 2});
+  CheckLayouts({.scope = BalanceScope::MICROBATCH, .experts = 7, .top_k = 2});
 }
 TEST(PoolLoss, RankScope) {
-  CheckLayouts({.scope = RANK, .experts = 5});
+  CheckLayouts({.scope = BalanceScope::RANK, .experts = 5});
 }
 TEST(PoolLoss, GroupedPools) {
-  CheckLayouts({.router = SOFTMAX, .sharing = GROUPED, .groups = 2, .experts = 6, .top_k = 2, .layers = 4});
+  CheckLayouts({.router = RouterType::SOFTMAX,
+                .sharing = Sharing::GROUPED,
+                .groups = 2,
+                .experts = 6,
+                .top_k = 2,
+                .layers = 4});
 }
 TEST(PoolLoss, LayerLoss) {
-  CheckLayouts({.router = SOFTMAX, .sharing = PRIVATE, .balance = LAYER_LOSS, .experts = 15, .top_k = 2});
+  CheckLayouts({.router = RouterType::SOFTMAX,
+                .sharing = Sharing::PRIVATE,
+                .balance = Balance::LAYER_LOSS,
+                .experts = 15,
+                .top_k = 2});
 }
 TEST(PoolLoss, BiasMovesTheChoice) {
-  CheckLayouts({.router = SIGMOID, .balance = BIAS, .experts = 7, .top_k = 2, .coeff = 0.02});
+  CheckLayouts(
+      {.router = RouterType::SIGMOID, .balance = Balance::BIAS, .experts = 7, .top_k = 2, .coeff = 0.02});
 }
 TEST(PoolLoss, GroupedMicrobatchScope) {
-  CheckLayouts({.sharing = GROUPED, .groups = 2, .scope = MICROBATCH, .experts = 6, .layers = 4});
+  CheckLayouts({.sharing = Sharing::GROUPED,
+                .groups = 2,
+                .scope = BalanceScope::MICROBATCH,
+                .experts = 6,
+                .layers = 4});
 }
 
 TEST(PoolLoss, OneRanksSharesGoOnInEveryLayout) {
-  for (BalanceScope scope : {STEP, MICROBATCH, RANK}) {
+  for (BalanceScope::Value scope : {BalanceScope::STEP, BalanceScope::MICROBATCH, BalanceScope::RANK}) {
     for (int stages = 1; stages <= NumTestRanks(); ++stages) {
       if (NumTestRanks() % stages == 0) CheckContinuation(scope, stages);
     }

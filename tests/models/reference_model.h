@@ -40,7 +40,9 @@ class ReferenceModel {
 
   int num_groups() const {
     const MoeConfig& moe = config_.moe();
-    return moe.sharing() == GLOBAL ? 1 : moe.sharing() == GROUPED ? moe.groups() : config_.model().layers();
+    return moe.sharing() == Sharing::GLOBAL    ? 1
+           : moe.sharing() == Sharing::GROUPED ? moe.groups()
+                                               : config_.model().layers();
   }
   int group_of(int layer) const { return layer * num_groups() / config_.model().layers(); }
   int experts_per_group() const { return config_.moe().experts() / num_groups(); }
@@ -149,9 +151,9 @@ class ReferenceModel {
     for (int i = 0; i < config_.moe().experts(); ++i) {
       if (!sees(layer, i)) {
         z[i] = 0;
-      } else if (config_.moe().router() == SOFTMAX) {
+      } else if (config_.moe().router() == RouterType::SOFTMAX) {
         z[i] = std::exp(z[i]) / exps;
-      } else if (config_.moe().router() == SIGMOID) {
+      } else if (config_.moe().router() == RouterType::SIGMOID) {
         z[i] = 1 / (1 + std::exp(-z[i]));
       } else {
         const double relu = std::max(0.0, z[i]) / (std::sqrt(squares) + 1e-8);
@@ -164,7 +166,7 @@ class ReferenceModel {
   Choice Choose(int layer, const Vector& x) const {
     const int experts = config_.moe().experts();
     Choice choice{.scores = Vector(experts, 0.0)};
-    if (config_.moe().sharing() == DENSE) {
+    if (config_.moe().sharing() == Sharing::DENSE) {
       choice.scores[layer] = 1;
       choice.chosen = {layer};
       return choice;

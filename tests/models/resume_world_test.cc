@@ -38,10 +38,12 @@ void CheckLayouts(const SmallModel& small) {
 }
 
 TEST(Resume, EveryScopeOfThePoolLoss) {
-  for (BalanceScope scope : {STEP, MICROBATCH, RANK}) CheckLayouts({.scope = scope, .experts = 7});
+  for (BalanceScope::Value scope : {BalanceScope::STEP, BalanceScope::MICROBATCH, BalanceScope::RANK})
+    CheckLayouts({.scope = scope, .experts = 7});
 }
 TEST(Resume, Biases) {
-  CheckLayouts({.router = SIGMOID, .balance = BIAS, .experts = 7, .top_k = 2, .coeff = 0.01});
+  CheckLayouts(
+      {.router = RouterType::SIGMOID, .balance = Balance::BIAS, .experts = 7, .top_k = 2, .coeff = 0.01});
 }
 
 }  // namespace

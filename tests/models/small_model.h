@@ -14,35 +14,43 @@ namespace unipool {
 
 // A member of the family; sizes are primes or unequal, so that a mixed-up dimension shows.
 struct SmallModel {
-  RouterType router = NORM;
-  Sharing sharing = GLOBAL;
+  RouterType::Value router = RouterType::NORM;
+  Sharing::Value sharing = Sharing::GLOBAL;
   int groups = 1;
-  Balance balance = POOL_LOSS;
-  BalanceScope scope = STEP;
+  Balance::Value balance = Balance::POOL_LOSS;
+  BalanceScope::Value scope = BalanceScope::STEP;
   int experts = 7, top_k = 1, layers = 5;
   double coeff = 0.05;
 };
 
 inline std::string NameOf(const SmallModel& m) {
-  return Format("%s %s(%d) %s %s, %d experts, top %d", RouterType_Name(m.router).c_str(),
-                Sharing_Name(m.sharing).c_str(), m.groups, Balance_Name(m.balance).c_str(),
-                BalanceScope_Name(m.scope).c_str(), m.experts, m.top_k);
+  return Format("%s %s(%d) %s %s, %d experts, top %d", RouterType::Value_Name(m.router).c_str(),
+                Sharing::Value_Name(m.sharing).c_str(), m.groups, Balance::Value_Name(m.balance).c_str(),
+                BalanceScope::Value_Name(m.scope).c_str(), m.experts, m.top_k);
 }
 
 // Every preset kind: UniPool, vanilla MoE, dense, grouped pools, aux-free.
 inline std::vector<SmallModel> PresetKinds() {
-  return {{.experts = 7},
-          {.router = SOFTMAX, .sharing = PRIVATE, .balance = LAYER_LOSS, .experts = 15, .top_k = 2},
-          {.sharing = DENSE, .balance = NONE, .experts = 5},
-          {.sharing = GROUPED, .groups = 2, .experts = 10, .top_k = 2, .layers = 4},
-          {.router = SIGMOID, .balance = BIAS, .experts = 7, .top_k = 2, .coeff = 0.002}};
+  return {
+      {.experts = 7},
+      {.router = RouterType::SOFTMAX,
+       .sharing = Sharing::PRIVATE,
+       .balance = Balance::LAYER_LOSS,
+       .experts = 15,
+       .top_k = 2},
+      {.sharing = Sharing::DENSE, .balance = Balance::NONE, .experts = 5},
+      {.sharing = Sharing::GROUPED, .groups = 2, .experts = 10, .top_k = 2, .layers = 4},
+      {.router = RouterType::SIGMOID, .balance = Balance::BIAS, .experts = 7, .top_k = 2, .coeff = 0.002}};
 }
 
 inline std::vector<SmallModel> PoolVanillaAndDense(int layers) {
-  return {
-      {.experts = 7, .top_k = 2, .layers = layers},
-      {.router = SOFTMAX, .sharing = PRIVATE, .balance = LAYER_LOSS, .experts = 2 * layers, .layers = layers},
-      {.sharing = DENSE, .balance = NONE, .experts = layers, .layers = layers}};
+  return {{.experts = 7, .top_k = 2, .layers = layers},
+          {.router = RouterType::SOFTMAX,
+           .sharing = Sharing::PRIVATE,
+           .balance = Balance::LAYER_LOSS,
+           .experts = 2 * layers,
+           .layers = layers},
+          {.sharing = Sharing::DENSE, .balance = Balance::NONE, .experts = layers, .layers = layers}};
 }
 
 inline Config ConfigOf(const SmallModel& small) {
@@ -62,7 +70,7 @@ inline Config ConfigOf(const SmallModel& small) {
   moe.set_top_k(small.top_k);
   moe.set_width(5);
   moe.set_router(small.router);
-  if (small.router == NORM && small.sharing != DENSE) moe.set_router_constant(1.7);
+  if (small.router == RouterType::NORM && small.sharing != Sharing::DENSE) moe.set_router_constant(1.7);
   moe.set_sharing(small.sharing);
   moe.set_groups(small.groups);
   moe.set_balance(small.balance);

@@ -21,8 +21,8 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_moe()->set_experts(model.experts);
   config.mutable_moe()->set_top_k(model.top_k);
   config.mutable_moe()->set_width(model.width());
-  config.mutable_moe()->set_router(SOFTMAX);  // never gives a score of 0, so every choice is sent
-  config.mutable_moe()->set_balance(NONE);
+  config.mutable_moe()->set_router(RouterType::SOFTMAX);  // never gives a score of 0, so every choice is sent
+  config.mutable_moe()->set_balance(Balance::NONE);
   config.mutable_train()->set_micro_batch(1);
   config.mutable_train()->set_global_batch(layout.microbatches * layout.ranks / layout.stages);
   config.mutable_parallel()->set_ranks(layout.ranks);

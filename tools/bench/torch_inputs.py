@@ -45,7 +45,7 @@ def read_schema(path):
     with open(path, encoding="utf-8") as file:
         text = re.sub(r"//.*", "", file.read())
     schema, message = {}, None
-    pattern = r"message (\w+)|(?:optional|repeated) (\w+) (\w+) = \d+(?: \[default = ([^\]]*)\])?;|enum (\w+) \{\s*(\w+)"
+    pattern = r"message (\w+)|(?:optional|repeated) ([\w.]+) (\w+) = \d+(?: \[default = ([^\]]*)\])?;|enum (\w+) \{\s*(\w+)"
     first_value = {}
     for found in re.finditer(pattern, text):
         if found[1]:

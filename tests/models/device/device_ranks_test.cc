@@ -13,13 +13,13 @@ constexpr int64_t kSteps = 3;
 struct Layout {
   int ranks = 2, stages = 1, replicas = 1;
   ParallelConfig::Experts experts = ParallelConfig::POOL;
-  BalanceScope scope = STEP;
+  BalanceScope::Value scope = BalanceScope::STEP;
 };
 
 std::string NameOf(const Layout& layout) {
   return Format("%d ranks, %d stages, %d replicas, %s, %s", layout.ranks, layout.stages, layout.replicas,
                 ParallelConfig::Experts_Name(layout.experts).c_str(),
-                BalanceScope_Name(layout.scope).c_str());
+                BalanceScope::Value_Name(layout.scope).c_str());
 }
 
 Config ConfigFor(const Layout& layout) {
@@ -59,7 +59,7 @@ RunTrace TrainOnDevices(int ranks, const Config& config, int mix) {
 TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
   for (const Layout& layout :
        {Layout{.ranks = 2}, Layout{.ranks = 3}, Layout{.ranks = 2, .stages = 2},
-        Layout{.ranks = 4, .stages = 2, .scope = MICROBATCH}, Layout{.ranks = 2, .replicas = 2},
+        Layout{.ranks = 4, .stages = 2, .scope = BalanceScope::MICROBATCH}, Layout{.ranks = 2, .replicas = 2},
         Layout{.ranks = 4, .stages = 2, .experts = ParallelConfig::PER_STAGE}}) {
     SCOPED_TRACE(NameOf(layout));
     const Config config = ConfigFor(layout);
@@ -71,12 +71,12 @@ TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
     device_config.mutable_train()->set_global_batch(alone.train().global_batch());
     // MICROBATCH's statistics depend on what a microbatch is: all ranks' together.
     RunTrace expected;
-    if (layout.scope == STEP) expected = TrainOnCpu(alone, kSteps);
+    if (layout.scope == BalanceScope::STEP) expected = TrainOnCpu(alone, kSteps);
     OnDevices(layout.ranks, [&](World& world, AsyncDevice& device) {
       TrainingEngine engine(device_config, world, {.device = &device});
       const RunTrace trace = RunSteps(engine, device_config, 0, kSteps);
       EXPECT_EQ(engine.transport().find("transport: THREADS"), 0u) << engine.transport();
-      if (layout.scope == STEP) {
+      if (layout.scope == BalanceScope::STEP) {
         ExpectNear(trace, expected, 2e-5);
         return;
       }

@@ -21,7 +21,7 @@ inline Config DeviceConfigOf(const SmallModel& small) {
 }
 
 inline Config OnDevice(Config config, TrainConfig::Precision precision = TrainConfig::FP32) {
-  config.set_device(CUDA);
+  config.set_device(DeviceType::CUDA);
   config.mutable_train()->set_precision(precision);
   return config;
 }

@@ -26,9 +26,9 @@ TEST(DeviceTraining, LossesAreThoseOfTheCpuAndTheSameBitsUnderEveryPolicy) {
 TEST(DeviceTraining, EveryKindOfModel) {
   for (SmallModel small : PresetKinds()) {
     if (small.layers == 5) small.layers = 2;
-    if (small.sharing == DENSE) small.experts = small.layers;
-    if (small.sharing == PRIVATE) small.experts = 3 * small.layers;
-    if (small.balance == BIAS) small.coeff = 0.1;  // so that an update of it moves choices
+    if (small.sharing == Sharing::DENSE) small.experts = small.layers;
+    if (small.sharing == Sharing::PRIVATE) small.experts = 3 * small.layers;
+    if (small.balance == Balance::BIAS) small.coeff = 0.1;  // so that an update of it moves choices
     SCOPED_TRACE(NameOf(small));
     const Config config = DeviceConfigOf(small);
     ExpectNear(TrainOnDevice(OnDevice(config), kSteps, RunPolicy::kLate), TrainOnCpu(config, kSteps), 2e-5);
