@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Time lines of a GPU: what tools/gpu_timeline.py tells from made-up records whose gaps and causes are known, and whether the
-library that records (tools/bench/timeline_injection.cc) writes what CUPTI and NVTX gave it, or says why not and lets the
+"""Time lines of a GPU: what tools/gpu/gpu_timeline.py tells from made-up records whose gaps and causes are known, and whether the
+library that records (tools/gpu/timeline_injection.cc) writes what CUPTI and NVTX gave it, or says why not and lets the
 program go on.
 
 Usage: gpu_timeline_test.py SOURCE_DIR [LIBRARY FAKE_CUPTI HOST]    (without them: made-up records alone)
@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from typing import Any
 
 COMPUTE, WIRE = 13, 14
 
 
-def Symbol(unit, name):
+def Symbol(unit: str, name: str) -> tuple[str, str]:
     """Of a kernel in kernels/UNIT_cuda.cu, as nvcc names it."""
     file = f"{unit}_cuda_cu"
     space = f"_GLOBAL__N__0123abcd_{len(file)}_{file}_89ef0123"
@@ -28,34 +29,37 @@ def Symbol(unit, name):
 class Made:
     """A record with times in us. Work of the compute stream follows what was before, `after` us later."""
 
-    def __init__(self):
-        self.lines, self.names, self.now = [], {}, 0.0
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.names: dict[str, int] = {}
+        self.now = 0.0
 
-    def Name(self, symbol, text=None):
+    def Name(self, symbol: str, text: str | None = None) -> int:
         if symbol not in self.names:
             self.names[symbol] = len(self.names)
             self.lines.append(f"N\t{self.names[symbol]}\t{symbol}\t{text or symbol}")
         return self.names[symbol]
 
-    def Work(self, kind, start, end, stream, *fields):
+    def Work(self, kind: str, start: float, end: float, stream: int, *fields: int) -> None:
         self.lines.append("\t".join(map(str, (kind, 0, 1, stream, round(start * 1000), round(end * 1000), *fields))))
 
-    def Kernel(self, name, length=50.0, after=2.0, unit=None):
+    def Kernel(self, name: str, length: float = 50.0, after: float = 2.0, unit: str | None = None) -> float:
         number = self.Name(*Symbol(unit, name)) if unit else self.Name(name)
         begin = self.now + after
         self.now = begin + length
         self.Work("K", begin, self.now, COMPUTE, number)
         return begin
 
-    def ToHost(self, size, after=2.0):
+    def ToHost(self, size: int, after: float = 2.0) -> None:
         self.Work("C", self.now + after, self.now + after + 2, COMPUTE, 2, size)
         self.now += after + 2
 
-    def Range(self, start, end, name, thread=77):
+    def Range(self, start: float, end: float, name: str, thread: int = 77) -> None:
         number = self.Name(name)
         self.lines.append(f"R\t{thread}\t{round(start * 1000)}\t{round(end * 1000)}\t{number}")
 
-    def Step(self, number, counts=30.0, head=2.0, weights=True, ends=60.0, ranges=True):
+    def Step(self, number: int, *, counts: float = 30.0, head: float = 2.0, weights: bool = True, ends: float = 60.0,
+             ranges: bool = True) -> float:
         """One layer forward, a head, the optimizer: the gap at the row counts, in the head and before the step are given."""
         begun = self.now
         begin = self.Kernel("ForwardKernel", unit="rms_norm", after=ends)
@@ -77,33 +81,34 @@ class Made:
             self.Range(before_head - 3, before_head + head, "forward lane, microbatch 3, stage 0, layer -1: head")
         return begun
 
-    def Write(self, path, last="E\t0\n"):
+    def Write(self, path: str, last: str = "E\t0\n") -> str:
         with open(path, "w", encoding="utf-8") as file:
             file.write("unipool-timeline\t1\t4711\n" + "\n".join(self.lines) + "\n" + last)
         return path
 
 
 class InFolder(unittest.TestCase):
-    root, programs = ".", []
+    root = "."
+    programs: list[str] = []
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="unipool-timeline-")
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def Path(self, name="record"):
+    def Path(self, name: str = "record") -> str:
         return os.path.join(self.folder, name)
 
 
 class TimelineTest(InFolder):
-    def Timeline(self, made, **options):
+    def Timeline(self, made: Made, **options: Any) -> Any:
         from gpu_timeline import Timeline
         return Timeline(made.Write(self.Path()), **options)
 
-    def Told(self, timeline):
+    def Told(self, timeline: Any) -> list[tuple[float, str, str, str]]:
         """[(length in us, before, after, cause)]"""
         return [((gap.end - gap.start) / 1000, gap.before.name, gap.after.name, gap.cause) for gap in timeline.gaps]
 
-    def test_a_planted_gap_is_named_and_a_shorter_one_is_not(self):
+    def test_a_planted_gap_is_named_and_a_shorter_one_is_not(self) -> None:
         for planted, found in ((25.0, True), (20.5, True), (19.0, False)):
             made = Made()
             for step in range(1, 4):
@@ -117,7 +122,7 @@ class TimelineTest(InFolder):
                 self.assertRegex(timeline.Text(), r"\| `nvjet_product` \| `cross_entropy HeadKernel` \| other \| forward: head \| 1 \|")
             self.assertEqual(found, bool([gap for gap in timeline.unexplained if gap.after.name == "cross_entropy HeadKernel"]))
 
-    def test_causes(self):
+    def test_causes(self) -> None:
         for ranges in (True, False):
             for weights in (True, False):
                 made = Made()
@@ -133,7 +138,7 @@ class TimelineTest(InFolder):
                 self.assertEqual(not ranges, "counted from 1" in timeline.Text())
                 self.assertIn("MISSED, 4 in 2 steps, 0.170 ms,", timeline.Text())
 
-    def test_only_the_wait_for_counts_is_explained_by_them(self):
+    def test_only_the_wait_for_counts_is_explained_by_them(self) -> None:
         # A gap behind the dispatch, one before the weight gradients, and one where the host was elsewhere.
         made = Made()
         made.Step(1)
@@ -156,7 +161,7 @@ class TimelineTest(InFolder):
         self.assertEqual([(31.0, "other"), (32.0, "row counts"), (33.0, "other"), (34.0, "other")],
                          [(length, cause) for length, _, _, cause in told])
 
-    def test_other_streams_and_the_recorder(self):
+    def test_other_streams_and_the_recorder(self) -> None:
         made = Made()
         made.Kernel("a", length=100, after=0)
         made.Work("K", 50, 150, WIRE, made.Name("exchange"))  # half of it beside "a"
@@ -172,11 +177,11 @@ class TimelineTest(InFolder):
         self.assertIn("| all | 0.395 ms | 63.3 % | 39.2 %, 61.3 % | 3: 0.145 ms | 0.000 ms |", timeline.Text())
         self.assertIn("| `exchange` | stream 14 | 1 | 0.100 ms | 40.0 % | 100.0 us |", timeline.Text())
 
-    def test_random_work_against_a_painted_line(self):
+    def test_random_work_against_a_painted_line(self) -> None:
         seed = random.randrange(1 << 30)
         random.seed(seed)
         for _ in range(50):
-            made, painted = Made(), set()
+            made, painted = Made(), set[int]()
             for _ in range(random.randrange(2, 80)):
                 start, length = random.randrange(5000), random.choice((1, 5, 40, 400))
                 made.Work("K", start, start + length, COMPUTE, made.Name("k"))
@@ -196,7 +201,7 @@ class TimelineTest(InFolder):
             busy = 100 * len(painted) / (max(painted) + 1 - min(painted))
             self.assertIn(f" | {busy:.1f} % | ", timeline.StepTable(), f"seed {seed}")
 
-    def test_names_of_kernels(self):
+    def test_names_of_kernels(self) -> None:
         from timeline_record import ShortName
         self.assertEqual(("rms_norm ForwardKernel<bf16, 8>", "rms_norm"), ShortName(
             "_ZN7unipool4cuda49_GLOBAL__N__caf51ef2_16_rms_norm_cuda_cu_dd8db8169ForwardKernel",
@@ -204,7 +209,7 @@ class TimelineTest(InFolder):
         self.assertEqual(("nvjet_hsh_128x256", None), ShortName("nvjet_hsh_128x256", "nvjet_hsh_128x256"))
         self.assertEqual(("cutlass::Kernel<(cutlass::Arch)3>", None), ShortName("_Z", "void cutlass::Kernel<(cutlass::Arch)3>(int)"))
 
-    def test_broken_files_are_a_sentence(self):
+    def test_broken_files_are_a_sentence(self) -> None:
         whole = Made()
         whole.Step(1)
         names = "N\t0\ta\ta\n"
@@ -236,11 +241,11 @@ class TimelineTest(InFolder):
         for lost, told in ((0, "count exchange: reached."), (5, "count exchange: not known, as records were lost.")):
             self.assertIn(told, self.Run(still.Write(self.Path(), last=f"E\t{lost}\n")).stdout)
 
-    def Run(self, *arguments):
-        return subprocess.run([sys.executable, os.path.join(self.root, "tools/gpu_timeline.py"), *arguments], capture_output=True,
+    def Run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, os.path.join(self.root, "tools/gpu/gpu_timeline.py"), *arguments], capture_output=True,
                               text=True, timeout=60, check=False)
 
-    def test_the_trace_shows_the_last_steps(self):
+    def test_the_trace_shows_the_last_steps(self) -> None:
         made = Made()
         for step in range(1, 6):
             begun = made.Step(step)
@@ -250,7 +255,7 @@ class TimelineTest(InFolder):
             with opened(self.Path(name), "rt", encoding="utf-8") as file:
                 events = json.load(file)["traceEvents"]
         rows = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
-        shown = {rows[(e["pid"], e["tid"])]: [] for e in events if e["ph"] == "X"}
+        shown: dict[str, list[tuple[str, float, float]]] = {rows[(e["pid"], e["tid"])]: [] for e in events if e["ph"] == "X"}
         for event in events:
             if event["ph"] == "X":
                 shown[rows[(event["pid"], event["tid"])]].append((event["name"], event["ts"], event["dur"]))
@@ -266,20 +271,20 @@ class TimelineTest(InFolder):
 class RecorderTest(InFolder):
     """The library, loaded as CUDA and NVTX load it."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         if not self.programs:
             self.skipTest("the library was not built: the toolkit has no CUPTI headers")
 
-    def Host(self, **environment):
+    def Host(self, **settings: str) -> tuple[str, list[str]]:
         library, fake, host = self.programs
-        environment = {"NVTX_INJECTION64_PATH": library, "UNIPOOL_CUPTI": fake, "UNIPOOL_TIMELINE": self.Path("record.%p"), **environment}
+        environment = {"NVTX_INJECTION64_PATH": library, "UNIPOOL_CUPTI": fake, "UNIPOOL_TIMELINE": self.Path("record.%p"), **settings}
         done = subprocess.run([host, library], env={**os.environ, **{key: value for key, value in environment.items() if value}},
                               capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual((0, "the program went on\n"), (done.returncode, done.stdout), done.stderr)
         return done.stderr, [self.Path(name) for name in os.listdir(self.folder) if name.startswith("record.")]
 
-    def test_what_cupti_and_nvtx_gave_is_in_the_file(self):
+    def test_what_cupti_and_nvtx_gave_is_in_the_file(self) -> None:
         from timeline_record import Read
         errors, (path,) = self.Host()
         self.assertEqual("", errors)
@@ -296,7 +301,7 @@ class RecorderTest(InFolder):
         self.assertTrue(outer.start <= inner.start <= other.start <= other.end <= inner.end <= outer.end)
         self.assertTrue(outer.thread == inner.thread != other.thread)
 
-    def test_losses_are_told(self):
+    def test_losses_are_told(self) -> None:
         from timeline_record import Read
         _, (path,) = self.Host(FAKE_CUPTI="drop")
         self.assertEqual(3, Read(path).dropped)
@@ -306,7 +311,7 @@ class RecorderTest(InFolder):
         with open(path, encoding="utf-8") as file:
             self.assertTrue(file.read().endswith("E\t1\n"))
 
-    def test_what_keeps_it_from_recording_is_one_sentence(self):
+    def test_what_keeps_it_from_recording_is_one_sentence(self) -> None:
         for environment, expected in (({"UNIPOOL_TIMELINE": ""}, "UNIPOOL_TIMELINE names no file"),
                                       ({"UNIPOOL_TIMELINE": "/nowhere/record"}, "/nowhere/record can not be written: No such file"),
                                       ({"UNIPOOL_CUPTI": "/nowhere/libcupti.so"}, "UNIPOOL_CUPTI=/nowhere/libcupti.so can not be opened"),
@@ -317,7 +322,7 @@ class RecorderTest(InFolder):
             self.assertRegex(errors, rf"\Aunipool timeline: .*{expected}.*; nothing is recorded\n\Z")
             self.assertEqual([], files)
 
-    def test_without_a_gpu_or_cupti_the_program_goes_on(self):
+    def test_without_a_gpu_or_cupti_the_program_goes_on(self) -> None:
         errors, files = self.Host(UNIPOOL_CUPTI="")
         if not os.path.exists("/dev/nvidiactl"):
             self.assertRegex(errors, r"\Aunipool timeline: .*; nothing is recorded\n\Z")
@@ -329,6 +334,6 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     InFolder.root = os.path.abspath(sys.argv[1])
     InFolder.programs = [os.path.abspath(path) for path in sys.argv[2:]]
-    sys.path.insert(0, os.path.join(InFolder.root, "tools"))
+    sys.path.insert(0, os.path.join(InFolder.root, "tools/gpu"))
     sys.dont_write_bytecode = True
     unittest.main(argv=sys.argv[:1])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""tools/gpu_check.sh and tools/bundle.sh seen from outside, with programs that play the parts of the real ones: what they
+"""tools/gpu/gpu_check.sh and tools/bundle/bundle.sh seen from outside, with programs that play the parts of the real ones: what they
 report, refuse and never claim. (A real bundle takes minutes to build; tools/dev bundle checks each one that it makes with
-tools/check_bundle.py.)
+tools/bundle/check_bundle.py.)
 
 Usage: gpu_tools_test.py SOURCE_DIR
 """
@@ -35,46 +35,50 @@ BENCH = 'echo "| rms norm | 5.0 us | 4000 GB/s |"\n'
 class GpuToolsTest(unittest.TestCase):
     root = "."
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="unipool-gpu-tools-")
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def Program(self, name, text):
+    def Program(self, name: str, text: str) -> None:
         path = os.path.join(self.folder, "bin", name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write("#!/bin/bash\n" + text)
         os.chmod(path, 0o755)
 
-    def Check(self, *arguments):
-        """Runs gpu-check as it lies in a bundle; (exit status, output, report or None)."""
-        script = shutil.copy(os.path.join(self.root, "tools/gpu_check.sh"), os.path.join(self.folder, "gpu-check"))
+    def Check(self, *arguments: str) -> tuple[int, str, str]:
+        """Runs gpu-check as it lies in a bundle; (exit status, output, report; empty: none was written)."""
+        script = os.path.join(self.folder, "gpu-check")
+        shutil.copy(os.path.join(self.root, "tools/bundle/bundle_gpu_check.sh"), script)
+        gpu = os.path.join(self.folder, "gpu")
+        os.makedirs(gpu, exist_ok=True)
+        shutil.copy(os.path.join(self.root, "tools/gpu/gpu_check.sh"), gpu)
         report = os.path.join(self.folder, "report.md")
         environment = {"PATH": os.path.join(self.folder, "bin") + ":/usr/bin:/bin"}
         done = subprocess.run([script, "--report", report, *arguments], env=environment, capture_output=True, text=True,
                               timeout=60, check=False)
-        text = None
+        text = ""
         if os.path.exists(report):
             with open(report, encoding="utf-8") as file:
                 text = file.read()
         return done.returncode, done.stdout + done.stderr, text
 
-    def test_without_cuda_programs_nothing_is_counted(self):
+    def test_without_cuda_programs_nothing_is_counted(self) -> None:
         os.mkdir(os.path.join(self.folder, "bin"))
         status, output, report = self.Check()
-        self.assertEqual((2, None), (status, report))
+        self.assertEqual((2, ""), (status, report))
         self.assertEqual(1, output.count("\n"), output)
         self.assertIn("nothing was run", output)
         self.assertIn("no CUDA toolkit", output)
 
-    def test_without_a_gpu_nothing_is_counted(self):
+    def test_without_a_gpu_nothing_is_counted(self) -> None:
         self.Program("gpu_info", NO_GPU)
         self.Program("cuda_kernel_cases", CASES)
         status, output, report = self.Check()
-        self.assertEqual((2, None), (status, report))
+        self.assertEqual((2, ""), (status, report))
         self.assertEqual("gpu-check: nothing was run: no GPU can be used here: none\n", output)
 
-    def test_report_has_device_cases_skips_and_figures(self):
+    def test_report_has_device_cases_skips_and_figures(self) -> None:
         for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES), ("compute-sanitizer", SANITIZER),
                            ("cuda_kernel_bench", BENCH)):
             self.Program(name, text)
@@ -87,7 +91,7 @@ class GpuToolsTest(unittest.TestCase):
         with open(os.path.join(self.folder, "tools_run"), encoding="utf-8") as file:
             self.assertEqual(["memcheck", "racecheck", "initcheck", "synccheck"], file.read().split())
 
-    def test_what_is_not_there_is_named(self):
+    def test_what_is_not_there_is_named(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)
         status, _, report = self.Check()
@@ -96,12 +100,11 @@ class GpuToolsTest(unittest.TestCase):
         self.assertIn("memcheck: not run", report)
         self.assertIn("Not run: the program unipool is not here.", report)
 
-    def test_training_is_a_part_with_its_own_outcome(self):
+    def test_training_is_a_part_with_its_own_outcome(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)
         self.Program("unipool", 'echo "$*" >>"$(dirname "$0")/../asked"\necho "error: device: there is no such thing" >&2\nexit 2\n')
-        for name in ("gpu_training.py", "training_checks.py", "training_runs.py", "gpu_timeline.py", "timeline_record.py"):
-            shutil.copy(os.path.join(self.root, "tools", name), self.folder)
+        shutil.copytree(os.path.join(self.root, "tools/gpu"), os.path.join(self.folder, "gpu"))
         with open(os.path.join(self.folder, "text.txt"), "w", encoding="utf-8") as file:
             file.write("text")
         status, output, report = self.Check("--only", "cases,training", "--checks", "fp32,nccl")
@@ -116,10 +119,11 @@ class GpuToolsTest(unittest.TestCase):
         self.assertIn("device=CUDA train.precision=FP32 parallel.transport=NCCL", asked)
         self.assertEqual(2, self.Check("--only", "kernels")[0])
 
-    def test_the_trace_of_a_time_line_lies_beside_the_report(self):
+    def test_the_trace_of_a_time_line_lies_beside_the_report(self) -> None:
         for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES), ("unipool", "")):
             self.Program(name, text)
-        with open(os.path.join(self.folder, "gpu_training.py"), "w", encoding="utf-8") as file:
+        os.mkdir(os.path.join(self.folder, "gpu"))
+        with open(os.path.join(self.folder, "gpu/gpu_training.py"), "w", encoding="utf-8") as file:
             file.write("import sys\nflags = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
                        "open(flags['--report'], 'w').write('recorder ' + flags.get('--timeline', 'none') + '\\n')\n"
                        "if '--trace' in flags: open(flags['--trace'], 'w').write('trace')\n")
@@ -135,7 +139,7 @@ class GpuToolsTest(unittest.TestCase):
         with open(trace, encoding="utf-8") as file:
             self.assertEqual("trace", file.read())
 
-    def test_failures_and_hangs_fail(self):
+    def test_failures_and_hangs_fail(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", FAILING_CASES)
         status, output, report = self.Check()
@@ -150,7 +154,7 @@ class GpuToolsTest(unittest.TestCase):
         self.assertEqual(1, status)
         self.assertIn("benchmark: not finished in 1 s", report)
 
-    def test_a_slow_sanitizer_is_no_failure_but_a_finding_is(self):
+    def test_a_slow_sanitizer_is_no_failure_but_a_finding_is(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)
         slow = ('echo "[       OK ] CudaRmsNorm.Forward (3 ms)"\n'
@@ -167,13 +171,13 @@ class GpuToolsTest(unittest.TestCase):
         self.assertIn("memcheck: FAILED, and not finished in 0.3 s; 1 cases passed", report)
         self.assertIn("\n========= Invalid __global__ read", report)
 
-    def test_modules_of_the_bundle_are_complete(self):
+    def test_modules_of_the_bundle_are_complete(self) -> None:
         """What its Python programs import is its own or Python's (or PyTorch, which is asked for)."""
         build, to = os.path.join(self.folder, "build"), os.path.join(self.folder, "to")
         os.mkdir(build)
         shutil.copy("/bin/true", os.path.join(build, "unipool"))
         self.assertEqual(0, self.Bundle(build, to).returncode)
-        for folder in (to, os.path.join(to, "torch")):
+        for folder in (os.path.join(to, "gpu"), os.path.join(to, "torch")):
             scripts = [name for name in os.listdir(folder) if name.endswith(".py")]
             self.assertGreaterEqual(len(scripts), 3)
             for name in scripts:
@@ -182,20 +186,23 @@ class GpuToolsTest(unittest.TestCase):
                         self.assertTrue(module in sys.stdlib_module_names or module == "torch" or f"{module}.py" in scripts,
                                         f"{name} imports {module}")
 
-    def Bundle(self, build, to, *most_bytes):
-        return subprocess.run([os.path.join(self.root, "tools/bundle.sh"), build, to, *most_bytes], capture_output=True, text=True,
+    def Bundle(self, build: str, to: str, *most_bytes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([os.path.join(self.root, "tools/bundle/bundle.sh"), build, to, *most_bytes], capture_output=True, text=True,
                               check=False)
 
-    def test_bundle_refuses_what_is_too_large_or_not_its_own(self):
+    def test_bundle_refuses_what_is_too_large_or_not_its_own(self) -> None:
         build, to = os.path.join(self.folder, "build"), os.path.join(self.folder, "to")
         os.mkdir(build)
         shutil.copy("/bin/true", os.path.join(build, "unipool"))
-        os.makedirs(os.path.join(build, "tools/bench"))
-        shutil.copy("/bin/true", os.path.join(build, "tools/bench/libunipool_timeline.so"))
+        os.makedirs(os.path.join(build, "tools/gpu"))
+        shutil.copy("/bin/true", os.path.join(build, "tools/gpu/libunipool_timeline.so"))
         done = self.Bundle(build, to)
         self.assertEqual(0, done.returncode, done.stderr)
-        for name in ("lib/libunipool_timeline.so", "bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT", "text.txt", "gpu_training.py",
-                     "training_checks.py", "training_runs.py", "gpu_timeline.py", "timeline_record.py", "torch/torch_unipool.py", "torch/torch_model.py", "torch/torch_inputs.py"):
+        scripts = [f"{wing}/{name}" for wing in ("gpu", "torch") for name in os.listdir(os.path.join(self.root, "tools", wing))
+                   if name.endswith((".py", ".sh"))]
+        self.assertLess(5, len(scripts))
+        for name in ("lib/libunipool_timeline.so", "bin/unipool", "configs/demo.txtpb", "gpu-check", "BUNDLE.md", "COMMIT",
+                     "text.txt", *scripts):
             self.assertTrue(os.path.exists(os.path.join(to, name)), name)
         self.assertFalse(os.path.exists(os.path.join(to, "lib/libc.so.6")))
         self.assertEqual(0, self.Bundle(build, to).returncode, "a bundle may be made again")

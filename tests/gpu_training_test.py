@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""tools/gpu_training.py without a GPU: a program that plays the GPU's part by running the real one on the CPU, and plants a
+"""tools/gpu/gpu_training.py without a GPU: a program that plays the GPU's part by running the real one on the CPU, and plants a
 mistake where a test asks for it; and the judgement of made-up metrics.
 
 Usage: gpu_training_test.py SOURCE_DIR UNIPOOL
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from typing import Any
 
 STEPS = 8
 SIZES = ("model.layers=2 model.hidden=32 model.heads=4 model.kv_heads=2 model.seq_length=32 moe.width=32 moe.experts=8 "
@@ -70,7 +71,7 @@ sys.exit(status)
 class GpuTrainingTest(unittest.TestCase):
     root, real = ".", "unipool"
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="unipool-gpu-training-test-")
         self.addCleanup(shutil.rmtree, self.folder)
         self.program = self.Path("unipool")
@@ -80,10 +81,10 @@ class GpuTrainingTest(unittest.TestCase):
         with open(self.Path("text.txt"), "w", encoding="utf-8") as file:
             file.write(" ".join(random.choice("one two three four five six seven".split()) for _ in range(4000)))
 
-    def Path(self, name):
+    def Path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
-    def Check(self, *arguments, plant=None):
+    def Check(self, *arguments: str, plant: dict[str, Any] | None = None) -> tuple[int, dict[str, tuple[str, str]]]:
         """(exit status, {check: (outcome, text)}) of a run of gpu_training.py."""
         if plant:
             with open(self.Path("plant.json"), "w", encoding="utf-8") as file:
@@ -91,7 +92,7 @@ class GpuTrainingTest(unittest.TestCase):
         report = self.Path("report.md")
         if os.path.exists(report):
             os.remove(report)
-        command = [sys.executable, os.path.join(self.root, "tools/gpu_training.py"), "--program", self.program, "--configs",
+        command = [sys.executable, os.path.join(self.root, "tools/gpu/gpu_training.py"), "--program", self.program, "--configs",
                    os.path.join(self.root, "configs"), "--text", self.Path("text.txt"), "--report", report, "--steps", str(STEPS),
                    "--demo", SIZES, "--bench", SIZES + "train.precision=FP32 moe.router_constant=2", "--bench-steps", "6",
                    "--timeline", self.Path("text.txt"), "--trace", self.Path("trace.json.gz")]
@@ -102,7 +103,7 @@ class GpuTrainingTest(unittest.TestCase):
         checks = {part.split(":")[0]: (part.split("\n")[0].partition(": ")[2], part) for part in parts}
         return done.returncode, checks
 
-    def test_on_the_cpu_in_both_parts_everything_passes(self):
+    def test_on_the_cpu_in_both_parts_everything_passes(self) -> None:
         status, checks = self.Check()
         self.assertEqual({"fp32", "bf16", "checkpoints", "ranks", "nccl", "memory", "torch_same", "bench", "timeline"},
                          set(checks))
@@ -122,7 +123,7 @@ class GpuTrainingTest(unittest.TestCase):
         # 2 layers of (3072 of attention, 8 * 32 + 1 of the router, 3 * 32 * 32 of the expert), a head of 51200 rows, attention
         self.assertIn(f"{6 * (2 * (3072 + 257 + 3072 + 32 * 32) + 51200 * 32) / 1e9:.4f} GFLOP", checks["bench"][1])
 
-    def test_a_wrong_loss_is_found_where_it_begins(self):
+    def test_a_wrong_loss_is_found_where_it_begins(self) -> None:
         plant = {"match": "train.precision=FP32", "what": "loss", "step": 6, "factor": 1.001}
         status, checks = self.Check("--checks", "fp32,bf16,checkpoints", plant=plant)
         self.assertEqual(1, status)
@@ -135,7 +136,7 @@ class GpuTrainingTest(unittest.TestCase):
         self.assertEqual((1, "FAILED", "passed"), (status, checks["fp32"][0], checks["bf16"][0]))
         self.assertIn("nothing was computed elsewhere", checks["fp32"][1])
 
-    def test_a_wrong_layout_a_wrong_continuation_and_wrong_memory_are_found(self):
+    def test_a_wrong_layout_a_wrong_continuation_and_wrong_memory_are_found(self) -> None:
         status, checks = self.Check("--checks", "ranks,nccl", "--mpirun", "", plant={
             "match": "parallel.stages=2", "what": "loss", "step": 1, "factor": 0.999})
         self.assertEqual((1, "FAILED", "passed"), (status, checks["ranks"][0], checks["nccl"][0]))
@@ -148,7 +149,7 @@ class GpuTrainingTest(unittest.TestCase):
             "match": "train.precision=BF16", "what": "peak_memory_bytes", "step": 1, "factor": 1.2})
         self.assertEqual((1, "FAILED"), (status, checks["memory"][0]))
 
-    def test_a_time_line_tells_gaps_and_fails_only_where_nothing_can_be_told(self):
+    def test_a_time_line_tells_gaps_and_fails_only_where_nothing_can_be_told(self) -> None:
         status, checks = self.Check("--checks", "timeline")
         self.assertEqual((0, "passed"), (status, checks["timeline"][0]))
         status, checks = self.Check("--checks", "timeline", plant={"match": "", "what": "gap", "step": 4})
@@ -165,7 +166,7 @@ class GpuTrainingTest(unittest.TestCase):
             self.assertEqual((1, "FAILED"), (status, checks["timeline"][0]))
             self.assertIn(expected, checks["timeline"][1])
 
-    def test_what_breaks_or_hangs_does_not_stop_the_rest(self):
+    def test_what_breaks_or_hangs_does_not_stop_the_rest(self) -> None:
         status, checks = self.Check("--checks", "fp32,bf16,checkpoints,nccl", plant={"match": "gpu-bf16", "what": "crash"})
         self.assertEqual(1, status)
         self.assertEqual(["passed", "FAILED", "passed", "passed"], [outcome for outcome, _ in checks.values()])
@@ -177,11 +178,11 @@ class GpuTrainingTest(unittest.TestCase):
 class JudgementTest(unittest.TestCase):
     """Made-up metrics."""
 
-    def Steps(self, losses):
+    def Steps(self, losses: list[Any]) -> dict[int, dict[str, Any]]:
         return {step + 1: {"step": step + 1, "loss": loss, "tokens_per_second": 10.0 * step} for step, loss in enumerate(losses)}
 
-    def test_losses(self):
-        from training_checks import CompareLosses, Failed
+    def test_losses(self) -> None:
+        from training_judgement import CompareLosses, Failed
         reference = self.Steps([4.0, 3.0, 2.0, 1.0])
         self.assertTrue(CompareLosses(reference, self.Steps([4.0, 3.0, 2.0001, 1.0]), range(1, 5), 1e-4).passed)
         result = CompareLosses(reference, self.Steps([4.0, 3.003, 2.0, 0.99]), range(1, 5), 1e-4)
@@ -196,8 +197,8 @@ class JudgementTest(unittest.TestCase):
         still = self.Steps([4.0, 4.0, 4.0, 4.0])
         self.assertFalse(CompareLosses(still, still, range(1, 5), 1e-4).passed, "losses that do not move prove nothing")
 
-    def test_metrics_files(self):
-        from training_checks import Failed, ReadSteps
+    def test_metrics_files(self) -> None:
+        from training_judgement import Failed, ReadSteps
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "metrics.jsonl")
             for text in ("", '{"step":1,"loss":4}\n{"step":1,"loss":3}\n', '{"step":1,"lo', '{"step":1,"valid_loss":4}\n'):
@@ -208,8 +209,8 @@ class JudgementTest(unittest.TestCase):
             with self.assertRaises(Failed):
                 ReadSteps(os.path.join(folder, "none"))
 
-    def test_memory_and_speed(self):
-        from training_checks import DensePeak, Failed, MemoryDeviation, TokensPerSecond
+    def test_memory_and_speed(self) -> None:
+        from training_judgement import DensePeak, Failed, MemoryDeviation, TokensPerSecond
         self.assertEqual([True, True, False, False], [MemoryDeviation(m, 1000)[1] for m in (905, 1095, 895, 1105)])
         with self.assertRaises(Failed):
             MemoryDeviation(0, 1000)
@@ -224,6 +225,6 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     GpuTrainingTest.real = os.path.abspath(sys.argv.pop(2))
     GpuTrainingTest.root = os.path.abspath(sys.argv.pop(1))
-    sys.path.insert(0, os.path.join(GpuTrainingTest.root, "tools"))
+    sys.path.insert(0, os.path.join(GpuTrainingTest.root, "tools/gpu"))
     sys.dont_write_bytecode = True
     unittest.main()

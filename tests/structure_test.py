@@ -100,7 +100,7 @@ class StructureTest(unittest.TestCase):
 
     def test_tree_keeps_the_plan(self) -> None:
         self.assertGreater(len([path for path in Files(self.root) if IsSource(path)]), 50, "the tree was not found")
-        failed, waiting = [], []
+        failed, waiting = list[str](), list[str]()
         for name, rule in RULES.items():
             for problem in rule(self.root):
                 (waiting if Waiting(name, problem) else failed).append(problem)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""tools/bench/torch_unipool.py is the same model as this program's: from the same weights, on the same samples, in fp32 on
+"""tools/torch/torch_unipool.py is the same model as this program's: from the same weights, on the same samples, in fp32 on
 the CPU, both have the same losses and gradient norms; and a model that differs in one setting does not.
 
 Usage: torch_comparison_test.py SOURCE_DIR UNIPOOL      UNIPOOL_TORCH_PYTHON: a Python that has PyTorch (default: this one)
@@ -60,7 +60,7 @@ class TorchComparisonTest(unittest.TestCase):
         return [(line["loss"], line["grad_norm"]) for line in lines]
 
     def Torch(self, *arguments):
-        output = self.Run(PYTHON, os.path.join(self.root, "tools/bench/torch_unipool.py"),
+        output = self.Run(PYTHON, os.path.join(self.root, "tools/torch/torch_unipool.py"),
                           os.path.join(self.root, "configs/demo.txtpb"), *SIZES, "--samples", "samples", "--init",
                           "first/checkpoints/step-1", "--steps", str(STEPS), "--device", "CPU", *arguments)
         result = json.loads(output)
@@ -95,7 +95,7 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     TorchComparisonTest.program = os.path.abspath(sys.argv.pop(2))
     TorchComparisonTest.root = os.path.abspath(sys.argv.pop(1))
-    if subprocess.run([PYTHON, "-c", "import torch"], capture_output=True, check=False).returncode != 0:
+    if subprocess.run([PYTHON, "-c", "import torch.nn"], capture_output=True, check=False).returncode != 0:
         print("[  SKIPPED ] TorchComparison.SameWeightsAndSamplesGiveTheSameLosses (0 ms)")
         print("PyTorch is not installed; UNIPOOL_TORCH_PYTHON names a Python that has it")
         sys.exit(77)

@@ -83,6 +83,7 @@ def TestProblems(root: str) -> list[str]:
         tests = {os.path.basename(path) for path in files if path.startswith(f"tests/{floor}/")}
         for unit in sorted(units - named):
             if not {f"{unit}_test.cc", f"{unit}_world_test.cc", f"{unit}_test.py"} & tests:
-                problems.append(f"{floor}/{unit}.h:1: no tests/{floor}/{unit}_test.cc, and tests/{floor}/README.md does not say "
+                header = f"{floor}/{unit}.h"
+                problems.append(f"{header if header in files else f'{floor}/{unit}.cc'}:1: no tests/{floor}/{unit}_test.cc, and tests/{floor}/README.md does not say "
                                 "which test holds it")
     return problems

@@ -1,9 +1,14 @@
-// Which sgemm is fastest on expert products? Times OpenBLAS, BLIS and oneDNN (dnnl_sgemm, and the matmul
-// primitive with weights packed beforehand) and this project's own kernels/gemm, one thread, on rows x D x
-// 4D:
-//   forward  y = x W^T        input  dx = dy W        weight  dW += dy^T x          W [4D, D], row-major
-// warm: the same weight in every call; cold: 64 weights in turn, so that every call fetches its own from
-// memory. Prints GFLOP/s, the best of several passes. Libraries that are not installed are skipped by name.
+// Which sgemm is fastest on expert products? Times OpenBLAS, BLIS, oneDNN (dnnl_sgemm, and the matmul primitive with
+// weights packed beforehand) and this project's own kernels/gemm on one thread, on rows x D x 4D. W [4D, D] is row-major:
+//
+//   forward    y = x W^T
+//   input      dx = dy W
+//   weight     dW += dy^T x
+//
+//   warm       the same weight in every call
+//   cold       64 weights in turn, so that every call fetches its own from memory
+//
+// Prints GFLOP/s, the best of several passes. Libraries that are not installed are skipped by name.
 #include <dlfcn.h>
 
 #include <cstdio>

@@ -1,12 +1,15 @@
-// What placing experts by slots is worth (DESIGN section 8), in the emulated world on an infinitely fast
-// wire.
+// What placing experts by slots is worth (parallel/SCHEDULE.md, "Placement"), in the emulated world on an infinitely
+// fast wire.
+//
 //   placement_bench [--train=STEPS] [--steps=N]
+//
 // Two models of 8 layers and 32 experts, top 1:
 //   trained      with the pool loss, until its layers prefer different experts by themselves
 //   not trained  with routers that lean towards experts of their own, by a standard deviation of about 1 in
 //                the logarithm of an expert's share
-// In each layout experts are placed by the counts of some steps and measured on the samples of another. Times
-// are those of forward and backward, without the update.
+//
+// In each layout experts are placed by the counts of some steps and measured on the samples of another. A
+// time is the time of forward and backward, without the update.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -1,5 +1,6 @@
-// What the slot schedule is worth (DESIGN section 5), measured in the emulated world
-// (runtime/emulated_communicator.h) and on real processors.
+// What the slot schedule is worth (parallel/SCHEDULE.md, "Why bubbles become expert time"), measured in the emulated
+// world (runtime/emulated_communicator.h) and on real processors.
+//
 //   slots_bench [TABLE...] [--steps=N]      all tables unless some are named:
 //   validate   two ranks on two processors: virtual against wall-clock time of the same steps
 //   bubbles    one pool over all stages against a pool per stage, infinitely fast wire, against the formulas.
@@ -9,8 +10,9 @@
 //   overlap    a wire on which communication is 80 % of compute: how much of it two lanes hide
 //   head       a head of ten layers' dense work: even layers against the cut that is chosen
 //   wall       two real ranks on two real processors: wall clock of both layouts
-// All times are those of forward and backward: the update of the parameters is left out. Embedding and head
-// belong to the dense work and are about 1 % of it.
+//
+// A time is the time of forward and backward, without the update of the parameters. Embedding and head belong to the
+// dense work and are about 1 % of it.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -24,7 +26,8 @@ namespace {
 
 constexpr ParallelConfig::Experts kPool = ParallelConfig::POOL, kPerStage = ParallelConfig::PER_STAGE;
 
-// DESIGN section 5, with L * B * 3a = all dense work and L * B * 3e = all work of experts, n = L / S.
+// parallel/SCHEDULE.md, "Why bubbles become expert time". r.dense is the dense work of all layers and microbatches, and
+// r.expert is the work of all experts.
 double FormulaSeconds(const BenchLayout& layout, const BenchResult& r) {
   const double s = layout.stages, b = layout.microbatches, times = b + s - 1;
   if (layout.experts == kPool) return times / (b * s) * r.dense + r.expert / s;

@@ -13,7 +13,7 @@
 //   }
 //
 // Names: cases that would keep compute-sanitizer busy for minutes end in "Large" and have a small one beside
-// them; suites that make processes end in "DeathTest". tools/gpu_check.sh leaves both out under the
+// them; suites that make processes end in "DeathTest". tools/gpu/gpu_check.sh leaves both out under the
 // sanitizer.
 #pragma once
 

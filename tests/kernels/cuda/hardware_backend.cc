@@ -1,5 +1,5 @@
 // Cases on a GPU. Usually every array lies between sentinels and begins as poison. compute-sanitizer would
-// take sentinels for part of the array and poison for initialised, so that tools/gpu_check.sh sets
+// take sentinels for part of the array and poison for initialised, so that tools/gpu/gpu_check.sh sets
 // UNIPOOL_EXACT_ARRAYS=1 for it: every array, scratch included, is an allocation of exactly its bytes that
 // nothing has written, and a case runs once, because equal bits of two runs are not what is asked.
 #include <cuda_runtime_api.h>

@@ -4,7 +4,7 @@
 #
 # usage: bundle.sh BUILD_FOLDER TO [MOST_BYTES]
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 readonly build=$1 to=$2 most_bytes=${3:-60000000}
 
 fail() {
@@ -17,13 +17,13 @@ mkdir -p "$to/bin" "$to/lib" "$to/tests"
 
 # Those that a build without a CUDA toolkit does not have are left out.
 programs=(unipool tests/kernels_tests tests/runtime_tests tests/cuda_kernel_cases tests/kernels_cuda_emulated_tests
-  tools/bench/gpu_info tools/bench/cuda_kernel_bench)
+  tools/gpu/gpu_info tools/bench/cuda_kernel_bench)
 for program in "${programs[@]}"; do
   [[ ! -x $build/$program ]] || install -s "$build/$program" "$to/bin/"
 done
 
 # What records a time line is opened by CUDA, in a program that has the libraries it needs.
-readonly recorder=$build/tools/bench/libunipool_timeline.so
+readonly recorder=$build/tools/gpu/libunipool_timeline.so
 [[ ! -f $recorder ]] || install -D -s -m 644 "$recorder" "$to/lib/${recorder##*/}"
 
 # Open MPI's mpirun for the ranks of one machine, with those of its plug-ins that such a run may take: no batch systems, no
@@ -43,7 +43,7 @@ bundle_mpirun() {
     [[ $plugin =~ $elsewhere || $plugin =~ $other_kinds ]] || install -s -m 644 "$plugin" "$to/mpi/plugins/"
   done
   cp "$(ompi_info --path pkgdatadir --parsable | sed -n 's/^path:pkgdatadir://p')"/help-*.txt "$to/mpi/"
-  cp tools/bundle_mpirun.sh "$to/mpirun"
+  cp tools/bundle/bundle_mpirun.sh "$to/mpirun"
 }
 if ldd "$to/bin/unipool" | grep -q libmpi; then bundle_mpirun; fi
 
@@ -67,15 +67,15 @@ done
 
 cp -r configs "$to/"
 cp -r tests/fixtures "$to/tests/"
-cp tools/gpu_check.sh "$to/gpu-check"
-cp tools/gpu_training.py tools/training_checks.py tools/training_runs.py tools/gpu_timeline.py tools/timeline_record.py "$to/"
-mkdir "$to/torch"
-cp tools/bench/torch_*.py "$to/torch/"
+mkdir "$to/gpu" "$to/torch"
+cp tools/gpu/*.sh tools/gpu/*.py "$to/gpu/"
+cp tools/torch/*.py "$to/torch/"
+cp tools/bundle/bundle_gpu_check.sh "$to/gpu-check"
 # Something to train on: this tree's own words.
 cat README.md {runtime,kernels,parallel,models,launcher}/*.{h,cc} >"$to/text.txt"
 git describe --always --dirty --abbrev=12 2>/dev/null >"$to/COMMIT" || echo unknown >"$to/COMMIT"
 glibc=$(find "$to/bin" "$to/lib" -type f -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1)
-sed -e "s/@COMMIT@/$(cat "$to/COMMIT")/" -e "s/@GLIBC@/${glibc#GLIBC_}/" tools/bundle.md >"$to/BUNDLE.md"
+sed -e "s/@COMMIT@/$(cat "$to/COMMIT")/" -e "s/@GLIBC@/${glibc#GLIBC_}/" tools/bundle/bundle.md >"$to/BUNDLE.md"
 
 bytes=$(du --bytes --summarize "$to" | cut -f 1)
 if ((bytes >= most_bytes)); then

@@ -1,10 +1,11 @@
-// libunipool_timeline.so: records the time line of any CUDA program, without a change to it and without a
-// profiler.
-//   CUDA_INJECTION64_PATH=libunipool_timeline.so   CUDA loads it into the program and calls
-//   InitializeInjection NVTX_INJECTION64_PATH=the same                 the program's NVTX ranges too
-//   UNIPOOL_TIMELINE=FILE                          where to (timeline_file.h); %p: the process
-//   UNIPOOL_CUPTI=LIBRARY                          libcupti, where the loader and the toolkit's folders have
-//   none
+// libunipool_timeline.so: records the time line of any CUDA program, without a change to the program and without a
+// profiler. Variables of its environment:
+//
+//   CUDA_INJECTION64_PATH=libunipool_timeline.so    CUDA loads it into the program and calls InitializeInjection
+//   NVTX_INJECTION64_PATH=libunipool_timeline.so    the program's NVTX ranges are recorded too
+//   UNIPOOL_TIMELINE=FILE                           where to (timeline_file.h); %p stands for the process
+//   UNIPOOL_CUPTI=LIBRARY                           libcupti, where the loader and the toolkit's folders have none
+//
 // What keeps it from recording is one sentence on standard error, and the program goes on.
 #include <cupti.h>
 #include <dlfcn.h>
@@ -19,7 +20,7 @@
 #include <memory>
 #include <vector>
 
-#include "tools/bench/timeline_file.h"
+#include "tools/gpu/timeline_file.h"
 
 namespace unipool {
 namespace {

@@ -1,20 +1,17 @@
-// The file of a time line: what a device did and what the host said it was doing. Text, a line a record,
-// fields separated by tabs, times in ns of one clock; in no order of time. Read by tools/timeline_record.py.
+// The file of a time line: what a device did, and what the host said it was doing. Text, a line a record. Fields are
+// separated by tabs, times are ns of one clock, and lines are in no order of time. timeline_record.py reads it.
 //
-//   unipool-timeline 1 PROCESS                          the first line
-//   N NAME_ID SYMBOL TEXT                               a name, before the first record that has its number;
-//   TEXT:
-//                                                       demangled, or the same again
-//   K DEVICE CONTEXT STREAM START END NAME_ID           a kernel
-//   C DEVICE CONTEXT STREAM START END KIND BYTES        a copy; KIND: CUpti_ActivityMemcpyKind, 1 host to
-//   device,
-//                                                       2 device to host, 8 device to device, 10 between
-//                                                       devices
-//   S DEVICE CONTEXT STREAM START END BYTES             memory set to one value
-//   R THREAD START END NAME_ID                          a range of a host thread (NVTX push and pop)
-//   V KIND START END                                    time that CUPTI or CUDA took; KIND:
-//   CUpti_ActivityOverheadKind E DROPPED                                           the last line of a
-//   complete file: records that were lost
+//   unipool-timeline 1 PROCESS                      the first line
+//   N NAME_ID SYMBOL TEXT                           a name, before the first record that has its number
+//   K DEVICE CONTEXT STREAM START END NAME_ID       a kernel
+//   C DEVICE CONTEXT STREAM START END KIND BYTES    a copy
+//   S DEVICE CONTEXT STREAM START END BYTES         memory set to one value
+//   R THREAD START END NAME_ID                      a range of a host thread (NVTX push and pop)
+//   V KIND START END                                time that CUPTI or CUDA took for itself
+//   E DROPPED                                       the last line of a complete file: records that were lost
+//
+// TEXT is the symbol demangled, or the symbol again. KIND of a copy is CUPTI's CUpti_ActivityMemcpyKind: 1 host to
+// device, 2 device to host, 8 device to device, 10 between devices. KIND of V is its CUpti_ActivityOverheadKind.
 #pragma once
 
 #include <cstdint>

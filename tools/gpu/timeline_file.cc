@@ -1,4 +1,4 @@
-#include "tools/bench/timeline_file.h"
+#include "tools/gpu/timeline_file.h"
 
 #include <cxxabi.h>
 #include <unistd.h>

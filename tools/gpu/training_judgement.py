@@ -1,21 +1,27 @@
-"""What tools/gpu_training.py judges runs by: pure functions of metrics, tested without a GPU (tests/gpu_training_test.py)."""
+"""What gpu_training.py judges runs by: pure functions of metrics, tested without a GPU (tests/gpu_training_test.py)."""
+from __future__ import annotations
+
 import json
 import math
 import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Steps = dict[int, dict[str, Any]]  # step: its line of metrics.jsonl
 
 
 class Failed(Exception):
-    """A check came to a bad end; the text is for the report."""
+    """A check came to a bad end. The text is for the report."""
 
 
-def ReadSteps(path):
-    """{step: its line} of a run's metrics.jsonl. Raises Failed: no file, no steps, a step twice."""
+def ReadSteps(path: str) -> Steps:
+    """The steps of a run's metrics.jsonl. Raises Failed where there is no file or no step, or a step twice."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = [json.loads(line) for line in file]
     except (OSError, ValueError) as error:
         raise Failed(f"{path}: {error}") from error
-    steps = {}
+    steps: Steps = {}
     for line in lines:
         if "loss" not in line:
             continue  # a validation
@@ -28,14 +34,15 @@ def ReadSteps(path):
 
 
 class Comparison:
-    """Losses of a run against those of a reference, step by step. `steps`: those that must be there in both."""
+    """Losses of a run against the losses of a reference, step by step. Both must have all of `steps`."""
 
-    def __init__(self, reference, run, steps, bound):
+    def __init__(self, reference: Steps, run: Steps, steps: Sequence[int], bound: float) -> None:
         missing = [step for step in steps if step not in reference or step not in run]
         if missing or not steps:
             raise Failed(f"steps {missing[:5]} of {len(steps)} are missing")
         self.bound, self.steps = bound, len(steps)
-        self.first_apart, self.largest, self.largest_at = None, 0.0, steps[0]
+        self.first_apart: int | None = None
+        self.largest, self.largest_at = 0.0, steps[0]
         for step in steps:
             ours, theirs = run[step]["loss"], reference[step]["loss"]
             is_number = all(isinstance(loss, float) and math.isfinite(loss) for loss in (ours, theirs))
@@ -44,27 +51,26 @@ class Comparison:
                 self.first_apart = step
             if difference > self.largest:
                 self.largest, self.largest_at = difference, step
-        self.last = (run[steps[-1]]["loss"], reference[steps[-1]]["loss"])
         # Losses that do not move agree whatever the program does.
         first, last = reference[steps[0]]["loss"], reference[steps[-1]]["loss"]
         self.has_moved = len(steps) == 1 or first != last
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         return self.first_apart is None and self.has_moved
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"largest relative difference {self.largest:.1e} at step {self.largest_at} of {self.steps} compared"
         if self.first_apart is not None:
             text += f"; more than {self.bound:.0e} apart first at step {self.first_apart}"
         return text if self.has_moved else text + "; the reference's losses do not change"
 
 
-def CompareLosses(reference, run, steps, bound):
+def CompareLosses(reference: Steps, run: Steps, steps: Iterable[int], bound: float) -> Comparison:
     return Comparison(reference, run, list(steps), bound)
 
 
-def MemoryDeviation(measured, predicted, bound=0.10):
+def MemoryDeviation(measured: float, predicted: float, bound: float = 0.10) -> tuple[float, bool]:
     """(measured / predicted - 1, whether that is within bound)"""
     if predicted <= 0 or measured <= 0:
         raise Failed(f"measured {measured} and predicted {predicted} bytes can not be compared")
@@ -72,31 +78,41 @@ def MemoryDeviation(measured, predicted, bound=0.10):
     return deviation, abs(deviation) <= bound
 
 
-def TokensPerSecond(steps, warmup):
+def TokensPerSecond(steps: Steps, warmup: int) -> float:
     """Median over the steps after the first `warmup`."""
-    rates = [steps[step]["tokens_per_second"] for step in sorted(steps)[warmup:]]
+    rates: list[float] = [steps[step]["tokens_per_second"] for step in sorted(steps)[warmup:]]
     if not rates:
         raise Failed(f"{len(steps)} steps, of which {warmup} are not timed")
     return statistics.median(rates)
 
 
-def FlopsPerToken(info, layers, hidden, seq_length):
-    """Model arithmetic of one trained token: 6 for each weight of a matrix that it meets (embedding: a look-up, none), and
-    attention's two products over s/2 positions on average, forward and twice backward: 6 L s D."""
-    parameters = info["parameters"]
+def FlopsPerToken(info: dict[str, Any], layers: int, hidden: int, seq_length: int) -> float:
+    """Model arithmetic of one trained token.
+
+    6 for each weight of a matrix that the token meets; the embedding is a look-up and has none. And 6 L s D for attention:
+    its two products over s/2 positions on average, forward and twice backward.
+    """
+    parameters: dict[str, int] = info["parameters"]
     matrices = parameters["active"] - parameters["embedding"] - parameters["norms"]
-    return 6 * (matrices + layers * seq_length * hidden)
+    return float(6 * (matrices + layers * seq_length * hidden))
 
 
 # Dense bf16 rate of NVIDIA's data sheets (without sparsity), TFLOP/s, by a part of the device's name.
 DENSE_BF16_TFLOPS = {"H200": 989, "H100": 989, "GH200": 989, "A100": 312, "B200": 2250}
 
 
-def DensePeak(device):
+def DensePeak(device: str) -> int | None:
     return next((rate for name, rate in DENSE_BF16_TFLOPS.items() if name in device), None)
 
 
-def Table(head, rows):
+def Bytes(count: float | None) -> str:
+    """For people."""
+    if count is None:
+        return "not known"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def Table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+    lines = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in [head, *rows]]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])

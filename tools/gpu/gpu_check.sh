@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
-# Proves and measures the CUDA kernels and training on the GPU of this machine and writes one report (Markdown). Runs in a
-# bundle (as gpu-check) and in a built tree (as tools/dev gpu-check); needs bash, a driver and the CUDA libraries, no
-# network; training also python3, and PyTorch to be compared with it.
+# Proves and measures the CUDA kernels and training on the GPU of this machine, and writes one report (Markdown). It runs
+# in a bundle (as gpu-check) and in a built tree (as tools/dev gpu-check). It needs bash, a driver and the CUDA libraries,
+# and no network. Training also needs python3, and PyTorch to be compared with it.
 #
 # usage: gpu_check.sh [--report FILE] [--only PART,...] [--limit SECONDS] [--tool-limit SECONDS] [--checks NAME,...]
 #                     [--training-limit SECONDS] [--step-limit SECONDS]
-#   parts: cases sanitizer figures training (all); checks: those of training, see gpu_training.py (all)
-#   limit of the cases and of the benchmark (default 120); of each tool of compute-sanitizer (default 300); of each check
-#   of training (default 300); of its step benchmark, beside PyTorch (default 900)
+#   --only            parts: cases sanitizer figures training (default: all)
+#   --checks          checks of the part training, see gpu_training.py (default: all)
+#   --limit           of the cases, and of the benchmark (default 120)
+#   --tool-limit      of each tool of compute-sanitizer (default 300)
+#   --training-limit  of each check of training (default 300)
+#   --step-limit      of training's step benchmark, beside PyTorch (default 900)
 # exit status: 0 all passed, 1 something failed, 2 nothing could be run. A tool that its limit ends is reported as not
-# finished and is no failure, unless it had found something by then.
+# finished. That is no failure, unless the tool had found something by then.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if [[ -d $here/bin ]]; then
-  root=$here programs=("$here/bin") reports=$here/gpu_reports torch=$here/torch
-else
+if [[ -d $here/../bin ]]; then  # a bundle
   root=$(cd "$here/.." && pwd)
-  programs=("$root/build" "$root/build/tests" "$root/build/tools/bench") reports=$root/tools/gpu_reports
-  torch=$here/bench
+  programs=("$root/bin") reports=$root/gpu_reports
+else
+  root=$(cd "$here/../.." && pwd)
+  programs=("$root/build" "$root/build/tests" "$root/build/tools/bench" "$root/build/tools/gpu") reports=$here/reports
 fi
 report="" limit=120 tool_limit=300 training_limit=300 step_limit=900 checks="" only=cases,sanitizer,figures,training
 while (($#)); do
@@ -187,12 +190,12 @@ check_training() {
   fi
   [[ ! -x $root/mpirun ]] || arguments+=(--mpirun "$root/mpirun")
   [[ ! $checks ]] || arguments+=(--checks "$checks")
-  for recorder in "$root/lib/libunipool_timeline.so" "$root/build/tools/bench/libunipool_timeline.so"; do
+  for recorder in "$root/lib/libunipool_timeline.so" "$root/build/tools/gpu/libunipool_timeline.so"; do
     [[ ! -f $recorder ]] || arguments+=(--timeline "$recorder" --trace "$work/timeline.json.gz")
   done
   # Each check ends at its own limit; this one is for what none of them foresaw.
   run training $((8 * ${training_limit%.*} + ${step_limit%.*} + 60)) python3 "$here/gpu_training.py" --program "$unipool" \
-    --configs "$root/configs" --text "$text" --torch "$torch/torch_unipool.py" --report "$work/training.md" \
+    --configs "$root/configs" --text "$text" --torch "$here/../torch/torch_unipool.py" --report "$work/training.md" \
     --limit "$training_limit" --bench-limit "$step_limit" "${arguments[@]}"
   [[ $outcome == passed ]] || failed=1
   line "training: $outcome" ''

@@ -1,4 +1,6 @@
-"""Runs of the program for tools/gpu_training.py: each under the limit of the check that wants it, each made once."""
+"""Runs of the program for gpu_training.py. Each is made once, under the limit of the check that wants it."""
+from __future__ import annotations
+
 import os
 import shutil
 import signal
@@ -7,7 +9,7 @@ import tempfile
 import threading
 import time
 
-from training_checks import Failed, ReadSteps
+from training_judgement import Failed, ReadSteps, Steps
 
 
 class NotFinished(Exception):
@@ -15,31 +17,34 @@ class NotFinished(Exception):
 
 
 class NotRun(Exception):
-    """What is needed is not here; no failure."""
+    """What a check needs is not here. That is no failure."""
 
 
 class GpuMemory:
     """The largest memory in use on the device while this is entered, as the driver sees it, less what was used before."""
 
-    def __init__(self, seconds_between=0.2):
+    def __init__(self, seconds_between: float = 0.2) -> None:
         self.seconds_between = seconds_between
+        self.before: int | None = None
+        self.most = 0
+        self.stop = threading.Event()
 
-    def __enter__(self):
-        self.before, self.most, self.stop = self.Used(), 0, threading.Event()
+    def __enter__(self) -> GpuMemory:
+        self.before = self.Used()
         self.thread = threading.Thread(target=self.Watch)
         self.thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.stop.set()
         self.thread.join()
 
-    def Watch(self):
+    def Watch(self) -> None:
         while self.before is not None and not self.stop.wait(self.seconds_between):
             self.most = max(self.most, self.Used() or 0)
 
     @staticmethod
-    def Used():
+    def Used() -> int | None:
         try:
             done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], timeout=20,
                                   capture_output=True, text=True, check=True)
@@ -48,28 +53,29 @@ class GpuMemory:
             return None
 
     @property
-    def bytes(self):
+    def bytes(self) -> int | None:
         return self.most - self.before if self.before is not None and self.most else None
 
 
 class Runs:
-    def __init__(self, program, mpirun):
+    def __init__(self, program: str, mpirun: str) -> None:
         self.program, self.mpirun = os.path.abspath(program), mpirun
         self.work = tempfile.mkdtemp(prefix="unipool-gpu-training-")
-        self.deadline, self.runs = 0.0, {}
+        self.deadline = 0.0
+        self.runs: dict[str, Steps | Exception] = {}
 
-    def Close(self):
+    def Close(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def Path(self, *parts):
+    def Path(self, *parts: str) -> str:
         return os.path.join(self.work, *parts)
 
-    def Limit(self, seconds):
+    def Limit(self, seconds: float) -> None:
         """What is run from now on ends this many seconds from now."""
         self.deadline = time.monotonic() + seconds
 
-    def Run(self, command, name, **settings):
-        """Standard output of a command that must end well before the check's limit; settings of its environment."""
+    def Run(self, command: list[str], name: str, **settings: str) -> str:
+        """Standard output of a command. It ends with the check's limit. `settings` are added to its environment."""
         environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
                        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
         output, errors = (open(os.path.join(self.work, f"{name}.{kind}"), "w+", encoding="utf-8", errors="replace")
@@ -91,13 +97,13 @@ class Runs:
                 raise Failed(f"{name}: exit status {status}\n```\n{' '.join(command)}\n{tail}\n```")
             return text
 
-    def Said(self, name, start):
+    def Said(self, name: str, start: str) -> str:
         """What a command said on standard error in the first line that begins so, or an empty text."""
         with open(os.path.join(self.work, f"{name}.err"), encoding="utf-8", errors="replace") as file:
             return next((line.strip() for line in file if line.startswith(start)), "")
 
     @staticmethod
-    def End(process):
+    def End(process: subprocess.Popen[bytes]) -> None:
         """Asks first: mpirun then ends its ranks."""
         for how, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, None)):
             try:
@@ -110,8 +116,8 @@ class Runs:
             except subprocess.TimeoutExpired:
                 pass
 
-    def Train(self, name, *settings, mpi=0):
-        """Steps of a run, {step: line of metrics}. The run of a name is made once, also if it comes to a bad end."""
+    def Train(self, name: str, *settings: str, mpi: int = 0) -> Steps:
+        """Steps of a run. The run of a name is made once, also if it comes to a bad end. mpi: ranks under mpirun."""
         if name not in self.runs:
             run_dir = os.path.join(self.work, name)
             launcher = [self.mpirun, "--bind-to", "none", "-np", str(mpi)] if mpi else []
@@ -120,6 +126,7 @@ class Runs:
                 self.runs[name] = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
             except (Failed, NotFinished) as problem:
                 self.runs[name] = problem
-        if isinstance(self.runs[name], Exception):
-            raise self.runs[name]
-        return self.runs[name]
+        run = self.runs[name]
+        if isinstance(run, Exception):
+            raise run
+        return run

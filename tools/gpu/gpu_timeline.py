@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
-"""What a GPU did in training, step by step, from a record that bench/timeline_injection.cc made: how busy each stream was,
-where the compute stream waited and why, what took the time. Markdown on standard output. Needs Python's own library alone.
+"""What a GPU did in training, step by step, from a record that timeline_injection.cc made: how busy each stream was, where
+the compute stream waited and why, what took the time. Markdown on standard output. Needs Python's own library alone.
 
-Usage: gpu_timeline.py RECORD [--limit US] [--skip N] [--steps N] [--trace FILE] [--trace-steps N]
-  --limit US       gaps on the compute stream above this are named (20)
-  --skip N         the first steps are left out (0)       --steps N        at most so many after them (all)
-  --trace FILE     also a trace for ui.perfetto.dev or chrome://tracing, packed if the name ends in .gz
-  --trace-steps N  with the last N of these steps (2)
 To make a record: CUDA_INJECTION64_PATH=LIB NVTX_INJECTION64_PATH=LIB UNIPOOL_TIMELINE=record.%p PROGRAM ...
 with LIB=libunipool_timeline.so. Exit status: 0, or 2 and a sentence.
 """
+from __future__ import annotations
+
+import argparse
 import collections
 import gzip
 import json
@@ -17,26 +15,26 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from timeline_record import (CAUSES, COUNTS, Broken, Common, ComputeStream, Gaps, Host, Length, Merged, Read,  # noqa: E402
-                             Steps)
-from training_checks import Table  # noqa: E402
+from timeline_gaps import (CAUSES, COUNTS, Common, ComputeStream, Gap, Gaps, Host, Length, Merged, Step,  # noqa: E402
+                           Steps, Times)
+from timeline_record import Broken, Read, Stream  # noqa: E402
+from training_judgement import Table  # noqa: E402
 
 MOST_ROWS = 15
-FLAGS = {"limit": "20", "skip": "0", "steps": "0", "trace": "", "trace-steps": "2"}
 
 
-def Milliseconds(ns):
+def Milliseconds(ns: float) -> str:
     return f"{ns / 1e6:.3f} ms"
 
 
-def Percent(part, whole):
+def Percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 class Timeline:
     """Of a record: the steps that are asked for, and their gaps above limit_us on the compute stream. Raises Broken."""
 
-    def __init__(self, path, limit_us=20.0, skip=0, steps=0):
+    def __init__(self, path: str, limit_us: float = 20.0, skip: int = 0, steps: int = 0) -> None:
         self.record, self.limit_us = Read(path), limit_us
         self.compute = ComputeStream(self.record)
         self.operations = self.record.streams[self.compute]
@@ -53,19 +51,19 @@ class Timeline:
                               key=lambda stream: (stream != self.compute, stream))
 
     @property
-    def unexplained(self):
+    def unexplained(self) -> list[Gap]:
         """Gaps that waiting for row counts does not explain."""
         return [gap for gap in self.gaps if gap.cause != COUNTS]
 
-    def Name(self, stream):
+    def Name(self, stream: Stream) -> str:
         same_context = len({key[1] for key in self.record.streams}) == 1
         name = f"stream {stream[2]}" if same_context else f"stream {stream[2]} of context {stream[1]}"
         return f"{name} (compute)" if stream == self.compute else name
 
-    def Busy(self, stream, step):
+    def Busy(self, stream: Stream, step: Step) -> Times:
         return Merged(self.record.streams[stream], step.start_ns, step.end_ns)
 
-    def StepTable(self):
+    def StepTable(self) -> str:
         rows = []
         for step in self.steps:
             length = step.end_ns - step.start_ns
@@ -80,10 +78,10 @@ class Timeline:
         others = [f"{self.Name(stream)} busy, of that beside compute" for stream in self.streams[1:]]
         return Table(["step", "length", "compute busy", *others, f"gaps above {self.limit_us:g} us", "shorter gaps"], rows)
 
-    def Span(self):
+    def Span(self) -> int:
         return sum(step.end_ns - step.start_ns for step in self.steps)
 
-    def CauseTable(self):
+    def CauseTable(self) -> str:
         rows = []
         for cause in CAUSES:
             lengths = [gap.end - gap.start for gap in self.gaps if gap.cause == cause]
@@ -92,31 +90,32 @@ class Timeline:
                              f"{max(lengths) / 1000:.1f} us"])
         return Table(["gap waits for", "number", "sum", "of the time", "longest"], rows)
 
-    def GapTable(self):
-        kinds = collections.defaultdict(list)
+    def GapTable(self) -> str:
+        kinds: dict[tuple[str, str, str, str], list[int]] = collections.defaultdict(list)
         for gap in self.gaps:
             kinds[(gap.before.name, gap.after.name, gap.cause, gap.host)].append(gap.end - gap.start)
+        longest_first = sorted(kinds.items(), key=lambda item: -sum(item[1]))
         rows = [[f"`{before}`", f"`{after}`", cause, host, len(lengths), Milliseconds(sum(lengths)),
-                 f"{max(lengths) / 1000:.1f} us"] for (before, after, cause, host), lengths in sorted(kinds.items(), key=lambda item: -sum(item[1]))]
+                 f"{max(lengths) / 1000:.1f} us"] for (before, after, cause, host), lengths in longest_first]
         text = Table(["before", "after", "gap waits for", "host was in", "number", "sum", "longest"], rows[:MOST_ROWS])
         return text + (f"\n\n{len(rows) - MOST_ROWS} kinds of gaps with less are left out." if len(rows) > MOST_ROWS else "")
 
-    def OperationTable(self):
-        times = collections.defaultdict(list)
+    def OperationTable(self) -> str:
+        times: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
         for stream in self.streams:
             for step in self.steps:
                 for o in self.record.streams[stream]:
                     if step.start_ns <= o.start < step.end_ns:
                         times[(o.name, self.Name(stream))].append(o.end - o.start)
         total = sum(Length(self.Busy(self.compute, step)) for step in self.steps)
-        rows = [[f"`{name}`", stream, len(lengths) / len(self.steps), Milliseconds(sum(lengths) / len(self.steps)),
-                 Percent(sum(lengths), total), f"{sum(lengths) / len(lengths) / 1000:.1f} us"]
-                for (name, stream), lengths in sorted(times.items(), key=lambda item: -sum(item[1]))[:MOST_ROWS]]
-        for row in rows:
-            row[2] = f"{row[2]:g}" if row[2] == int(row[2]) else f"{row[2]:.1f}"
+        rows = []
+        for (name, stream_name), lengths in sorted(times.items(), key=lambda item: -sum(item[1]))[:MOST_ROWS]:
+            count, time = len(lengths) / len(self.steps), sum(lengths)
+            rows.append([f"`{name}`", stream_name, f"{count:g}" if count == int(count) else f"{count:.1f}",
+                         Milliseconds(time / len(self.steps)), Percent(time, total), f"{time / len(lengths) / 1000:.1f} us"])
         return Table(["operation", "stream", "a step", "time a step", "of compute busy", "mean"], rows)
 
-    def Aim(self):
+    def Aim(self) -> str:
         left = self.unexplained
         aim = f"Aim: no gap above {self.limit_us:g} us on the compute stream outside the count exchange: "
         if not left:
@@ -125,7 +124,7 @@ class Timeline:
         return (f"{aim}MISSED, {len(left)} in {len(self.steps)} steps, {Milliseconds(time)}, "
                 f"{Percent(time, self.Span())} of the time.")
 
-    def Text(self):
+    def Text(self) -> str:
         names = [step.name for step in self.steps]
         shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         text = [f"Steps {shown}, {len(names)} of {self.num_found} in the record; {len(self.operations)} operations on "
@@ -143,18 +142,18 @@ class Timeline:
             text += [self.CauseTable(), self.GapTable()]
         return "\n\n".join([*text, self.OperationTable()])
 
-    def WriteTrace(self, path, num_steps=2):
+    def WriteTrace(self, path: str, num_steps: int = 2) -> None:
         """The last num_steps steps: streams of the device, gaps with their cause, ranges of the host."""
         steps = self.steps[-num_steps:]
         begin, end = steps[0].start_ns, steps[-1].end_ns
-        events = [{"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}}
+        events: list[dict[str, object]] = [{"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}}
                   for pid, name in ((1, f"device {self.compute[0]}"), (2, f"host, process {self.record.process}"))]
 
-        def add(pid, row, name, start, stop, **arguments):
+        def add(pid: int, row: int, name: str, start: int, stop: int, **arguments: object) -> None:
             events.append({"ph": "X", "name": name, "pid": pid, "tid": row, "ts": (start - begin) / 1000,
                            "dur": (stop - start) / 1000, "args": arguments})
 
-        def row(pid, number, name):
+        def row(pid: int, number: int, name: str) -> None:
             events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": number, "args": {"name": name}})
 
         row(1, 0, "steps")
@@ -175,31 +174,33 @@ class Timeline:
             for r in self.record.ranges:
                 if r.thread == thread and r.end > begin and r.start < end:
                     add(2, number, r.name, r.start, r.end)
-        with gzip.open(path, "wt", encoding="utf-8") if path.endswith(".gz") else open(path, "w", encoding="utf-8") as file:
-            json.dump({"displayTimeUnit": "ns", "traceEvents": events}, file)
+        text = json.dumps({"displayTimeUnit": "ns", "traceEvents": events}).encode()
+        with open(path, "wb") as file:
+            file.write(gzip.compress(text) if path.endswith(".gz") else text)
 
 
-def main():
-    flags, files, arguments = dict(FLAGS), [], sys.argv[1:]
-    while arguments:
-        argument = arguments.pop(0)
-        name = argument.removeprefix("--")
-        if argument.startswith("--"):
-            if name not in flags or not arguments:
-                print(f"{__doc__}\ngpu_timeline.py: what is \"{argument}\"?", file=sys.stderr)
-                return 2
-            flags[name] = arguments.pop(0)
-        else:
-            files.append(argument)
-    if len(files) != 1:
-        print(__doc__, file=sys.stderr)
-        return 2
+def Flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("record", metavar="RECORD")
+    parser.add_argument("--limit", type=float, default=20, metavar="US",
+                        help="gaps on the compute stream above this are named (20)")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="the first N steps are left out (0)")
+    parser.add_argument("--steps", type=int, default=0, metavar="N", help="at most N steps after them (all)")
+    parser.add_argument("--trace", default="", metavar="FILE",
+                        help="also a trace for ui.perfetto.dev or chrome://tracing, packed if the name ends in .gz")
+    parser.add_argument("--trace-steps", type=int, default=2, metavar="N", help="with the last N of these steps (2)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    flags = Flags()
     try:
-        timeline = Timeline(files[0], float(flags["limit"]), int(flags["skip"]), int(flags["steps"]))
+        timeline = Timeline(flags.record, flags.limit, flags.skip, flags.steps)
         print(timeline.Text())
-        if flags["trace"]:
-            timeline.WriteTrace(flags["trace"], int(flags["trace-steps"]))
-    except (Broken, ValueError, OSError) as problem:
+        if flags.trace:
+            timeline.WriteTrace(flags.trace, flags.trace_steps)
+    except (Broken, OSError) as problem:
         print(f"gpu_timeline.py: {problem}", file=sys.stderr)
         return 2
     return 0
