@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "kernels/adamw_cuda.h"
 #include "kernels/check_tensor.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/reduce.h"
 
 namespace unipool {

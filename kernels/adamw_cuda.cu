@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/adamw_cuda.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace unipool::cuda {

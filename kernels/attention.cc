@@ -3,9 +3,9 @@
 #include <cmath>
 #include <utility>
 
-#include "kernels/attention_cuda.h"
-#include "kernels/attention_tiles.h"
 #include "kernels/check_tensor.h"
+#include "kernels/cpu/attention_tiles.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/gemm.h"
 
 namespace unipool {

@@ -1,5 +1,5 @@
-#include "kernels/attention_cuda.h"
 #include "kernels/cuda/attention_view.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

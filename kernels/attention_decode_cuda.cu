@@ -1,8 +1,8 @@
 // Attention of one new query row to cached keys and values. The keys are cut into stretches by their number
 // alone; a block takes one stretch of one key/value head for all query heads of the group, so that the cache
 // is read once, and a second kernel joins the stretches in their order.
-#include "kernels/attention_cuda.h"
 #include "kernels/cuda/attention_view.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

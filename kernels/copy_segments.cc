@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels/copy_segments_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 

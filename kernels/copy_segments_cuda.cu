@@ -1,8 +1,8 @@
 // Many segments in a launch: they travel as arguments, cut into tiles of kTileBytes, and each block finds the
 // segment that its tile belongs to. So a long segment keeps the whole device busy, and a short one costs a
 // block.
-#include "kernels/copy_segments_cuda.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
-#include "kernels/cross_entropy_cuda.h"
-#include "kernels/fast_exp.h"
-#include "kernels/vector_reduce.h"
+#include "kernels/cpu/fast_exp.h"
+#include "kernels/cpu/vector_reduce.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

@@ -4,7 +4,7 @@
 // the last move one by one.
 #include <cfloat>
 
-#include "kernels/cross_entropy_cuda.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace unipool::cuda {

@@ -2,7 +2,7 @@
 
 #ifndef UNIPOOL_WITH_CUDA  // otherwise in cuda/device_context_cuda.cc
 
-#include "kernels/cuda/launcher.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 

@@ -1,5 +1,5 @@
 #include "kernels/cuda/device.h"
-#include "kernels/device_addresses_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

@@ -4,8 +4,7 @@
 #include <cstring>
 
 #include "kernels/check_tensor.h"
-#include "kernels/embedding_cuda.h"
-#include "kernels/permute_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

@@ -11,8 +11,8 @@
 // So an id that all tokens have is summed by as many warps as ids that come once, and in a round one chunk at
 // most adds to a row of the table. Keys differ from each other, so the order, and with it every sum, is a
 // function of the tokens alone.
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/embedding_cuda.h"
 
 namespace unipool::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #include "kernels/gemm.h"
 
-#include "kernels/gemm_blocked.h"
-#include "kernels/gemm_cuda.h"
+#include "kernels/cpu/gemm_blocked.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 

@@ -1,8 +1,7 @@
-#include "kernels/gemm_cuda.h"
-
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/blas.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 void Gemm(Stream& stream, Trans trans_a, const Tensor& a, Trans trans_b, const Tensor& b, float beta,

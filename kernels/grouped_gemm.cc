@@ -2,9 +2,8 @@
 
 #include <algorithm>
 
-#include "kernels/gemm_blocked.h"
-#include "kernels/gemm_cuda.h"
-#include "kernels/grouped_weight_grad_cuda.h"
+#include "kernels/cpu/gemm_blocked.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

@@ -3,8 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/blas.h"
-#include "kernels/device_addresses_cuda.h"
-#include "kernels/gemm_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

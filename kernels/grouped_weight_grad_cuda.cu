@@ -11,8 +11,8 @@
 #include <limits>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/mma.h"
-#include "kernels/grouped_weight_grad_cuda.h"
 
 namespace unipool::cuda {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/host_values_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 

@@ -2,7 +2,8 @@
 #include <bit>
 
 #include "kernels/cuda/device.h"
-#include "kernels/host_values_cuda.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/host_values.h"
 
 namespace unipool::cuda {
 namespace {

@@ -3,9 +3,9 @@
 #include <cstring>
 
 #include "kernels/check_tensor.h"
-#include "kernels/fast_exp.h"
-#include "kernels/permute_cuda.h"
-#include "kernels/vector_reduce.h"
+#include "kernels/cpu/fast_exp.h"
+#include "kernels/cpu/vector_reduce.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

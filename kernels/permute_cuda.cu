@@ -1,6 +1,6 @@
 // A warp per row or token: no barriers, and a row's packs are all under way before the first is used.
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/permute_cuda.h"
 
 namespace unipool::cuda {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/rank_sum_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

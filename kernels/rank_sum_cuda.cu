@@ -1,7 +1,7 @@
 // A thread per 16 bytes of the sum, or per element where parts do not begin at 16 bytes; the loads of several
 // ranks are under way while sums are made in rank order.
 #include "kernels/cuda/device.h"
-#include "kernels/rank_sum_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "kernels/check_tensor.h"
-#include "kernels/reduce_cuda.h"
-#include "kernels/vector_reduce.h"
+#include "kernels/cpu/vector_reduce.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

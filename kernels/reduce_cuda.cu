@@ -1,7 +1,7 @@
 // Arrays in packs of 16 bytes, kInFlight loads a thread under way; what is left of a last pack moves one by
 // one, and so do arrays that do not begin at 16 bytes.
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/reduce_cuda.h"
 
 namespace unipool::cuda {
 namespace {

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
-#include "kernels/rms_norm_cuda.h"
-#include "kernels/vector_reduce.h"
+#include "kernels/cpu/vector_reduce.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

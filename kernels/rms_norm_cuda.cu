@@ -1,7 +1,7 @@
 // A warp per row: no barriers. A row's packs stay in registers between the sum and the output as long as the
 // row has at most kHeld packs a lane; longer rows are read again, from the cache.
 #include "kernels/cuda/fold_columns.h"
-#include "kernels/rms_norm_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/rope_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 

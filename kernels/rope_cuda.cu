@@ -1,7 +1,7 @@
 // A thread rotates the same pairs of several heads of a token, so that it needs their angle once and has
 // several packs under way.
 #include "kernels/cuda/device.h"
-#include "kernels/rope_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

@@ -4,9 +4,9 @@
 #include <functional>
 #include <vector>
 
-#include "kernels/fast_exp.h"
+#include "kernels/cpu/fast_exp.h"
+#include "kernels/cpu/vector_reduce.h"
 #include "kernels/router_scores.h"
-#include "kernels/vector_reduce.h"
 #include "runtime/random.h"
 
 namespace unipool {

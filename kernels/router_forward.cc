@@ -1,8 +1,8 @@
 #include "kernels/router_forward.h"
 
 #include "kernels/check_tensor.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/gemm.h"
-#include "kernels/router_forward_cuda.h"
 #include "kernels/top_k.h"
 
 namespace unipool {

@@ -1,8 +1,8 @@
 // A block takes kTokens tokens: first their logits with all experts, in tiles of kExperts, through shared
 // memory; then a warp per token makes scores and choices of them.
 #include "kernels/cuda/fold_columns.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/mma.h"
-#include "kernels/router_forward_cuda.h"
 
 namespace unipool::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // A warp takes a token at a time. An expert's elements of a row, and its sums over the warp's rows, belong to
 // one lane, so that no order is left to chance.
 #include "kernels/cuda/fold_columns.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/router_scores_cuda.h"
 
 namespace unipool::cuda {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "kernels/check_tensor.h"
-#include "kernels/row_order_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

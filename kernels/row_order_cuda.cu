@@ -6,8 +6,8 @@
 //                   takes neighbouring choices, 32 at a time; equal places among them are ordered by lane,
 //                   and rows of earlier warps of the chunk come first.
 // Nothing depends on the order in which threads run: what atomics add up is read after a barrier only.
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/row_order_cuda.h"
 
 namespace unipool::cuda {
 namespace {

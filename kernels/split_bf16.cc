@@ -1,7 +1,7 @@
 #include "kernels/split_bf16.h"
 
 #include "kernels/check_tensor.h"
-#include "kernels/split_bf16_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 

@@ -1,6 +1,6 @@
 // Packs of 4 elements, several a thread at a time; single elements where an array does not begin at a pack.
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/split_bf16_cuda.h"
 
 namespace unipool::cuda {
 namespace {

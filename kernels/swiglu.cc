@@ -1,8 +1,8 @@
 #include "kernels/swiglu.h"
 
 #include "kernels/check_tensor.h"
-#include "kernels/fast_exp.h"
-#include "kernels/swiglu_cuda.h"
+#include "kernels/cpu/fast_exp.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool {
 namespace {

@@ -1,6 +1,6 @@
 // A block per row; each thread has up to kInFlight packs of every operand under way.
 #include "kernels/cuda/device.h"
-#include "kernels/swiglu_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

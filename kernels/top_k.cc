@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "kernels/check_tensor.h"
-#include "kernels/vector_reduce.h"
+#include "kernels/cpu/vector_reduce.h"
 
 namespace unipool {
 namespace {

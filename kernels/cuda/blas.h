@@ -7,7 +7,7 @@
 
 #include <string>
 
-#include "kernels/blas_products.h"
+#include "kernels/cuda/blas_products.h"
 
 namespace unipool::cuda {
 

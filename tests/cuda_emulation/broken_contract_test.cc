@@ -1,10 +1,7 @@
 // Kernels that take indices from memory end the job when an index names nothing, instead of reading there.
 #include <gtest/gtest.h>
 
-#include "kernels/cross_entropy_cuda.h"
-#include "kernels/embedding_cuda.h"
-#include "kernels/permute_cuda.h"
-#include "kernels/router_scores_cuda.h"
+#include "kernels/cuda/launchers.h"
 #include "tests/cuda_emulation/machine.h"
 
 namespace unipool {

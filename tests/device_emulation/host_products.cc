@@ -1,10 +1,10 @@
-// What the tests have in the place of cuBLAS: the launchers of kernels/gemm_cuda.h as plain loops over device
+// What the tests have in the place of cuBLAS: the launchers of Gemm and GroupedGemm as plain loops over device
 // memory that the host can read, enqueued like kernels. Sums are in double and become F32 before they become
 // what c is.
 #include <vector>
 
 #include "kernels/cuda/device.h"
-#include "kernels/gemm_cuda.h"
+#include "kernels/cuda/launchers.h"
 
 namespace unipool::cuda {
 namespace {

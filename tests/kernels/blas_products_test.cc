@@ -1,7 +1,7 @@
 // The descriptions are interpreted as a column-major BLAS documents them, with a plain triple loop over exact
 // small integers, and compared with the row-major definition: all small sizes, all transposes, all ways to
 // spread rows over experts.
-#include "kernels/blas_products.h"
+#include "kernels/cuda/blas_products.h"
 
 #include <gtest/gtest.h>
 

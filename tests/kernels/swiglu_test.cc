@@ -1,6 +1,6 @@
 #include "kernels/swiglu.h"
 
-#include "kernels/fast_exp.h"
+#include "kernels/cpu/fast_exp.h"
 #include "tests/kernels/test_array.h"
 
 namespace unipool {

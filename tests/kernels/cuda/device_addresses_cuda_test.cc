@@ -1,5 +1,4 @@
-#include "kernels/device_addresses_cuda.h"
-
+#include "kernels/cuda/launchers.h"
 #include "tests/kernels/cuda/cuda_case.h"
 
 namespace unipool {

@@ -24,8 +24,7 @@ def Read(path):
 
 def Declared(root):
     """The names of all kernels, sorted."""
-    headers = [path for path in glob.glob(f"{root}/kernels/*.h") if not path.endswith("_cuda.h")]
-    return sorted({name for path in headers for name in re.findall(r"^[\w:]+ (\w+)\(Stream& ", Read(path), re.M)})
+    return sorted({name for path in glob.glob(f"{root}/kernels/*.h") for name in re.findall(r"^[\w:]+ (\w+)\(Stream& ", Read(path), re.M)})
 
 
 def Bodies(root):

@@ -2,8 +2,8 @@
 // Nothing is allocated: operands are packed into a fixed buffer of the thread (about 1 MiB).
 #pragma once
 
+#include "kernels/cpu/gemm_tile.h"
 #include "kernels/gemm.h"
-#include "kernels/gemm_tile.h"
 
 namespace unipool {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/gemm_tile.h"
+#include "kernels/cpu/gemm_tile.h"
 
 namespace unipool {
 

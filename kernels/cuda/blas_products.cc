@@ -1,4 +1,4 @@
-#include "kernels/blas_products.h"
+#include "kernels/cuda/blas_products.h"
 
 #include <algorithm>
 

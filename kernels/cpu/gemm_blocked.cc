@@ -1,10 +1,10 @@
-#include "kernels/gemm_blocked.h"
+#include "kernels/cpu/gemm_blocked.h"
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
-#include "kernels/gemm_pack.h"
+#include "kernels/cpu/gemm_pack.h"
 
 namespace unipool {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/gemm_tile.h"
+#include "kernels/cpu/gemm_tile.h"
 
 #include <array>
 #include <cstring>

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "kernels/fast_exp.h"
-#include "kernels/gemm_pack.h"
+#include "kernels/cpu/fast_exp.h"
+#include "kernels/cpu/gemm_pack.h"
 
 namespace unipool {
 

@@ -11,7 +11,7 @@
 #include <limits>
 #include <utility>
 
-#include "kernels/simd.h"
+#include "kernels/cpu/simd.h"
 
 namespace unipool {
 

@@ -9,8 +9,8 @@
 // and dot products of rows, for the very few rows that would leave most of a vector empty.
 #pragma once
 
-#include "kernels/prefetcher.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/prefetcher.h"
+#include "kernels/cpu/simd.h"
 
 namespace unipool {
 
