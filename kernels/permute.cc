@@ -97,21 +97,6 @@ void GatherRows(Stream& stream, const Tensor& src, const Tensor& index, const Te
   }
 }
 
-void ScatterRows(Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst) {
-  const int64_t n = index.rows(), width = dst.dim(1), row_bytes = width * SizeOf(dst.dtype);
-  CheckTensor("ScatterRows dst", dst, dst.dtype, {dst.rows(), width});
-  CheckTensor("ScatterRows index", index, DType::kI32, {n});
-  CheckTensor("ScatterRows src", src, Converted(stream, dst.dtype, src.dtype), {n, width});
-  KernelScope scope(stream, Op::kPermute, 0,
-                    static_cast<double>(src.bytes()) + src.size() * SizeOf(dst.dtype) + index.bytes());
-  if (stream.device() == Device::kCuda) return cuda::ScatterRows(stream, src, index, dst);
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t row = CheckedRow(index.as<int32_t>()[i], dst.rows());
-    std::memcpy(static_cast<char*>(dst.data) + row * row_bytes,
-                static_cast<const char*>(src.data) + i * row_bytes, row_bytes);
-  }
-}
-
 void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,
                  const Tensor& residual, const Tensor& out) {
   const Choices c = CheckChoices("CombineRows row_of, out or rows", stream, rows, row_of, out);

@@ -13,9 +13,6 @@ namespace unipool {
 // dst[i] = src[index[i]].   Moves n D elements of src, n D of dst and the index.
 void GatherRows(Stream& stream, const Tensor& src /*[*, D]*/, const Tensor& index /*[n] I32*/,
                 const Tensor& dst /*[n, D]*/);
-// dst[index[i]] = src[i].   The inverse of GatherRows for a permutation. Moves as much.
-void ScatterRows(Stream& stream, const Tensor& src /*[n, D]*/, const Tensor& index /*[n] I32*/,
-                 const Tensor& dst /*[*, D]*/);
 // out[t] = residual[t] + sum_k weights[t, k] * rows[row_of[t, k]]      (the MoE output; k in order)
 // residual may be the same memory as out. Moves N D elements of rows, 2 T D of tokens, weights and row_of.
 void CombineRows(Stream& stream, const Tensor& rows /*[N, D]*/, const Tensor& row_of /*[T, K] I32*/,

@@ -16,25 +16,23 @@ LaunchShape WarpPerRow(int64_t rows) {
   return {.grid = static_cast<unsigned>(CeilDiv(rows, kWarps)), .block = dim3(kWarp, kWarps)};
 }
 
-enum class Indexed { kSource, kDestination };
-
 template <class From, class To>
 struct MoveArguments {
-  int64_t rows, width, num_indexed;  // rows of the side that `index` points into
+  int64_t rows, width, num_sources;
   const From* src;
   const int32_t* index;
   To* dst;
 };
 
 // Block (32, kWarps), as all here.
-template <class From, class To, int kPack, Indexed kIndexed>
+template <class From, class To, int kPack>
 __global__ void __launch_bounds__(kWarp* kWarps) MoveKernel(MoveArguments<From, To> a) {
   const int64_t i = WarpIndex();
   if (i >= a.rows) return;
-  const int64_t other = a.index[i];
-  DeviceCheck(other >= 0 && other < a.num_indexed, "an index names a row");
-  const From* src = a.src + (kIndexed == Indexed::kSource ? other : i) * a.width;
-  To* dst = a.dst + (kIndexed == Indexed::kSource ? i : other) * a.width;
+  const int64_t source = a.index[i];
+  DeviceCheck(source >= 0 && source < a.num_sources, "an index names a row");
+  const From* src = a.src + source * a.width;
+  To* dst = a.dst + i * a.width;
   Pack<From, kPack> packs[kMoveHeld];
   for (int64_t begin = 0; begin < a.width; begin += kMoveHeld * kWarp * kPack) {
     LoadRow(src, begin, a.width, packs);
@@ -44,23 +42,6 @@ __global__ void __launch_bounds__(kWarp* kWarps) MoveKernel(MoveArguments<From, 
       if (j < a.width) StorePack(dst + j, ConvertPack<To>(packs[c]));
     }
   }
-}
-
-template <Indexed kIndexed>
-void MoveRows(const char* name, Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst) {
-  DispatchDevicePair(name, src.dtype, dst.dtype, [&]<class From, class To>() {
-    constexpr int kPack = kPackOf<From, To>;
-    const int64_t rows = index.rows(), width = src.dim(1);
-    const MoveArguments<From, To> arguments = {rows,
-                                               width,
-                                               kIndexed == Indexed::kSource ? src.rows() : dst.rows(),
-                                               src.as<From>(),
-                                               index.as<int32_t>(),
-                                               dst.as<To>()};
-    const bool packs = RowsAllowPacksOf(kPack, width, {&src, &dst});
-    Launch(name, packs ? &MoveKernel<From, To, kPack, kIndexed> : &MoveKernel<From, To, 1, kIndexed>,
-           WarpPerRow(rows), stream, arguments);
-  });
 }
 
 template <class Row, class Token>
@@ -162,11 +143,15 @@ __global__ void __launch_bounds__(kWarp* kWarps, 2) BackwardKernel(BackwardArgum
 }  // namespace
 
 void GatherRows(Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst) {
-  MoveRows<Indexed::kSource>("GatherRows", stream, src, index, dst);
-}
-
-void ScatterRows(Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst) {
-  MoveRows<Indexed::kDestination>("ScatterRows", stream, src, index, dst);
+  DispatchDevicePair("GatherRows", src.dtype, dst.dtype, [&]<class From, class To>() {
+    constexpr int kPack = kPackOf<From, To>;
+    const int64_t rows = index.rows(), width = src.dim(1);
+    const MoveArguments<From, To> arguments = {
+        rows, width, src.rows(), src.as<From>(), index.as<int32_t>(), dst.as<To>()};
+    const bool packs = RowsAllowPacksOf(kPack, width, {&src, &dst});
+    Launch("GatherRows", packs ? &MoveKernel<From, To, kPack> : &MoveKernel<From, To, 1>, WarpPerRow(rows),
+           stream, arguments);
+  });
 }
 
 void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,

@@ -61,14 +61,6 @@ double SumFlops(cuda::SumOf what, const Tensor& x) {
   return (what == cuda::SumOf::kSquares ? 2.0 : 1.0) * x.size();
 }
 
-double ReturnedSum(Stream& stream, cuda::SumOf what, const Tensor& x) {
-  KernelScope scope(stream, Op::kReduce, SumFlops(what, x), x.bytes());
-  if (stream.device() != Device::kCuda) return CpuSum(what, x);
-  double sum = 0;
-  cuda::ReadSum(stream, what, x, sum);
-  return sum;
-}
-
 void AddedSum(Stream& stream, cuda::SumOf what, const Tensor& x, const Tensor& sum) {
   CheckTensor("the sum of AddSum or AddSumOfSquares", sum, DType::kF64, {1});
   KernelScope scope(stream, Op::kReduce, SumFlops(what, x), x.bytes());
@@ -76,22 +68,7 @@ void AddedSum(Stream& stream, cuda::SumOf what, const Tensor& x, const Tensor& s
   sum.as<double>()[0] += CpuSum(what, x);
 }
 
-// On CUDA, elementwise kernels convert between F32 and BF16.
-void CheckElements(const char* what, const Stream& stream, const Tensor& tensor, const Tensor& like) {
-  Tensor expected = like;
-  if (stream.device() == Device::kCuda) expected.dtype = tensor.dtype;
-  CheckSameSize(what, tensor, expected);
-}
-
 }  // namespace
-
-double SumOfSquares(Stream& stream, const Tensor& x) {
-  return ReturnedSum(stream, cuda::SumOf::kSquares, x);
-}
-
-double Sum(Stream& stream, const Tensor& x) {
-  return ReturnedSum(stream, cuda::SumOf::kValues, x);
-}
 
 void AddSumOfSquares(Stream& stream, const Tensor& x, const Tensor& sum) {
   AddedSum(stream, cuda::SumOf::kSquares, x, sum);
@@ -99,19 +76,6 @@ void AddSumOfSquares(Stream& stream, const Tensor& x, const Tensor& sum) {
 
 void AddSum(Stream& stream, const Tensor& x, const Tensor& sum) {
   AddedSum(stream, cuda::SumOf::kValues, x, sum);
-}
-
-void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y) {
-  CheckElements("AddInPlace y", stream, y, x);
-  KernelScope scope(stream, Op::kReduce, x.size(), x.bytes() + 2.0 * y.bytes());
-  if (stream.device() == Device::kCuda) return cuda::AddInPlace(stream, x, y);
-  DispatchFloat(x.dtype, [&]<class T>() {
-    const T* from = x.as<T>();
-    T* to = y.as<T>();
-    const int64_t n = x.size();
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) to[i] += from[i];
-  });
 }
 
 void Fill(Stream& stream, const Tensor& x, double value) {

@@ -19,43 +19,27 @@ __device__ inline int64_t ElementAt(int c) {
   return blockIdx.x * kBlockElements<kPack> + (c * kThreads + static_cast<int>(threadIdx.x)) * kPack;
 }
 
-template <class From, class To, bool kAdd>
-__device__ inline To Moved(From from, To to) {
-  if constexpr (kAdd) {
-    return FromFloat<To>(ToFloat(to) + ToFloat(from));
-  } else {
-    return Convert<To>(from);
-  }
-}
-
-// y = x or y += x. Block kThreads, kBlockElements a block.
-template <class From, class To, int kPack, bool kAdd>
+// y = x. Block kThreads, kBlockElements a block.
+template <class From, class To, int kPack>
 __global__ void __launch_bounds__(kThreads) MoveKernel(int64_t n, const From* x, To* y) {
   Pack<From, kPack> from[kInFlight];
-  Pack<To, kPack> to[kInFlight];
 #pragma unroll
   for (int c = 0; c < kInFlight; ++c) {
     const int64_t j = ElementAt<kPack>(c);
     if (j + kPack > n) continue;
     from[c] = LoadPack<kPack>(x + j);
-    if constexpr (kAdd) to[c] = LoadPack<kPack>(y + j);
   }
 #pragma unroll
   for (int c = 0; c < kInFlight; ++c) {
     const int64_t j = ElementAt<kPack>(c);
     if (j + kPack > n) continue;
+    Pack<To, kPack> to;
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) {
-      if constexpr (kAdd) {
-        to[c].value[e] = Moved<From, To, kAdd>(from[c].value[e], to[c].value[e]);
-      } else {
-        to[c].value[e] = Convert<To>(from[c].value[e]);
-      }
-    }
-    StorePack(y + j, to[c]);
+    for (int e = 0; e < kPack; ++e) to.value[e] = Convert<To>(from[c].value[e]);
+    StorePack(y + j, to);
   }
   const int64_t last = n / kPack * kPack + threadIdx.x;
-  if (blockIdx.x == 0 && last < n) y[last] = Moved<From, To, kAdd>(x[last], y[last]);
+  if (blockIdx.x == 0 && last < n) y[last] = Convert<To>(x[last]);
 }
 
 template <class Raw, int kPack>
@@ -76,13 +60,13 @@ bool PacksAllowed(int pack, std::initializer_list<const Tensor*> tensors) {
   return RowsAllowPacksOf(pack, 0, tensors);  // a remainder is no obstacle here
 }
 
-template <class From, class To, bool kAdd>
-void Move(const char* name, Stream& stream, const Tensor& x, const Tensor& y) {
+template <class From, class To>
+void Move(Stream& stream, const Tensor& x, const Tensor& y) {
   constexpr int kPack = kPackOf<From, To>;
   const int64_t n = x.size();
   const bool packs = PacksAllowed(kPack, {&x, &y});
   const int64_t block_elements = packs ? kBlockElements<kPack> : kBlockElements<1>;
-  Launch(name, packs ? &MoveKernel<From, To, kPack, kAdd> : &MoveKernel<From, To, 1, kAdd>,
+  Launch("Copy", packs ? &MoveKernel<From, To, kPack> : &MoveKernel<From, To, 1>,
          {.grid = static_cast<unsigned>(CeilDiv(n, block_elements)), .block = kThreads}, stream, n,
          static_cast<const From*>(x.data), static_cast<To*>(y.data));
 }
@@ -149,19 +133,17 @@ __global__ void __launch_bounds__(kThreads) PartialSumKernel(int64_t n, const T*
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-enum class Keep { kNothing, kOldSum };
-
 // One block of kThreads.
 __global__ void __launch_bounds__(kThreads)
-    FoldKernel(int num_partials, const double* partials, Keep keep, double* sum) {
+    FoldKernel(int num_partials, const double* partials, double* sum) {
   double share = 0;
   for (int i = threadIdx.x; i < num_partials; i += kThreads) share += partials[i];
   share = BlockSum(share);
-  if (threadIdx.x == 0) *sum = keep == Keep::kOldSum ? *sum + share : share;
+  if (threadIdx.x == 0) *sum += share;
 }
 
 template <SumOf kWhat, class T>
-void LaunchSum(Stream& stream, const Tensor& x, double* partials, Keep keep, double* sum) {
+void LaunchSum(Stream& stream, const Tensor& x, double* partials, double* sum) {
   constexpr int kPack = kPackOf16<T>;
   const bool packs = PacksAllowed(kPack, {&x});
   const int64_t runs = CeilDiv(x.size(), int64_t{kThreads} * kSumInFlight * (packs ? kPack : 1));
@@ -169,15 +151,15 @@ void LaunchSum(Stream& stream, const Tensor& x, double* partials, Keep keep, dou
   Launch("Sum", packs ? &PartialSumKernel<kWhat, T, kPack> : &PartialSumKernel<kWhat, T, 1>,
          {.grid = static_cast<unsigned>(num_partials), .block = kThreads}, stream, x.size(), x.as<T>(),
          partials);
-  Launch("Sum fold", &FoldKernel, {.grid = 1, .block = kThreads}, stream, num_partials, partials, keep, sum);
+  Launch("Sum fold", &FoldKernel, {.grid = 1, .block = kThreads}, stream, num_partials, partials, sum);
 }
 
-void DispatchSum(Stream& stream, SumOf what, const Tensor& x, double* partials, Keep keep, double* sum) {
+void DispatchSum(Stream& stream, SumOf what, const Tensor& x, double* partials, double* sum) {
   const auto launch = [&]<class T>() {
     if (what == SumOf::kSquares) {
-      LaunchSum<SumOf::kSquares, T>(stream, x, partials, keep, sum);
+      LaunchSum<SumOf::kSquares, T>(stream, x, partials, sum);
     } else {
-      LaunchSum<SumOf::kValues, T>(stream, x, partials, keep, sum);
+      LaunchSum<SumOf::kValues, T>(stream, x, partials, sum);
     }
   };
   if (x.dtype == DType::kF64) return launch.template operator()<double>();
@@ -188,19 +170,7 @@ void DispatchSum(Stream& stream, SumOf what, const Tensor& x, double* partials, 
 
 void AddSum(Stream& stream, SumOf what, const Tensor& x, const Tensor& sum) {
   auto* partials = static_cast<double*>(stream.Scratch(kMostPartials * int64_t{sizeof(double)}));
-  DispatchSum(stream, what, x, partials, Keep::kOldSum, sum.as<double>());
-}
-
-void ReadSum(Stream& stream, SumOf what, const Tensor& x, double& sum) {
-  auto* partials = static_cast<double*>(stream.Scratch((kMostPartials + 1) * int64_t{sizeof(double)}));
-  double* total = partials + kMostPartials;
-  DispatchSum(stream, what, x, partials, Keep::kNothing, total);
-  ReadBack("Sum", stream, total, &sum, sizeof(sum));
-}
-
-void AddInPlace(Stream& stream, const Tensor& x, const Tensor& y) {
-  DispatchDevicePair("AddInPlace", x.dtype, y.dtype,
-                     [&]<class From, class To>() { Move<From, To, true>("AddInPlace", stream, x, y); });
+  DispatchSum(stream, what, x, partials, sum.as<double>());
 }
 
 void Fill(Stream& stream, const Tensor& x, double value) {
@@ -220,17 +190,16 @@ void Fill(Stream& stream, const Tensor& x, double value) {
 
 void Copy(Stream& stream, const Tensor& src, const Tensor& dst) {
   if (src.dtype != dst.dtype) {
-    return DispatchDevicePair("Copy", src.dtype, dst.dtype, [&]<class From, class To>() {
-      Move<From, To, false>("Copy", stream, src, dst);
-    });
+    return DispatchDevicePair("Copy", src.dtype, dst.dtype,
+                              [&]<class From, class To>() { Move<From, To>(stream, src, dst); });
   }
   switch (SizeOf(src.dtype)) {
     case 2:
-      return Move<uint16_t, uint16_t, false>("Copy", stream, src, dst);
+      return Move<uint16_t, uint16_t>(stream, src, dst);
     case 4:
-      return Move<uint32_t, uint32_t, false>("Copy", stream, src, dst);
+      return Move<uint32_t, uint32_t>(stream, src, dst);
     default:
-      return Move<uint64_t, uint64_t, false>("Copy", stream, src, dst);
+      return Move<uint64_t, uint64_t>(stream, src, dst);
   }
 }
 

@@ -42,37 +42,11 @@ void RmsNormForward(Stream& stream, const Tensor& x, const Tensor& weight, doubl
   CheckTensor("RmsNormForward y", y, x.dtype, {rows, width});
   CheckTensor("RmsNormForward inv_rms", inv_rms, AccumulatorOf(x.dtype), {rows});
   KernelScope scope(stream, Op::kRmsNorm, 4.0 * x.size(), 2.0 * x.bytes() + weight.bytes() + inv_rms.bytes());
-  if (stream.device() == Device::kCuda) {
-    return cuda::RmsNormForward(stream, x, Tensor{}, weight, eps, Tensor{}, y, inv_rms);
-  }
+  if (stream.device() == Device::kCuda) return cuda::RmsNormForward(stream, x, weight, eps, y, inv_rms);
   DispatchFloat(x.dtype, [&]<class T>() {
     for (int64_t t = 0; t < rows; ++t) {
       inv_rms.as<T>()[t] = NormalizeRow(width, x.as<T>() + t * width, weight.as<T>(), static_cast<T>(eps),
                                         y.as<T>() + t * width);
-    }
-  });
-}
-
-void ResidualRmsNormForward(Stream& stream, const Tensor& x, const Tensor& delta, const Tensor& weight,
-                            double eps, const Tensor& sum, const Tensor& y, const Tensor& inv_rms) {
-  const int64_t rows = x.rows(), width = x.dim(1);
-  CheckTensor("ResidualRmsNormForward x", x, x.dtype, {rows, width});
-  CheckTensor("ResidualRmsNormForward delta", delta, x.dtype, {rows, width});
-  CheckTensor("ResidualRmsNormForward weight", weight, x.dtype, {width});
-  CheckTensor("ResidualRmsNormForward sum", sum, x.dtype, {rows, width});
-  CheckTensor("ResidualRmsNormForward y", y, x.dtype, {rows, width});
-  CheckTensor("ResidualRmsNormForward inv_rms", inv_rms, AccumulatorOf(x.dtype), {rows});
-  KernelScope scope(stream, Op::kRmsNorm, 5.0 * x.size(), 4.0 * x.bytes() + weight.bytes() + inv_rms.bytes());
-  if (stream.device() == Device::kCuda) {
-    return cuda::RmsNormForward(stream, x, delta, weight, eps, sum, y, inv_rms);
-  }
-  DispatchFloat(x.dtype, [&]<class T>() {
-    for (int64_t t = 0; t < rows; ++t) {
-      const int64_t at = t * width;
-      T* row = sum.as<T>() + at;
-#pragma GCC ivdep
-      for (int64_t j = 0; j < width; ++j) row[j] = x.as<T>()[at + j] + delta.as<T>()[at + j];
-      inv_rms.as<T>()[t] = NormalizeRow(width, row, weight.as<T>(), static_cast<T>(eps), y.as<T>() + at);
     }
   });
 }

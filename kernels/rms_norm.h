@@ -10,12 +10,6 @@ namespace unipool {
 // Moves 2 T D elements (x, y), the weight and inv_rms.
 void RmsNormForward(Stream& stream, const Tensor& x /*[T, D]*/, const Tensor& weight /*[D]*/, double eps,
                     const Tensor& y /*[T, D]*/, const Tensor& inv_rms /*[T]*/);
-// The residual connection in front of a norm in one pass: sum = x + delta, y = norm of sum (as it was
-// stored). sum may be the same memory as x or delta. Moves 4 T D elements instead of the 5 T D of a sum and a
-// norm.
-void ResidualRmsNormForward(Stream& stream, const Tensor& x /*[T, D]*/, const Tensor& delta /*[T, D]*/,
-                            const Tensor& weight /*[D]*/, double eps, const Tensor& sum /*[T, D]*/,
-                            const Tensor& y /*[T, D]*/, const Tensor& inv_rms /*[T]*/);
 // dx = residual_grad + (gradient through the norm); dweight += . residual_grad may be the same memory as dx.
 // Moves 4 T D elements (x, dy, residual_grad, dx), the weight, dweight twice and inv_rms. Rows are summed
 // into dweight in an order that depends on T and D alone.

@@ -14,9 +14,9 @@ constexpr int kMostBackwardWarps = 8, kBackwardBlocksPerSm = 2;
 template <class T>
 struct ForwardArguments {
   int64_t rows, width;
-  const T *x, *delta, *weight;
+  const T *x, *weight;
   float eps;
-  T *sum, *y;
+  T* y;
   float* inv_rms;
 };
 
@@ -37,24 +37,10 @@ __global__ void __launch_bounds__(kWarp* kForwardWarps) ForwardKernel(ForwardArg
   const int64_t row = int64_t{blockIdx.x} * kForwardWarps + threadIdx.y;
   if (row >= a.rows) return;
   const int64_t at = row * a.width;
-  const T* normed = a.delta ? a.sum + at : a.x + at;
   Pack<T, kPack> x[kForwardHeld];
   float squares = 0;
   for (int64_t begin = 0; begin < a.width; begin += kSegment) {
     LoadPacks(a.x + at, begin, a.width, x);
-    if (a.delta) {
-      Pack<T, kPack> delta[kForwardHeld];
-      LoadPacks(a.delta + at, begin, a.width, delta);
-#pragma unroll
-      for (int c = 0; c < kForwardHeld; ++c) {
-        const int64_t j = begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack;
-        if (j >= a.width) continue;
-#pragma unroll
-        for (int e = 0; e < kPack; ++e)
-          x[c].value[e] = FromFloat<T>(ToFloat(x[c].value[e]) + ToFloat(delta[c].value[e]));
-        StorePack(a.sum + at + j, x[c]);
-      }
-    }
 #pragma unroll
     for (int c = 0; c < kForwardHeld; ++c) {
       if (begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack >= a.width) continue;
@@ -65,7 +51,7 @@ __global__ void __launch_bounds__(kWarp* kForwardWarps) ForwardKernel(ForwardArg
   const float inv_rms = 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(a.width) + a.eps);
   if (threadIdx.x == 0) a.inv_rms[row] = inv_rms;
   for (int64_t begin = 0; begin < a.width; begin += kSegment) {
-    if (a.width > kSegment) LoadPacks(normed, begin, a.width, x);
+    if (a.width > kSegment) LoadPacks(a.x + at, begin, a.width, x);
 #pragma unroll
     for (int c = 0; c < kForwardHeld; ++c) {
       const int64_t j = begin + (c * kWarp + static_cast<int>(threadIdx.x)) * kPack;
@@ -201,23 +187,15 @@ void LaunchBackward(Stream& stream, const BackwardArguments<T>& arguments, int64
 
 }  // namespace
 
-void RmsNormForward(Stream& stream, const Tensor& x, const Tensor& delta, const Tensor& weight, double eps,
-                    const Tensor& sum, const Tensor& y, const Tensor& inv_rms) {
+void RmsNormForward(Stream& stream, const Tensor& x, const Tensor& weight, double eps, const Tensor& y,
+                    const Tensor& inv_rms) {
   DispatchDevice("RmsNormForward", x.dtype, [&]<class T>() {
     const int64_t rows = x.rows(), width = x.dim(1);
-    const auto optional = [](const Tensor& tensor) { return tensor.empty() ? nullptr : tensor.as<T>(); };
-    const ForwardArguments<T> arguments = {rows,
-                                           width,
-                                           x.as<T>(),
-                                           optional(delta),
-                                           weight.as<T>(),
-                                           static_cast<float>(eps),
-                                           optional(sum),
-                                           y.as<T>(),
-                                           inv_rms.as<float>()};
+    const ForwardArguments<T> arguments = {
+        rows, width, x.as<T>(), weight.as<T>(), static_cast<float>(eps), y.as<T>(), inv_rms.as<float>()};
     const LaunchShape shape = {.grid = static_cast<unsigned>(CeilDiv(rows, kForwardWarps)),
                                .block = dim3(kWarp, kForwardWarps)};
-    const bool packs = RowsAllowPacks(width, {&x, &delta, &weight, &sum, &y});
+    const bool packs = RowsAllowPacks(width, {&x, &weight, &y});
     Launch("RmsNormForward", packs ? &ForwardKernel<T, kPackOf16<T>> : &ForwardKernel<T, 1>, shape, stream,
            arguments);
   });

@@ -9,7 +9,7 @@
 namespace unipool {
 namespace {
 
-constexpr int64_t kMostCudaExperts = 1024;
+constexpr int64_t kMostOrderedExperts = 1024;
 
 // rows_of_expert serves as the cursor of each expert: first its count, then its first row, after the placing
 // its end, and at last its count again.
@@ -74,7 +74,7 @@ void OrderRows(Stream& stream, const Tensor& experts, const Tensor& weights, con
                     3.0 * experts.bytes() + weights.bytes() + 2.0 * order.rows_of_expert.bytes());
   if (stream.device() == Device::kCuda) {
     CHECK(weights.dtype == DType::kF32) << "OrderRows on CUDA: weights are " << NameOf(weights.dtype);
-    CHECK_LE(num_experts, kMostCudaExperts) << "OrderRows on CUDA takes at most that many experts";
+    CHECK_LE(num_experts, kMostOrderedExperts) << "OrderRows on CUDA takes at most that many experts";
     return cuda::OrderRows(stream, experts, weights, send_index, order);
   }
   CountingSort sort(experts, send_index, order);

@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <cstring>
 
 #include "runtime/stream.h"
 
@@ -45,20 +44,6 @@ void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, St
 #else
   QueueOf(stream)->Launch(name, shape.grid, shape.block, shape.shared_bytes,
                           [=] { kernel(static_cast<P>(arguments)...); });
-#endif
-}
-
-// Copies `bytes` from the device to the host and waits for that, and with it for all earlier work of the
-// stream. `name` is how errors call the caller.
-inline void ReadBack([[maybe_unused]] const char* name, [[maybe_unused]] Stream& stream, const void* device,
-                     void* host, int64_t bytes) {
-#ifdef __CUDACC__
-  cudaError_t error = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, QueueOf(stream));
-  if (error == cudaSuccess) error = cudaStreamSynchronize(QueueOf(stream));
-  CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
-#else
-  QueueOf(stream)->Finish();
-  std::memcpy(host, device, bytes);
 #endif
 }
 

@@ -95,7 +95,6 @@ UNIPOOL_CUDA_LAUNCHER(SetValues, Stream& stream, std::span<const double> values,
 
 // permute.h
 UNIPOOL_CUDA_LAUNCHER(GatherRows, Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst)
-UNIPOOL_CUDA_LAUNCHER(ScatterRows, Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst)
 // weights are empty where all are 1.
 UNIPOOL_CUDA_LAUNCHER(CombineRows, Stream& stream, const Tensor& rows, const Tensor& row_of,
                       const Tensor& weights, const Tensor& residual, const Tensor& out)
@@ -112,16 +111,12 @@ namespace unipool::cuda {
 enum class SumOf { kValues, kSquares };
 }
 UNIPOOL_CUDA_LAUNCHER(AddSum, Stream& stream, SumOf what, const Tensor& x, const Tensor& sum)
-// Waits for the stream.
-UNIPOOL_CUDA_LAUNCHER(ReadSum, Stream& stream, SumOf what, const Tensor& x, double& sum)
-UNIPOOL_CUDA_LAUNCHER(AddInPlace, Stream& stream, const Tensor& x, const Tensor& y)
 UNIPOOL_CUDA_LAUNCHER(Fill, Stream& stream, const Tensor& x, double value)
 UNIPOOL_CUDA_LAUNCHER(Copy, Stream& stream, const Tensor& src, const Tensor& dst)
 
-// rms_norm.h; delta and sum are empty without a residual.
-UNIPOOL_CUDA_LAUNCHER(RmsNormForward, Stream& stream, const Tensor& x, const Tensor& delta,
-                      const Tensor& weight, double eps, const Tensor& sum, const Tensor& y,
-                      const Tensor& inv_rms)
+// rms_norm.h
+UNIPOOL_CUDA_LAUNCHER(RmsNormForward, Stream& stream, const Tensor& x, const Tensor& weight, double eps,
+                      const Tensor& y, const Tensor& inv_rms)
 UNIPOOL_CUDA_LAUNCHER(RmsNormBackward, Stream& stream, const Tensor& x, const Tensor& weight,
                       const Tensor& inv_rms, const Tensor& dy, const Tensor& residual_grad, const Tensor& dx,
                       const Tensor& dweight)

@@ -31,8 +31,6 @@ class KernelQueue {
                       std::function<void()> body) = 0;
   // Other work, and all memory that it reads or writes.
   virtual void Enqueue(const std::string& name, std::vector<Access> accesses, std::function<void()> work) = 0;
-  // Returns when all that was enqueued is done.
-  virtual void Finish() = 0;
 };
 
 }  // namespace unipool::emulation

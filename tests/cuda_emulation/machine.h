@@ -52,7 +52,6 @@ class Machine final : public KernelQueue {
   void Launch(const std::string& kernel, dim3 grid, dim3 block, int64_t shared_bytes,
               std::function<void()> body) override;
   void Enqueue(const std::string&, std::vector<Access>, std::function<void()> work) override { work(); }
-  void Finish() override {}
 
   // For kernels that are running.
   static Machine& Current();

@@ -77,10 +77,6 @@ void AsyncDevice::Queue::Enqueue(const std::string& name, std::vector<Access> ac
   device.Add(index, name, accesses, std::move(work));
 }
 
-void AsyncDevice::Queue::Finish() {
-  device.Finish(index);
-}
-
 void AsyncDevice::Add(int queue, const std::string& name, std::span<const Access> accesses,
                       std::function<void()> work) {
   if (broken_) return;

@@ -113,7 +113,6 @@ class AsyncDevice final : public DeviceContext {
     void Launch(const std::string& name, dim3 grid, dim3 block, int64_t shared_bytes,
                 std::function<void()> body) override;
     void Enqueue(const std::string& name, std::vector<Access> accesses, std::function<void()> work) override;
-    void Finish() override;
     int64_t num_enqueued() const { return num_done + static_cast<int64_t>(pending.size()); }
     AsyncDevice& device;
     const int index;

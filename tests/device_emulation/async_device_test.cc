@@ -142,16 +142,6 @@ TEST(AsyncDevice, LateRunsWhatIsNeeded) {
   EXPECT_EQ(z[0], 11);
 }
 
-TEST(AsyncDevice, ReadBackWaitsForTheQueue) {
-  for (const RunPolicy policy : kAllPolicies) {
-    Rig s(policy);
-    float *x = s.Array(), *y = s.Array(), result = 0;
-    s.LaunchAffine(x, y);
-    cuda::ReadBack("test", s.stream, y + 3, &result, sizeof(result));
-    EXPECT_EQ(result, 1) << NameOf(policy);
-  }
-}
-
 TEST(AsyncDevice, EventsThatNobodyRecordedAreDone) {
   Rig s(RunPolicy::kLate);
   const auto event = s.device.MakeEvent();

@@ -32,8 +32,6 @@ void Norms(CudaBench& bench, DType type) {
   const Tensor weight = bench.Random(type, {kHidden}), inv_rms = bench.RandomPositive(DType::kF32, {kTokens});
   const Tensor dweight = bench.Random(DType::kF32, {kHidden});
   bench.Run("rms norm forward" + of, [&] { RmsNormForward(s, x, weight, 1e-5, y, inv_rms); });
-  bench.Run("rms norm forward of a sum" + of,
-            [&] { ResidualRmsNormForward(s, x, delta, weight, 1e-5, sum, y, inv_rms); });
   bench.Run("rms norm backward" + of,
             [&] { RmsNormBackward(s, x, weight, inv_rms, delta, sum, y, dweight); });
   bench.Clear();
@@ -65,8 +63,6 @@ void Permutes(CudaBench& bench, DType row, DType token, int64_t top_k) {
   const Tensor weights = bench.RandomPositive(DType::kF32, {kTokens, top_k});
   const Tensor dweights = bench.Random(DType::kF32, {kTokens, top_k});
   bench.Run("gather" + of, [&] { GatherRows(s, tokens, source, rows); });
-  if (top_k == 1)
-    bench.Run("scatter" + of, [&] { ScatterRows(s, tokens, row_of.Reshape({kTokens}), drows); });
   bench.Run("combine" + of, [&] { CombineRows(s, rows, row_of, weights, tokens, out); });
   bench.Run("combine backward" + of,
             [&] { CombineRowsBackward(s, tokens, rows, row_of, weights, drows, dweights); });
@@ -206,7 +202,6 @@ void Elements(CudaBench& bench, DType type) {
   const Tensor sum = bench.Random(DType::kF64, {1});
   bench.Run("sum" + of, [&] { AddSum(s, x, sum); });
   bench.Run("sum of squares" + of, [&] { AddSumOfSquares(s, x, sum); });
-  bench.Run("add in place" + of, [&] { AddInPlace(s, x, y); });
   bench.Run("copy" + of, [&] { Copy(s, x, y); });
   const Tensor other = bench.Random(type == DType::kF32 ? DType::kBF16 : DType::kF32, {kElements});
   bench.Run("copy and convert" + of, [&] { Copy(s, x, other); });

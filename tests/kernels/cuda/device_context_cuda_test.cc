@@ -1,6 +1,7 @@
 // What runtime/device_context.h promises, of the CUDA device and of the fake one alike.
 #include <cstring>
 
+#include "kernels/rank_sum.h"
 #include "kernels/reduce.h"
 #include "runtime/device_context.h"
 #include "tests/fresh_seed.h"
@@ -117,7 +118,8 @@ TEST_F(CudaContext, EventsOrderTwoQueues) {
       device.AwaitEvent(kCompute, filled[round % 2]);
       device.AwaitEvent(kCompute, sent);
       Fill(stream, y, 1);
-      for (int i = 0; i < kAdditions; ++i) AddInPlace(stream, x[round % 2], y);
+      for (int i = 0; i < kAdditions; ++i)
+        SumInRankOrder(stream, y, x[round % 2].data, kBytes, 1, 2);  // y += x
       device.Record(added, kCompute);
       device.AwaitEvent(kCommunication, added);
       device.Copy(kCommunication, out + round * kCount, y.data, kBytes);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/permute.h"
 #include "tests/kernels/cuda/cuda_case.h"
@@ -56,22 +55,6 @@ TEST_F(CudaPermute, Gather) {
         c.Run([&](Stream& stream, const CaseTensors& t) { GatherRows(stream, t[src], t[index], t[dst]); });
       });
     }
-  }
-}
-
-// Rows that no index names stay as they are.
-TEST_F(CudaPermute, Scatter) {
-  for (const ArrayType to : kTokenTypes) {
-    ForEachCase(RowShapes(), [&](CudaCase& c, const RowShape& s) {
-      std::vector<double> rows(s.rows + 3);
-      std::iota(rows.begin(), rows.end(), 0);
-      std::shuffle(rows.begin(), rows.end(), c.random());
-      rows.resize(s.rows);
-      const auto src = c.In("src", {s.rows, s.width}, -9, 9);
-      const auto index = c.InValues("index", {s.rows}, rows, ArrayType::kI32);
-      const auto dst = c.InOut("dst", {s.rows + 3, s.width}, -1, 1, {}, to);
-      c.Run([&](Stream& stream, const CaseTensors& t) { ScatterRows(stream, t[src], t[index], t[dst]); });
-    });
   }
 }
 
