@@ -12,6 +12,7 @@
 #include "launcher/weight_check.h"
 #include "launcher/weight_folder.h"
 #include "runtime/errors.h"
+#include "runtime/range.h"
 #include "runtime/tensor_file.h"
 #include "runtime/world.h"
 

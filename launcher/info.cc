@@ -12,6 +12,7 @@
 #include "models/stage_layers.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
+#include "runtime/range.h"
 #include "runtime/world.h"
 
 namespace unipool {

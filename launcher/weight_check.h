@@ -6,6 +6,7 @@
 
 #include "launcher/weight_folder.h"
 #include "models/parameter.h"
+#include "runtime/communicator.h"
 
 namespace unipool {
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/parameter.h"
+#include "runtime/range.h"
 #include "runtime/stream.h"
 
 namespace unipool {

@@ -11,6 +11,7 @@
 #include "kernels/rope.h"
 #include "models/decode_state.h"
 #include "models/layer_saved.h"
+#include "runtime/range.h"
 
 namespace unipool {
 
@@ -36,7 +37,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
   const ParameterInit weights{.std = spec.init_std};
   const std::vector<int64_t> table{spec.padded_vocab, spec.hidden};
   if (options.is_first) embedding_ = parameters_.Declare("model.embed_tokens.weight", table, weights, true);
-  for (int l = options.layers.begin; l < options.layers.end; ++l) {
+  for (int l = static_cast<int>(options.layers.begin); l < options.layers.end; ++l) {
     layers_.push_back(
         std::make_unique<Layer>(Layer{AttentionLayer(spec, l, parameters_, stream),
                                       MoeLayer(spec, l, placement, parameters_, balance, stream, memory)}));

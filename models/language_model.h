@@ -10,6 +10,7 @@
 #include "models/moe_layer.h"
 #include "parallel/pipeline_stage.h"
 #include "runtime/device_context.h"
+#include "runtime/range.h"
 
 namespace unipool {
 
@@ -19,7 +20,7 @@ struct LanguageModelOptions {
   int64_t max_in_flight = 2;  // microbatches between the start of their forward and the end of their backward
   // Activations of (microbatch, layer) for which memory is taken at once: as many as the schedule ever holds.
   int64_t saved_layers = 0;
-  LayerRange layers;  // of this stage
+  Range layers;  // of this stage
   bool is_first = true, is_last = true;
   bool is_trainable = true;  // false: no memory for gradients
   // Of a layer's attention only the input is kept for the backward, which computes the rest again.

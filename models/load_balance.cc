@@ -274,10 +274,10 @@ void LoadBalance::StateLoaded() {
   step_ = std::max<int64_t>(step, 0);
 }
 
-std::vector<DiskTensor> LoadBalance::BiasTensors(LayerRange layers) const {
+std::vector<DiskTensor> LoadBalance::BiasTensors(Range layers) const {
   std::vector<DiskTensor> list;
   if (options_.balance != Balance::BIAS) return list;
-  for (int l = layers.begin; l < layers.end; ++l) {
+  for (int64_t l = layers.begin; l < layers.end; ++l) {
     list.push_back({.name = "model.layers." + std::to_string(l) + ".mlp.router.bias",
                     .shape = {spec_.experts},
                     .value = host_bias_.Rows(spec_.balance_group[l], 1).Reshape({spec_.experts}),

@@ -21,6 +21,7 @@
 #include "models/parameter.h"
 #include "parallel/mesh.h"
 #include "parallel/pool_balance.h"
+#include "runtime/range.h"
 #include "runtime/stream.h"
 
 namespace unipool {
@@ -85,7 +86,7 @@ class LoadBalance {
   void StateLoaded();
   // Aux-free biases as disk tensors, one per layer of [begin, end). SendBias, after they were written, brings
   // them to the stream's device.
-  std::vector<DiskTensor> BiasTensors(LayerRange layers) const;
+  std::vector<DiskTensor> BiasTensors(Range layers) const;
   void SendBias();
 
  private:

@@ -10,6 +10,7 @@
 #include "models/parameter_count.h"
 #include "models/settings.h"
 #include "models/stage_layers.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

@@ -3,7 +3,7 @@
 #include <map>
 
 #include "models/settings.h"
-#include "runtime/communicator.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

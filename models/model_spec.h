@@ -12,11 +12,6 @@
 
 namespace unipool {
 
-struct LayerRange {
-  int begin = 0, end = 0;
-  int size() const { return end - begin; }
-};
-
 struct ModelSpec {
   int64_t layers = 0, hidden = 0, seq_length = 0;    // L, D, s
   int64_t vocab = 0, padded_vocab = 0;               // tokens; rows of embedding and head, V

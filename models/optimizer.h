@@ -10,6 +10,7 @@
 #include "models/dense_parameters.h"
 #include "models/expert_pool.h"
 #include "parallel/gradient_sync.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/communicator.h"
+#include "runtime/range.h"
 #include "runtime/tensor.h"
 
 namespace unipool {

@@ -1,6 +1,7 @@
 #include "models/parameter_count.h"
 
 #include "models/stage_layers.h"
+#include "runtime/range.h"
 
 namespace unipool {
 namespace {

@@ -31,8 +31,8 @@ std::vector<int> LayersPerStage(const Config& config, const MeshShape& shape) {
                               EstimateWork(config), shape.span);
 }
 
-LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage) {
-  LayerRange range;
+Range LayersOfStage(const std::vector<int>& layers_per_stage, int stage) {
+  Range range;
   for (int s = 0; s < stage; ++s) range.begin += layers_per_stage[s];
   range.end = range.begin + layers_per_stage[stage];
   return range;

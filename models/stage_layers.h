@@ -6,6 +6,7 @@
 #include "configs/config.pb.h"
 #include "models/model_spec.h"
 #include "parallel/stage_balance.h"
+#include "runtime/range.h"
 
 namespace unipool {
 
@@ -16,6 +17,6 @@ StageWork EstimateWork(const Config& config);
 // parallel.layers_per_stage, or where it is empty the choice of stage_balance.h. S entries. REQUIRES: the
 // configuration is valid for shape.world() ranks.
 std::vector<int> LayersPerStage(const Config& config, const MeshShape& shape);
-LayerRange LayersOfStage(const std::vector<int>& layers_per_stage, int stage);
+Range LayersOfStage(const std::vector<int>& layers_per_stage, int stage);
 
 }  // namespace unipool

@@ -1,6 +1,7 @@
 #include "models/weight_grad_banks.h"
 
 #include "kernels/reduce.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/rank_sum.h"
+#include "runtime/communicator.h"
 #include "runtime/device_context.h"
 #include "runtime/errors.h"
 

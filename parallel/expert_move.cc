@@ -5,6 +5,7 @@
 
 #include "kernels/copy_segments.h"
 #include "runtime/errors.h"
+#include "runtime/range.h"
 
 namespace unipool {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "runtime/communicator.h"
 #include "runtime/errors.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

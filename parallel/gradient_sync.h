@@ -2,6 +2,7 @@
 #pragma once
 
 #include "parallel/mesh.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

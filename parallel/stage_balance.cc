@@ -5,8 +5,8 @@
 #include <functional>
 #include <numeric>
 
-#include "runtime/communicator.h"
 #include "runtime/errors.h"
+#include "runtime/range.h"
 
 namespace unipool {
 namespace {

@@ -4,14 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "runtime/range.h"
+
 namespace unipool {
-
-Range EvenPartition(int64_t n, int parts, int p) {
-  const int64_t base = n / parts, larger = n % parts;
-  const int64_t begin = p * base + std::min<int64_t>(p, larger);
-  return {begin, begin + base + (p < larger ? 1 : 0)};
-}
-
 namespace {
 
 // Tensors go round by round, each round a piece of every rank's part, so that memory on the way stays small

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/exchange_label.h"
 #include "runtime/tensor.h"
 
 namespace unipool {
@@ -27,14 +28,6 @@ struct SendBlock {
 struct RecvBlock {
   void* data = nullptr;
   int64_t bytes = 0;
-};
-
-// What an exchange is for, in the words of the schedule; shown by the watchdog and counted by traffic
-// reports.
-struct ExchangeLabel {
-  const char* operation = "exchange";  // "dispatch forward", "gradient reduce", ...; static string
-  int64_t step = -1;                   // -1: not part of a step
-  int slot = -1;
 };
 
 class Communicator {
@@ -73,8 +66,8 @@ class Communicator {
   // back: each rank sends 2 * (size-1)/size * bytes, and the result is bit-identical on every rank, run and
   // transport.
   void AllReduceSum(const Tensor& values, const ExchangeLabel& label);
-  // Leaves the sum of part `rank()` of EvenPartition(values.size(), size()) in place; the other parts are
-  // undefined.
+  // Leaves the sum of part `rank()` of EvenPartition(values.size(), size()) (range.h) in place; the other
+  // parts are undefined.
   void ReduceScatterSum(const Tensor& values, const ExchangeLabel& label);
   // The inverse movement: each rank's part of the even partition is spread to all.
   void AllGatherParts(const Tensor& values, const ExchangeLabel& label);
@@ -108,13 +101,5 @@ class Communicator {
   std::vector<RecvBlock> recv_;
   std::vector<char> staging_;
 };
-
-// Part p of n elements cut into `parts` consecutive ranges whose sizes differ by at most one (larger ones
-// first).
-struct Range {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-};
-Range EvenPartition(int64_t n, int parts, int p);
 
 }  // namespace unipool

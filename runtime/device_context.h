@@ -16,7 +16,7 @@
 #include <memory>
 #include <vector>
 
-#include "runtime/communicator.h"
+#include "runtime/exchange_label.h"
 #include "runtime/stream.h"
 
 namespace unipool {

@@ -4,6 +4,8 @@
 
 #include <cstdio>
 
+#include "runtime/errors.h"
+
 namespace unipool {
 
 std::string Describe(const ExchangeLabel& label) {

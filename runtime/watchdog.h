@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/communicator.h"
+#include "runtime/exchange_label.h"
 
 namespace unipool {
 

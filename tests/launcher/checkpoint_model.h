@@ -11,6 +11,7 @@
 
 #include "launcher/checkpoint.h"
 #include "runtime/random.h"
+#include "runtime/range.h"
 
 namespace unipool {
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "parallel/slot_executor.h"
+#include "runtime/range.h"
 #include "tests/parallel/planned_rows.h"
 #include "tests/parallel/toy_model.h"
 

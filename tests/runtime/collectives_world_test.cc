@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "runtime/random.h"
+#include "runtime/range.h"
 #include "tests/world_test.h"
 
 namespace unipool {

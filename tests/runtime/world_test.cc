@@ -10,6 +10,7 @@
 #include <map>
 
 #include "runtime/problem_list.h"
+#include "runtime/range.h"
 #include "runtime/watchdog.h"
 
 namespace unipool {
