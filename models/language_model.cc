@@ -231,20 +231,18 @@ void LanguageModel::ForwardRoute(int microbatch, int layer) {
   saved.SendReport();
 }
 
-const DispatchHandle& LanguageModel::RoutedRows(int microbatch, int layer, const ExchangeLabel& label) {
+void LanguageModel::Plan(int microbatch, int layer, const ExchangeLabel& label) {
   LayerSaved& saved = SavedOf(microbatch, layer);
   saved.WaitForReport(label);
-  layers_[layer]->moe.FinishRoute(saved.moe);
-  return saved.moe.handle;
+  layers_[layer]->moe.Plan(saved.moe);
 }
 
-void LanguageModel::FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) {
-  LayerSaved& saved = SavedOf(microbatch, layer);
-  if (lane == Lane::kForward) {
-    layers_[layer]->moe.ForwardRows(saved.moe, send_rows);
-  } else {
-    layers_[layer]->moe.BackwardRows(saved.moe, BackwardInput(microbatch), send_rows, moe_scratch_);
-  }
+const DispatchHandle& LanguageModel::Handle(int microbatch, int layer) {
+  return SavedOf(microbatch, layer).moe.handle;
+}
+
+void LanguageModel::ForwardPermute(int microbatch, int layer, const Tensor& send_rows) {
+  layers_[layer]->moe.ForwardPermute(SavedOf(microbatch, layer).moe, send_rows);
 }
 
 Tensor LanguageModel::ReturnedRows(Lane lane, int microbatch, int layer) {
@@ -253,10 +251,10 @@ Tensor LanguageModel::ReturnedRows(Lane lane, int microbatch, int layer) {
   return moe_scratch_.returned.UseView(options_.dtype, {saved.handle.plan.num_rows, spec_.hidden});
 }
 
-void LanguageModel::ForwardCombine(int microbatch, int layer) {
+void LanguageModel::ForwardUnpermute(int microbatch, int layer) {
   const bool is_top = layer + 1 == static_cast<int>(layers_.size());
   const Tensor out = is_top ? ForwardOutput(microbatch) : SavedOf(microbatch, layer + 1).attention.x;
-  layers_[layer]->moe.ForwardCombine(SavedOf(microbatch, layer).moe, out);
+  layers_[layer]->moe.ForwardUnpermute(SavedOf(microbatch, layer).moe, out);
   if (!is_training()) Release(microbatch, layer);
 }
 
@@ -304,17 +302,20 @@ void LanguageModel::EndForward(int microbatch) {
   if (is_training()) balance_.EndMicrobatch(microbatch);
 }
 
-void LanguageModel::BeginBackward(int) {}
-
-const DispatchHandle& LanguageModel::BackwardRoute(int microbatch, int layer) {
-  return SavedOf(microbatch, layer).moe.handle;
+void LanguageModel::BackwardUnpermute(int microbatch, int layer, const Tensor& send_rows) {
+  layers_[layer]->moe.BackwardUnpermute(SavedOf(microbatch, layer).moe, BackwardInput(microbatch), send_rows,
+                                        moe_scratch_);
 }
 
-void LanguageModel::BackwardCombine(int microbatch, int layer) {
+void LanguageModel::BackwardPermute(int microbatch, int layer) {
+  layers_[layer]->moe.BackwardPermute(SavedOf(microbatch, layer).moe,
+                                      ReturnedRows(Lane::kBackward, microbatch, layer), moe_scratch_);
+}
+
+void LanguageModel::BackwardRoute(int microbatch, int layer) {
   LayerSaved& saved = SavedOf(microbatch, layer);
   const Tensor dout = BackwardInput(microbatch);
-  layers_[layer]->moe.BackwardCombine(saved.moe, microbatch, ReturnedRows(Lane::kBackward, microbatch, layer),
-                                      dout, moe_scratch_);
+  layers_[layer]->moe.BackwardRoute(saved.moe, microbatch, dout, moe_scratch_);
   if (options_.recompute_attention) layers_[layer]->attention.Recompute(shape_, rope_, saved.attention);
   layers_[layer]->attention.Backward(shape_, rope_, saved.attention, dout, attention_scratch_);
   Release(microbatch, layer);

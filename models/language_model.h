@@ -66,15 +66,16 @@ class LanguageModel : public PipelineStage {
   void BeginForward(int microbatch) override;
   void ForwardRoute(int microbatch, int layer) override;
   bool counts_on_device() const override { return options_.device != nullptr; }
-  const DispatchHandle& RoutedRows(int microbatch, int layer, const ExchangeLabel& label) override;
-  void FillSendRows(Lane lane, int microbatch, int layer, const Tensor& send_rows) override;
+  void Plan(int microbatch, int layer, const ExchangeLabel& label) override;
+  const DispatchHandle& Handle(int microbatch, int layer) override;
+  void ForwardPermute(int microbatch, int layer, const Tensor& send_rows) override;
   Tensor ReturnedRows(Lane lane, int microbatch, int layer) override;
-  void ForwardCombine(int microbatch, int layer) override;
+  void ForwardUnpermute(int microbatch, int layer) override;
   void Head(int microbatch, int part, int num_parts) override;
   void EndForward(int microbatch) override;
-  void BeginBackward(int microbatch) override;
-  const DispatchHandle& BackwardRoute(int microbatch, int layer) override;
-  void BackwardCombine(int microbatch, int layer) override;
+  void BackwardUnpermute(int microbatch, int layer, const Tensor& send_rows) override;
+  void BackwardPermute(int microbatch, int layer) override;
+  void BackwardRoute(int microbatch, int layer) override;
   void EndBackward(int microbatch) override;
 
  private:

@@ -27,15 +27,15 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
     layers_[l]->moe.ForwardRoute(saved.moe, send_index_.View(DType::kI32, {spec_.experts}));
     saved.SendReport();
     saved.WaitForReport({.operation = "row counts"});
-    layers_[l]->moe.FinishRoute(saved.moe);
+    layers_[l]->moe.Plan(saved.moe);
     const SendPlan& plan = saved.moe.handle.plan;
     state.expert_offsets.assign(1, 0);
     for (int32_t rows : plan.rows_of_expert)
       state.expert_offsets.push_back(state.expert_offsets.back() + rows);
     const OwnerBatch batch{.expert_offsets = state.expert_offsets, .x = state.rows.Rows(0, plan.num_rows)};
-    layers_[l]->moe.ForwardRows(saved.moe, batch.x);
+    layers_[l]->moe.ForwardPermute(saved.moe, batch.x);
     experts.Forward(batch, Tensor{}, saved.moe.rows_of_y());
-    layers_[l]->moe.ForwardCombine(saved.moe, saved.attention.x);
+    layers_[l]->moe.ForwardUnpermute(saved.moe, saved.attention.x);
   }
   RmsNormForward(stream_, saved.attention.x, parameters_.value(norm_), spec_.norm_eps, state.normed,
                  state.inv_rms);

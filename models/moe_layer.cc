@@ -26,7 +26,7 @@ void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
   OrderRows(stream_, saved.router.experts, saved.router.weights, send_index, saved.order);
 }
 
-void MoeLayer::FinishRoute(Saved& saved) {
+void MoeLayer::Plan(Saved& saved) {
   const Report& report = saved.report;
   balance_.AddLayer(layer_, report.router.counts, report.router.num_off.as<int64_t>()[0]);
   SendPlan& plan = saved.handle.plan;
@@ -34,26 +34,30 @@ void MoeLayer::FinishRoute(Saved& saved) {
   BuildSendPlan(placement_, plan);
 }
 
-void MoeLayer::ForwardRows(const Saved& saved, const Tensor& rows) {
+void MoeLayer::ForwardPermute(const Saved& saved, const Tensor& rows) {
   GatherRows(stream_, saved.normed, saved.tokens_of_rows(), rows);
 }
 
-void MoeLayer::ForwardCombine(const Saved& saved, const Tensor& out) {
+void MoeLayer::ForwardUnpermute(const Saved& saved, const Tensor& out) {
   CombineRows(stream_, saved.rows_of_y(), saved.order.row_of, saved.router.weights, saved.h, out);
 }
 
-void MoeLayer::BackwardRows(const Saved& saved, const Tensor& dout, const Tensor& rows, Scratch& scratch) {
+void MoeLayer::BackwardUnpermute(const Saved& saved, const Tensor& dout, const Tensor& rows,
+                                 Scratch& scratch) {
   const Tensor dweights = scratch.dweights.UseView(AccumulatorOf(dout.dtype), {dout.rows(), spec_.top_k});
   CombineRowsBackward(stream_, dout, saved.rows_of_y(), saved.order.row_of, saved.router.weights, rows,
                       dweights);
 }
 
-void MoeLayer::BackwardCombine(const Saved& saved, int64_t microbatch, const Tensor& returned,
-                               const Tensor& dout, Scratch& scratch) {
-  const Tensor dnormed = scratch.dnormed.UseView(dout.dtype, {dout.rows(), spec_.hidden});
-  const Tensor dweights = scratch.dweights.View(AccumulatorOf(dout.dtype), {dout.rows(), spec_.top_k});
+void MoeLayer::BackwardPermute(const Saved& saved, const Tensor& returned, Scratch& scratch) {
+  const Tensor dnormed = scratch.dnormed.UseView(saved.normed.dtype, {saved.normed.rows(), spec_.hidden});
   Fill(stream_, dnormed, 0);
   SumRows(stream_, returned, saved.order.row_of, dnormed);
+}
+
+void MoeLayer::BackwardRoute(const Saved& saved, int64_t microbatch, const Tensor& dout, Scratch& scratch) {
+  const Tensor dnormed = scratch.dnormed.View(dout.dtype, {dout.rows(), spec_.hidden});
+  const Tensor dweights = scratch.dweights.View(AccumulatorOf(dout.dtype), {dout.rows(), spec_.top_k});
   router_.Backward(saved.normed, saved.router, saved.report.router, dweights, microbatch, dnormed,
                    scratch.router);
   RmsNormBackward(stream_, saved.h, parameters_.value(norm_), saved.inv_rms, dnormed, dout, dout,

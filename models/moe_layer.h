@@ -2,15 +2,16 @@
 // exchanges so that the slot executor can put other work between them. The one layer of the whole family.
 //
 // Follow one token t through it:
-//   ForwardRoute    RMSNorm; its router scores all experts and chooses K; each choice gets a row
-//   FinishRoute     (on the host) the rows of each expert give the send plan; loads are booked
-//   ForwardRows     its hidden state is copied into those rows, ordered by owner and expert (permute)
-//   ...             the dispatcher carries them to the experts' owners, ExpertPool computes, the rows return
-//   ForwardCombine  out[t] = h[t] + sum_k s_k * returned row (unpermute)
+//   ForwardRoute       RMSNorm; the layer's router scores all experts and chooses K; each choice gets a row
+//   Plan               (on the host) the rows of each expert give the send plan; loads are booked
+//   ForwardPermute     t's hidden state is copied into its rows, which are ordered by owner and expert
+//   ...                the dispatcher carries them to their experts' owners, which answer each row
+//   ForwardUnpermute   out[t] = h[t] + sum_k s_k * returned row
 // and back:
-//   BackwardRows    ds_k = <dout[t], y_k>; the rows to send become s_k * dout[t]
-//   ...             owners return each row's input gradient
-//   BackwardCombine its rows' gradients are summed, the router's is added, RMSNorm's backward, residual
+//   BackwardUnpermute  ds_k = <dout[t], y_k>; the rows to send become s_k * dout[t]
+//   ...                owners return each row's input gradient
+//   BackwardPermute    the gradients of t's rows are summed
+//   BackwardRoute      the router's gradient is added; RMSNorm's backward; residual
 #pragma once
 
 #include "kernels/row_order.h"
@@ -52,15 +53,17 @@ class MoeLayer {
   void RefreshWeights() { router_.RefreshWeight(); }  // before ForwardRoute, once weights have changed
   // send_index [M] I32: where each expert stands in the order rows travel.
   void ForwardRoute(const Saved& saved, const Tensor& send_index);
-  void FinishRoute(Saved& saved);  // when the report has reached the host
-  void ForwardRows(const Saved& saved, const Tensor& rows /*[N, D]*/);
-  void ForwardCombine(const Saved& saved, const Tensor& out /*[T, D]*/);
+  void Plan(Saved& saved);  // when the report has reached the host
+  void ForwardPermute(const Saved& saved, const Tensor& rows /*[N, D]*/);
+  void ForwardUnpermute(const Saved& saved, const Tensor& out /*[T, D]*/);
 
   // Writes the rows to send, [N, D], and keeps the gradient of the weights in `scratch`.
-  void BackwardRows(const Saved& saved, const Tensor& dout /*[T, D]*/, const Tensor& rows, Scratch& scratch);
-  // dout becomes the gradient of h, in place. `returned` [N, D].
-  void BackwardCombine(const Saved& saved, int64_t microbatch, const Tensor& returned, const Tensor& dout,
-                       Scratch& scratch);
+  void BackwardUnpermute(const Saved& saved, const Tensor& dout /*[T, D]*/, const Tensor& rows,
+                         Scratch& scratch);
+  // Keeps in `scratch` the gradient of `normed` that came through the experts.
+  void BackwardPermute(const Saved& saved, const Tensor& returned /*[N, D]*/, Scratch& scratch);
+  // dout becomes the gradient of h, in place.
+  void BackwardRoute(const Saved& saved, int64_t microbatch, const Tensor& dout, Scratch& scratch);
 
  private:
   const ModelSpec& spec_;

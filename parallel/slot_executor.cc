@@ -94,14 +94,13 @@ void SlotExecutor::ForwardDense(SlotId slot) {
   // While the counts are on their way to the host, the device has these to do.
   if (stage_.counts_on_device()) WeightGradients(WeightPart::kSecond);
   const Range range(*this, "row counts and dispatch", Lane::kForward, work);
-  const DispatchHandle& handle =
-      stage_.RoutedRows(work.microbatch, work.layer,
-                        {.operation = "row counts",
-                         .step = step_,
-                         .slot = slot.time * schedule_->slots_per_time() + slot.index});
+  stage_.Plan(work.microbatch, work.layer,
+              {.operation = "row counts",
+               .step = step_,
+               .slot = slot.time * schedule_->slots_per_time() + slot.index});
+  const DispatchHandle& handle = stage_.Handle(work.microbatch, work.layer);
   dispatcher_.StartCounts(slot, &handle);
-  stage_.FillSendRows(Lane::kForward, work.microbatch, work.layer,
-                      dispatcher_.SendRows(Lane::kForward, slot, handle));
+  stage_.ForwardPermute(work.microbatch, work.layer, dispatcher_.SendRows(Lane::kForward, slot, handle));
   dispatcher_.StartDispatch(Lane::kForward, slot, &handle,
                             stage_.ReturnedRows(Lane::kForward, work.microbatch, work.layer));
 }
@@ -121,11 +120,9 @@ void SlotExecutor::BackwardDense(SlotId slot) {
     dispatcher_.StartDispatch(Lane::kBackward, slot, nullptr, {});
     return;
   }
-  if (work.layer + 1 == schedule_->num_layers(mesh_.position().stage)) stage_.BeginBackward(work.microbatch);
   const Range range(*this, "dispatch", Lane::kBackward, work);
-  const DispatchHandle& handle = stage_.BackwardRoute(work.microbatch, work.layer);
-  stage_.FillSendRows(Lane::kBackward, work.microbatch, work.layer,
-                      dispatcher_.SendRows(Lane::kBackward, slot, handle));
+  const DispatchHandle& handle = stage_.Handle(work.microbatch, work.layer);
+  stage_.BackwardUnpermute(work.microbatch, work.layer, dispatcher_.SendRows(Lane::kBackward, slot, handle));
   dispatcher_.StartDispatch(Lane::kBackward, slot, &handle,
                             stage_.ReturnedRows(Lane::kBackward, work.microbatch, work.layer));
 }
@@ -134,7 +131,7 @@ void SlotExecutor::ForwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kForward, slot)) return;
   const Range range(*this, "experts", Lane::kForward, slot);
   const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot);
-  experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.CombineRows(Lane::kForward));
+  experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.AnswerRows(Lane::kForward));
   dispatcher_.StartCombine(Lane::kForward, slot);
   pending_forward_ = {.work = Work(Lane::kForward, slot), .under_way = true};
 }
@@ -143,7 +140,7 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const Range range(*this, "experts", Lane::kBackward, slot);
   const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot);
-  experts_.BackwardInput(batch, dispatcher_.CombineRows(Lane::kBackward));
+  experts_.BackwardInput(batch, dispatcher_.AnswerRows(Lane::kBackward));
   // Hidden states go ahead of the combine, so that they need not wait until it has left.
   const bool is_last = slot.index + 1 == schedule_->slots_per_time();
   if (is_last && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
@@ -179,7 +176,7 @@ void SlotExecutor::FinishForward() {
   const LaneWork work = pending_forward_.work;
   const Range range(*this, "combine", Lane::kForward, work);
   dispatcher_.WaitCombine(Lane::kForward);
-  if (!work.idle()) stage_.ForwardCombine(work.microbatch, work.layer);
+  if (!work.idle()) stage_.ForwardUnpermute(work.microbatch, work.layer);
 }
 
 void SlotExecutor::FinishBackward() {
@@ -188,7 +185,9 @@ void SlotExecutor::FinishBackward() {
   const LaneWork work = pending_backward_.work;
   const Range range(*this, "combine, router and attention", Lane::kBackward, work);
   dispatcher_.WaitCombine(Lane::kBackward);
-  if (!work.idle()) stage_.BackwardCombine(work.microbatch, work.layer);
+  if (work.idle()) return;
+  stage_.BackwardPermute(work.microbatch, work.layer);
+  stage_.BackwardRoute(work.microbatch, work.layer);
 }
 
 void SlotExecutor::BeginForwardTime(int time) {

@@ -220,7 +220,7 @@ Tensor TokenDispatcher::KeepRows(SlotId slot) {
   return impl_->stash.Kept(slot);
 }
 
-Tensor TokenDispatcher::CombineRows(Lane lane) {
+Tensor TokenDispatcher::AnswerRows(Lane lane) {
   Impl& d = *impl_;
   Impl::LaneState& state = d.lane_state(lane);
   CHECK(state.phase == Phase::kExperts);

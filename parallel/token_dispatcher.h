@@ -6,7 +6,7 @@
 //   StartCounts  (forward only)  -> rows per expert
 //   fill SendRows                                   (counts arrive)
 //   StartDispatch                -> rows            WaitDispatch -> expert-major batch of all sources
-//                                                   experts fill CombineRows
+//                                                   experts fill AnswerRows
 //   WaitCombine                  <- rows            StartCombine
 //
 // Both lanes may be under way at once; calls of all ranks of the pool group come in the same order. A rank
@@ -89,7 +89,7 @@ class TokenDispatcher {
   Tensor KeepRows(SlotId slot);
   // [R, D]: where the experts write their outputs, expert-major. The two lanes use the same memory one after
   // the other: a lane's StartCombine comes before the other's WaitDispatch.
-  Tensor CombineRows(Lane lane);
+  Tensor AnswerRows(Lane lane);
   void StartCombine(Lane lane, SlotId slot);
 
   // Bytes of counts and rows that this rank has sent to others since the start.

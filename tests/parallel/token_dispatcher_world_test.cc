@@ -195,7 +195,7 @@ class Walk {
       ExpectRows(batch.dy, expected, "dy");
       ExpectKept(batch);
     }
-    const Tensor y = dispatcher_.CombineRows(lane);
+    const Tensor y = dispatcher_.AnswerRows(lane);
     ASSERT_EQ(y.rows(), batch.num_rows());
     const float* sent = lane == Lane::kForward ? batch.x.as<float>() : batch.dy.as<float>();
     for (size_t row = 0; row < expected.size(); ++row) {
@@ -376,7 +376,7 @@ TEST(TokenDispatcher, OneRankCopiesNothing) {
     const Tensor x = dispatcher.SendRows(Lane::kForward, {.time = 0, .index = 0}, handle);
     dispatcher.StartDispatch(Lane::kForward, {.time = 0, .index = 0}, &handle, returned_rows);
     EXPECT_EQ(dispatcher.WaitDispatch(Lane::kForward, {.time = 0, .index = 0}).x.data, x.data);
-    EXPECT_EQ(dispatcher.CombineRows(Lane::kForward).data, returned);
+    EXPECT_EQ(dispatcher.AnswerRows(Lane::kForward).data, returned);
     const void* kept = dispatcher.KeepRows({.time = 0, .index = 0}).data;
     dispatcher.StartCombine(Lane::kForward, {.time = 0, .index = 0});
     dispatcher.WaitCombine(Lane::kForward);
@@ -387,7 +387,7 @@ TEST(TokenDispatcher, OneRankCopiesNothing) {
     EXPECT_EQ(batch.kept.data, kept);
     EXPECT_EQ(batch.dy.data, dy.data);
     EXPECT_NE(dy.data, x.data);
-    EXPECT_EQ(dispatcher.CombineRows(Lane::kBackward).data, returned);
+    EXPECT_EQ(dispatcher.AnswerRows(Lane::kBackward).data, returned);
     EXPECT_EQ(dispatcher.bytes_sent(), 0);
   });
 }

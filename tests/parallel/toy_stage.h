@@ -70,21 +70,17 @@ class ToyStage : public PipelineStage {
     layer.is_routed = true;
   }
 
-  const DispatchHandle& RoutedRows(int m, int l, const ExchangeLabel&) override {
+  void Plan(int m, int l, const ExchangeLabel&) override {
     Layer& layer = Of(m).layers[l];
     mismatches += !layer.is_routed;
     layer.is_routed = false;  // asked for once
-    return layer.handle;
   }
+  const DispatchHandle& Handle(int m, int l) override { return Of(m).layers[l].handle; }
 
-  void FillSendRows(Lane lane, int m, int l, const Tensor& rows) override {
+  void ForwardPermute(int m, int l, const Tensor& rows) override {
     const Layer& layer = Of(m).layers[l];
     ForEachSent(m, l, [&](int choice, int row) {
-      const int weight = model_.Weight(SampleOf(m), first_layer_ + l, choice);
-      for (int c = 0; c < D; ++c) {
-        const int i = choice / K * D + c;
-        rows.as<float>()[row * D + c] = lane == Lane::kForward ? layer.u[i] : Mod(weight * gradient_[i]);
-      }
+      for (int c = 0; c < D; ++c) rows.as<float>()[row * D + c] = layer.u[choice / K * D + c];
     });
   }
 
@@ -95,7 +91,7 @@ class ToyStage : public PipelineStage {
                   {layer.handle.plan.num_rows, D});
   }
 
-  void ForwardCombine(int m, int l) override {
+  void ForwardUnpermute(int m, int l) override {
     Layer& layer = Of(m).layers[l];
     const int global = first_layer_ + l;
     for (int i = 0; i < Size(m); ++i) sums_[i] = layer.u[i] + global + 1;
@@ -128,27 +124,31 @@ class ToyStage : public PipelineStage {
     ++forwards_ended;
   }
 
-  void BeginBackward(int m) override {
-    mismatches += is_last_ && last_head_ != m;  // every part of it has run
-    gradient_ = output_gradients_[m % 2];
-    Poison(input_gradient_);
-  }
-
-  const DispatchHandle& BackwardRoute(int m, int l) override {
+  void BackwardUnpermute(int m, int l, const Tensor& rows) override {
+    if (l + 1 == num_layers_) {
+      mismatches += is_last_ && last_head_ != m;  // every part of it has run
+      gradient_ = output_gradients_[m % 2];
+      Poison(input_gradient_);
+    }
     const Layer& layer = Of(m).layers[l];
     ForEachSent(m, l, [&](int choice, int row) {
+      const int weight = model_.Weight(SampleOf(m), first_layer_ + l, choice);
       for (int c = 0; c < D; ++c) {
-        dense_gradient[l] += int64_t(gradient_[choice / K * D + c]) * int64_t(layer.y[row * D + c]);
+        const float gradient = gradient_[choice / K * D + c];
+        rows.as<float>()[row * D + c] = Mod(weight * gradient);
+        dense_gradient[l] += int64_t(gradient) * int64_t(layer.y[row * D + c]);
       }
     });
-    return layer.handle;
   }
 
-  void BackwardCombine(int m, int l) override {
+  void BackwardPermute(int m, int l) override {
     for (int i = 0; i < Size(m); ++i) sums_[i] = gradient_[i];
     ForEachSent(m, l, [&](int choice, int row) {
       for (int c = 0; c < D; ++c) sums_[choice / K * D + c] += dx_[row * D + c];
     });
+  }
+
+  void BackwardRoute(int m, int l) override {
     for (int i = 0; i < Size(m); ++i) gradient_[i] = Mod((first_layer_ + l + 2) * int64_t(sums_[i]));
   }
 
