@@ -30,11 +30,11 @@ os.execv({binary!r}, [{binary!r}] + arguments)
 '''
 
 
-def RunnableBlocks(readme):
+def RunnableBlocks(readme: str) -> list[str]:
     return re.findall(r"^```sh runnable\n(.*?)^```$", readme, re.M | re.S)
 
 
-def SomeText(count, seed):
+def SomeText(count: int, seed: int) -> str:
     words = "the pool of experts is shared by all layers and every token finds one".split()
     generator = random.Random(seed)
     return " ".join(generator.choice(words) for _ in range(count)) + "\n"
@@ -43,11 +43,11 @@ def SomeText(count, seed):
 class ReadmeTest(unittest.TestCase):
     source = binary = ""
 
-    def setUp(self):
+    def setUp(self) -> None:
         with open(os.path.join(self.source, "README.md"), encoding="utf-8") as file:
             self.readme = file.read()
 
-    def MakeFolder(self):
+    def MakeFolder(self) -> str:
         folder = tempfile.mkdtemp(prefix="unipool-readme-")
         self.addCleanup(shutil.rmtree, folder)
         shutil.copytree(os.path.join(self.source, "configs"), os.path.join(folder, "configs"))
@@ -63,7 +63,7 @@ class ReadmeTest(unittest.TestCase):
                 file.write(json.dumps({"text": SomeText(100, seed=i)}) + "\n")
         return folder
 
-    def test_commands_run(self):
+    def test_commands_run(self) -> None:
         folder = self.MakeFolder()
         blocks = RunnableBlocks(self.readme)
         self.assertGreaterEqual(len(blocks), 4, "the README lost its runnable commands")
@@ -74,25 +74,25 @@ class ReadmeTest(unittest.TestCase):
             self.assertEqual(0, done.returncode, f"{block}\n{done.stdout}\n{done.stderr}")
         self.CheckRuns(folder)
 
-    def CheckRuns(self, folder):
+    def CheckRuns(self, folder: str) -> None:
         """Every run that the README starts has its metrics to the last step, and the checkpoint of that step."""
-        last_step = {}
+        last_step: dict[str, int] = {}
         for run, steps in re.findall(r"run_dir=(\S+) train\.steps=(\d+)", self.readme):
             last_step[run] = max(1, int(steps) // STEPS_DIVISOR)
         self.assertGreaterEqual(len(last_step), 4)
         for run, step in last_step.items():
             with open(os.path.join(folder, run, "metrics.jsonl"), encoding="utf-8") as file:
-                steps = [line["step"] for line in map(json.loads, file) if "loss" in line]
-            self.assertEqual(list(range(1, step + 1)), steps, run)
+                found = [line["step"] for line in map(json.loads, file) if "loss" in line]
+            self.assertEqual(list(range(1, step + 1)), found, run)
             self.assertTrue(os.path.exists(os.path.join(folder, run, f"checkpoints/step-{step}/config.json")), run)
 
-    def test_paths_exist(self):
+    def test_paths_exist(self) -> None:
         paths = re.findall(r"`((?:runtime|kernels|parallel|models|launcher|configs|tests|tools)/[\w./]+)`", self.readme)
         self.assertGreater(len(paths), 10)
         for path in paths:
             self.assertTrue(os.path.exists(os.path.join(self.source, path)), f"README.md names {path}")
 
-    def test_verbs_exist(self):
+    def test_verbs_exist(self) -> None:
         verbs = set(re.findall(r"tools/dev ([\w-]+)", self.readme))
         self.assertTrue({"demo", "test"} <= verbs)
         usage = subprocess.run([os.path.join(self.source, "tools/dev"), "help"], capture_output=True, text=True, check=True)

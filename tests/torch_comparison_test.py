@@ -24,13 +24,14 @@ MODELS = {
     "one pool, two experts a token, padding": ["moe.top_k=2", "moe.router_constant=1.9", "model.vocab_multiple=100"],
     "private experts": ["moe.sharing=PRIVATE", "moe.experts=12", "moe.router=SOFTMAX", "moe.balance=LAYER_LOSS"],
 }
+Loss = tuple[float, float]  # loss and gradient norm of a step
 PYTHON = os.environ.get("UNIPOOL_TORCH_PYTHON", sys.executable)
 
 
 class TorchComparisonTest(unittest.TestCase):
     root, program = ".", "unipool"
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="unipool-torch-")
         self.addCleanup(shutil.rmtree, self.folder)
         seed = random.SystemRandom().randrange(1 << 32)
@@ -46,20 +47,20 @@ class TorchComparisonTest(unittest.TestCase):
         with open(os.path.join(self.folder, "samples"), "wb") as file:
             samples.tofile(file)
 
-    def Run(self, *command):
+    def Run(self, *command: str) -> str:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False,
                               env={**os.environ, "OMP_NUM_THREADS": "1"})
         self.assertEqual(0, done.returncode, f"{' '.join(command)}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def Ours(self, run_dir, *settings):
+    def Ours(self, run_dir: str, *settings: str) -> list[Loss]:
         self.Run(self.program, "train", os.path.join(self.root, "configs/demo.txtpb"), *SIZES, "data.train=text.txt",
                  "data.split=1,0,0", "data.order=SEQUENTIAL", "parallel.ranks=1", f"run_dir={run_dir}", *settings)
         with open(os.path.join(self.folder, run_dir, "metrics.jsonl"), encoding="utf-8") as file:
             lines = [json.loads(line) for line in file]
         return [(line["loss"], line["grad_norm"]) for line in lines]
 
-    def Torch(self, *arguments):
+    def Torch(self, *arguments: str) -> list[Loss]:
         output = self.Run(PYTHON, os.path.join(self.root, "tools/torch/torch_unipool.py"),
                           os.path.join(self.root, "configs/demo.txtpb"), *SIZES, "--samples", "samples", "--init",
                           "first/checkpoints/step-1", "--steps", str(STEPS), "--device", "CPU", *arguments)
@@ -67,11 +68,11 @@ class TorchComparisonTest(unittest.TestCase):
         self.assertEqual([], result["notes"])
         return list(zip(result["losses"], result["grad_norms"], strict=True))
 
-    def Difference(self, ours, torch, which):
+    def Difference(self, ours: list[Loss], torch: list[Loss], which: int) -> float:
         self.assertEqual(STEPS, len(ours))
         return max(abs(a[which] - b[which]) / a[which] for a, b in zip(ours, torch, strict=True))
 
-    def test_same_weights_and_samples_give_the_same_losses(self):
+    def test_same_weights_and_samples_give_the_same_losses(self) -> None:
         for name, settings in MODELS.items():
             with self.subTest(name):
                 for folder in ("first", "run"):

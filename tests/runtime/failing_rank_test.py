@@ -19,7 +19,8 @@ USER_ERROR, STUCK = 2, 3
 BOTH, THREADS, MPI = ("threads", "mpi"), ("threads",), ("mpi",)
 
 # mode, worlds, exit code (None: any but 0), what must be said (exactly once each), what must not be said
-CASES = [
+Case = tuple[str, tuple[str, ...], int | None, list[str], list[str]]
+CASES: list[Case] = [
     ("none", BOTH, 0, [], ["error", "stuck", "Check failed"]),
     ("user_error_all", BOTH, USER_ERROR, [r"error: field model\.heads is 5: it must divide model\.hidden, 64"],
      ["Check failed", "stack trace", "terminate called", "stuck"]),
@@ -44,14 +45,14 @@ CASES = [
 ]
 
 
-def run(command):
+def run(command: list[str]) -> tuple[int | None, str, float]:
     """Exit code (None: it did not end), output, seconds."""
     begin = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                start_new_session=True)
     try:
         output, _ = process.communicate(timeout=LIMIT_SECONDS)
-        code = process.returncode
+        code: int | None = process.returncode
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
@@ -59,7 +60,8 @@ def run(command):
     return code, output, time.monotonic() - begin
 
 
-def problems_of(mode, code, output, expected_code, said, unsaid):
+def problems_of(case: Case, code: int | None, output: str) -> list[str]:
+    mode, _, expected_code, said, unsaid = case
     problems = []
     if code is None:
         problems.append(f"did not end within {LIMIT_SECONDS} s")
@@ -79,7 +81,7 @@ def problems_of(mode, code, output, expected_code, said, unsaid):
     return problems
 
 
-def survivors(program):
+def survivors(program: str) -> list[int]:
     """Processes of the program that still run."""
     name = os.path.realpath(program)
     found = []
@@ -94,21 +96,21 @@ def survivors(program):
     return found
 
 
-def run_case(program, mpirun, world, case):
+def run_case(program: str, mpirun: str, world: str, case: Case) -> tuple[str, bool]:
     """What to print, and whether it went wrong."""
-    mode, _, expected_code, said, unsaid = case
+    mode = case[0]
     command = [program, mode, str(RANKS)]
     if world == "mpi":
         command = [mpirun, "-np", str(RANKS)] + command
     code, output, seconds = run(command)
-    problems = problems_of(mode, code, output, expected_code, said, unsaid)
+    problems = problems_of(case, code, output)
     lines = [f"{'FAILED' if problems else 'ok':6} {mode:16} {world:8} exit code {code}, {seconds:.1f} s"]
     if problems:
         lines += ["       " + line for line in problems + output.splitlines()]
     return "\n".join(lines), bool(problems)
 
 
-def main():
+def main() -> int:
     program, mpirun = sys.argv[1:3]
     cases = [(world, case) for case in CASES for world in case[1]]
     failed = 0

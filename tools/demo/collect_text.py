@@ -5,15 +5,16 @@ Sources: licences, README, NEWS and copyright files, CMake's manual, Perl's manu
 man pages. Kept are paragraphs that read like prose (IsProse), each once. One paragraph is one line, an empty line
 ends a document (one file's paragraphs), and documents stand in the order of their digests: the same machine gives
 the same file, and every part of it is the same mixture.
-
-Usage: collect_text.py OUTPUT [ROOT]      ROOT: where usr/share lies, default /
 """
+from __future__ import annotations
+
+import argparse
 import glob
 import gzip
 import hashlib
 import os
 import re
-import sys
+from collections.abc import Callable
 
 MOST_BYTES_OF_A_SOURCE = 3_000_000  # so that no source outweighs the others, and for speed
 
@@ -21,26 +22,26 @@ COMMON_WORDS = frozenset(
     "the of to and a in is that for it as be on with by this are or not you if can which an from at".split())
 
 
-def ReadText(path):
-    opener = gzip.open if path.endswith(".gz") else open
+def ReadText(path: str) -> str:
     try:
-        with opener(path, "rb") as file:
-            return file.read(4_000_000).decode("utf-8", "replace")
+        with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
+            text: bytes = file.read(4_000_000)
+        return text.decode("utf-8", "replace")
     except (OSError, EOFError):
         return ""  # a file that cannot be read is one document less
 
 
-def Paragraphs(text):
+def Paragraphs(text: str) -> list[str]:
     return re.split(r"\n[ \t]*\n", text.replace("\r", ""))
 
 
-def PlainParagraphs(text):
+def PlainParagraphs(text: str) -> list[str]:
     """README and the like, reStructuredText, copyright files (where a line with a lone dot is an empty one)."""
     text = re.sub(r"(?m)^ \.$", "", text)
     return Paragraphs(re.sub(r":[a-z:_-]+:`([^`<]*?)(?: *<[^>`]*>)?`|``([^`]*)``", r"\1\2", text))
 
 
-def PodParagraphs(text):
+def PodParagraphs(text: str) -> list[str]:
     """Perl's documentation: blocks between =head, =over, =item, ... and =cut, without B<>, C<> and their kin."""
     kept, inside = [], not re.search(r"(?m)^(package|use) ", text)
     for paragraph in Paragraphs(text):
@@ -51,14 +52,14 @@ def PodParagraphs(text):
     return kept
 
 
-def DocstringParagraphs(text):
-    kept = []
+def DocstringParagraphs(text: str) -> list[str]:
+    kept: list[str] = []
     for body in re.findall(r'"""(.*?)"""', text, re.S):
         kept += Paragraphs(body)
     return kept
 
 
-def ManParagraphs(text):
+def ManParagraphs(text: str) -> list[str]:
     """Man pages: text lines between requests; fonts, escapes and requests that set words in bold are undone."""
     text = re.sub(r"(?m)^\.(?:BR?|IR?|RB|RI|BI|IB|Nm|Xr|Fl|Ar|Pa|Dq|Em|Sy) +(.*)$", r"\1", text)
     text = re.sub(r"(?m)^['.].*$", "\n", text)
@@ -69,7 +70,7 @@ def ManParagraphs(text):
     return Paragraphs(text)
 
 
-SOURCES = [
+SOURCES: list[tuple[list[str], Callable[[str], list[str]]]] = [
     (["usr/share/common-licenses/*"], PlainParagraphs),
     (["usr/share/doc/**/" + name for name in
       ("copyright", "README*", "NEWS*", "FAQ*", "*.txt", "*.txt.gz", "*.rst", "*.rst.gz", "*.md", "*.md.gz")],
@@ -81,7 +82,7 @@ SOURCES = [
 ]
 
 
-def IsProse(paragraph):
+def IsProse(paragraph: str) -> bool:
     """Is a paragraph (one line, single blanks) mostly English words in sentences, not code, a table or a list?"""
     if not 80 <= len(paragraph) <= 4000 or not paragraph.isascii():
         return False
@@ -93,7 +94,7 @@ def IsProse(paragraph):
     return common >= 0.2 * len(words) and max(map(len, words)) <= 40
 
 
-def ProseOf(path, paragraphs_of, seen):
+def ProseOf(path: str, paragraphs_of: Callable[[str], list[str]], seen: set[bytes]) -> list[str]:
     """The paragraphs of a file that are prose and new."""
     kept = []
     for paragraph in paragraphs_of(ReadText(path)):
@@ -109,9 +110,9 @@ def ProseOf(path, paragraphs_of, seen):
     return kept
 
 
-def Collect(root):
-    """Returns the documents in the order of their digests, and the bytes that each source gave."""
-    documents, bytes_of, seen = [], {}, set()
+def Collect(root: str) -> tuple[list[bytes], dict[str, int]]:
+    """(the documents in the order of their digests, the bytes that each source gave)"""
+    documents, bytes_of, seen = list[bytes](), dict[str, int](), set[bytes]()
     for patterns, paragraphs_of in SOURCES:
         paths = {path for pattern in patterns for path in glob.glob(os.path.join(root, pattern), recursive=True)}
         size = 0
@@ -129,11 +130,13 @@ def Collect(root):
     return documents, bytes_of
 
 
-def main():
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    output = sys.argv[1]
-    documents, bytes_of = Collect(sys.argv[2] if len(sys.argv) == 3 else "/")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", metavar="OUTPUT")
+    parser.add_argument("root", metavar="ROOT", nargs="?", default="/", help="where usr/share lies (/)")
+    arguments = parser.parse_args()
+    output = arguments.output
+    documents, bytes_of = Collect(arguments.root)
     with open(output + ".partial", "wb") as file:
         file.writelines(documents)
     os.replace(output + ".partial", output)

@@ -1,4 +1,6 @@
 """What torch_unipool.py takes from elsewhere: settings, weights, samples, and numbers that both programs must agree on."""
+from __future__ import annotations
+
 import json
 import math
 import mmap
@@ -7,46 +9,29 @@ import re
 import struct
 import sys
 import types
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
-def fail(message):
+def fail(message: str) -> NoReturn:
     sys.exit(f"torch_unipool.py: {message}")
 
 
-def read_flags(arguments, flags, usage):
-    """(configuration file, field.path=value settings, flags with values)"""
-    path, settings, flags = None, [], dict(flags)
-    at = 0
-    while at < len(arguments):
-        argument = arguments[at]
-        if argument.startswith("--"):
-            name, has_value, value = argument[2:].partition("=")
-            if name not in flags or (not has_value and at + 1 == len(arguments)):
-                sys.exit(f"{usage}\ntorch_unipool.py: what is \"{argument}\"?")
-            if not has_value:
-                at += 1
-                value = arguments[at]
-            flags[name] = value
-        elif "=" in argument:
-            settings.append(argument)
-        else:
-            path = argument
-        at += 1
-    if path is None:
-        sys.exit(usage)
-    return path, settings, flags
+Schema = dict[str, dict[str, tuple[str, Any]]]  # message: field: type, default
 
 
-def read_schema(path):
-    """{message: {field: (type, default)}} of a .proto file."""
+def read_schema(path: str) -> Schema:
+    """Of a .proto file."""
     with open(path, encoding="utf-8") as file:
         text = re.sub(r"//.*", "", file.read())
-    schema, message = {}, None
+    schema: Schema = {}
+    message: dict[str, tuple[str, Any]] = {}
     pattern = r"message (\w+)|(?:optional|repeated) ([\w.]+) (\w+) = \d+(?: \[default = ([^\]]*)\])?;|enum (\w+) \{\s*(\w+)"
-    first_value = {}
+    first_value: dict[str, str] = {}
     for found in re.finditer(pattern, text):
         if found[1]:
             message = schema.setdefault(found[1], {})
@@ -61,7 +46,7 @@ def read_schema(path):
     return schema
 
 
-def value_of(kind, text):
+def value_of(kind: str, text: str) -> int | float | bool | str:
     text = text.strip('"')
     if kind in ("int32", "int64", "uint64"):
         return int(text or 0)
@@ -70,7 +55,7 @@ def value_of(kind, text):
     return text == "true" if kind == "bool" else text
 
 
-def read_config(path, settings):
+def read_config(path: str, settings: list[str]) -> Any:
     """A configuration in protobuf text format (a file, or - for the standard input) with all defaults of config.proto, which
     lies beside the file or in a folder configs above this script."""
     here = os.path.dirname(os.path.abspath(__file__))
@@ -80,7 +65,7 @@ def read_config(path, settings):
         fail(f"config.proto, which has the defaults, is in none of {', '.join(places)}")
     schema = read_schema(proto)
 
-    def defaults(message):
+    def defaults(message: str) -> types.SimpleNamespace:
         fields = schema[message].items()
         return types.SimpleNamespace(**{name: defaults(kind) if kind in schema else value_of(kind, default or "")
                                         for name, (kind, default) in fields})
@@ -93,12 +78,12 @@ def read_config(path, settings):
     words = re.findall(r'#[^\n]*|("(?:[^"\\]|\\.)*"|[\w.+-]+|[{}\[\]:])', text)
     words = [word for word in words if word]
 
-    def assign(target, message, name, value):
+    def assign(target: Any, message: str, name: str, value: str) -> None:
         if name not in schema[message]:
             fail(f"{path}: {message} has no field {name}")
         setattr(target, name, value_of(schema[message][name][0], value))
 
-    def read_message(target, message):
+    def read_message(target: Any, message: str) -> None:
         while words and words[0] != "}":
             name = words.pop(0)
             if words[0] == ":":
@@ -125,7 +110,7 @@ def read_config(path, settings):
     return config
 
 
-def learning_rate(train, step):
+def learning_rate(train: Any, step: int) -> float:
     """models/learning_rate.h"""
     warmup = int(train.warmup_fraction * train.steps)
     if step < warmup:
@@ -134,7 +119,7 @@ def learning_rate(train, step):
     return train.min_lr + 0.5 * (train.lr - train.min_lr) * (1 + math.cos(math.pi * progress))
 
 
-def model_flops_per_token(config):
+def model_flops_per_token(config: Any) -> float:
     """Arithmetic of one token in training: 6 for each weight of a matrix that it meets (embedding: a look-up, none), and
     attention's two products over s/2 positions on average, three times. Nothing that is computed again is counted."""
     m, moe = config.model, config.moe
@@ -145,7 +130,7 @@ def model_flops_per_token(config):
     return 6.0 * (m.layers * (attention + router + experts + m.hidden * m.seq_length) + rows * m.hidden)
 
 
-def router_constant(experts, top_k):
+def router_constant(experts: int, top_k: int) -> float:
     """c of kernels/router_scores.h, from samples of its own: equal to about 0.5 %."""
     if experts == 1:
         return 1.0
@@ -154,10 +139,10 @@ def router_constant(experts, top_k):
     return (1 / best.median() if experts < 32 else (1 / best).mean()).item()
 
 
-def read_safetensors(folder, device):
+def read_safetensors(folder: str, device: str) -> Callable[[str], Tensor]:
     """A function from a tensor's name to its values in fp32."""
     types_of = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
-    entries = {}
+    entries: dict[str, tuple[mmap.mmap, int, dict[str, Any]]] = {}  # file, begin in it, description
     for name in sorted(os.listdir(folder)):
         if not re.fullmatch(r"model.*\.safetensors", name):
             continue
@@ -170,7 +155,7 @@ def read_safetensors(folder, device):
     if not entries:
         fail(f"--init {folder}: no model*.safetensors are there")
 
-    def read(name):
+    def read(name: str) -> Tensor:
         if name not in entries:
             fail(f"--init {folder}: there is no tensor {name}")
         data, begin, entry = entries[name]
@@ -184,7 +169,7 @@ def read_safetensors(folder, device):
 class Samples:
     """Samples of each step, [batch, s + 1] int64: from a file of int32, or random."""
 
-    def __init__(self, path, steps, batch, seq_length, vocab):
+    def __init__(self, path: str | None, steps: int, batch: int, seq_length: int, vocab: int) -> None:
         self.batch, self.columns, self.vocab, self.file = batch, seq_length + 1, vocab, None
         if path:
             wanted = steps * batch * self.columns
@@ -192,23 +177,23 @@ class Samples:
                 fail(f"--samples {path} has {os.path.getsize(path)} bytes; {steps} steps take {4 * wanted}")
             self.file = torch.from_file(path, size=wanted, dtype=torch.int32).view(steps, batch, self.columns)
 
-    def read(self, step):
+    def read(self, step: int) -> Tensor:
         if self.file is None:
             return torch.randint(0, self.vocab, (self.batch, self.columns), generator=torch.Generator().manual_seed(step))
         return self.file[step].long()
 
 
-def fastest_attention(wanted, shape, dtype):
+def fastest_attention(wanted: str | None, shape: tuple[int, int, int, int, int], dtype: torch.dtype) -> str:
     """Leaves only the named or the fastest way of scaled_dot_product_attention switched on; its name."""
     batch, s, heads, kv_heads, size = shape
     switches = {"FLASH": torch.backends.cuda.enable_flash_sdp, "CUDNN": torch.backends.cuda.enable_cudnn_sdp,
                 "EFFICIENT": torch.backends.cuda.enable_mem_efficient_sdp, "MATH": torch.backends.cuda.enable_math_sdp}
 
-    def choose(name):
+    def choose(name: str) -> None:
         for each, switch in switches.items():
             switch(each == name)
 
-    def seconds(name):
+    def seconds(name: str) -> float:
         choose(name)
         q, k, v = (torch.randn(batch, h, s, size, device="cuda", dtype=dtype, requires_grad=True)
                    for h in (heads, kv_heads, kv_heads))
@@ -223,13 +208,13 @@ def fastest_attention(wanted, shape, dtype):
         return begin.elapsed_time(end)
 
     if not wanted:
-        times = {}
+        times: dict[str, float] = {}
         for name in ("FLASH", "CUDNN", "EFFICIENT"):
             try:
                 times[name] = seconds(name)
             except RuntimeError:
                 pass  # this machine does not have it
-        wanted = min(times, key=times.get) if times else "MATH"
+        wanted = min(times, key=lambda name: times[name]) if times else "MATH"
     if wanted not in switches:
         fail(f"--attention {wanted}: there are {', '.join(switches)}")
     choose(wanted)

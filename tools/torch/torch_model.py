@@ -1,15 +1,20 @@
 """The model of models/ in PyTorch, for torch_unipool.py: attention, router and experts of a configuration, one microbatch at
 a time."""
+from __future__ import annotations
+
+import argparse
 import math
 import types
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.autograd import Function
 from torch_inputs import fail, read_safetensors, router_constant
 
 
-def grouped_loop(a, b, offsets):
+def grouped_loop(a: Tensor, b: Tensor, offsets: Tensor) -> Tensor:
     """What grouped_mm computes, a product at a time: [R, I] x [E, I, O] -> [R, O], or [I, R] x [R, O] -> [E, I, O]."""
     ends = offsets.tolist()
     begins = [0] + ends[:-1]
@@ -18,7 +23,7 @@ def grouped_loop(a, b, offsets):
     return torch.stack([a[:, begin:end] @ b[begin:end] for begin, end in zip(begins, ends)])
 
 
-def grouped_mm(a, b, offsets):
+def grouped_mm(a: Tensor, b: Tensor, offsets: Tensor) -> Tensor:
     product = getattr(F, "grouped_mm", None) or torch._grouped_mm
     return product(a, b, offs=offsets)
 
@@ -27,13 +32,13 @@ class Permute(Function):
     """Rows in the order of their experts: a gather in both directions."""
 
     @staticmethod
-    def forward(ctx, x, order, inverse, top_k):
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor, top_k: int) -> Tensor:
         ctx.save_for_backward(inverse)
         ctx.top_k = top_k
         return x[order // top_k]
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (inverse,) = ctx.saved_tensors
         rows = grad[inverse]
         return (rows if ctx.top_k == 1 else rows.view(-1, ctx.top_k, grad.shape[1]).sum(1)), None, None, None
@@ -41,33 +46,33 @@ class Permute(Function):
 
 class Unpermute(Function):
     @staticmethod
-    def forward(ctx, y, order, inverse):
+    def forward(ctx: Any, y: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(order)
         return y[inverse]
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (order,) = ctx.saved_tensors
         return grad[order], None, None
 
 
-def rms_norm(x, weight, eps):
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = x.float()
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
 
 
-def rope(x, cos, sin):
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x [b, heads, s, d], tables [s, d / 2]: dims i and i + d/2 are a pair."""
     first, second = x.float().chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x.dtype)
 
 
-def swiglu(gate_up):
+def swiglu(gate_up: Tensor) -> Tensor:
     gate, up = gate_up.float().chunk(2, -1)
     return (F.silu(gate) * up).to(gate_up.dtype)
 
 
-def swiglu_backward(gate_up, dactivation):
+def swiglu_backward(gate_up: Tensor, dactivation: Tensor) -> tuple[Tensor, Tensor]:
     """(dgate_up, the activation again)"""
     gate, up = gate_up.float().chunk(2, -1)
     grad, sigmoid = dactivation.float(), torch.sigmoid(gate)
@@ -76,7 +81,7 @@ def swiglu_backward(gate_up, dactivation):
     return torch.cat((dgate, grad * silu), -1).to(gate_up.dtype), (silu * up).to(gate_up.dtype)
 
 
-def add_where(total, grad, counts):
+def add_where(total: Tensor, grad: Tensor, counts: Tensor) -> None:
     """total += grad of the experts that have rows: others hold whatever the product left there."""
     total.add_(torch.where(counts[:, None, None] > 0, grad.float(), 0))
 
@@ -85,14 +90,14 @@ class ExpertsOfLayer(Function):
     """An expert block whose weight gradients wait for those of the other layers."""
 
     @staticmethod
-    def forward(ctx, rows, offsets, pool, experts):
+    def forward(ctx: Any, rows: Tensor, offsets: Tensor, pool: Pool, experts: Tensor) -> Tensor:
         gate_up = pool.product(rows, pool.gate_up.transpose(1, 2), offsets)
         ctx.save_for_backward(rows, gate_up, offsets, experts)
         ctx.pool = pool
         return pool.product(pool.swiglu(gate_up), pool.down.transpose(1, 2), offsets)
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         rows, gate_up, offsets, experts = ctx.saved_tensors
         pool, dy = ctx.pool, dy.contiguous()
         dgate_up, activation = pool.swiglu_backward(gate_up, pool.product(dy, pool.down, offsets))
@@ -104,14 +109,15 @@ class ExpertsOfLayer(Function):
 class Pool:
     """The experts of one block of layers, and what waits for their weight gradients."""
 
-    def __init__(self, model, gate_up, down):
+    def __init__(self, model: Model, gate_up: Tensor, down: Tensor) -> None:
         self.model, self.product = model, model.product
         self.gate_up, self.down = gate_up, down  # [E, 2F, D], [E, D, F]
         self.swiglu, self.swiglu_backward, self.add_where = (
             model.compiled(f) for f in (swiglu, swiglu_backward, add_where))
-        self.waiting = [[] for _ in range(5)]
+        # Of each layer: experts, rows, gradient of gate and up, activation, gradient of the answer.
+        self.waiting: list[list[Tensor]] = [[] for _ in range(5)]
 
-    def finish_microbatch(self):
+    def finish_microbatch(self) -> None:
         if not self.waiting[0]:
             return
         experts = torch.cat(self.waiting[0])
@@ -130,7 +136,7 @@ class Pool:
 
 
 class Model:
-    def __init__(self, config, options):
+    def __init__(self, config: Any, options: argparse.Namespace) -> None:
         self.config, self.options = config, options
         m, moe = config.model, config.moe
         self.dtype = torch.bfloat16 if options.precision == "BF16" else torch.float32
@@ -157,15 +163,19 @@ class Model:
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
-    def make_parameters(self):
+    def make_parameters(self) -> None:
         """Every weight: its names on disk, the tensor that the model computes with, its fp32 master."""
         m, moe = self.config.model, self.config.moe
         std, out_std = m.init_std, m.init_std / math.sqrt(2 * m.layers)
         kv, f = m.kv_heads * self.head_size, moe.width
         stored = read_safetensors(self.options.init, self.options.device) if self.options.init else None
-        self.masters, self.work, self.sums, self.decays = [], [], {}, []
+        self.masters: list[Tensor] = []
+        self.work: list[Tensor] = []
+        self.sums: dict[Tensor, Tensor] = {}
+        self.decays: list[bool] = []
 
-        def declare(names, shape, mean=0.0, spread=0.0, wide=False):
+        def declare(names: list[str], shape: tuple[int, ...], mean: float = 0.0, spread: float = 0.0,
+                    wide: bool = False) -> Tensor:
             if stored is not None:
                 master = torch.cat([stored(name) for name in names]).reshape(shape)
             elif spread:
@@ -186,7 +196,7 @@ class Model:
             return work
 
         self.embedding = declare(["model.embed_tokens.weight"], (self.vocab_rows, m.hidden), spread=std)
-        self.layers = []
+        self.layers: list[types.SimpleNamespace] = []
         for l in range(m.layers):
             at = f"model.layers.{l}."
             layer = types.SimpleNamespace(
@@ -201,7 +211,7 @@ class Model:
             self.layers.append(layer)
         self.norm = declare(["model.norm.weight"], (m.hidden,), 1.0)
         self.lm_head = declare(["lm_head.weight"], (self.vocab_rows, m.hidden), spread=std)
-        self.pools = []
+        self.pools: list[Pool] = []
         for b in range(self.blocks):
             own = range(b * self.block_experts, (b + 1) * self.block_experts)
             name = "model.pool.experts.{}.{}_proj.weight".format
@@ -209,16 +219,16 @@ class Model:
             down = declare([name(e, "down") for e in own], (len(own), m.hidden, f), spread=out_std)
             self.pools.append(Pool(self, gate_up, down))
 
-    def gradient_sum(self, work):
+    def gradient_sum(self, work: Tensor) -> Tensor:
         return self.sums[work]
 
-    def add_to_sum(self, work):
+    def add_to_sum(self, work: Tensor) -> None:
         self.sums[work].add_(work.grad)
         work.grad = None
 
     # One microbatch --------------------------------------------------------------------------------------------------
 
-    def attend_(self, x, norm, qkv, out, ffn_norm):
+    def attend_(self, x: Tensor, norm: Tensor, qkv: Tensor, out: Tensor, ffn_norm: Tensor) -> tuple[Tensor, Tensor]:
         """x + attention, and its norm; x [b, s, D]."""
         m, d = self.config.model, self.head_size
         b, s = x.shape[:2]
@@ -229,7 +239,7 @@ class Model:
         h = x + F.linear(mixed.transpose(1, 2).reshape(b, s, m.hidden), out)
         return h, rms_norm(h, ffn_norm, m.norm_eps)
 
-    def route(self, normed, router, scale, shares):
+    def route(self, normed: Tensor, router: Tensor, scale: Tensor, shares: Tensor) -> tuple[Tensor, ...]:
         """Rows in the order of their experts, and how to come back; router [E, D] and shares [E] of the layer's own block."""
         moe, e = self.config.moe, self.block_experts
         flat = normed.reshape(-1, normed.shape[-1])
@@ -254,25 +264,26 @@ class Model:
         offsets = counts.cumsum(0).to(torch.int32)
         return Permute.apply(flat, order, inverse, moe.top_k), order, inverse, offsets, weights, experts[order], counts, aux
 
-    def combine_(self, h, y, order, inverse, weights):
+    def combine_(self, h: Tensor, y: Tensor, order: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
         rows = Unpermute.apply(y, order, inverse).view(weights.shape[0], -1, h.shape[-1])
         return (h.float() + (rows.float() * weights[..., None]).sum(1).view(h.shape)).to(h.dtype)
 
-    def attend_and_route_(self, x, layer_weights, shares):
-        h, normed = self.attend_(x, *layer_weights[:4])
-        return h, *self.route(normed, *layer_weights[4:], shares)
+    def attend_and_route_(self, x: Tensor, layer_weights: tuple[Tensor, ...], shares: Tensor) -> tuple[Tensor, ...]:
+        norm, qkv, out, ffn_norm, router, scale = layer_weights
+        h, normed = self.attend_(x, norm, qkv, out, ffn_norm)
+        return h, *self.route(normed, router, scale, shares)
 
-    def experts(self, rows, offsets, experts, pool):
+    def experts(self, rows: Tensor, offsets: Tensor, experts: Tensor, pool: Pool) -> Tensor:
         if self.options.weight_grads == "TOGETHER":
             return ExpertsOfLayer.apply(rows, offsets, pool, experts)
         gate_up = self.product(rows, pool.gate_up.transpose(1, 2), offsets)
         return self.product(pool.swiglu(gate_up), pool.down.transpose(1, 2), offsets)
 
-    def head_(self, x, targets, norm, lm_head):
+    def head_(self, x: Tensor, targets: Tensor, norm: Tensor, lm_head: Tensor) -> Tensor:
         logits = F.linear(rms_norm(x, norm, self.config.model.norm_eps), lm_head)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
 
-    def forward_(self, tokens, shares):
+    def forward_(self, tokens: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """tokens [b, s + 1], shares [blocks, E]: (what to minimise, the sum of losses, counts [blocks, E])"""
         x, aux, counts = F.embedding(tokens[:, :-1], self.embedding), 0.0, [0] * self.blocks
         for l, layer in enumerate(self.layers):

@@ -3,29 +3,18 @@
 losses on any device. The model is that of models/ (same parameter names, same arithmetic, same schedule); the fastest
 way that PyTorch has was taken for each part: bf16 weights with fp32 masters, moments and gradient sums, grouped matrix
 products without a word to the host, compiled everything else, the fastest attention of this machine, fused AdamW. It
-ends with one JSON line; a line per step goes to the standard error stream.
-
-Usage: torch_unipool.py CONFIG.txtpb [field.path=value ...] [--flag VALUE ...]
-  --device CUDA|CPU          default: CUDA where there is one
-  --precision BF16|FP32      default: BF16 on CUDA, FP32 on the CPU; the router is fp32 in both
-  --steps N --warmup N       steps to run (12), and how many of them not to time (4); the schedule of the learning rate
-                             is that of train.steps
-  --samples FILE             int32 [steps, train.global_batch, seq_length + 1], row by row; default: random tokens
-  --init FOLDER              safetensors to start from, as unipool writes and reads them; default: random weights
-  --weight_grads TOGETHER    gradients of expert weights once per microbatch, from the rows of all layers; PER_LAYER:
-                             what autograd does, a gradient of the whole pool in each layer, and their sum
-  --compile LAYER|MODEL|OFF  what torch.compile sees at once; default: LAYER, OFF on the CPU
-  --grouped MM|LOOP          torch's grouped product, or a product per expert; default: MM with BF16 on CUDA
-  --attention NAME           FLASH, CUDNN, EFFICIENT or MATH; default: the fastest of those that run here
-  --peak_tflops N            dense rate of the device to compare with; default: 989 on H100 and H200 with BF16
-What it can not do, it says: moe.balance BIAS, moe.balance_scope MICROBATCH and RANK.
+ends with one JSON line; a line per step goes to the standard error stream. What it can not do, it says: moe.balance BIAS,
+moe.balance_scope MICROBATCH and RANK.
 """
+from __future__ import annotations
+
+import argparse
 import json
 import os
 import statistics
 import sys
 import time
-import types
+from typing import Any
 
 try:
     import torch
@@ -34,17 +23,14 @@ except ImportError as error:
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from torch_inputs import (Samples, fail, fastest_attention, learning_rate, model_flops_per_token,  # noqa: E402
-                          read_config, read_flags)
+                          read_config)
 from torch_model import Model  # noqa: E402
-
-FLAGS = {"device": None, "precision": None, "steps": "12", "warmup": "4", "samples": None, "init": None,
-         "weight_grads": "TOGETHER", "compile": None, "grouped": None, "attention": None, "peak_tflops": None}
 
 
 class Optimizer:
     """AdamW on the fp32 masters, weight decay on matrices only, gradients scaled down to train.clip."""
 
-    def __init__(self, model):
+    def __init__(self, model: Model) -> None:
         self.model, t = model, model.config.train
         groups = [{"params": [p for p, decays in zip(model.masters, model.decays) if decays == kind],
                    "weight_decay": t.weight_decay if kind else 0.0} for kind in (True, False)]
@@ -53,7 +39,8 @@ class Optimizer:
         self.copies = [(work, master) for work, master in zip(model.work, model.masters) if work is not master]
 
     @torch.no_grad()
-    def step(self, lr):
+    def step(self, lr: float) -> torch.Tensor:
+        """The norm of the gradients before they were scaled."""
         model, clip = self.model, self.model.config.train.clip
         for work, master in zip(model.work, model.masters):
             if work in model.sums:
@@ -73,7 +60,7 @@ class Optimizer:
         return norm
 
 
-def train(config, options):
+def train(config: Any, options: argparse.Namespace) -> tuple[list[float], list[float], list[float]]:
     """(losses, gradient norms, seconds of each step)"""
     t, m, moe = config.train, config.model, config.moe
     is_cuda = options.device == "cuda"
@@ -82,12 +69,14 @@ def train(config, options):
     optimizer = Optimizer(model)
     samples = Samples(options.samples, options.steps, t.global_batch, m.seq_length, m.vocab)
     shares = torch.zeros(model.blocks, model.block_experts, device=options.device)
-    losses, norms, seconds = [], [], []
+    losses, norms, seconds = list[float](), list[float](), list[float]()
     for step in range(options.steps):
         if is_cuda:
             torch.cuda.synchronize()
         begin = time.perf_counter()
-        tokens, loss_sum, counts = samples.read(step).to(options.device), 0.0, 0
+        tokens = samples.read(step).to(options.device)
+        loss_sum: Any = 0.0  # tensors from the first microbatch on
+        counts: Any = 0
         for microbatch in tokens.split(t.micro_batch):
             objective, loss, count = model.whole(microbatch, shares)
             objective.backward()
@@ -110,7 +99,8 @@ def train(config, options):
     return losses, norms, seconds
 
 
-def result(config, options, losses, norms, seconds, notes):
+def result(config: Any, options: argparse.Namespace, losses: list[float], norms: list[float], seconds: list[float],
+           notes: list[str]) -> dict[str, Any]:
     tokens = config.train.global_batch * config.model.seq_length
     timed = seconds[options.warmup:] or seconds
     rate, flops = tokens / statistics.median(timed), model_flops_per_token(config)
@@ -130,37 +120,63 @@ def result(config, options, losses, norms, seconds, notes):
             "losses": losses, "grad_norms": norms, "notes": notes}
 
 
-def options_of(config, flags):
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("config", metavar="CONFIG.txtpb", help="- is the standard input")
+    parser.add_argument("settings", metavar="field.path=value", nargs="*")
+    parser.add_argument("--device", type=str.upper, choices=["CUDA", "CPU"], help="default: CUDA where there is one")
+    parser.add_argument("--precision", choices=["BF16", "FP32"],
+                        help="default: BF16 on CUDA, FP32 on the CPU; the router is fp32 in both")
+    parser.add_argument("--steps", type=int, default=12, help="steps to run (12); the schedule of the learning rate is that of "
+                        "train.steps")
+    parser.add_argument("--warmup", type=int, default=4, help="how many of the steps not to time (4)")
+    parser.add_argument("--samples", metavar="FILE", help="int32 [steps, train.global_batch, seq_length + 1], row by row; "
+                        "default: random tokens")
+    parser.add_argument("--init", metavar="FOLDER", help="safetensors to start from, as unipool writes and reads them; "
+                        "default: random weights")
+    parser.add_argument("--weight_grads", choices=["TOGETHER", "PER_LAYER"], default="TOGETHER",
+                        help="TOGETHER (default): gradients of expert weights once per microbatch, from the rows of all "
+                        "layers; PER_LAYER: what autograd does, a gradient of the whole pool in each layer, and their sum")
+    parser.add_argument("--compile", choices=["LAYER", "MODEL", "OFF"],
+                        help="what torch.compile sees at once; default: LAYER, OFF on the CPU")
+    parser.add_argument("--grouped", choices=["MM", "LOOP"],
+                        help="torch's grouped product, or a product per expert; default: MM with BF16 on CUDA")
+    parser.add_argument("--attention", choices=["FLASH", "CUDNN", "EFFICIENT", "MATH"],
+                        help="default: the fastest of those that run here")
+    parser.add_argument("--peak_tflops", type=float,
+                        help="dense rate of the device to compare with; default: 989 on H100 and H200 with BF16")
+    return parser.parse_intermixed_args()
+
+
+def complete(options: argparse.Namespace, config: Any) -> None:
+    """Sets what was left to this machine and the configuration."""
     has_gpu = torch.cuda.is_available()
-    device = (flags["device"] or ("CUDA" if has_gpu else "CPU")).upper()
+    device = options.device or ("CUDA" if has_gpu else "CPU")
     if device == "CUDA" and not has_gpu:
         fail("--device CUDA: PyTorch finds no GPU here")
     is_cuda = device == "CUDA"
-    precision = flags["precision"] or ("BF16" if is_cuda else "FP32")
-    options = types.SimpleNamespace(
-        device=device.lower(), precision=precision, steps=int(flags["steps"]), warmup=int(flags["warmup"]),
-        samples=flags["samples"], init=flags["init"], weight_grads=flags["weight_grads"],
-        compile=flags["compile"] or ("LAYER" if is_cuda else "OFF"),
-        grouped=flags["grouped"] or ("MM" if is_cuda and precision == "BF16" else "LOOP"),
-        attention=flags["attention"], peak_tflops=float(flags["peak_tflops"]) if flags["peak_tflops"] else None)
+    options.device = device.lower()
+    options.precision = options.precision or ("BF16" if is_cuda else "FP32")
+    options.compile = options.compile or ("LAYER" if is_cuda else "OFF")
+    options.grouped = options.grouped or ("MM" if is_cuda and options.precision == "BF16" else "LOOP")
     if config.moe.sharing == "DENSE":
         options.weight_grads = "PER_LAYER"  # a product per layer, not per expert
     if options.compile == "MODEL" and options.weight_grads == "TOGETHER":
         fail("--compile MODEL sees no gradients that wait; give --weight_grads PER_LAYER with it")
-    return options
 
 
-def main():
-    path, settings, flags = read_flags(sys.argv[1:], FLAGS, __doc__)
-    config = read_config(path, settings)
-    options = options_of(config, flags)
+def main() -> None:
+    options = parse()
+    config = read_config(options.config, options.settings)
+    complete(options, config)
     torch.set_float32_matmul_precision("high" if options.precision == "BF16" else "highest")
     if options.device == "cuda":
         m, t = config.model, config.train
         dtype = torch.bfloat16 if options.precision == "BF16" else torch.float32
         options.attention = fastest_attention(options.attention, (t.micro_batch, m.seq_length, m.heads, m.kv_heads,
                                                                   m.hidden // m.heads), dtype)
-    notes = []
+    notes: list[str] = []
     try:
         run = train(config, options)
     except Exception as error:  # a compiler that can not do it is no reason to have no comparison; it is said

@@ -20,17 +20,17 @@ a warning of nvcc
 class CompileReportTest(unittest.TestCase):
     script = ""
 
-    def Run(self, report, status=0):
+    def Run(self, report: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         folder = tempfile.mkdtemp(prefix="unipool-compile-report-")
         self.object = os.path.join(folder, "kernel.o")
         command = [sys.executable, "-c", f"import sys; sys.stderr.write({report!r}); sys.exit({status})", "-o", self.object]
         return subprocess.run([sys.executable, self.script] + command, stderr=subprocess.PIPE, text=True, check=False)
 
-    def Report(self):
+    def Report(self) -> str:
         with open(self.object + ".ptxas.txt", encoding="utf-8") as file:
             return file.read()
 
-    def test_spill_fails_and_names_the_kernel(self):
+    def test_spill_fails_and_names_the_kernel(self) -> None:
         done = self.Run(PTXAS.format(spill=16))
         self.assertEqual(done.returncode, 1)
         self.assertIn("_Zplanted spills", done.stderr)
@@ -38,13 +38,13 @@ class CompileReportTest(unittest.TestCase):
         self.assertNotIn("_Zgood", done.stderr)
         self.assertIn("16 bytes spill stores", self.Report())
 
-    def test_without_spills_the_report_is_kept(self):
+    def test_without_spills_the_report_is_kept(self) -> None:
         done = self.Run(PTXAS.format(spill=0).replace("8 bytes spill loads", "0 bytes spill loads"))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr, "a warning of nvcc\n")
         self.assertIn("_Zgood", self.Report())
 
-    def test_failure_of_the_compiler_stays(self):
+    def test_failure_of_the_compiler_stays(self) -> None:
         self.assertEqual(self.Run("error: no\n", 3).returncode, 3)
 
 

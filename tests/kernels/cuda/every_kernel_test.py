@@ -17,26 +17,26 @@ REFUSE = {"RouterScoresForward", "TopK"}
 CUDA_ALONE = {"SplitBf16": "split_bf16_test.cc"}
 
 
-def Read(path):
+def Read(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return re.sub(r"//[^\n]*", "", file.read())
 
 
-def Declared(root):
+def Declared(root: str) -> list[str]:
     """The names of all kernels, sorted."""
     return sorted({name for path in glob.glob(f"{root}/kernels/*.h") for name in re.findall(r"^[\w:]+ (\w+)\(Stream& ", Read(path), re.M)})
 
 
-def Bodies(root):
+def Bodies(root: str) -> dict[str, str]:
     """name -> text of every function outside classes that takes a Stream first, of the CPU's sources."""
-    bodies = {}
+    bodies: dict[str, str] = {}
     for path in glob.glob(f"{root}/kernels/*.cc"):
         if not path.endswith("_cuda.cc"):
             bodies.update(re.findall(r"^[\w:]+ (\w+)\((?:const )?Stream& [^{;]*\) \{\n(.*?)^\}", Read(path), re.M | re.S))
     return bodies
 
 
-def Answer(name, bodies):
+def Answer(name: str, bodies: dict[str, str]) -> str:
     """"runs", "runs alone" (without a CPU), "refuses", or "nothing" where a CUDA stream would meet code of the CPU."""
     body = bodies.get(name, "")
     refusal = re.search(r'CHECK\(stream\.device\(\) == Device::kCpu\)\s*<< "(\w+) has no CUDA kernel', body)
@@ -55,7 +55,7 @@ def Answer(name, bodies):
 class EveryKernelTest(unittest.TestCase):
     root = "."
 
-    def test_kernels_run_or_refuse(self):
+    def test_kernels_run_or_refuse(self) -> None:
         names, bodies = Declared(self.root), Bodies(self.root)
         self.assertGreater(len(names), 25, "the headers were not understood")
         answers = {name: Answer(name, bodies) for name in names}
@@ -63,14 +63,14 @@ class EveryKernelTest(unittest.TestCase):
         self.assertEqual(REFUSE, {name for name, answer in answers.items() if answer == "refuses"})
         self.assertEqual(set(CUDA_ALONE), {name for name, answer in answers.items() if answer == "runs alone"})
 
-    def test_refusals_are_tested(self):
+    def test_refusals_are_tested(self) -> None:
         test = Read(os.path.join(self.root, "tests/kernels/cuda_refusal_test.cc"))
         for name in REFUSE:
             self.assertIn(f'"{name} has no CUDA kernel', test)
         for name, file in CUDA_ALONE.items():
             self.assertIn(f'"{name} runs on CUDA alone', Read(os.path.join(self.root, "tests/kernels", file)))
 
-    def test_a_forgotten_kernel_is_seen(self):
+    def test_a_forgotten_kernel_is_seen(self) -> None:
         bodies = Bodies(self.root)
         for name in Declared(self.root):
             forgotten = dict(bodies)
