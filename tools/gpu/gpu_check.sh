@@ -53,19 +53,24 @@ program() { # prints the path of a program, or nothing
   done
 }
 
-# The cuBLAS and NCCL that the programs open, and the CUPTI that records a time line, where the loader does not look: Python packages
-# bring them so. Another version does not help them.
+# The programs open cuBLAS and NCCL, and the recorder of a time line opens CUPTI. Python packages bring these libraries where
+# the loader does not look. Only the version that the programs ask for helps them.
 elsewhere() { # LIBRARY: prints its path if the loader does not know it
   ldconfig -p 2>/dev/null | grep -qF "$1 " || find /usr/local /usr/lib /opt -name "$1" 2>/dev/null | sort -V | tail -n 1
+}
+also_load() { # LIBRARY: its folder is searched too
+  local found
+  found=$(elsewhere "$1")
+  [[ $found ]] || return 0
+  LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
+  export LD_LIBRARY_PATH
 }
 find_libraries() {
   local wanted found
   wanted=$("$info" --cublas 2>/dev/null)
   [[ $wanted ]] || return
-  found=$(elsewhere "$wanted")
-  [[ ! $found ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
-  found=$(elsewhere libnccl.so.2)
-  [[ ! $found ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
+  also_load "$wanted"
+  also_load libnccl.so.2
   wanted=${wanted/cublas/cupti}
   [[ ! ${UNIPOOL_CUPTI:-} && ! -e /usr/local/cuda/lib64/$wanted && ! -e /usr/local/cuda/extras/CUPTI/lib64/$wanted ]] || return
   found=$(elsewhere "$wanted")
