@@ -1,5 +1,5 @@
-// Seeds of tests: new in every run, and repeatable. UNIPOOL_TEST_SEED=N sets them; a test that fails prints N
-// through its SCOPED_TRACE(SeedText()).
+// Seeds of tests. They are new in every run and can be repeated: a test that fails prints its seed N through
+// SCOPED_TRACE(SeedText()), and UNIPOOL_TEST_SEED=N sets it.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace unipool {
 
-// The same within a process.
+// The seed of this process.
 inline uint64_t FreshSeed() {
   static const uint64_t seed = [] {
     const char* text = std::getenv("UNIPOOL_TEST_SEED");

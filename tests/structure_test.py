@@ -47,6 +47,7 @@ PLANTS = {
     "kernels/spilled.h": (f"//   a    short\n//   bc   {FULL[3:]}//   goes on here\n//   d    end\n",
                           "kernels/spilled.h:2: the last cell of this row"),
     "kernels/broken.h": ("int F(int a, float b,\n      int c);  // a comment\n", "kernels/broken.h:2: a comment at the end"),
+    "kernels/long.h": ("// " + "x " * 54 + "\n", "kernels/long.h:1: a comment of 111 columns"),
     "kernels/cites.h": ("// See kernels/README.md and kernels/NOWHERE.md.\n", "cites kernels/NOWHERE.md, which does not exist"),
     "kernels/heading.h": ('// Letters: README.md, "Letters". Also README.md,\n// "No such heading".\n',
                           'kernels/heading.h:1: cites README.md, "No such heading"'),

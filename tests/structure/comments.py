@@ -58,13 +58,15 @@ def CommentTraces(block: list[str]) -> Iterator[tuple[int, str]]:
     for i, line in enumerate(block):
         above, below = block[i - 1] if i else "", block[i + 1] if i + 1 < len(block) else "//"
         if IsStray(above, line, below):
-            yield i, "a comment's line of one or two words in the midst of a paragraph"
+            yield i, "a comment's line of one or two words in the midst of a paragraph: was a list or table filled anew?"
         elif IsSpilled(line, below):
-            yield i, "the last cell of this row of a table goes on where rows begin"
+            yield i, "the last cell of this row goes on where rows begin: was a list or table filled anew?"
+        if len(line) > COLUMN_LIMIT:
+            yield i, f"a comment of {len(line)} columns, at most {COLUMN_LIMIT}"
 
 
 def CommentProblems(root: str, path: str) -> list[str]:
-    return [f"{path}:{first + i}: {what}: was a table or a list filled anew?"
+    return [f"{path}:{first + i}: {what}"
             for first, block in CommentBlocks(Lines(root, path)) for i, what in CommentTraces(block)]
 
 

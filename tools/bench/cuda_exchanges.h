@@ -1,4 +1,4 @@
-// Rows of the kernels around exchanges between ranks: the order of rows, segments, sums of ranks' parts.
+// Rows of the kernels around exchanges between ranks: kernels/row_order.h, copy_segments.h and rank_sum.h.
 #pragma once
 
 #include "tools/bench/cuda_timing.h"

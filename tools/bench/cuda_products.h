@@ -1,7 +1,7 @@
-// The benchmark's rows of experts' products, each beside one dense product of the same total size (what it
-// could be at best) and beside one product an expert in a loop (what the grouped call must beat). Without
-// cuBLAS only the grouped calls that are our own kernels. Weight gradients of one and of several slots, by
-// slot.
+// Rows of the experts' grouped products. Beside each stand one dense product of the same total size, which is
+// the best that the grouped call could be, and a loop of one product an expert, which it must beat. Weight
+// gradients are measured for one slot and for several. Without cuBLAS only the grouped calls that are our own
+// kernels are measured.
 #pragma once
 
 #include "tools/bench/cuda_timing.h"

@@ -1,7 +1,10 @@
 // What the CUDA kernel benchmark is written with: arrays of random numbers on the GPU, and a table with a row
-// a kernel. A row is one line of code: bench.Run("name", [&] { Kernel(stream, ...); }). Arithmetic and bytes
-// are those that kernels declare (KernelScope); copy bandwidth and the rate of a dense bf16 product are
-// measured in the same run. Without cuBLAS our own kernels are measured alone.
+// a kernel. A row is one line of code:
+//
+//   bench.Run("name", [&] { Kernel(stream, ...); });
+//
+// A kernel declares its arithmetic and its bytes itself (KernelScope). Copy bandwidth and the rate of a dense
+// bf16 product are measured in the same run. Without cuBLAS our own kernels are measured alone.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -25,18 +28,21 @@ class CudaBench : private DeviceMemory {
   CudaBench& operator=(const CudaBench&) = delete;
 
   Stream& stream() { return stream_; }
-  bool has_blas() const { return blas_ != nullptr; }  // otherwise kernels that need cuBLAS must not be run
-  // Device arrays, valid until Clear. Uniform in [-1, 1), in [0, 1), in {0, ..., limit - 1}.
-  Tensor Random(DType dtype, std::initializer_list<int64_t> shape);
-  Tensor RandomPositive(DType dtype, std::initializer_list<int64_t> shape);
-  Tensor RandomBelow(int64_t limit, std::initializer_list<int64_t> shape);
-  // {0, ..., n - 1} in random order.
-  Tensor RandomOrder(std::initializer_list<int64_t> shape);
+  // False: kernels that need cuBLAS must not be run.
+  bool has_blas() const { return blas_ != nullptr; }
+
+  // Device arrays, valid until Clear.
+  Tensor Random(DType dtype, std::initializer_list<int64_t> shape);          // uniform in [-1, 1)
+  Tensor RandomPositive(DType dtype, std::initializer_list<int64_t> shape);  // uniform in [0, 1)
+  Tensor RandomBelow(int64_t limit, std::initializer_list<int64_t> shape);   // uniform in {0, ..., limit - 1}
+  Tensor RandomOrder(std::initializer_list<int64_t> shape);  // {0, ..., n - 1} in random order
+  // A copy of the elements at `host`.
   Tensor Given(DType dtype, std::initializer_list<int64_t> shape, const void* host);
   // Frees the arrays: cases follow each other within the memory of the largest.
   void Clear();
 
-  // Times the kernel by events, the median of many calls, and prints its row. Seconds; 0 if it did not run.
+  // Times the kernel by events and prints its row. Returns the median of many calls in seconds, or 0 if the
+  // name does not match the filter.
   double Run(const std::string& name, const std::function<void()>& kernel);
 
  private:
@@ -59,7 +65,8 @@ class CudaBench : private DeviceMemory {
   MemoryMeter meter_;
   Stream stream_;
   std::vector<void*> arrays_;
-  double copy_bytes_per_second_ = 0, gemm_flops_per_second_ = 0;  // the latter 0 without cuBLAS
+  double copy_bytes_per_second_ = 0;
+  double gemm_flops_per_second_ = 0;  // 0: there is no cuBLAS
 };
 
 }  // namespace unipool

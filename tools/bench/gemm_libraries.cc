@@ -1,5 +1,6 @@
-// Which sgemm is fastest on expert products? Times OpenBLAS, BLIS, oneDNN (dnnl_sgemm, and the matmul primitive with
-// weights packed beforehand) and this project's own kernels/gemm on one thread, on rows x D x 4D. W [4D, D] is row-major:
+// Which sgemm is fastest on expert products? Times OpenBLAS, BLIS, oneDNN (dnnl_sgemm, and the matmul
+// primitive with weights packed beforehand) and this project's own kernels/gemm on one thread, on rows x D x
+// 4D. W [4D, D] is row-major:
 //
 //   forward    y = x W^T
 //   input      dx = dy W

@@ -1,4 +1,4 @@
-// What this machine can do at best, measured: the yardstick of every benchmark.
+// The most that this machine can do, as measured. Benchmarks compare with it.
 #pragma once
 
 #include "runtime/stream.h"

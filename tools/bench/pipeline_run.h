@@ -1,4 +1,4 @@
-// Runs training steps of a small model in one layout and measures where the time of their slots goes.
+// Runs training steps of a small model in one layout, and measures where the time of a step goes.
 #pragma once
 
 #include <optional>
@@ -8,8 +8,8 @@
 
 namespace unipool {
 
-// Experts take about 3/4 of a layer's time. With top_k == experts every token goes to every expert, so that
-// ranks are level by construction; with fewer, routing is that of an untrained router.
+// Experts take about 3/4 of a layer's time. With top_k == experts every token goes to every expert, so all
+// ranks have equal work. With a smaller top_k an untrained router chooses.
 struct BenchModel {
   int layers = 8, hidden = 256, seq_length = 128;
   int experts = 8, top_k = 8;
@@ -25,33 +25,35 @@ struct BenchLayout {
   std::optional<ClusterDescription> emulate;
 };
 
-// Forward and backward of one step, without the update. Times in seconds; virtual ones where a cluster is
-// emulated, of processor time elsewhere.
+// Times of forward and backward of one step, without the update, in seconds. Where a cluster is emulated they
+// are virtual times, and processor times elsewhere.
 struct BenchResult {
-  double step = 0;         // from the last rank's begin to the last rank's end
-  double wall = 0;         // the same by the clock on the wall
-  double compute = 0;      // mean of the ranks
+  double step = 0;         // from the begin of the last rank that began to the end of the last that ended
+  double wall = 0;         // the same span by the clock on the wall
+  double compute = 0;      // of a rank, mean over the ranks
   double max_compute = 0;  // of the busiest rank
-  double dense = 0;        // of all ranks together: everything that is not an expert's
-  double expert = 0;       // of all ranks together: products and activation of experts
-  EmulatedCost cost;       // mean of the ranks
+  double expert = 0;       // products and activation of experts, sum over the ranks
+  double dense = 0;        // all other compute, sum over the ranks
+  EmulatedCost cost;       // mean over the ranks
   std::vector<EmulationReport> ranks;
 };
 
-// The stages' layers, and the share of the step in which ranks are predicted to work (stage_balance.h).
+// How many layers each stage gets, and the predicted share of a step in which a rank works
+// (parallel/stage_balance.h).
 std::vector<int> BenchLayersPerStage(const BenchModel& model, const BenchLayout& layout);
 double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout);
 
-// kSmallest is for comparing clocks: other work on the machine can only lengthen a step.
+// Which of several measured steps counts. kSmallest is for comparing clocks, because other work on the
+// machine can only lengthen a step.
 enum class Summary { kMedian, kSmallest };
 
-// Summary of `steps` measured steps after one that is not, number by number; `cost` and `ranks` are those
-// of the last step.
+// Runs one step that is not measured, then `steps` measured ones. Each number of the result is summed up on
+// its own; `cost` and `ranks` are of the last step.
 BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int steps,
                      Summary summary = Summary::kMedian);
 
-// The same of an engine that exists, on these samples. Weights stay as they are. Collective; rank 0's result
-// is that of all.
+// As RunBench, for an engine that the caller has, on these samples. Weights stay as they are. Collective;
+// every rank gets the result of rank 0.
 BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,
                          Summary summary = Summary::kMedian);
 

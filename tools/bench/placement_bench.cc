@@ -1,5 +1,5 @@
-// What placing experts by slots is worth (parallel/SCHEDULE.md, "Placement"), in the emulated world on an infinitely
-// fast wire.
+// What placing experts by slots is worth (parallel/SCHEDULE.md, "Placement"), in the emulated world on an
+// infinitely fast wire.
 //
 //   placement_bench [--train=STEPS] [--steps=N]
 //

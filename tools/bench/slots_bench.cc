@@ -1,5 +1,5 @@
-// What the slot schedule is worth (parallel/SCHEDULE.md, "Why bubbles become expert time"), measured in the emulated
-// world (runtime/emulated_communicator.h) and on real processors.
+// What the slot schedule is worth (parallel/SCHEDULE.md, "Why bubbles become expert time"), measured in the
+// emulated world (runtime/emulated_communicator.h) and on real processors.
 //
 //   slots_bench [TABLE...] [--steps=N]      all tables unless some are named:
 //   validate   two ranks on two processors: virtual against wall-clock time of the same steps
@@ -11,8 +11,8 @@
 //   head       a head of ten layers' dense work: even layers against the cut that is chosen
 //   wall       two real ranks on two real processors: wall clock of both layouts
 //
-// A time is the time of forward and backward, without the update of the parameters. Embedding and head belong to the
-// dense work and are about 1 % of it.
+// A time is the time of forward and backward, without the update of the parameters. Embedding and head belong
+// to the dense work and are about 1 % of it.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -26,8 +26,8 @@ namespace {
 
 constexpr ParallelConfig::Experts kPool = ParallelConfig::POOL, kPerStage = ParallelConfig::PER_STAGE;
 
-// parallel/SCHEDULE.md, "Why bubbles become expert time". r.dense is the dense work of all layers and microbatches, and
-// r.expert is the work of all experts.
+// parallel/SCHEDULE.md, "Why bubbles become expert time". r.dense is the dense work of all layers and
+// microbatches, and r.expert is the work of all experts.
 double FormulaSeconds(const BenchLayout& layout, const BenchResult& r) {
   const double s = layout.stages, b = layout.microbatches, times = b + s - 1;
   if (layout.experts == kPool) return times / (b * s) * r.dense + r.expert / s;

@@ -1,4 +1,4 @@
-// Processor time of the calling thread: what a kernel costs even where other programs share its core.
+// Processor time of the calling thread. It says what a kernel costs even where other programs share the core.
 #pragma once
 
 #include <ctime>

@@ -1,5 +1,6 @@
-// The file of a time line: what a device did, and what the host said it was doing. Text, a line a record. Fields are
-// separated by tabs, times are ns of one clock, and lines are in no order of time. timeline_record.py reads it.
+// The file of a time line: what a device did, and what the host said it was doing. Text, a line a record.
+// Fields are separated by tabs, times are ns of one clock, and lines are in no order of time.
+// timeline_record.py reads it.
 //
 //   unipool-timeline 1 PROCESS                      the first line
 //   N NAME_ID SYMBOL TEXT                           a name, before the first record that has its number
@@ -10,8 +11,9 @@
 //   V KIND START END                                time that CUPTI or CUDA took for itself
 //   E DROPPED                                       the last line of a complete file: records that were lost
 //
-// TEXT is the symbol demangled, or the symbol again. KIND of a copy is CUPTI's CUpti_ActivityMemcpyKind: 1 host to
-// device, 2 device to host, 8 device to device, 10 between devices. KIND of V is its CUpti_ActivityOverheadKind.
+// TEXT is the symbol demangled, or the symbol again. KIND of a copy is CUPTI's CUpti_ActivityMemcpyKind: 1
+// host to device, 2 device to host, 8 device to device, 10 between devices. KIND of V is its
+// CUpti_ActivityOverheadKind.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +24,11 @@
 
 namespace unipool {
 
-// Any thread may write.
+// Writes the file. Any thread may write.
 class TimelineFile {
  public:
-  // "%p" in the path stands for the process. is_open() says whether it could be made (errno: why not).
+  // "%p" in the path stands for the process. is_open() says whether the file could be made; errno says why
+  // not.
   explicit TimelineFile(const std::string& path);
   ~TimelineFile();
   TimelineFile(const TimelineFile&) = delete;
@@ -37,7 +40,7 @@ class TimelineFile {
   void WriteSet(const int64_t (&place)[3], uint64_t start, uint64_t end, uint64_t bytes);
   void WriteRange(int64_t thread, uint64_t start, uint64_t end, const char* name);
   void WriteOverhead(int kind, uint64_t start, uint64_t end);
-  // The last line; nothing is written after it. False: something of the file did not reach the disk.
+  // Writes the last line; nothing is written after it. False: something of the file did not reach the disk.
   bool Close(int64_t dropped);
 
  private:

@@ -1,10 +1,10 @@
-// libunipool_timeline.so: records the time line of any CUDA program, without a change to the program and without a
-// profiler. Variables of its environment:
+// libunipool_timeline.so: records the time line of any CUDA program, without a change to the program and
+// without a profiler. Variables of its environment:
 //
-//   CUDA_INJECTION64_PATH=libunipool_timeline.so    CUDA loads it into the program and calls InitializeInjection
-//   NVTX_INJECTION64_PATH=libunipool_timeline.so    the program's NVTX ranges are recorded too
-//   UNIPOOL_TIMELINE=FILE                           where to (timeline_file.h); %p stands for the process
-//   UNIPOOL_CUPTI=LIBRARY                           libcupti, where the loader and the toolkit's folders have none
+//   CUDA_INJECTION64_PATH=LIBRARY    this library: CUDA loads it and calls InitializeInjection
+//   NVTX_INJECTION64_PATH=LIBRARY    this library too: the program's NVTX ranges are recorded
+//   UNIPOOL_TIMELINE=FILE            where to (timeline_file.h); %p stands for the process
+//   UNIPOOL_CUPTI=LIBRARY            libcupti, where the loader and the toolkit's folders have none
 //
 // What keeps it from recording is one sentence on standard error, and the program goes on.
 #include <cupti.h>
