@@ -66,7 +66,7 @@ int RunMpiWorld(const WorldOptions& options, const std::function<void(World&)>& 
   int provided = 0;
   MPI_CHECK(MPI_Init_thread(nullptr, nullptr, wanted, &provided));
   CHECK_GE(provided, wanted) << "this MPI cannot be called by several threads: turn the progress thread off";
-  google::InstallFailureFunction(&EndJobAfterFailedCheck);
+  google::InstallFailureFunction(reinterpret_cast<google::logging_fail_func_t>(&EndJobAfterFailedCheck));
   const int exit_code = RunJob(options, body, progress_thread);
   google::InstallFailureFunction(reinterpret_cast<google::logging_fail_func_t>(&std::abort));
   MPI_CHECK(MPI_Finalize());

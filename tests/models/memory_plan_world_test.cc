@@ -1,6 +1,5 @@
 // What `info` predicts of a rank's memory against what a training run takes, by kind.
 #include "models/memory_plan.h"
-
 #include "models/settings.h"
 #include "tests/models/training_run.h"
 #include "tests/world_test.h"
