@@ -136,7 +136,7 @@ class Parser {
 
   void CheckCommand() {
     std::vector<std::string> names;
-    for (const CommandInfo& command : Commands()) names.push_back(command.name);
+    for (const CommandInfo& command : Commands()) names.emplace_back(command.name);
     if (line_.command.empty()) return problems_.Add("a command is missing; one of " + JoinNames(names));
     for (const CommandInfo& command : Commands()) {
       if (command.name == line_.command) return CheckConfigUse(command);

@@ -72,7 +72,7 @@ class Context {
   std::vector<int32_t> tokens_;
 };
 
-std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, std::vector<int32_t> prompt) {
+std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, const std::vector<int32_t>& prompt) {
   Sampler sampler({.temperature = FLAGS_temperature,
                    .top_k = FLAGS_top_k,
                    .top_p = FLAGS_top_p,
