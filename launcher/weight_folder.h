@@ -25,7 +25,7 @@ class WeightFolder {
 
   const std::string& dir() const { return dir_; }
   std::vector<std::string> Names() const;  // of all tensors, sorted
-  bool Has(const std::string& name) const { return file_of_.contains(name); }
+  bool Has(const std::string& name) const { return file_of_.count(name) > 0; }
   // REQUIRES: Has(name). Throw UserError when the file is missing, damaged or lacks the tensor.
   const TensorFileEntry& Entry(const std::string& name);
   void Read(const std::string& name, const Tensor& out);  // REQUIRES: out has the entry's size
