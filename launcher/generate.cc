@@ -63,7 +63,7 @@ class Context {
     }
     const Tensor logits = engine_.NextLogits(token, static_cast<int64_t>(tokens_.size()));
     tokens_.push_back(token);
-    return {logits.as<float>(), static_cast<size_t>(engine_.spec().vocab)};
+    return {logits.as<float>(), static_cast<size_t>(engine_.parts().spec.vocab)};
   }
 
  private:
@@ -77,7 +77,7 @@ std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, const s
                    .top_k = FLAGS_top_k,
                    .top_p = FLAGS_top_p,
                    .seed = FLAGS_sample_seed});
-  Context context(engine, engine.spec().seq_length);
+  Context context(engine, engine.parts().spec.seq_length);
   std::span<const float> logits;
   for (int32_t token : prompt) logits = context.Feed(token);
   std::vector<int32_t> added;

@@ -17,8 +17,8 @@ std::string LoadForInference(const CommandLine& line, const Config& config, Worl
     throw UserError("no checkpoint in " + config.run_dir() +
                     "/checkpoints: train first, or name a folder with --checkpoint");
   }
-  LoadWeights(*world.communicator, folder, engine.DiskTensors());
-  engine.WeightsLoaded();
+  LoadWeights(*world.communicator, folder, engine.state().Weights());
+  engine.state().WeightsLoaded();
   RunTogether(*world.communicator, [&] {
     std::ifstream saved(folder + "/config.txtpb");
     if (!saved) return;  // a folder made elsewhere

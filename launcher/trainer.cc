@@ -51,7 +51,7 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
                                   .seconds_between_lines = 0};
     progress_ = std::make_unique<Progress>(stdout, options);
     progress_->Say(origin);
-    if (!engine_->transport().empty()) progress_->Say(engine_->transport());
+    if (!engine_->parts().place.transport().empty()) progress_->Say(engine_->parts().place.transport());
   }
   RunTogether(*world.communicator, [&] {
     if (!progress_) return;
@@ -71,7 +71,7 @@ std::string Trainer::Start() {
   if (!checkpoint.empty()) {
     CheckpointView view = View();
     const std::string note = LoadCheckpoint(*world_.communicator, checkpoint, view);
-    engine_->StateLoaded();
+    engine_->state().AllLoaded();
     step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
     saved_step_ = step_;
     std::string origin = "continuing from " + checkpoint;
@@ -86,8 +86,8 @@ std::string Trainer::Start() {
   }
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
-    const std::string note = LoadWeights(*world_.communicator, folder, engine_->DiskTensors());
-    engine_->WeightsLoaded();
+    const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().Weights());
+    engine_->state().WeightsLoaded();
     return "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
   }
   return "starting from random weights";
@@ -136,7 +136,7 @@ void Trainer::Step() {
                       .peak_memory_bytes = report.memory.total(),
                       .peak_memory_rank = report.memory.rank,
                       .peak_memory_by_kind = report.memory.bytes};
-  if (engine_->mesh().pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
+  if (engine_->parts().mesh.pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
   ReplaceExperts();
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
@@ -166,7 +166,7 @@ void Trainer::ReplaceExperts() {
   if (!progress_ || !report || report->num_moved == 0) return;
   progress_->Say(Format(
       "moved %d of %ld experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
-      report->num_moved, static_cast<long>(engine_->spec().experts), FormatBytes(report->bytes).c_str(),
+      report->num_moved, static_cast<long>(engine_->parts().spec.experts), FormatBytes(report->bytes).c_str(),
       Seconds() - start, report->imbalance_before, report->imbalance_after));
 }
 
@@ -210,16 +210,16 @@ void Trainer::Validate() {
 }
 
 CheckpointView Trainer::View() {
-  return {.tensors = engine_->DiskTensors(),
-          .pieces = engine_->OptimizerPieces(),
-          .state = engine_->StateTensors(),
+  return {.tensors = engine_->state().Weights(),
+          .pieces = engine_->state().Moments(),
+          .state = engine_->state().BetweenSteps(),
           .config_text = ResolvedConfigText(config_),
           .training_state = nlohmann::json{{"step", step_}}.dump(),
           .hf_config_json = HuggingFaceConfigText(config_)};
 }
 
 void Trainer::Save() {
-  engine_->CollectState();
+  engine_->state().Collect();
   const std::string folder = SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, View(),
                                             config_.train().keep_checkpoints());
   saved_step_ = step_;

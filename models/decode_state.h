@@ -1,4 +1,4 @@
-// Generation's memory, see LanguageModel::Decode.
+// Generation's memory, see LanguageModel::NextLogits.
 #pragma once
 
 #include "models/layer_saved.h"
@@ -9,9 +9,11 @@ namespace unipool {
 struct LanguageModel::DecodeState {
   Buffer saved_buffer;
   LayerSaved saved;
-  Buffer buffer;
+  Buffer buffer, exact_buffer;
   std::vector<Tensor> caches;  // per layer [s, 2 G d]
   Tensor rows, normed, inv_rms, logits, token;
+  Tensor exact_logits;            // [1, V] of AccumulatorOf(dtype), on their way to the host
+  std::vector<char> host_logits;  // where they arrive
   std::vector<int64_t> expert_offsets;
   static constexpr int64_t kGap = 64;  // bytes between the beginnings of arrays, at least
 
@@ -37,6 +39,11 @@ struct LanguageModel::DecodeState {
     inv_rms = take_as(AccumulatorOf(dtype), 1, 1).Reshape({1});
     token = take_as(DType::kI32, 1, 1).Reshape({1});
     logits = take(1, spec.padded_vocab);
+    if (!device) return;
+    const DType exact = AccumulatorOf(dtype);
+    exact_buffer = Buffer::Allocate(memory, MemoryKind::kScratch, spec.padded_vocab * SizeOf(exact));
+    exact_logits = exact_buffer.View(exact, {1, spec.padded_vocab});
+    host_logits.resize(exact_logits.bytes());
   }
 };
 

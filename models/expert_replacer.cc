@@ -95,7 +95,7 @@ std::vector<DiskTensor> ExpertReplacer::State() const {
 
 void ExpertReplacer::StateLoaded() {
   if (!is_on()) return;
-  MoveTo(ExpertPlacement({owners_.begin(), owners_.end()}, placement_.num_ranks()), -1);
+  MoveTo(ExpertPlacement({owners_.begin(), owners_.end()}, placement_.num_ranks()));
 }
 
 }  // namespace unipool

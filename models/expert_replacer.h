@@ -39,8 +39,9 @@ class ExpertReplacer {
   // After every parallel.replace_every steps: places experts by the counts summed since the last time and
   // forgets those. Nothing when it is not due. Collective over the pool group, the same on all ranks.
   std::optional<PlacementReport> ReplaceIfDue(int64_t steps_done);
-  // Moves the experts, with their moments, to where `to` says. Collective over the pool group.
-  void MoveTo(const ExpertPlacement& to, int64_t step);
+  // Between steps: moves the experts, with their moments, to where `to` says. `step` names the exchange.
+  // Collective over the pool group.
+  void MoveTo(const ExpertPlacement& to, int64_t step = -1);
   // Of the present placement on these counts.
   double SlotImbalanceOf(std::span<const double> counts) const;
 

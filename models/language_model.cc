@@ -25,12 +25,12 @@ constexpr int64_t kCudaLogitsPerChunk = 1 << 27;
 }  // namespace
 
 LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options,
-                             const ExpertPlacement& placement, LoadBalance& balance, Stream& stream,
+                             const ExpertPlacement& placement, ExpertUse& use, Stream& stream,
                              MemoryMeter& memory)
     : spec_(spec),
       options_(options),
       placement_(placement),
-      balance_(balance),
+      use_(use),
       stream_(stream),
       memory_(memory),
       shape_(spec.attention(options.micro_batch)) {
@@ -40,7 +40,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
   for (int l = static_cast<int>(options.layers.begin); l < options.layers.end; ++l) {
     layers_.push_back(
         std::make_unique<Layer>(Layer{AttentionLayer(spec, l, parameters_, stream),
-                                      MoeLayer(spec, l, placement, parameters_, balance, stream, memory)}));
+                                      MoeLayer(spec, l, placement, parameters_, use, stream, memory)}));
   }
   if (options.is_last) {
     norm_ = parameters_.Declare("model.norm.weight", {spec.hidden}, {.mean = 1}, false);
@@ -299,7 +299,7 @@ void LanguageModel::AddLoss(int microbatch) {
 }
 
 void LanguageModel::EndForward(int microbatch) {
-  if (is_training()) balance_.EndMicrobatch(microbatch);
+  if (is_training()) use_.EndMicrobatch(microbatch);
 }
 
 void LanguageModel::BackwardUnpermute(int microbatch, int layer, const Tensor& send_rows) {

@@ -31,7 +31,7 @@ struct LanguageModelOptions {
 class LanguageModel : public PipelineStage {
  public:
   LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options, const ExpertPlacement& placement,
-                LoadBalance& balance, Stream& stream, MemoryMeter& memory);
+                ExpertUse& use, Stream& stream, MemoryMeter& memory);
   ~LanguageModel() override;
 
   // Samples of the microbatches to run, [B, b, s + 1] I32: inputs are tokens 0..s-1, targets 1..s. Read until
@@ -43,9 +43,9 @@ class LanguageModel : public PipelineStage {
   Tensor loss_sum() const { return loss_sum_.View(DType::kF64, {1}); }
 
   // Generation, one token at a time on one rank that owns every expert: logits [1, V] for the token after
-  // `token`, which stands at `position` < s; the keys and values of earlier positions are remembered. Valid
-  // until the next call.
-  Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);
+  // `token`, which stands at `position` < s (counted from 0). The keys and values of earlier positions are
+  // remembered. In host memory until the next call; from a device in AccumulatorOf(the model's type).
+  Tensor NextLogits(int32_t token, int64_t position, ExpertHost& experts);
 
   // Sizes for memory plans: what one layer keeps of a microbatch of T tokens, what attention computes of it
   // on the way (of that it keeps nothing, and all layers use the same memory, with recompute_attention), and
@@ -86,6 +86,7 @@ class LanguageModel : public PipelineStage {
   struct LayerSaved;  // what one (microbatch, layer) keeps until its backward
   struct DecodeState;
 
+  Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);  // logits on the stream's device
   LayerSaved& SavedOf(int microbatch, int layer);  // taken from the free list at first use
   void AddSaved(int64_t count);
   void Release(int microbatch, int layer);
@@ -104,7 +105,7 @@ class LanguageModel : public PipelineStage {
   const ModelSpec& spec_;
   LanguageModelOptions options_;
   const ExpertPlacement& placement_;
-  LoadBalance& balance_;
+  ExpertUse& use_;
   Stream& stream_;
   MemoryMeter& memory_;
   AttentionShape shape_;

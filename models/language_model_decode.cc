@@ -1,11 +1,23 @@
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
 #include "kernels/host_values.h"
+#include "kernels/reduce.h"
 #include "kernels/rms_norm.h"
 #include "models/decode_state.h"
 #include "models/language_model.h"
 
 namespace unipool {
+
+Tensor LanguageModel::NextLogits(int32_t token, int64_t position, ExpertHost& experts) {
+  const Tensor logits = Decode(token, position, experts);
+  DeviceContext* const device = options_.device;
+  if (!device) return logits;
+  const Tensor exact = decode_->exact_logits;
+  Copy(stream_, logits, exact);
+  std::vector<char>& host = decode_->host_logits;
+  device->Download(host.data(), exact.data, exact.bytes());
+  return Tensor(host.data(), exact.dtype, {1, spec_.padded_vocab});
+}
 
 Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& experts) {
   CHECK(options_.is_first && options_.is_last && placement_.num_ranks() == 1)

@@ -9,16 +9,16 @@
 namespace unipool {
 
 MoeLayer::MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& placement,
-                   DenseParameters& parameters, LoadBalance& balance, Stream& stream, MemoryMeter& memory)
+                   DenseParameters& parameters, ExpertUse& use, Stream& stream, MemoryMeter& memory)
     : spec_(spec),
       layer_(layer),
       placement_(placement),
       parameters_(parameters),
-      balance_(balance),
+      use_(use),
       stream_(stream),
       norm_(parameters.Declare("model.layers." + std::to_string(layer) + ".post_attention_layernorm.weight",
                                {spec.hidden}, {.mean = 1}, false)),
-      router_(spec, layer, parameters, balance, stream, memory) {}
+      router_(spec, layer, parameters, use, stream, memory) {}
 
 void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
   RmsNormForward(stream_, saved.h, parameters_.value(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
@@ -28,7 +28,7 @@ void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
 
 void MoeLayer::Plan(Saved& saved) {
   const Report& report = saved.report;
-  balance_.AddLayer(layer_, report.router.counts, report.router.num_off.as<int64_t>()[0]);
+  use_.statistics.AddLayer(layer_, report.router.counts, report.router.num_off.as<int64_t>()[0]);
   SendPlan& plan = saved.handle.plan;
   std::copy_n(report.rows_of_expert.as<int32_t>(), spec_.experts, plan.rows_of_expert.begin());
   BuildSendPlan(placement_, plan);

@@ -48,7 +48,7 @@ class MoeLayer {
   };
 
   MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& placement, DenseParameters& parameters,
-           LoadBalance& balance, Stream& stream, MemoryMeter& memory);
+           ExpertUse& use, Stream& stream, MemoryMeter& memory);
 
   void RefreshWeights() { router_.RefreshWeight(); }  // before ForwardRoute, once weights have changed
   // send_index [M] I32: where each expert stands in the order rows travel.
@@ -70,7 +70,7 @@ class MoeLayer {
   int layer_;
   const ExpertPlacement& placement_;
   DenseParameters& parameters_;
-  LoadBalance& balance_;
+  ExpertUse& use_;
   Stream& stream_;
   DenseParameters::Id norm_;
   Router router_;

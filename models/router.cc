@@ -9,14 +9,9 @@
 
 namespace unipool {
 
-Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, LoadBalance& balance,
-               Stream& stream, MemoryMeter& memory)
-    : spec_(spec),
-      layer_(layer),
-      parameters_(parameters),
-      balance_(balance),
-      stream_(stream),
-      memory_(memory) {
+Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, ExpertUse& use, Stream& stream,
+               MemoryMeter& memory)
+    : spec_(spec), layer_(layer), parameters_(parameters), use_(use), stream_(stream), memory_(memory) {
   if (!spec.has_router) return;
   score_spec_ = {.kind = spec.router, .constant = spec.router_constant[layer]};
   const std::string prefix = "model.layers." + std::to_string(layer) + ".mlp.router.";
@@ -47,8 +42,8 @@ void Router::Forward(const Tensor& x, const Saved& saved) {
                  .weight = parameters_.value(weight_),
                  .weight_low = weight_low(),
                  .sigma = sigma(),
-                 .bias = balance_.bias(layer_),
-                 .visible = balance_.visible(layer_)},
+                 .bias = use_.bias.of(layer_),
+                 .visible = use_.visible.of(layer_)},
                 {.logits = saved.logits,
                  .scores = saved.scores,
                  .score_sum = saved.score_sum,
@@ -70,13 +65,14 @@ void Router::Backward(const Tensor& x, const Saved& saved, const Report& report,
                       int64_t microbatch, const Tensor& dx, Scratch& scratch) {
   if (!spec_.has_router) return;
   const Tensor dlogits = scratch.dlogits.UseView(saved.logits.dtype, {x.rows(), spec_.experts});
-  RouterScoresBackward(stream_, score_spec_, saved.logits, sigma(), balance_.visible(layer_), saved.scores,
+  RouterScoresBackward(stream_, score_spec_, saved.logits, sigma(), use_.visible.of(layer_), saved.scores,
                        {.experts = saved.experts,
                         .dchosen = dweights,
-                        .aux = balance_.AuxGradient(layer_, microbatch, report.counts, report.score_sum),
+                        .aux = use_.loss.Gradient(layer_, microbatch, report.counts),
                         .dlogits = dlogits,
                         .dsigma = scale_ >= 0 ? parameters_.grad(scale_) : Tensor{},
-                        .importance = balance_.importance(layer_)});
+                        .importance = use_.importance.of(layer_)});
+  use_.loss.Book(report.score_sum);
   Tensor high = dlogits;
   if (dlogits.dtype != x.dtype) {
     high = scratch.high.UseView(x.dtype, {x.rows(), spec_.experts});

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "models/dense_parameters.h"
-#include "models/load_balance.h"
+#include "models/expert_use.h"
 #include "models/model_spec.h"
 
 namespace unipool {
@@ -33,10 +33,10 @@ class Router {
     Buffer high, low;  // [T, M]
   };
 
-  // `layer` counts over the whole model. `balance` gives the choice its bias and the backward its auxiliary
-  // gradient.
+  // `layer` counts over the whole model. `use` gives the choice its bias and the backward the gradient of the balancing
+  // loss.
   // `memory` is that of the stream's device.
-  Router(const ModelSpec& spec, int layer, DenseParameters& parameters, LoadBalance& balance, Stream& stream,
+  Router(const ModelSpec& spec, int layer, DenseParameters& parameters, ExpertUse& use, Stream& stream,
          MemoryMeter& memory);
 
   // Once the weight has changed, before Forward. Where the model computes in BF16 it finds what the weight's
@@ -56,7 +56,7 @@ class Router {
   const ModelSpec& spec_;
   int layer_;
   DenseParameters& parameters_;
-  LoadBalance& balance_;
+  ExpertUse& use_;
   Stream& stream_;
   RouterScoreSpec score_spec_;
   MemoryMeter& memory_;

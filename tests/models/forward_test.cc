@@ -33,7 +33,7 @@ struct Evaluation {
     // Norms and scales start at 1 and biases at 0, which would hide that they are not used.
     std::mt19937_64 random(seed);
     std::uniform_real_distribution<double> factor(0.5, 1.5);
-    for (const DiskTensor& tensor : engine->DiskTensors()) {
+    for (const DiskTensor& tensor : engine->state().Weights()) {
       const bool is_bias = tensor.name.ends_with("router.bias");
       DispatchFloat(dtype, [&]<class T>() {
         for (int64_t i = 0; i < tensor.value.size(); ++i) {
@@ -42,7 +42,7 @@ struct Evaluation {
         }
       });
     }
-    engine->WeightsLoaded();
+    engine->state().WeightsLoaded();
   }
   double LossSum(const std::vector<int32_t>& tokens) {
     const int64_t columns = config.model().seq_length() + 1;
@@ -58,7 +58,7 @@ constexpr uint64_t kSeedOfF32 = 17;
 void CheckLoss(const SmallModel& small, DType dtype, double tolerance, uint64_t seed) {
   Evaluation run(small, dtype, seed);
   const double expected =
-      ReferenceModel(run.config, run.engine->DiskTensors()).Forward(run.sample.data()).loss_sum;
+      ReferenceModel(run.config, run.engine->state().Weights()).Forward(run.sample.data()).loss_sum;
   EXPECT_GT(expected, 1);
   EXPECT_NEAR(run.LossSum(run.sample), expected, tolerance * expected);
 }
@@ -76,7 +76,7 @@ TEST(Forward, LossIsThatOfTheFormulas) {
 void CheckDecode(const SmallModel& small, DType dtype, double tolerance, uint64_t seed) {
   Evaluation run(small, dtype, seed);
   const ReferenceModel::Result reference =
-      ReferenceModel(run.config, run.engine->DiskTensors()).Forward(run.sample.data());
+      ReferenceModel(run.config, run.engine->state().Weights()).Forward(run.sample.data());
   double loss_sum = 0;
   for (int t = 0; t < run.config.model().seq_length(); ++t) {
     const Tensor logits = run.engine->NextLogits(run.sample[t], t);

@@ -34,22 +34,22 @@ class GradientCheck {
     engine_ = std::make_unique<TrainingEngine>(config_, one_.world, EngineOptions{.dtype = DType::kF64});
     samples_ = SamplesOf(*engine_, config_, seed, 0, tokens_);
     std::normal_distribution<double> normal;
-    tensors_ = engine_->DiskTensors();
+    tensors_ = engine_->state().Weights();
     for (const DiskTensor& tensor : tensors_) {
       const double mean = tensor.name.ends_with("norm.weight") || tensor.name.ends_with("scale") ? 1 : 0;
       const bool is_bias = tensor.name.ends_with("bias");
       for (int64_t i = 0; i < tensor.value.size(); ++i)
         tensor.value.as<double>()[i] = mean + (is_bias ? 0.05 : 0.3) * normal(random_);
     }
-    engine_->WeightsLoaded();
+    engine_->state().WeightsLoaded();
     // Shares of an imagined step before, so that the loss does not depend on them through the choices.
-    for (const DiskTensor& state : engine_->StateTensors()) {
+    for (const DiskTensor& state : engine_->state().BetweenSteps()) {
       for (int64_t i = 0; i < state.value.size(); ++i)
         state.value.as<double>()[i] = std::uniform_real_distribution<double>(0.02, 0.3)(random_);
       if (state.name.ends_with("number")) state.value.as<double>()[0] = 0;
     }
     Loss();
-    counts_ = engine_->balance().step_counts();
+    counts_ = engine_->parts().use.statistics.step_counts();
   }
 
   // Compares random elements of every kind of parameter, and counts them. False when there is a kind of which
@@ -84,7 +84,7 @@ class GradientCheck {
 
   // Total loss at the current weights; leaves the gradients in the moments and everything else as it was.
   double Loss() {
-    engine_->StateLoaded();
+    engine_->state().AllLoaded();
     std::vector<std::vector<double>> biases;
     for (const DiskTensor& t : tensors_) {
       if (t.name.ends_with("bias"))
@@ -108,7 +108,7 @@ class GradientCheck {
     for (const DiskTensor& tensor : tensors_) by_name[tensor.name] = &tensor;
     std::map<std::string, std::vector<Element>> kinds;
     std::set<std::string> seen;
-    for (const OptimizerPiece& piece : engine_->OptimizerPieces()) {
+    for (const OptimizerPiece& piece : engine_->state().Moments()) {
       const double* gradient = piece.first_moment.as<double>();
       double squares = 0;
       for (int64_t i = 0; i < piece.elements.size(); ++i) squares += gradient[i] * gradient[i];
@@ -134,7 +134,7 @@ class GradientCheck {
     *element.value = value;
     const double loss = Loss();
     *element.value = before;
-    same_choices &= engine_->balance().step_counts() == counts_;
+    same_choices &= engine_->parts().use.statistics.step_counts() == counts_;
     return loss;
   }
 

@@ -58,8 +58,9 @@ void CheckKind(const SmallModel& small) {
         expected = RunWith(engine, config, [&](int64_t steps) {
           EXPECT_FALSE(engine.ReplaceExpertsIfDue(steps).has_value());
         });
-        EXPECT_EQ(
-            NumMoved(engine.placement(), ContiguousPlacement(small.experts, engine.mesh().pool().size())), 0);
+        EXPECT_EQ(NumMoved(engine.parts().placement,
+                           ContiguousPlacement(small.experts, engine.parts().mesh.pool().size())),
+                  0);
         for (const double norm : expected.grad_norm) EXPECT_GT(norm, config.train().clip());
       }
       {  // by the counts of each two steps
@@ -67,7 +68,7 @@ void CheckKind(const SmallModel& small) {
         TrainingEngine engine(config, world);
         EXPECT_EQ(RunWith(engine, config,
                           [&](int64_t steps) {
-                            const bool due = engine.mesh().pool().size() > 1 && steps % 2 == 0;
+                            const bool due = engine.parts().mesh.pool().size() > 1 && steps % 2 == 0;
                             const auto report = engine.ReplaceExpertsIfDue(steps);
                             ASSERT_EQ(report.has_value(), due);
                             if (!due) return;
@@ -81,13 +82,13 @@ void CheckKind(const SmallModel& small) {
         int moved = 0;
         EXPECT_EQ(RunWith(engine, config,
                           [&](int64_t) {
-                            const ExpertPlacement to = Shuffled(engine.placement(), random);
-                            moved += NumMoved(engine.placement(), to);
-                            engine.MoveExpertsTo(to);
-                            EXPECT_EQ(NumMoved(engine.placement(), to), 0);
+                            const ExpertPlacement to = Shuffled(engine.parts().placement, random);
+                            moved += NumMoved(engine.parts().placement, to);
+                            engine.parts().replacer.MoveTo(to);
+                            EXPECT_EQ(NumMoved(engine.parts().placement, to), 0);
                           }),
                   expected);
-        EXPECT_TRUE(moved > 0 || engine.mesh().pool().size() == 1);
+        EXPECT_TRUE(moved > 0 || engine.parts().mesh.pool().size() == 1);
       }
     }
   });
@@ -140,9 +141,9 @@ TEST(Placement, StartsFromWhatLayersSee) {
                                       .experts = 20,
                                       .top_k = 2});
     const ExpertPlacement contiguous = ContiguousPlacement(20, world.size());
-    EXPECT_GT(NumMoved(TrainingEngine(config, world).placement(), contiguous), 0);
+    EXPECT_GT(NumMoved(TrainingEngine(config, world).parts().placement, contiguous), 0);
     config = TrainingConfigOf({.experts = 20});
-    EXPECT_EQ(NumMoved(TrainingEngine(config, world).placement(), contiguous), 0);
+    EXPECT_EQ(NumMoved(TrainingEngine(config, world).parts().placement, contiguous), 0);
   });
 }
 
@@ -164,13 +165,14 @@ TEST(Placement, ContinuesBitForBit) {
     std::vector<int> at_save, at_end;
     auto owners = [](const TrainingEngine& engine) {
       std::vector<int> list;
-      for (int i = 0; i < engine.placement().num_experts(); ++i) list.push_back(engine.placement().owner(i));
+      for (int i = 0; i < engine.parts().placement.num_experts(); ++i)
+        list.push_back(engine.parts().placement.owner(i));
       return list;
     };
     {
       TrainingEngine engine(config, world);
       run(engine, 0, 4);
-      engine.CollectState();
+      engine.state().Collect();
       saved = Gather(engine, world);
       at_save = owners(engine);
       expected = run(engine, 4, 8);

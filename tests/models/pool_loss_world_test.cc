@@ -215,7 +215,7 @@ void ExpectEqualEverywhere(World& world, const LoadReport& report) {
 }
 
 void CheckBiases(const TrainingEngine& engine, ReferenceModel& model) {
-  for (const DiskTensor& tensor : engine.DiskTensors()) {
+  for (const DiskTensor& tensor : engine.state().Weights()) {
     if (!tensor.name.ends_with("router.bias")) continue;
     const std::vector<double>& bias = model.weight(tensor.name);
     double largest = 0;
@@ -243,7 +243,7 @@ void CheckSteps(const SmallModel& small, int stages) {
     const TrainingEngine whole(ConfigOf(small), one.world,
                                {.mode = EngineMode::kEvaluate, .dtype = DType::kF64});
     TrainingEngine engine(config, world, {.dtype = DType::kF64});
-    Expected expected(config, static_cast<int>(engine.data_ranks()), whole.DiskTensors());
+    Expected expected(config, static_cast<int>(engine.data_ranks()), whole.state().Weights());
     std::vector<int32_t> tokens;
     for (int64_t step = 0; step < kSteps; ++step) {
       const Tensor samples = SamplesOf(engine, config, kSampleKey, step, tokens);
@@ -282,23 +282,23 @@ void CheckContinuation(BalanceScope::Value scope, int stages) {
     config.mutable_train()->set_micro_batch(3);
     OneRank one;
     TrainingEngine before(alone, one.world, {.dtype = DType::kF64});
-    Expected expected(alone, 1, before.DiskTensors());
+    Expected expected(alone, 1, before.state().Weights());
     std::vector<int32_t> tokens;
     before.TrainStep(0, 0, SamplesOf(before, alone, kSampleKey, 0, tokens));
-    before.CollectState();
+    before.state().Collect();
 
     TrainingEngine engine(config, world, {.dtype = DType::kF64});
     const bool is_dropped = scope == BalanceScope::RANK && engine.data_ranks() > 1;
     int num_copied = 0;
-    for (const DiskTensor& to : engine.StateTensors()) {
-      for (const DiskTensor& from : before.StateTensors()) {
+    for (const DiskTensor& to : engine.state().BetweenSteps()) {
+      for (const DiskTensor& from : before.state().BetweenSteps()) {
         if (from.name != to.name) continue;
         std::memcpy(to.value.data, from.value.data, to.value.bytes());
         ++num_copied;
       }
     }
     EXPECT_EQ(num_copied, is_dropped ? 0 : 2);
-    engine.StateLoaded();
+    engine.state().AllLoaded();
     if (world.rank() == 0) {
       expected.Step(0);
       expected.Continue(config, static_cast<int>(engine.data_ranks()));

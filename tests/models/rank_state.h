@@ -17,12 +17,12 @@ using Memory = std::map<std::string, std::vector<char>>;
 // Everything a checkpoint of this rank would hold, by name.
 template <class Visit>
 void VisitState(TrainingEngine& engine, Visit visit) {
-  for (const DiskTensor& tensor : engine.DiskTensors()) visit(tensor.name, tensor.value);
-  for (const OptimizerPiece& piece : engine.OptimizerPieces()) {
+  for (const DiskTensor& tensor : engine.state().Weights()) visit(tensor.name, tensor.value);
+  for (const OptimizerPiece& piece : engine.state().Moments()) {
     visit("first/" + piece.name + "/" + std::to_string(piece.elements.begin), piece.first_moment);
     visit("second/" + piece.name + "/" + std::to_string(piece.elements.begin), piece.second_moment);
   }
-  for (const DiskTensor& tensor : engine.StateTensors()) visit("state/" + tensor.name, tensor.value);
+  for (const DiskTensor& tensor : engine.state().BetweenSteps()) visit("state/" + tensor.name, tensor.value);
 }
 
 // What all ranks hold, by name: a checkpoint.
@@ -55,7 +55,7 @@ inline void Restore(TrainingEngine& engine, const Memory& saved) {
     ASSERT_EQ(static_cast<int64_t>(bytes.size()), value.bytes()) << name;
     std::memcpy(value.data, bytes.data(), bytes.size());
   });
-  engine.StateLoaded();
+  engine.state().AllLoaded();
 }
 
 }  // namespace unipool

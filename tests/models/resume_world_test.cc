@@ -19,7 +19,7 @@ void CheckContinuation(const SmallModel& small, int stages) {
       RunSteps(engine, config, 0, 3);
       std::vector<int32_t> tokens;
       engine.EvaluateLossSum(SamplesOf(engine, config, 1, 0, tokens), config.train().global_batch());
-      engine.CollectState();
+      engine.state().Collect();
       saved = Gather(engine, world);
       expected = RunSteps(engine, config, 3, 6);
     }

@@ -48,7 +48,7 @@ double WallSeconds() {
 class Measurement {
  public:
   Measurement(World& world, TrainingEngine& engine) : world_(world), engine_(engine) {
-    engine.stream().set_profile(&profile_);
+    engine.parts().place.stream().set_profile(&profile_);
   }
   void Step(int64_t step, const Tensor& samples) {
     profile_.Reset();
@@ -127,7 +127,7 @@ BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& sam
   measurement.Step(0, samples);
   measurement.Forget();
   for (int step = 1; step <= steps; ++step) measurement.Step(step, samples);
-  engine.stream().set_profile(nullptr);
+  engine.parts().place.stream().set_profile(nullptr);
   return measurement.Summarized(summary);
 }
 
@@ -138,7 +138,7 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
     TrainingEngine engine(config, world);
     std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
     for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.mesh().data_rank(), i) % model.vocab);
+      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.parts().mesh.data_rank(), i) % model.vocab);
     }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
     const BenchResult measured = MeasureSteps(world, engine, samples, steps, summary);

@@ -82,14 +82,14 @@ Tensor SamplesOf(const TrainingEngine& engine, const Config& config, int64_t ste
 void CopyOut(const TrainingEngine& engine, Weights& weights) {
   static std::mutex mutex;
   std::lock_guard lock(mutex);
-  for (const DiskTensor& tensor : engine.DiskTensors()) {
+  for (const DiskTensor& tensor : engine.state().Weights()) {
     const char* data = static_cast<const char*>(tensor.value.data);
     if (tensor.writes) weights[tensor.name].assign(data, data + tensor.value.bytes());
   }
 }
 
 void CopyIn(const Weights& weights, const TrainingEngine& engine) {
-  for (const DiskTensor& tensor : engine.DiskTensors()) {
+  for (const DiskTensor& tensor : engine.state().Weights()) {
     const std::vector<char>& data = weights.at(tensor.name);
     CHECK_EQ(static_cast<int64_t>(data.size()), tensor.value.bytes());
     std::memcpy(tensor.value.data, data.data(), data.size());
@@ -183,22 +183,23 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int
     std::vector<double> counts(kLayers * kExperts);
     for (int step = 0; step < kCountedSteps; ++step) {
       engine.TrainStep(step, 0, SamplesOf(engine, config, 1'000'000 + step, tokens));
-      for (size_t i = 0; i < counts.size(); ++i) counts[i] += engine.balance().step_counts()[i];
+      for (size_t i = 0; i < counts.size(); ++i) counts[i] += engine.parts().use.statistics.step_counts()[i];
     }
-    const SlotSchedule schedule(LayersPerStage(config, engine.mesh().shape()), microbatches);
+    const SlotSchedule schedule(LayersPerStage(config, engine.parts().mesh.shape()), microbatches);
     const SlotLoads loads = SlotLoadsOf(counts, kExperts, schedule, PoolSpan::kReplica);
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
-    const ExpertPlacement placements[] = {engine.placement(), PlaceBySlots(loads, engine.placement())};
+    const ExpertPlacement placements[] = {engine.parts().placement,
+                                          PlaceBySlots(loads, engine.parts().placement)};
     std::vector<BenchResult> results[2];
     // In turn, so that what else the machine does meets both alike.
     for (int repeat = 0; repeat < 2 * kRepeats; ++repeat) {
-      engine.MoveExpertsTo(placements[repeat % 2]);
+      engine.parts().replacer.MoveTo(placements[repeat % 2]);
       results[repeat % 2].push_back(MeasureSteps(world, engine, samples, steps));
     }
     if (world.rank() != 0) return;
     row.skew = SkewOf(counts);
     const SlotLoads timed =
-        SlotLoadsOf(engine.balance().step_counts(), kExperts, schedule, PoolSpan::kReplica);
+        SlotLoadsOf(engine.parts().use.statistics.step_counts(), kExperts, schedule, PoolSpan::kReplica);
     row.least = LeastSlotImbalance(timed, ranks);
     for (int aware = 0; aware < 2; ++aware) {
       const std::vector<double> slots = SlotImbalances(timed, placements[aware]);

@@ -95,7 +95,7 @@ void Run(World& world, int steps) {
   for (; step < 3; ++step) FillSamples(samples, step), engine.TrainStep(step, 1e-4, samples);
 
   Profile profile(peaks.flops_per_second, peaks.bytes_per_second);
-  engine.stream().set_profile(&profile);
+  engine.parts().place.stream().set_profile(&profile);
   double seconds = 0, zero_share = 0;
   for (int i = 0; i < steps; ++i, ++step) {
     FillSamples(samples, step);

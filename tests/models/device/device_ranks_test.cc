@@ -75,7 +75,8 @@ TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
     OnDevices(layout.ranks, [&](World& world, AsyncDevice& device) {
       TrainingEngine engine(device_config, world, {.device = &device});
       const RunTrace trace = RunSteps(engine, device_config, 0, kSteps);
-      EXPECT_EQ(engine.transport().find("transport: THREADS"), 0u) << engine.transport();
+      EXPECT_EQ(engine.parts().place.transport().find("transport: THREADS"), 0u)
+          << engine.parts().place.transport();
       if (layout.scope == BalanceScope::STEP) {
         ExpectNear(trace, expected, 2e-5);
         return;

@@ -16,7 +16,7 @@ Config SmallConfig() {
 }
 
 Memory StateOf(TrainingEngine& engine, World& world) {
-  engine.CollectState();
+  engine.state().Collect();
   return Gather(engine, world);
 }
 
@@ -34,12 +34,12 @@ TEST(DeviceState, CheckpointsGoFromTheCpuToTheDeviceAndBack) {
       Memory saved;
       {
         TrainingEngine first(cpu_first ? cpu_config : device_config, one.world, {.device = &device});
-        EXPECT_EQ(first.stream().device(), cpu_first ? Device::kCpu : Device::kCuda);
+        EXPECT_EQ(first.parts().place.stream().device(), cpu_first ? Device::kCpu : Device::kCuda);
         RunSteps(first, cpu_config, 0, 3);
         saved = StateOf(first, one.world);
       }
       TrainingEngine second(cpu_first ? device_config : cpu_config, one.world, {.device = &device});
-      EXPECT_EQ(second.stream().device(), cpu_first ? Device::kCuda : Device::kCpu);
+      EXPECT_EQ(second.parts().place.stream().device(), cpu_first ? Device::kCuda : Device::kCpu);
       Restore(second, saved);
       EXPECT_EQ(StateOf(second, one.world), saved) << "what was restored is not what was saved";
       const RunTrace rest = RunSteps(second, cpu_config, 3, 6);
@@ -81,7 +81,7 @@ TEST(DeviceState, EvaluationAndGenerationAreThoseOfTheCpu) {
     const double expected = cpu.EvaluateLossSum(samples, counted);
     EXPECT_NEAR(gpu.EvaluateLossSum(samples, counted) / expected, 1, 1e-5);
   }
-  const int64_t vocab = cpu.spec().padded_vocab;
+  const int64_t vocab = cpu.parts().spec.padded_vocab;
   for (int position = 0; position < 6; ++position) {
     const Tensor expected = cpu.NextLogits(tokens[position], position);
     const Tensor logits = gpu.NextLogits(tokens[position], position);
@@ -103,8 +103,8 @@ TEST(DeviceState, MovedExpertsChangeNoNumber) {
     }
     TrainingEngine engine(config, world, {.device = &device});
     moved = RunSteps(engine, config, 0, 2);
-    engine.MoveExpertsTo(ExpertPlacement({1, 0, 1, 0, 1, 0}, 2));
-    engine.CollectState();
+    engine.parts().replacer.MoveTo(ExpertPlacement({1, 0, 1, 0, 1, 0}, 2));
+    engine.state().Collect();
     const RunTrace rest = RunSteps(engine, config, 2, 4);
     for (int step = 0; step < 2; ++step) EXPECT_EQ(rest.loss[step], still.loss[2 + step]) << step;
   });
@@ -132,7 +132,7 @@ TEST(DeviceState, PeakMemoryIsWhatInfoPredicts) {
         const MeshShape shape = MeshShapeOf(config.parallel(), ranks);
         const MemoryPlan even = PlanMemory(config, shape, world.rank());
         const MemoryPlan worst = PlanMemory(config, shape, world.rank(), kAllRowsHere);
-        const MemoryParts& parts = engine.memory().parts_at_peak();
+        const MemoryParts& parts = engine.parts().place.memory().parts_at_peak();
         for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
           SCOPED_TRACE(unipool::NameOf(static_cast<MemoryKind>(kind)));
           if (ranks == 1) {
@@ -141,7 +141,7 @@ TEST(DeviceState, PeakMemoryIsWhatInfoPredicts) {
             EXPECT_LE(parts[kind], worst.bytes[kind]);
           }
         }
-        const int64_t peak = engine.memory().peak_bytes();
+        const int64_t peak = engine.parts().place.memory().peak_bytes();
         if (ranks == 1) {
           EXPECT_NEAR(Relative(peak, even.total()), 1, 0.02);
         }

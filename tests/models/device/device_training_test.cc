@@ -110,7 +110,7 @@ TEST(DeviceTraining, LaterStepsTakeNoMemoryAndMakeNoEvents) {
     TrainingEngine engine(config, one.world, {.device = &device});
     RunSteps(engine, config, 0, 3);
     const AsyncDevice::Records before = device.records();
-    const int64_t bytes = engine.memory().peak_bytes();
+    const int64_t bytes = engine.parts().place.memory().peak_bytes();
     RunSteps(engine, config, 3, 6);
     const AsyncDevice::Records& after = device.records();
     EXPECT_EQ(after.num_allocations, before.num_allocations);
@@ -118,7 +118,7 @@ TEST(DeviceTraining, LaterStepsTakeNoMemoryAndMakeNoEvents) {
     EXPECT_EQ(after.num_events, before.num_events);
     EXPECT_EQ(after.num_commits, before.num_commits);
     EXPECT_EQ(after.num_frees, before.num_frees);
-    EXPECT_EQ(engine.memory().peak_bytes(), bytes);
+    EXPECT_EQ(engine.parts().place.memory().peak_bytes(), bytes);
     EXPECT_GT(after.num_operations, before.num_operations);
   }
 }

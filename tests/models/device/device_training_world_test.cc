@@ -18,8 +18,9 @@ TEST(DeviceTrainingWorld, ProcessesGiveTheLossesOfTheCpu) {
       AsyncDevice device(emulation::kAllPolicies[world.rank() % std::size(emulation::kAllPolicies)],
                          world.rank() + 1);
       TrainingEngine engine(device_config, world, {.device = &device});
-      EXPECT_EQ(engine.transport().find(world.is_mpi ? "transport: MPI" : "transport: THREADS"), 0u)
-          << engine.transport();
+      EXPECT_EQ(engine.parts().place.transport().find(world.is_mpi ? "transport: MPI" : "transport: THREADS"),
+                0u)
+          << engine.parts().place.transport();
       ExpectNear(RunSteps(engine, device_config, 0, 3), cpu, 2e-5);
     }
   });

@@ -1,0 +1,59 @@
+// The losses that keep experts evenly used (models/POOL_LOSS.md): the pool loss over a balance group's
+// layers, and the Switch loss of one layer.
+//
+//   L_pool = alpha * M * sum_i fbar_i * Pbar_i,  averaged over microbatches, summed over balance groups
+//
+// fbar_i is the share of the group's choices that went to expert i (pool_shares.h). Pbar_i is the mean score
+// of expert i over the group's layers and the tokens. M counts the group's experts. Only Pbar carries
+// gradient, and the loss is linear in it. So the gradient is one number per expert, the same for the score of
+// every token:
+//
+//   g_i = alpha * M * fbar_i / (layers * T * microbatches of all ranks)        and  L_pool = sum of g_i * s_i
+//
+// over all scores s_i of expert i. While there are no shares, there is no loss. The Switch loss takes the
+// share f and the mean score P of the layer's own microbatch, alpha * M * sum_i f_i * P_i, summed over
+// layers: layers is 1 in the formula for g.
+#pragma once
+
+#include <vector>
+
+#include "models/balance_options.h"
+#include "models/pool_shares.h"
+#include "models/step_sums.h"
+#include "runtime/stream.h"
+
+namespace unipool {
+
+class BalanceLoss {
+ public:
+  // `dtype` is the type of the router's numbers. `memory` counts the memory of the stream's device. `shares`
+  // must outlive it.
+  BalanceLoss(const ModelSpec& spec, const BalanceOptions& options, PoolShares& shares, DType dtype,
+              Stream& stream, MemoryMeter& memory);
+
+  void BeginStep();
+
+  // In the backward, once per layer and microbatch, Gradient and then Book.
+  // The gradient of every score of expert i in this layer, [M]; zeros where there is no loss. `counts` are
+  // the layer's choices in the microbatch, in host memory. Valid in the stream until the next call.
+  Tensor Gradient(int layer, int64_t microbatch, const Tensor& counts /*[M] I64*/);
+  // Books the layer's part of the loss: the last Gradient times the sums of the scores, in host memory.
+  void Book(const Tensor& score_sum /*[M] F64*/);
+
+  // Fills in what this rank has booked since BeginStep.
+  void AddTo(StepSums& sums) const;
+
+ private:
+  const ModelSpec& spec_;
+  BalanceOptions options_;
+  PoolShares& shares_;
+  Stream& stream_;
+  std::vector<BalanceGroup> groups_;
+  Buffer buffer_;
+  Tensor device_gradient_;        // [M] of the router's type
+  std::vector<double> gradient_;  // [M] of the last Gradient
+  double samples_ = 0;            // over which the last Gradient's Pbar is a mean; 0: there is no loss
+  double loss_ = 0, loss_at_balance_ = 0;
+};
+
+}  // namespace unipool

@@ -1,0 +1,33 @@
+// How the experts of a run are kept evenly used: the settings and sizes that the parts of ExpertUse share.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "configs/config.pb.h"
+#include "models/model_spec.h"
+
+namespace unipool {
+
+struct BalanceOptions {
+  Balance::Value balance = Balance::POOL_LOSS;
+  BalanceScope::Value scope = BalanceScope::STEP;
+  double coeff = 0.01;                // alpha. With BIAS: the change of a bias per step
+  int64_t tokens_per_microbatch = 0;  // T
+  int64_t data_ranks = 1;             // ranks that run microbatches of their own
+  int64_t microbatches_per_rank = 0;  // B
+  // The most microbatches between a microbatch's forward and its backward on a stage.
+  int64_t microbatches_in_flight = 2;
+  // Tokens of a step, over all ranks.
+  int64_t tokens_per_step() const { return tokens_per_microbatch * data_ranks * microbatches_per_rank; }
+};
+
+// Layers that share one balancing statistic.
+struct BalanceGroup {
+  int64_t layers = 0;
+  int64_t experts = 0;  // that its layers see
+};
+// By the numbers in spec.balance_group.
+std::vector<BalanceGroup> BalanceGroupsOf(const ModelSpec& spec);
+
+}  // namespace unipool

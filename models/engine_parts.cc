@@ -1,0 +1,125 @@
+#include "models/engine_parts.h"
+
+#include <chrono>
+
+#include "models/memory_plan.h"
+#include "models/settings.h"
+#include "models/stage_layers.h"
+#include "runtime/emulated_communicator.h"
+
+namespace unipool {
+
+namespace {
+
+// The rank's time in seconds: virtual where a cluster is emulated.
+WaitClock ClockOf(World& world) {
+  if (EmulatedRank* rank = world.emulation) return WaitClock([rank] { return rank->Now(); });
+  return WaitClock([] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  });
+}
+
+DType DTypeOfParts(const Config& config, const EngineOptions& options) {
+  return options.dtype.value_or(DTypeOfConfig(config));
+}
+
+bool IsTraining(const EngineOptions& options) {
+  return options.mode == EngineMode::kTrain;
+}
+
+int64_t TokensPerMicrobatch(const Config& config) {
+  return int64_t{config.train().micro_batch()} * config.model().seq_length();
+}
+
+// A received input waits beside those in flight.
+int64_t MostMicrobatchesInFlight(const Mesh& mesh) {
+  return 2 * mesh.shape().stages + 1;
+}
+
+SlotSchedule ScheduleOf(const Config& config, const MeshShape& shape, const std::vector<int>& layers,
+                        const EngineOptions& options) {
+  return SlotSchedule(layers, MicrobatchesPerRank(config, shape), /*forward_only=*/!IsTraining(options));
+}
+
+BalanceOptions BalanceOptionsOf(const Config& config, const Mesh& mesh) {
+  return {.balance = config.moe().balance(),
+          .scope = config.moe().balance_scope(),
+          .coeff = config.moe().balance_coeff(),
+          .tokens_per_microbatch = TokensPerMicrobatch(config),
+          .data_ranks = mesh.shape().data_ranks(),
+          .microbatches_per_rank = MicrobatchesPerRank(config, mesh.shape()),
+          .microbatches_in_flight = MostMicrobatchesInFlight(mesh)};
+}
+
+LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOptions& options) {
+  const int stage = parts.mesh.position().stage;
+  const TrainConfig& train = parts.config.train();
+  const bool is_training = IsTraining(options);
+  return {.dtype = DTypeOfParts(parts.config, options),
+          .micro_batch = train.micro_batch(),
+          .max_in_flight = MostMicrobatchesInFlight(parts.mesh),
+          .saved_layers = is_training ? MostSavedLayers(parts.schedule, stage) : 0,
+          .layers = LayersOfStage(parts.layers_per_stage, stage),
+          .is_first = stage == 0,
+          .is_last = stage == parts.mesh.shape().stages - 1,
+          .is_trainable = is_training,
+          .recompute_attention = is_training && train.recompute_attention(),
+          .device = parts.place.device()};
+}
+
+ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& options) {
+  const int64_t rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k;
+  return {.dtype = DTypeOfParts(parts.config, options),
+          .max_rows = parts.mesh.shape().pool() * rows,
+          .recompute = parts.config.train().recompute_experts(),
+          .weight_grad_slots = WeightGradSlots(parts.config),
+          .trainable = IsTraining(options)};
+}
+
+DispatcherOptions DispatcherOptionsOf(const EngineParts& parts, const EngineOptions& options) {
+  const bool recompute = parts.config.train().recompute_experts();
+  return {.row_size = parts.spec.hidden,
+          .dtype = DTypeOfParts(parts.config, options),
+          .max_rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k,
+          .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec, recompute) : 0};
+}
+
+OptimizerOptions OptimizerOptionsOf(const TrainConfig& train) {
+  return {.beta1 = train.beta1(),
+          .beta2 = train.beta2(),
+          .eps = train.adam_eps(),
+          .weight_decay = train.weight_decay(),
+          .clip = train.clip()};
+}
+
+std::optional<Optimizer> MakeOptimizer(EngineParts& parts, const EngineOptions& options) {
+  if (!IsTraining(options)) return {};
+  return std::optional<Optimizer>(std::in_place, parts.model.parameters(), parts.experts, parts.spec.experts,
+                                  parts.mesh, OptimizerOptionsOf(parts.config.train()), parts.place.stream(),
+                                  parts.place.memory());
+}
+
+}  // namespace
+
+EngineParts::EngineParts(const Config& config, World& world, const EngineOptions& options)
+    : config(config),
+      spec(MakeModelSpec(config)),
+      place(config, world, options.device),
+      mesh(*world.communicator, MeshShapeOf(config.parallel(), world.size()), place.links()),
+      layers_per_stage(LayersPerStage(config, mesh.shape())),
+      schedule(ScheduleOf(config, mesh.shape(), layers_per_stage, options)),
+      placement(FirstPlacement(spec, config.parallel().placement(), schedule, mesh.shape())),
+      clock(ClockOf(world)),
+      use(spec, BalanceOptionsOf(config, mesh), mesh, clock, AccumulatorOf(DTypeOfParts(config, options)),
+          place.stream(), place.memory()),
+      model(spec, ModelOptionsOf(*this, options), placement, use, place.stream(), place.memory()),
+      experts(spec, placement, mesh.pool().rank(), PoolOptionsOf(*this, options), place.stream(),
+              place.memory()),
+      dispatcher(mesh, placement, schedule, DispatcherOptionsOf(*this, options), place.stream(),
+                 place.memory()),
+      executor(mesh, dispatcher, model, experts, LaneOrderOf(config.parallel().lanes()), place.device()),
+      optimizer(MakeOptimizer(*this, options)),
+      replacer(spec, config.parallel(), mesh, schedule, placement, experts, optimizer ? &*optimizer : nullptr,
+               place.stream(), place.memory()) {}
+
+}  // namespace unipool

@@ -1,0 +1,49 @@
+// What one rank of a run is made of, as data: built once from the configuration, in the order in which each
+// part needs the ones above it. Whoever works on them (EngineState, TrainingEngine) is handed all of them.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "models/compute_place.h"
+#include "models/expert_replacer.h"
+#include "models/expert_use.h"
+#include "models/language_model.h"
+#include "models/optimizer.h"
+#include "parallel/slot_executor.h"
+
+namespace unipool {
+
+enum class EngineMode { kTrain, kEvaluate };  // kEvaluate has no gradients and no optimizer state
+
+struct EngineOptions {
+  EngineMode mode = EngineMode::kTrain;
+  std::optional<DType> dtype;  // instead of what the configuration says: tests compute in double
+  // With device: CUDA, the device to use, which outlives the engine; null: the engine makes its own. Not used
+  // with device: CPU.
+  DeviceContext* device = nullptr;
+};
+
+struct EngineParts {
+  // Collective over the world, which outlives the parts. REQUIRES: config is valid for this world
+  // (launcher/config.h).
+  EngineParts(const Config& config, World& world, const EngineOptions& options);
+
+  const Config config;
+  const ModelSpec spec;
+  ComputePlace place;
+  const Mesh mesh;
+  const std::vector<int> layers_per_stage;
+  const SlotSchedule schedule;  // of a training step
+  ExpertPlacement placement;    // changes between steps only, through the replacer
+  WaitClock clock;
+  ExpertUse use;
+  LanguageModel model;  // this rank's stage
+  ExpertPool experts;   // that this rank owns
+  TokenDispatcher dispatcher;
+  SlotExecutor executor;
+  std::optional<Optimizer> optimizer;  // none with kEvaluate
+  ExpertReplacer replacer;
+};
+
+}  // namespace unipool

@@ -1,0 +1,83 @@
+#include "models/engine_state.h"
+
+#include "models/stage_layers.h"
+
+namespace unipool {
+
+EngineState::EngineState(EngineParts& parts) : parts_(parts), mirror_(parts.place.device()) {
+  mirror_.Add(parts.model.parameters().flat_values());
+  mirror_.Add(parts.experts.flat_values());
+  if (parts.optimizer) mirror_.Add(parts.optimizer->flat_moments());
+  InitializeWeights();
+}
+
+void EngineState::InitializeWeights() {
+  const uint64_t seed = parts_.config.train().seed();
+  const DenseParameters& dense = parts_.model.parameters();
+  dense.Initialize(seed, mirror_.HostOf(dense.flat_values()));
+  std::vector<DiskTensor> experts = parts_.experts.DiskTensors(parts_.experts.values());
+  for (DiskTensor& tensor : experts) tensor.value = mirror_.HostOf(tensor.value);
+  parts_.experts.Initialize(seed, experts);
+  WeightsLoaded();
+}
+
+void EngineState::Collect() {
+  parts_.use.shares.CollectState();
+  mirror_.Download();
+}
+
+std::vector<DiskTensor> EngineState::Weights() const {
+  std::vector<DiskTensor> list;
+  const MeshPosition& position = parts_.mesh.position();
+  const bool writes_dense = position.replica == 0 && position.data == 0;
+  const DenseParameters& dense = parts_.model.parameters();
+  for (const DenseParameter& parameter : dense.list()) {
+    const Range elements = parameter.elements;
+    list.push_back({.name = parameter.name,
+                    .shape = parameter.shape,
+                    .value = mirror_.HostOf(dense.flat_values().Rows(elements.begin, elements.size())),
+                    .writes = writes_dense});
+  }
+  const Range layers = LayersOfStage(parts_.layers_per_stage, position.stage);
+  for (DiskTensor& tensor : parts_.use.bias.DiskTensors(layers)) {
+    tensor.writes = writes_dense;
+    list.push_back(std::move(tensor));
+  }
+  for (DiskTensor& tensor : parts_.experts.DiskTensors(parts_.experts.values())) {
+    tensor.value = mirror_.HostOf(tensor.value);
+    tensor.writes = parts_.mesh.replicas().rank() == 0;
+    list.push_back(std::move(tensor));
+  }
+  return list;
+}
+
+std::vector<OptimizerPiece> EngineState::Moments() const {
+  std::vector<OptimizerPiece> pieces = parts_.optimizer->Pieces();
+  for (OptimizerPiece& piece : pieces) {
+    piece.first_moment = mirror_.HostOf(piece.first_moment);
+    piece.second_moment = mirror_.HostOf(piece.second_moment);
+  }
+  return pieces;
+}
+
+std::vector<DiskTensor> EngineState::BetweenSteps() const {
+  std::vector<DiskTensor> list = parts_.use.shares.State();
+  for (DiskTensor& tensor : parts_.replacer.State()) list.push_back(std::move(tensor));
+  for (DiskTensor& tensor : list) tensor.writes = parts_.mesh.world().rank() == 0;
+  return list;
+}
+
+void EngineState::WeightsLoaded() {
+  mirror_.Upload();
+  parts_.model.parameters().RefreshCopies(parts_.place.stream());
+  parts_.experts.RefreshCopies();
+  parts_.use.bias.Send();
+}
+
+void EngineState::AllLoaded() {
+  WeightsLoaded();
+  parts_.use.shares.StateLoaded();
+  parts_.replacer.StateLoaded();
+}
+
+}  // namespace unipool

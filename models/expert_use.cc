@@ -1,0 +1,48 @@
+#include "models/expert_use.h"
+
+namespace unipool {
+
+ExpertUse::ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh, WaitClock& clock,
+                     DType dtype, Stream& stream, MemoryMeter& memory)
+    : spec(spec),
+      options(options),
+      visible(spec, dtype, stream, memory),
+      statistics(spec),
+      shares(spec, options, mesh, clock),
+      loss(spec, options, shares, dtype, stream, memory),
+      bias(spec, options, dtype, stream, memory),
+      importance(spec, stream, memory) {}
+
+void ExpertUse::BeginStep(int64_t step) {
+  statistics.BeginStep();
+  shares.BeginStep(step);
+  loss.BeginStep();
+  importance.BeginStep();
+}
+
+void ExpertUse::EndMicrobatch(int64_t microbatch) {
+  shares.EndMicrobatch(microbatch, statistics.microbatch_counts());
+  statistics.EndMicrobatch();
+}
+
+void ExpertUse::AddTo(StepSums& sums) const {
+  statistics.AddTo(sums);
+  loss.AddTo(sums);
+}
+
+LoadReport ExpertUse::EndStep(const StepSums& sums) {
+  statistics.EndStep(sums);
+  const bool has_shares = options.balance == Balance::POOL_LOSS && shares.exist();
+  const LoadReport report{
+      .pool_loss = sums.pool_loss,
+      .pool_loss_at_balance = sums.pool_loss_at_balance,
+      .max_violation = statistics.MaxViolation(),
+      .dead_experts = statistics.NumDeadExperts(),
+      .zero_score_share = sums.zero_tokens / static_cast<double>(spec.layers * options.tokens_per_step()),
+      .shares_age = has_shares ? shares.age() : -1};
+  bias.Update(statistics.group_counts());
+  shares.EndStep(statistics.group_counts());
+  return report;
+}
+
+}  // namespace unipool

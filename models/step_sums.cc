@@ -1,0 +1,46 @@
+#include "models/step_sums.h"
+
+#include "runtime/buffer.h"
+
+namespace unipool {
+
+StepSums::StepSums(const ModelSpec& spec, int num_ranks)
+    : counts(spec.layers * spec.experts),
+      grad_squares(1 + spec.experts),
+      memory_peaks(int64_t{num_ranks} * kNumMemoryKinds) {
+  size_t numbers = 0;
+  ForEach([&](double&) { ++numbers; });
+  exchanged_.resize(numbers);
+}
+
+std::span<double> StepSums::memory_of(int rank) {
+  return std::span(memory_peaks).subspan(int64_t{rank} * kNumMemoryKinds, kNumMemoryKinds);
+}
+
+std::span<const double> StepSums::memory_of(int rank) const {
+  return std::span(memory_peaks).subspan(int64_t{rank} * kNumMemoryKinds, kNumMemoryKinds);
+}
+
+template <class Visit>
+void StepSums::ForEach(Visit visit) {
+  for (double* number : {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens}) visit(*number);
+  for (std::vector<double>* numbers : {&counts, &grad_squares, &memory_peaks}) {
+    for (double& number : *numbers) visit(number);
+  }
+}
+
+void StepSums::Clear() {
+  ForEach([](double& number) { number = 0; });
+}
+
+void StepSums::Reduce(Communicator& world, int64_t step) {
+  double* next = exchanged_.data();
+  ForEach([&](const double& number) { *next++ = number; });
+  const auto size = static_cast<int64_t>(exchanged_.size());
+  world.AllReduceSum(Tensor(exchanged_.data(), DType::kF64, {size}),
+                     {.operation = "step statistics", .step = step});
+  next = exchanged_.data();
+  ForEach([&](double& number) { number = *next++; });
+}
+
+}  // namespace unipool

@@ -1,0 +1,40 @@
+// The numbers of a step that all ranks add up, in one exchange of the host: each rank fills in its own share,
+// Reduce makes every number the sum over all ranks.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "models/model_spec.h"
+#include "runtime/communicator.h"
+
+namespace unipool {
+
+struct StepSums {
+  StepSums(const ModelSpec& spec, int num_ranks);
+
+  double loss = 0;                   // of tokens, without the balancing loss
+  double pool_loss = 0;              // the balancing loss, as it is added to the training loss
+  double pool_loss_at_balance = 0;   // what it would be if every expert had the same share
+  double zero_tokens = 0;            // token-layers without a positive score
+  std::vector<double> counts;        // [L * M] choices of each layer
+  std::vector<double> grad_squares;  // [1 + M] squared norms: the dense gradients, each expert's gradient
+  std::vector<double> memory_peaks;  // [ranks * kNumMemoryKinds] bytes; a rank fills in its own row
+
+  // This rank's row of memory_peaks, or another's.
+  std::span<double> memory_of(int rank);
+  std::span<const double> memory_of(int rank) const;
+
+  void Clear();
+  // Collective over `world`, whose sums are taken in rank order. Allocates nothing.
+  void Reduce(Communicator& world, int64_t step);
+
+ private:
+  // Calls visit(number) for each number in the order in which they travel.
+  template <class Visit>
+  void ForEach(Visit visit);
+  std::vector<double> exchanged_;
+};
+
+}  // namespace unipool
