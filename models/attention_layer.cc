@@ -15,11 +15,11 @@ AttentionLayer::AttentionLayer(const ModelSpec& spec, int layer, DenseParameters
   const int64_t d = spec.hidden, kv = spec.kv_heads * spec.head_size();
   const ParameterInit weights{.std = spec.init_std};
   const ParameterInit output{.std = spec.init_std / std::sqrt(2.0 * spec.layers)};
-  norm_ = parameters.Declare(prefix + "input_layernorm.weight", {d}, {.mean = 1}, false);
-  q_ = parameters.Declare(prefix + "self_attn.q_proj.weight", {d, d}, weights, true);
-  parameters.Declare(prefix + "self_attn.k_proj.weight", {kv, d}, weights, true);
-  parameters.Declare(prefix + "self_attn.v_proj.weight", {kv, d}, weights, true);
-  o_ = parameters.Declare(prefix + "self_attn.o_proj.weight", {d, d}, output, true);
+  norm_ = parameters.Declare(prefix + "input_layernorm.weight", {d}, {.mean = 1}, WeightDecay::kNo);
+  q_ = parameters.Declare(prefix + "self_attn.q_proj.weight", {d, d}, weights, WeightDecay::kYes);
+  parameters.Declare(prefix + "self_attn.k_proj.weight", {kv, d}, weights, WeightDecay::kYes);
+  parameters.Declare(prefix + "self_attn.v_proj.weight", {kv, d}, weights, WeightDecay::kYes);
+  o_ = parameters.Declare(prefix + "self_attn.o_proj.weight", {d, d}, output, WeightDecay::kYes);
 }
 
 int64_t AttentionLayer::PlaceInternals(const ModelSpec& spec, int64_t tokens, DType dtype, char* base,
@@ -38,23 +38,28 @@ int64_t AttentionLayer::PlaceInternals(const ModelSpec& spec, int64_t tokens, DT
   return bytes;
 }
 
+int64_t AttentionLayer::InternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype) {
+  Saved saved;
+  return PlaceInternals(spec, tokens, dtype, nullptr, saved);
+}
+
 void AttentionLayer::ProjectQkv(const Saved& saved) {
-  RmsNormForward(stream_, saved.x, parameters_.value(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
-  Gemm(stream_, Trans::kNo, saved.normed, Trans::kYes, parameters_.FusedValue(q_, 3), 0, saved.qkv);
+  RmsNormForward(stream_, saved.x, parameters_.compute(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
+  Gemm(stream_, Trans::kNo, saved.normed, Trans::kYes, parameters_.FusedCompute(q_, 3), 0, saved.qkv);
 }
 
 void AttentionLayer::ProjectOut(const Saved& saved, const Tensor& out) {
   Copy(stream_, saved.x, out);
-  Gemm(stream_, Trans::kNo, saved.mixed, Trans::kYes, parameters_.value(o_), 1, out);
+  Gemm(stream_, Trans::kNo, saved.mixed, Trans::kYes, parameters_.compute(o_), 1, out);
 }
 
 void AttentionLayer::Forward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
                              const Tensor& out) {
-  Recompute(shape, rope, saved);
+  FillSaved(shape, rope, saved);
   ProjectOut(saved, out);
 }
 
-void AttentionLayer::Recompute(const AttentionShape& shape, const RopeTables& rope, const Saved& saved) {
+void AttentionLayer::FillSaved(const AttentionShape& shape, const RopeTables& rope, const Saved& saved) {
   ProjectQkv(saved);
   Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kForward, saved.qkv);
   AttentionForward(stream_, shape, saved.qkv, saved.mixed, saved.lse);
@@ -78,13 +83,13 @@ void AttentionLayer::Backward(const AttentionShape& shape, const RopeTables& rop
   const Tensor dnormed =
       flat.Rows(tokens * (mixed_size + qkv_size), tokens * spec_.hidden).Reshape({tokens, spec_.hidden});
 
-  Gemm(stream_, Trans::kNo, dout, Trans::kNo, parameters_.value(o_), 0, dmixed);
+  Gemm(stream_, Trans::kNo, dout, Trans::kNo, parameters_.compute(o_), 0, dmixed);
   Gemm(stream_, Trans::kYes, dout, Trans::kNo, saved.mixed, 1, parameters_.grad(o_));
   AttentionBackward(stream_, shape, saved.qkv, saved.mixed, saved.lse, dmixed, dqkv);
   Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kBackward, dqkv);
-  Gemm(stream_, Trans::kNo, dqkv, Trans::kNo, parameters_.FusedValue(q_, 3), 0, dnormed);
+  Gemm(stream_, Trans::kNo, dqkv, Trans::kNo, parameters_.FusedCompute(q_, 3), 0, dnormed);
   Gemm(stream_, Trans::kYes, dqkv, Trans::kNo, saved.normed, 1, parameters_.FusedGrad(q_, 3));
-  RmsNormBackward(stream_, saved.x, parameters_.value(norm_), saved.inv_rms, dnormed, dout, dout,
+  RmsNormBackward(stream_, saved.x, parameters_.compute(norm_), saved.inv_rms, dnormed, dout, dout,
                   parameters_.grad(norm_));
 }
 

@@ -5,18 +5,14 @@
 #include "kernels/attention.h"
 #include "models/dense_parameters.h"
 #include "models/model_spec.h"
+#include "models/rope_tables.h"
 
 namespace unipool {
 
-// Cosines and sines of the rotary embedding, shared by all layers.
-struct RopeTables {
-  Tensor cos, sin;  // [s, d/2]
-};
-
 class AttentionLayer {
  public:
-  // What the backward needs of one microbatch. T tokens. All but x can be computed again (Recompute), so it
-  // may lie in memory that is written over in between.
+  // What the backward needs of one microbatch of T tokens. FillSaved computes all but x again, so all but x
+  // may lie in memory that is written over between forward and backward.
   struct Saved {
     Tensor x;        // [T, D] input; written by the layer below
     Tensor inv_rms;  // [T], of AccumulatorOf(the dtype), as lse
@@ -26,16 +22,18 @@ class AttentionLayer {
     Tensor lse;      // [T, H]
   };
 
-  // Lays the fields of `saved` but x out from `base` on (which may be null); returns the bytes they take.
+  // Lays the fields of `saved` but x out from `base` on (which may be null). Returns the bytes they take.
   static int64_t PlaceInternals(const ModelSpec& spec, int64_t tokens, DType dtype, char* base, Saved& saved);
+  static int64_t InternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
 
   // Declares the layer's parameters; usable after parameters.Allocate.
   AttentionLayer(const ModelSpec& spec, int layer, DenseParameters& parameters, Stream& stream);
 
   void Forward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
                const Tensor& out /*[T, D]*/);
-  // Fills saved but x again, from x: the same numbers bit for bit. Costs the forward but its last product.
-  void Recompute(const AttentionShape& shape, const RopeTables& rope, const Saved& saved);
+  // Fills all of `saved` but x, from x. A second call gives the same numbers bit for bit. Costs the forward
+  // without its last product.
+  void FillSaved(const AttentionShape& shape, const RopeTables& rope, const Saved& saved);
   // dout [T, D] becomes the gradient of the input, in place. `scratch` [T, D + (H+2G)d + H d].
   void Backward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved, const Tensor& dout,
                 Buffer& scratch);

@@ -12,39 +12,39 @@ constexpr int64_t kAlignment = 8;
 }  // namespace
 
 DenseParameters::Id DenseParameters::Declare(std::string name, std::vector<int64_t> shape, ParameterInit init,
-                                             bool decays) {
-  CHECK_EQ(values_.max_bytes(), 0) << "declare before Allocate";
+                                             WeightDecay decay) {
+  CHECK_EQ(masters_.max_bytes(), 0) << "declare before Allocate";
   int64_t size = 1;
   for (int64_t dim : shape) size *= dim;
   const Range elements{num_elements_, num_elements_ + size};
   num_elements_ += shape.size() == 1 ? (size + kAlignment - 1) / kAlignment * kAlignment : size;
-  list_.push_back({std::move(name), std::move(shape), init, decays, elements});
+  list_.push_back({std::move(name), std::move(shape), init, decay, elements});
   return static_cast<Id>(list_.size()) - 1;
 }
 
 void DenseParameters::Allocate(DType dtype, bool is_trainable, MemoryMeter& memory) {
   dtype_ = dtype;
-  const int64_t bytes = num_elements_ * SizeOf(exact_dtype());
-  values_ = Buffer::Allocate(memory, MemoryKind::kParameters, bytes);
+  const int64_t bytes = num_elements_ * SizeOf(master_dtype());
+  masters_ = Buffer::Allocate(memory, MemoryKind::kParameters, bytes);
   if (has_copies()) {
     copies_ = Buffer::Allocate(memory, MemoryKind::kParameters, num_elements_ * SizeOf(dtype));
   }
   if (is_trainable) grads_ = Buffer::Allocate(memory, MemoryKind::kGradients, bytes);
 }
 
-void DenseParameters::Initialize(uint64_t seed, const Tensor& host_values) const {
+void DenseParameters::Initialize(uint64_t seed, const Tensor& host_masters) const {
   for (const DenseParameter& parameter : list_) {
     InitializeTensor(seed, parameter.name, parameter.init,
-                     host_values.Rows(parameter.elements.begin, parameter.elements.size()));
+                     host_masters.Rows(parameter.elements.begin, parameter.elements.size()));
   }
 }
 
-void DenseParameters::RefreshCopies(Stream& stream) {
-  if (has_copies()) Copy(stream, flat_values(), flat_copies());
+void DenseParameters::RefreshCompute(Stream& stream) {
+  if (has_copies()) Copy(stream, flat_master(), flat_compute_copies());
 }
 
 Tensor DenseParameters::View(const Buffer& buffer, const DenseParameter& parameter) const {
-  const DType dtype = &buffer == &copies_ ? dtype_ : exact_dtype();
+  const DType dtype = &buffer == &copies_ ? dtype_ : master_dtype();
   char* begin = static_cast<char*>(buffer.data()) + parameter.elements.begin * SizeOf(dtype);
   return parameter.shape.size() == 2 ? Tensor(begin, dtype, {parameter.shape[0], parameter.shape[1]})
                                      : Tensor(begin, dtype, {parameter.shape[0]});

@@ -5,8 +5,8 @@
 namespace unipool {
 
 EngineState::EngineState(EngineParts& parts) : parts_(parts), mirror_(parts.place.device()) {
-  mirror_.Add(parts.model.parameters().flat_values());
-  mirror_.Add(parts.experts.flat_values());
+  mirror_.Add(parts.model.parameters().flat_master());
+  mirror_.Add(parts.experts.flat_master());
   if (parts.optimizer) mirror_.Add(parts.optimizer->flat_moments());
   InitializeWeights();
 }
@@ -14,8 +14,8 @@ EngineState::EngineState(EngineParts& parts) : parts_(parts), mirror_(parts.plac
 void EngineState::InitializeWeights() {
   const uint64_t seed = parts_.config.train().seed();
   const DenseParameters& dense = parts_.model.parameters();
-  dense.Initialize(seed, mirror_.HostOf(dense.flat_values()));
-  std::vector<DiskTensor> experts = parts_.experts.DiskTensors(parts_.experts.values());
+  dense.Initialize(seed, mirror_.HostOf(dense.flat_master()));
+  std::vector<DiskTensor> experts = parts_.experts.DiskTensors(parts_.experts.master());
   for (DiskTensor& tensor : experts) tensor.value = mirror_.HostOf(tensor.value);
   parts_.experts.Initialize(seed, experts);
   WeightsLoaded();
@@ -35,7 +35,7 @@ std::vector<DiskTensor> EngineState::Weights() const {
     const Range elements = parameter.elements;
     list.push_back({.name = parameter.name,
                     .shape = parameter.shape,
-                    .value = mirror_.HostOf(dense.flat_values().Rows(elements.begin, elements.size())),
+                    .value = mirror_.HostOf(dense.flat_master().Rows(elements.begin, elements.size())),
                     .writes = writes_dense});
   }
   const Range layers = LayersOfStage(parts_.layers_per_stage, position.stage);
@@ -43,7 +43,7 @@ std::vector<DiskTensor> EngineState::Weights() const {
     tensor.writes = writes_dense;
     list.push_back(std::move(tensor));
   }
-  for (DiskTensor& tensor : parts_.experts.DiskTensors(parts_.experts.values())) {
+  for (DiskTensor& tensor : parts_.experts.DiskTensors(parts_.experts.master())) {
     tensor.value = mirror_.HostOf(tensor.value);
     tensor.writes = parts_.mesh.replicas().rank() == 0;
     list.push_back(std::move(tensor));
@@ -69,8 +69,8 @@ std::vector<DiskTensor> EngineState::BetweenSteps() const {
 
 void EngineState::WeightsLoaded() {
   mirror_.Upload();
-  parts_.model.parameters().RefreshCopies(parts_.place.stream());
-  parts_.experts.RefreshCopies();
+  parts_.model.parameters().RefreshCompute(parts_.place.stream());
+  parts_.experts.RefreshCompute();
   parts_.use.bias.Send();
 }
 

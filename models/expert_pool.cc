@@ -29,18 +29,18 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
     : spec_(spec), stream_(stream), options_(options), local_(placement.experts_of(pool_rank)) {
   const DType exact = AccumulatorOf(options.dtype);
   const int64_t elements = num_local() * 3 * spec.expert_width * spec.hidden;
-  value_buffer_ = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(exact));
-  values_ = ViewWeights(value_buffer_, exact, num_local(), spec);
+  buffers_.master = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(exact));
+  master_ = ViewWeights(buffers_.master, exact, num_local(), spec);
   if (exact != options.dtype) {
-    copy_buffer_ = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(options.dtype));
-    copies_ = ViewWeights(copy_buffer_, options.dtype, num_local(), spec);
+    buffers_.copies = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(options.dtype));
+    copies_ = ViewWeights(buffers_.copies, options.dtype, num_local(), spec);
   }
   const int64_t row_bytes = options.max_rows * spec.expert_width * SizeOf(options.dtype);
-  auto scratch = [&](int64_t bytes) { return Buffer::Reserve(memory, MemoryKind::kScratch, bytes); };
-  activation_ = scratch(row_bytes);
-  gate_up_ = scratch(2 * row_bytes);  // when nothing is kept: evaluation, recomputation
+  const auto reserve = [&](int64_t bytes) { return Buffer::Reserve(memory, MemoryKind::kScratch, bytes); };
+  scratch_.activation = reserve(row_bytes);
+  scratch_.gate_up = reserve(2 * row_bytes);  // when nothing is kept: evaluation, recomputation
   if (!options.trainable) return;
-  dactivation_ = scratch(row_bytes);
+  scratch_.dactivation = reserve(row_bytes);
   if (options.weight_grad_slots > 1) {
     banks_ = std::make_unique<WeightGradBanks>(WeightGradBankOptions{.slots = options.weight_grad_slots,
                                                                      .num_experts = num_local(),
@@ -50,44 +50,44 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
                                                                      .dtype = options.dtype},
                                                stream, memory);
   } else {
-    dgate_up_ = scratch(2 * row_bytes);
+    scratch_.dgate_up = reserve(2 * row_bytes);
   }
-  grad_buffer_ = Buffer::Allocate(memory, MemoryKind::kGradients, elements * SizeOf(exact));
-  grads_ = ViewWeights(grad_buffer_, exact, num_local(), spec);
+  buffers_.grads = Buffer::Allocate(memory, MemoryKind::kGradients, elements * SizeOf(exact));
+  grads_ = ViewWeights(buffers_.grads, exact, num_local(), spec);
   has_grad_.assign(num_local(), 0);
   has_down_grad_.assign(num_local(), 0);
 }
 
-void ExpertPool::Initialize(uint64_t seed, const std::vector<DiskTensor>& host_values) const {
-  for (const DiskTensor& tensor : host_values) {
+void ExpertPool::Initialize(uint64_t seed, const std::vector<DiskTensor>& host_masters) const {
+  for (const DiskTensor& tensor : host_masters) {
     const bool is_output = tensor.name.find("down_proj") != std::string::npos;
     const double std = spec_.init_std / (is_output ? std::sqrt(2.0 * spec_.layers) : 1.0);
     InitializeTensor(seed, tensor.name, {.std = std}, tensor.value);
   }
 }
 
-Tensor ExpertPool::flat_values() const {
-  return value_buffer_.View(values_.down.dtype, {values_.gate_up.size() + values_.down.size()});
+Tensor ExpertPool::flat_master() const {
+  return buffers_.master.View(master_.down.dtype, {master_.gate_up.size() + master_.down.size()});
 }
 
-void ExpertPool::RefreshCopies() {
+void ExpertPool::RefreshCompute() {
   if (!has_copies()) return;
-  Copy(stream_, values_.gate_up, copies_.gate_up);
-  Copy(stream_, values_.down, copies_.down);
+  Copy(stream_, master_.gate_up, copies_.gate_up);
+  Copy(stream_, master_.down, copies_.down);
 }
 
 void ExpertPool::GateUp(const OwnerBatch& batch, const Tensor& gate_up) {
-  GroupedGemmForward(stream_, batch.expert_offsets, batch.x, computed().gate_up, gate_up);
+  GroupedGemmForward(stream_, batch.expert_offsets, batch.x, compute().gate_up, gate_up);
 }
 
 void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) {
   const int64_t rows = batch.num_rows(), width = spec_.expert_width;
   if (rows == 0) return;
-  const Tensor gate_up = keep.empty() ? gate_up_.UseView(options_.dtype, {rows, 2 * width}) : keep;
-  const Tensor activation = activation_.UseView(options_.dtype, {rows, width});
+  const Tensor gate_up = keep.empty() ? scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}) : keep;
+  const Tensor activation = scratch_.activation.UseView(options_.dtype, {rows, width});
   GateUp(batch, gate_up);
   SwigluForward(stream_, gate_up, activation);
-  GroupedGemmForward(stream_, batch.expert_offsets, activation, computed().down, y);
+  GroupedGemmForward(stream_, batch.expert_offsets, activation, compute().down, y);
 }
 
 void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
@@ -96,15 +96,15 @@ void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
   if (banks_) slot = banks_->Begin(batch);
   if (rows == 0) return;
   if (!banks_) {
-    slot = {.dgate_up = dgate_up_.UseView(options_.dtype, {rows, 2 * width}),
-            .activation = activation_.UseView(options_.dtype, {rows, width})};
+    slot = {.dgate_up = scratch_.dgate_up.UseView(options_.dtype, {rows, 2 * width}),
+            .activation = scratch_.activation.UseView(options_.dtype, {rows, width})};
   }
   Tensor gate_up = batch.kept;
-  if (gate_up.empty()) GateUp(batch, gate_up = gate_up_.UseView(options_.dtype, {rows, 2 * width}));
-  const Tensor dactivation = dactivation_.UseView(options_.dtype, {rows, width});
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, computed().down, dactivation);
+  if (gate_up.empty()) GateUp(batch, gate_up = scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}));
+  const Tensor dactivation = scratch_.dactivation.UseView(options_.dtype, {rows, width});
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, compute().down, dactivation);
   SwigluBackward(stream_, gate_up, dactivation, slot.dgate_up, slot.activation);
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, slot.dgate_up, computed().gate_up, dx);
+  GroupedGemmInputGrad(stream_, batch.expert_offsets, slot.dgate_up, compute().gate_up, dx);
 }
 
 void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
@@ -117,10 +117,10 @@ void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
   if (rows == 0) return;
   // What BackwardInput of the same batch left in the scratch of this slot.
   if (part == WeightPart::kFirst) {
-    const Tensor dgate_up = dgate_up_.View(options_.dtype, {rows, 2 * width});
+    const Tensor dgate_up = scratch_.dgate_up.View(options_.dtype, {rows, 2 * width});
     GroupedGemmWeightGrad(stream_, batch.expert_offsets, dgate_up, batch.x, grads_.gate_up, has_grad_);
   } else {
-    const Tensor activation = activation_.View(options_.dtype, {rows, width});
+    const Tensor activation = scratch_.activation.View(options_.dtype, {rows, width});
     GroupedGemmWeightGrad(stream_, batch.expert_offsets, batch.dy, activation, grads_.down, has_down_grad_);
   }
 }
@@ -147,7 +147,7 @@ void ExpertPool::SetExperts(const ExpertPlacement& placement, int pool_rank) {
   CHECK_EQ(placement.experts_of(pool_rank).size(), local_.size());
   local_ = placement.experts_of(pool_rank);
   ClearGrads();
-  RefreshCopies();
+  RefreshCompute();
 }
 
 void ExpertPool::ZeroMissingGrads() {

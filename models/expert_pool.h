@@ -1,7 +1,7 @@
 // The experts of the pool that this rank owns: SwiGLU feed-forward networks y = down (silu(gate x) * up x),
 // their gradients, and the grouped products over the rows of all layers and stages that reached them in a
-// slot. Values and gradients are AccumulatorOf(the dtype that the experts compute in); where that is another
-// type, they compute with copies.
+// slot. Master weights and gradients are AccumulatorOf(the dtype that the experts compute in). Where that is
+// another type, the experts compute with rounded copies.
 #pragma once
 
 #include <memory>
@@ -40,13 +40,13 @@ class ExpertPool : public ExpertHost {
   void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
   void FinishWeights() override;
 
-  // Initial values, into memory of the host for the tensors of DiskTensors(values()).
-  void Initialize(uint64_t seed, const std::vector<DiskTensor>& host_values) const;
+  // Initial values, into memory of the host for the tensors of DiskTensors(master()).
+  void Initialize(uint64_t seed, const std::vector<DiskTensor>& host_masters) const;
   // The rows of the weight arrays have become those of other experts, as many as before
   // (parallel/expert_move.h); gradients are gone.
   void SetExperts(const ExpertPlacement& placement, int pool_rank);
-  // The copies become the values, rounded.
-  void RefreshCopies();
+  // The copies become the masters, rounded.
+  void RefreshCompute();
 
   void ClearGrads() {
     has_grad_.assign(has_grad_.size(), 0);
@@ -58,17 +58,17 @@ class ExpertPool : public ExpertHost {
   struct Weights {
     Tensor gate_up, down;
   };
-  const Weights& values() const { return values_; }
-  const Weights& copies() const { return copies_; }  // empty where the experts compute with the values
+  const Weights& master() const { return master_; }
+  const Weights& compute_copies() const { return copies_; }  // empty where they compute with the masters
   const Weights& grads() const { return grads_; }
-  Tensor flat_values() const;  // all of them, contiguous
+  Tensor flat_master() const;  // all of them, contiguous
   // False while no row has reached local expert e since ClearGrads: its gradient is zero and its memory holds
   // nothing.
   bool has_grad(int e) const { return has_grad_[e] != 0; }
   // Makes every gradient real memory (zero where nothing came), for reductions over replicas.
   void ZeroMissingGrads();
 
-  // The local experts' weights by disk name, in order gate, up, down; `of` selects values or, with the same
+  // The local experts' weights by disk name, in order gate, up, down; `of` selects masters or, with the same
   // shapes, moments.
   std::vector<DiskTensor> DiskTensors(const Weights& of) const;
 
@@ -77,16 +77,23 @@ class ExpertPool : public ExpertHost {
   void AddGateUp(const WeightGradBanks::Work& work);
   void AddDown(const WeightGradBanks::Work& work);
   bool has_copies() const { return !copies_.down.empty(); }
-  const Weights& computed() const { return has_copies() ? copies_ : values_; }
+  const Weights& compute() const { return has_copies() ? copies_ : master_; }
   const ModelSpec& spec_;
   Stream& stream_;
   ExpertPoolOptions options_;
   std::vector<int> local_;
-  Buffer value_buffer_, copy_buffer_, grad_buffer_;
-  Weights values_, copies_, grads_;
+  struct Buffers {
+    Buffer master, copies, grads;
+  };
+  Buffers buffers_;
+  Weights master_, copies_, grads_;
   std::vector<uint8_t> has_grad_, has_down_grad_;
-  Buffer gate_up_, activation_, dgate_up_, dactivation_;  // scratch of one slot, worst case reserved
-  std::unique_ptr<WeightGradBanks> banks_;                // of several slots
+  // Of one slot, reserved for the most rows that it can bring.
+  struct Scratch {
+    Buffer gate_up, activation, dgate_up, dactivation;
+  };
+  Scratch scratch_;
+  std::unique_ptr<WeightGradBanks> banks_;  // of several slots
 };
 
 }  // namespace unipool

@@ -61,7 +61,7 @@ std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done) 
 }
 
 std::vector<Tensor> ExpertReplacer::Arrays() const {
-  std::vector<Tensor> arrays{experts_.values().gate_up, experts_.values().down};
+  std::vector<Tensor> arrays{experts_.master().gate_up, experts_.master().down};
   if (!optimizer_) return arrays;
   for (const Tensor& moments : optimizer_->ExpertMoments()) arrays.push_back(moments);
   return arrays;

@@ -1,9 +1,6 @@
-#include "kernels/embedding.h"
-#include "kernels/gemm.h"
+// Generation: LanguageModel::NextLogits.
 #include "kernels/host_values.h"
 #include "kernels/reduce.h"
-#include "kernels/rms_norm.h"
-#include "models/decode_state.h"
 #include "models/language_model.h"
 
 namespace unipool {
@@ -23,35 +20,35 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
   CHECK(options_.is_first && options_.is_last && placement_.num_ranks() == 1)
       << "generation runs on one rank";
   CHECK_LT(position, spec_.seq_length);
-  if (!decode_)
+  if (!decode_) {
     decode_ = std::make_unique<DecodeState>(spec_, placement_, options_.dtype, options_.device, memory_);
+  }
   DecodeState& state = *decode_;
   LayerSaved& saved = state.saved;
-  AttentionShape shape = spec_.attention(1);
-  shape.sequence_length = 1;
+  AttentionShape one_token = spec_.attention(1);
+  one_token.sequence_length = 1;
 
   if (position == 0) BeginRun();
   const double id = token;
   SetValues(stream_, {&id, 1}, state.token);
-  EmbeddingForward(stream_, state.token, parameters_.value(embedding_), saved.attention.x);
+  inputs_.Embed(state.token, saved.attention.x);
   for (size_t l = 0; l < layers_.size(); ++l) {
-    layers_[l]->attention.Decode(shape, rope_, saved.attention, state.caches[l], position, saved.moe.h);
-    layers_[l]->moe.ForwardRoute(saved.moe, send_index_.View(DType::kI32, {spec_.experts}));
+    layers_[l]->attention.Decode(one_token, rope_, saved.attention, state.caches[l], position, saved.moe.h);
+    layers_[l]->moe.ForwardRoute(saved.moe, send_order_.index());
     saved.SendReport();
     saved.WaitForReport({.operation = "row counts"});
     layers_[l]->moe.Plan(saved.moe);
     const SendPlan& plan = saved.moe.handle.plan;
     state.expert_offsets.assign(1, 0);
-    for (int32_t rows : plan.rows_of_expert)
+    for (const int32_t rows : plan.rows_of_expert) {
       state.expert_offsets.push_back(state.expert_offsets.back() + rows);
+    }
     const OwnerBatch batch{.expert_offsets = state.expert_offsets, .x = state.rows.Rows(0, plan.num_rows)};
     layers_[l]->moe.ForwardPermute(saved.moe, batch.x);
     experts.Forward(batch, Tensor{}, saved.moe.rows_of_y());
     layers_[l]->moe.ForwardUnpermute(saved.moe, saved.attention.x);
   }
-  RmsNormForward(stream_, saved.attention.x, parameters_.value(norm_), spec_.norm_eps, state.normed,
-                 state.inv_rms);
-  Gemm(stream_, Trans::kNo, state.normed, Trans::kYes, parameters_.value(head_), 0, state.logits);
+  head_.Logits(saved.attention.x, state.normed, state.inv_rms, state.logits);
   return state.logits;
 }
 

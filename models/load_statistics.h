@@ -29,7 +29,7 @@ class LoadStatistics {
 
   // Of the last finished step, over all ranks.
   const std::vector<double>& step_counts() const { return step_counts_; }  // [L * M]
-  std::span<const double> group_counts() const { return group_counts_; }  // [groups * M]
+  std::span<const double> group_counts() const { return group_counts_; }   // [groups * M]
   // Over balance groups: largest load of an expert / mean load - 1.
   double MaxViolation() const;
   // Experts that no token chose.

@@ -7,6 +7,7 @@
 
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
+#include "models/output_head.h"
 #include "models/parameter_count.h"
 #include "models/settings.h"
 #include "models/stage_layers.h"
@@ -158,7 +159,7 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
   const int64_t hidden_states = tokens * d * (microbatches > 1 || !is_last ? 3 : 2);  // output and gradients
   const int64_t joined = shape.pool() > shape.data ? received * (d + kept) : 0;
   plan[MemoryKind::kActivations] =
-      saved_layers * LanguageModel::SavedBytes(spec, tokens, dtype, train.recompute_attention()) +
+      saved_layers * LayerSaved::Bytes(spec, tokens, dtype, !train.recompute_attention()) +
       item * (hidden_states + stashed_slots * received * (d + kept) + received * d + joined);
   // Returned rows; between ranks also what both lanes send and receive, and what experts answer.
   const int64_t remote = received - received / shape.pool();
@@ -175,13 +176,12 @@ MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, 
   const int64_t expert_scratch = received * (f * (needs_gate_up ? 4 : 2) + left_for_weights);
   const int64_t attention_scratch = tokens * (2 * d + spec.qkv_size());
   const int64_t internals =
-      train.recompute_attention() ? LanguageModel::AttentionInternalBytes(spec, tokens, dtype) : 0;
+      train.recompute_attention() ? AttentionLayer::InternalBytes(spec, tokens, dtype) : 0;
   const int64_t splits = dtype == AccumulatorOf(dtype) ? 0 : 2 * spec.experts;  // of the router's gradient
   const int64_t layer_scratch =
       tokens * (d * item + (spec.experts + spec.top_k) * exact + (spec.has_router ? splits * item : 0));
   const int64_t head_scratch =
-      is_last ? tokens * (2 * d * item + exact) + LanguageModel::LogitsAtOnce(spec, tokens, device) * item
-              : 0;
+      is_last ? tokens * (2 * d * item + exact) + OutputHead::LogitsAtOnce(spec, tokens, device) * item : 0;
   const int64_t groups = spec.num_balance_groups * spec.experts;
   const int64_t balance =
       exact * (spec.layers * spec.experts + groups + spec.experts) + 8 * spec.layers * spec.experts;

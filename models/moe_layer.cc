@@ -17,11 +17,11 @@ MoeLayer::MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& plac
       use_(use),
       stream_(stream),
       norm_(parameters.Declare("model.layers." + std::to_string(layer) + ".post_attention_layernorm.weight",
-                               {spec.hidden}, {.mean = 1}, false)),
+                               {spec.hidden}, {.mean = 1}, WeightDecay::kNo)),
       router_(spec, layer, parameters, use, stream, memory) {}
 
 void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
-  RmsNormForward(stream_, saved.h, parameters_.value(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
+  RmsNormForward(stream_, saved.h, parameters_.compute(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
   router_.Forward(saved.normed, saved.router);
   OrderRows(stream_, saved.router.experts, saved.router.weights, send_index, saved.order);
 }
@@ -60,7 +60,7 @@ void MoeLayer::BackwardRoute(const Saved& saved, int64_t microbatch, const Tenso
   const Tensor dweights = scratch.dweights.View(AccumulatorOf(dout.dtype), {dout.rows(), spec_.top_k});
   router_.Backward(saved.normed, saved.router, saved.report.router, dweights, microbatch, dnormed,
                    scratch.router);
-  RmsNormBackward(stream_, saved.h, parameters_.value(norm_), saved.inv_rms, dnormed, dout, dout,
+  RmsNormBackward(stream_, saved.h, parameters_.compute(norm_), saved.inv_rms, dnormed, dout, dout,
                   parameters_.grad(norm_));
 }
 

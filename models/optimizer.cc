@@ -26,7 +26,7 @@ Optimizer::Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_ex
       options_(options),
       stream_(stream) {
   part_ = sync_.OwnPart(dense.num_elements());
-  const ExpertPool::Weights& weights = experts.values();
+  const ExpertPool::Weights& weights = experts.master();
   const DType dtype = weights.down.dtype;
   const int64_t expert_elements = weights.gate_up.size() + weights.down.size();
   const int64_t elements = part_.size() + expert_elements;
@@ -41,10 +41,10 @@ Optimizer::Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_ex
     down.data = all.Rows(begin + gate_up.size(), down.size()).data;
     return ExpertPool::Weights{gate_up, down};
   };
-  dense_first_ = all.Rows(0, part_.size());
-  dense_second_ = all.Rows(part_.size(), part_.size());
-  expert_first_ = experts_at(2 * part_.size());
-  expert_second_ = experts_at(2 * part_.size() + expert_elements);
+  first_.dense = all.Rows(0, part_.size());
+  second_.dense = all.Rows(part_.size(), part_.size());
+  first_.experts = experts_at(2 * part_.size());
+  second_.experts = experts_at(2 * part_.size() + expert_elements);
 }
 
 void Optimizer::ClearGrads() {
@@ -89,23 +89,23 @@ void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor&
     args.grad_squares = grad_squares;
   }
   UpdateExperts(args);
-  UpdateDense(args, /*decays=*/true);
+  UpdateDense(args, WeightDecay::kYes);
   args.weight_decay = 0;
-  UpdateDense(args, /*decays=*/false);
-  sync_.GatherDense(dense_.flat_values(), step);
-  if (part_.size() < dense_.num_elements()) dense_.RefreshCopies(stream_);
+  UpdateDense(args, WeightDecay::kNo);
+  sync_.GatherDense(dense_.flat_master(), step);
+  if (part_.size() < dense_.num_elements()) dense_.RefreshCompute(stream_);
 }
 
-void Optimizer::UpdateDense(const AdamWArgs& args, bool decays) {
+void Optimizer::UpdateDense(const AdamWArgs& args, WeightDecay decay) {
   group_.clear();
-  const Tensor copies = dense_.flat_copies();
+  const Tensor copies = dense_.flat_compute_copies();
   for (const DenseParameter& parameter : dense_.list()) {
     const Range range = Intersect(parameter.elements, part_);
-    if (parameter.decays != decays || range.size() == 0) continue;
-    group_.push_back({.param = dense_.flat_values().Rows(range.begin, range.size()),
+    if (parameter.decay != decay || range.size() == 0) continue;
+    group_.push_back({.param = dense_.flat_master().Rows(range.begin, range.size()),
                       .grad = dense_.flat_grads().Rows(range.begin, range.size()),
-                      .m = dense_first_.Rows(range.begin - part_.begin, range.size()),
-                      .v = dense_second_.Rows(range.begin - part_.begin, range.size()),
+                      .m = first_.dense.Rows(range.begin - part_.begin, range.size()),
+                      .v = second_.dense.Rows(range.begin - part_.begin, range.size()),
                       .copy = copies.empty() ? Tensor{} : copies.Rows(range.begin, range.size())});
   }
   AdamWGroup(stream_, args, group_);
@@ -118,11 +118,11 @@ void Optimizer::UpdateExperts(const AdamWArgs& args) {
       const Tensor& t = weights.*array;
       return t.empty() ? Tensor{} : t.Rows(e, 1).Reshape({t.dim(1) * t.dim(2)});
     };
-    group_.push_back({.param = flat(experts_.values()),
+    group_.push_back({.param = flat(experts_.master()),
                       .grad = experts_.has_grad(e) ? flat(experts_.grads()) : Tensor{},
-                      .m = flat(expert_first_),
-                      .v = flat(expert_second_),
-                      .copy = flat(experts_.copies())});
+                      .m = flat(first_.experts),
+                      .v = flat(second_.experts),
+                      .copy = flat(experts_.compute_copies())});
   };
   for (int e = 0; e < experts_.num_local(); ++e) {
     add(&ExpertPool::Weights::gate_up, e);
@@ -139,12 +139,12 @@ std::vector<OptimizerPiece> Optimizer::Pieces() const {
     pieces.push_back(
         {.name = parameter.name,
          .elements = {range.begin - parameter.elements.begin, range.end - parameter.elements.begin},
-         .first_moment = dense_first_.Rows(range.begin - part_.begin, range.size()),
-         .second_moment = dense_second_.Rows(range.begin - part_.begin, range.size()),
+         .first_moment = first_.dense.Rows(range.begin - part_.begin, range.size()),
+         .second_moment = second_.dense.Rows(range.begin - part_.begin, range.size()),
          .writes = true});
   }
-  const std::vector<DiskTensor> first = experts_.DiskTensors(expert_first_);
-  const std::vector<DiskTensor> second = experts_.DiskTensors(expert_second_);
+  const std::vector<DiskTensor> first = experts_.DiskTensors(first_.experts);
+  const std::vector<DiskTensor> second = experts_.DiskTensors(second_.experts);
   for (size_t i = 0; i < first.size(); ++i) {
     const int64_t size = first[i].value.size();
     pieces.push_back({.name = first[i].name,

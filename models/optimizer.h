@@ -40,16 +40,16 @@ class Optimizer {
 
   // Arrays of expert moments, [E, ...] each: they move with their experts.
   std::vector<Tensor> ExpertMoments() const {
-    return {expert_first_.gate_up, expert_first_.down, expert_second_.gate_up, expert_second_.down};
+    return {first_.experts.gate_up, first_.experts.down, second_.experts.gate_up, second_.experts.down};
   }
   // Moments by disk names, for checkpoints.
   std::vector<OptimizerPiece> Pieces() const;
-  Tensor flat_moments() const { return moments_.View(dense_first_.dtype, {num_moments_}); }  // all of them
+  Tensor flat_moments() const { return moments_.View(first_.dense.dtype, {num_moments_}); }  // all of them
 
  private:
   double ScaleFor(double grad_norm) const;
   void Update(int64_t step, double lr, double grad_scale, const Tensor& grad_squares);
-  void UpdateDense(const AdamWArgs& args, bool decays);
+  void UpdateDense(const AdamWArgs& args, WeightDecay decay);
   void UpdateExperts(const AdamWArgs& args);
   Tensor DensePart(const Tensor& flat) const { return flat.Rows(part_.begin, part_.size()); }
   DenseParameters& dense_;
@@ -62,9 +62,12 @@ class Optimizer {
   Range part_;  // of the flat dense array, whose moments live here
   Buffer moments_, squares_;
   int64_t num_moments_ = 0;
-  std::vector<AdamWTensors> group_;    // of one call
-  Tensor dense_first_, dense_second_;  // [part]
-  ExpertPool::Weights expert_first_, expert_second_;
+  std::vector<AdamWTensors> group_;  // of one call
+  struct Moments {
+    Tensor dense;  // [part]
+    ExpertPool::Weights experts;
+  };
+  Moments first_, second_;
 };
 
 }  // namespace unipool

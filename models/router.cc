@@ -15,14 +15,15 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Ex
   if (!spec.has_router) return;
   score_spec_ = {.kind = spec.router, .constant = spec.router_constant[layer]};
   const std::string prefix = "model.layers." + std::to_string(layer) + ".mlp.router.";
-  weight_ = parameters.Declare(prefix + "weight", {spec.experts, spec.hidden}, {.std = spec.init_std}, true);
+  weight_ = parameters.Declare(prefix + "weight", {spec.experts, spec.hidden}, {.std = spec.init_std},
+                               WeightDecay::kYes);
   if (spec.router == RouterKind::kNorm)
-    scale_ = parameters.Declare(prefix + "scale", {1}, {.mean = 1}, false);
+    scale_ = parameters.Declare(prefix + "scale", {1}, {.mean = 1}, WeightDecay::kNo);
 }
 
 void Router::RefreshWeight() {
-  if (!spec_.has_router || parameters_.value(weight_).dtype != DType::kBF16) return;
-  const Tensor weight = parameters_.exact_value(weight_), copy = parameters_.value(weight_);
+  if (!spec_.has_router || parameters_.compute(weight_).dtype != DType::kBF16) return;
+  const Tensor weight = parameters_.master(weight_), copy = parameters_.compute(weight_);
   if (weight_low_.max_bytes() == 0) {
     weight_low_ = Buffer::Allocate(memory_, MemoryKind::kParameters, copy.bytes());
   }
@@ -39,7 +40,7 @@ void Router::Forward(const Tensor& x, const Saved& saved) {
   if (!spec_.has_router) return ChooseOnlyExpert(saved);
   RouterForward(stream_, score_spec_,
                 {.x = x,
-                 .weight = parameters_.value(weight_),
+                 .weight = parameters_.compute(weight_),
                  .weight_low = weight_low(),
                  .sigma = sigma(),
                  .bias = use_.bias.of(layer_),
@@ -80,7 +81,7 @@ void Router::Backward(const Tensor& x, const Saved& saved, const Report& report,
     SplitBf16(stream_, dlogits, high, low);
     Gemm(stream_, Trans::kYes, low, Trans::kNo, x, 1, parameters_.grad(weight_));
   }
-  Gemm(stream_, Trans::kNo, high, Trans::kNo, parameters_.value(weight_), 1, dx);
+  Gemm(stream_, Trans::kNo, high, Trans::kNo, parameters_.compute(weight_), 1, dx);
   Gemm(stream_, Trans::kYes, high, Trans::kNo, x, 1, parameters_.grad(weight_));
 }
 

@@ -52,7 +52,7 @@ class Router {
  private:
   void ChooseOnlyExpert(const Saved& saved);
   Tensor weight_low() const;
-  Tensor sigma() const { return scale_ >= 0 ? parameters_.exact_value(scale_) : Tensor{}; }
+  Tensor sigma() const { return scale_ >= 0 ? parameters_.master(scale_) : Tensor{}; }
   const ModelSpec& spec_;
   int layer_;
   DenseParameters& parameters_;

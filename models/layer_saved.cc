@@ -1,0 +1,86 @@
+#include "models/layer_saved.h"
+
+namespace unipool {
+
+LayerSaved::LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
+                       const AttentionLayer::Saved* internals, DeviceContext* device, char* base)
+    : device_(device) {
+  if (internals) attention = *internals;
+  Place(spec, tokens, dtype, internals == nullptr, base);
+  moe.handle.plan = SendPlan(placement);
+  report_ = report_begin();
+  if (device_) {
+    report_ = static_cast<char*>(device_->AllocatePinned(report_bytes()));
+    reported_ = device_->MakeEvent();
+  }
+  moe.report = {.router = {.score_sum = OnHost(moe.router.score_sum),
+                           .counts = OnHost(moe.router.counts),
+                           .num_off = OnHost(moe.router.num_off)},
+                .rows_of_expert = OnHost(moe.order.rows_of_expert)};
+}
+
+LayerSaved::~LayerSaved() {
+  if (device_) device_->FreePinned(report_);
+}
+
+int64_t LayerSaved::Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals) {
+  return LayerSaved().Place(spec, tokens, dtype, keeps_internals, nullptr);
+}
+
+void LayerSaved::SendReport() {
+  if (!device_) return;
+  device_->Copy(DeviceQueue::kCompute, report_, report_begin(), report_bytes());
+  device_->Record(reported_, DeviceQueue::kCompute);
+}
+
+void LayerSaved::WaitForReport(const ExchangeLabel& label) {
+  if (device_) device_->WaitOnHost(reported_, label);
+}
+
+// The report's tensors lie one behind the other, so that one copy brings them to the host.
+int64_t LayerSaved::report_bytes() const {
+  const Tensor& last = moe.order.rows_of_expert;
+  return static_cast<char*>(last.data) + last.bytes() - report_begin();
+}
+
+Tensor LayerSaved::OnHost(Tensor tensor) const {
+  tensor.data = report_ + (static_cast<char*>(tensor.data) - report_begin());
+  return tensor;
+}
+
+// Lays all fields out from `base` on (which may be null) and returns the bytes they take. `h`, the boundary
+// between the halves, belongs to the MoE half.
+int64_t LayerSaved::Place(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals,
+                          char* base) {
+  const int64_t d = spec.hidden, m = spec.experts, k = spec.top_k;
+  const DType exact = AccumulatorOf(dtype);
+  int64_t bytes = 0;
+  auto place = [&](Tensor& tensor, DType type, std::initializer_list<int64_t> shape) {
+    tensor = Tensor(base ? base + bytes : nullptr, type, shape);
+    bytes += (tensor.bytes() + 63) / 64 * 64;
+  };
+  place(attention.x, dtype, {tokens, d});
+  if (keeps_internals) {
+    char* const begin = base ? base + bytes : nullptr;
+    bytes += AttentionLayer::PlaceInternals(spec, tokens, dtype, begin, attention);
+  }
+  place(moe.h, dtype, {tokens, d});
+  place(moe.inv_rms, exact, {tokens});
+  place(moe.normed, dtype, {tokens, d});
+  place(moe.router.logits, exact, {tokens, m});
+  place(moe.router.scores, exact, {tokens, m});
+  place(moe.router.experts, DType::kI32, {tokens, k});
+  place(moe.router.weights, exact, {tokens, k});
+  place(moe.order.row_of, DType::kI32, {tokens, k});
+  place(moe.order.token_of, DType::kI32, {tokens * k});
+  const int64_t sums_begin = bytes;
+  place(moe.router.score_sum, DType::kF64, {m});
+  place(moe.router.counts, DType::kI64, {m});
+  place(moe.router.num_off, DType::kI64, {1});
+  moe.router.sums = Tensor(moe.router.score_sum.data, DType::kI32, {(bytes - sums_begin) / 4});
+  place(moe.order.rows_of_expert, DType::kI32, {m});
+  place(moe.y, dtype, {tokens * k, d});
+  return bytes;
+}
+
+}  // namespace unipool

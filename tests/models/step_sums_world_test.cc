@@ -1,0 +1,47 @@
+// Every number of a step's sums says which rank and which place it comes from.
+#include "models/step_sums.h"
+#include "runtime/buffer.h"
+#include "tests/world_test.h"
+
+namespace unipool {
+namespace {
+
+TEST(StepSums, AddsEveryNumberOverTheRanks) {
+  RunOnRanks([](World& world) {
+    ModelSpec spec;
+    spec.layers = 2;
+    spec.experts = 3;
+    StepSums sums(spec, world.size());
+    for (const int64_t step : {0, 1}) {
+      sums.Clear();
+      const double own = 1 + world.rank();
+      sums.loss = 100 * own;
+      sums.pool_loss = 200 * own;
+      sums.pool_loss_at_balance = 300 * own;
+      sums.zero_tokens = 400 * own;
+      for (size_t i = 0; i < sums.counts.size(); ++i) sums.counts[i] = static_cast<double>(1000 + i) * own;
+      for (size_t i = 0; i < sums.grad_squares.size(); ++i) {
+        sums.grad_squares[i] = static_cast<double>(2000 + i) * own;
+      }
+      for (double& bytes : sums.memory_of(world.rank())) bytes = own;
+      sums.Reduce(*world.communicator, step);
+
+      const double all = 0.5 * world.size() * (world.size() + 1);  // 1 + 2 + ... + ranks
+      EXPECT_EQ(sums.loss, 100 * all);
+      EXPECT_EQ(sums.pool_loss, 200 * all);
+      EXPECT_EQ(sums.pool_loss_at_balance, 300 * all);
+      EXPECT_EQ(sums.zero_tokens, 400 * all);
+      ASSERT_EQ(sums.counts.size(), 6u);
+      ASSERT_EQ(sums.grad_squares.size(), 4u);
+      for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.counts[i], (1000 + i) * all);
+      for (int i = 0; i < 4; ++i) EXPECT_EQ(sums.grad_squares[i], (2000 + i) * all);
+      for (int rank = 0; rank < world.size(); ++rank) {
+        ASSERT_EQ(sums.memory_of(rank).size(), static_cast<size_t>(kNumMemoryKinds));
+        for (const double bytes : sums.memory_of(rank)) EXPECT_EQ(bytes, 1 + rank);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace unipool
