@@ -15,7 +15,8 @@ BalanceLoss::BalanceLoss(const ModelSpec& spec, const BalanceOptions& options, P
       groups_(BalanceGroupsOf(spec)),
       buffer_(Buffer::Allocate(memory, MemoryKind::kScratch, spec.experts * SizeOf(dtype))),
       device_gradient_(buffer_.View(dtype, {spec.experts})),
-      gradient_(spec.experts) {}
+      gradient_(spec.experts),
+      layer_shares_(spec.experts) {}
 
 void BalanceLoss::BeginStep() {
   loss_ = loss_at_balance_ = 0;
@@ -23,23 +24,36 @@ void BalanceLoss::BeginStep() {
 
 Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const Tensor& counts) {
   const BalanceGroup& group = groups_[spec_.balance_group[layer]];
-  const bool is_layer_loss = options_.balance == Balance::LAYER_LOSS;
   shares_.Refresh(microbatch);
   samples_ = 0;
   std::fill(gradient_.begin(), gradient_.end(), 0.0);
-  if (is_layer_loss || (options_.balance == Balance::POOL_LOSS && shares_.exist())) {
-    const int64_t layers = is_layer_loss ? 1 : group.layers;
-    samples_ = static_cast<double>(layers * options_.tokens_per_step());
-    const double scale = options_.coeff * static_cast<double>(group.experts) / samples_;
-    const double choices = static_cast<double>(options_.tokens_per_microbatch * spec_.top_k);
-    const std::span<const double> shares = shares_.of(spec_.balance_group[layer]);
-    for (int64_t i = 0; i < spec_.experts; ++i) {
-      const double count = static_cast<double>(counts.as<int64_t>()[i]);
-      gradient_[i] = scale * (is_layer_loss ? count / choices : shares[i]);
-    }
+  switch (options_.balance) {
+    case Balance::POOL_LOSS:
+      if (shares_.exist()) SetGradient(group.layers, group, shares_.of(spec_.balance_group[layer]));
+      break;
+    case Balance::LAYER_LOSS:
+      SetGradient(1, group, SharesOf(counts));
+      break;
+    case Balance::BIAS:
+    case Balance::NONE:
+      break;
   }
   SetValues(stream_, gradient_, device_gradient_);
   return device_gradient_;
+}
+
+void BalanceLoss::SetGradient(int64_t layers, const BalanceGroup& group, std::span<const double> shares) {
+  samples_ = static_cast<double>(layers * options_.tokens_per_step());
+  const double scale = options_.coeff * static_cast<double>(group.experts) / samples_;
+  for (int64_t i = 0; i < spec_.experts; ++i) gradient_[i] = scale * shares[i];
+}
+
+std::span<const double> BalanceLoss::SharesOf(const Tensor& counts) {
+  const auto choices = static_cast<double>(options_.tokens_per_microbatch * spec_.top_k);
+  for (int64_t i = 0; i < spec_.experts; ++i) {
+    layer_shares_[i] = static_cast<double>(counts.as<int64_t>()[i]) / choices;
+  }
+  return layer_shares_;
 }
 
 void BalanceLoss::Book(const Tensor& score_sum) {

@@ -15,6 +15,7 @@
 // layers: layers is 1 in the formula for g.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "models/balance_options.h"
@@ -44,15 +45,19 @@ class BalanceLoss {
   void AddTo(StepSums& sums) const;
 
  private:
+  // gradient_ of a loss over `layers` layers of a group, by these shares [M] of its experts.
+  void SetGradient(int64_t layers, const BalanceGroup& group, std::span<const double> shares);
+  std::span<const double> SharesOf(const Tensor& counts);
   const ModelSpec& spec_;
   BalanceOptions options_;
   PoolShares& shares_;
   Stream& stream_;
   std::vector<BalanceGroup> groups_;
   Buffer buffer_;
-  Tensor device_gradient_;        // [M] of the router's type
-  std::vector<double> gradient_;  // [M] of the last Gradient
-  double samples_ = 0;            // over which the last Gradient's Pbar is a mean; 0: there is no loss
+  Tensor device_gradient_;            // [M] of the router's type
+  std::vector<double> gradient_;      // [M] of the last Gradient
+  std::vector<double> layer_shares_;  // [M] of LAYER_LOSS
+  double samples_ = 0;                // over which the last Gradient's Pbar is a mean; 0: there is no loss
   double loss_ = 0, loss_at_balance_ = 0;
 };
 
