@@ -1,5 +1,6 @@
-// The upper half of a decoder layer: h = x + o_proj(attention(rope(qkv_proj(RMSNorm(x))))). LLaMA's block
-// without biases.
+// The upper half of a decoder layer, LLaMA's block without biases. Letters: README.md.
+//
+//   h = x + o_proj(attention(rope(qkv_proj(RMSNorm(x)))))
 #pragma once
 
 #include "kernels/attention.h"
@@ -15,14 +16,15 @@ class AttentionLayer {
   // may lie in memory that is written over between forward and backward.
   struct Saved {
     Tensor x;        // [T, D] input; written by the layer below
-    Tensor inv_rms;  // [T], of AccumulatorOf(the dtype), as lse
+    Tensor inv_rms;  // [T], of AccumulatorOf(the dtype)
     Tensor normed;   // [T, D]
     Tensor qkv;      // [T, (H+2G)d] rotated
     Tensor mixed;    // [T, H d] attention's output
-    Tensor lse;      // [T, H]
+    Tensor lse;      // [T, H], of AccumulatorOf(the dtype)
   };
 
-  // Lays the fields of `saved` but x out from `base` on (which may be null). Returns the bytes they take.
+  // Lays all fields of `saved` but x out, one behind the other from `base` on. Returns the bytes that they
+  // take. With base null it only counts the bytes.
   static int64_t PlaceInternals(const ModelSpec& spec, int64_t tokens, DType dtype, char* base, Saved& saved);
   static int64_t InternalBytes(const ModelSpec& spec, int64_t tokens, DType dtype);
 
@@ -37,8 +39,8 @@ class AttentionLayer {
   // dout [T, D] becomes the gradient of the input, in place. `scratch` [T, D + (H+2G)d + H d].
   void Backward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved, const Tensor& dout,
                 Buffer& scratch);
-  // One token at `position`, against its cache [positions, 2 G d]: x [1, D] -> out [1, D]. `saved` gives the
-  // memory.
+  // Generation: one token at `position`, saved.x [1, D] -> out [1, D]. `cache` [positions, 2 G d] holds the
+  // keys and values of the earlier positions and gets those of this one. `saved` gives the memory.
   void Decode(const AttentionShape& shape, const RopeTables& rope, const Saved& saved, const Tensor& cache,
               int64_t position, const Tensor& out);
 
@@ -48,7 +50,7 @@ class AttentionLayer {
   const ModelSpec& spec_;
   DenseParameters& parameters_;
   Stream& stream_;
-  DenseParameters::Id norm_, q_, o_;  // q_, k, v lie one after another
+  DenseParameters::Id norm_, q_, o_;  // the matrices q, k and v lie one behind the other
 };
 
 }  // namespace unipool

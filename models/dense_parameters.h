@@ -1,10 +1,10 @@
-// The dense parameters of one stage in one flat array, and their gradients in another. One array makes the
-// reduction over data ranks one exchange, and lets each data rank keep the optimizer state of one even part
-// of it.
+// The dense parameters of one stage in one flat array, and their gradients in another. So the reduction over
+// data ranks is one exchange, and each data rank keeps the optimizer state of one even part of the array.
 //
-// Optimizer and files work on the master weights, whose type is AccumulatorOf(the type that the model computes
-// in). Where that is another type (F32 masters of a BF16 model), the model computes with rounded copies. The
-// house's words are `master` for the one and `compute` for the other, also of experts (expert_pool.h).
+// There are two kinds of weights, here and for experts (expert_pool.h):
+//   master    what optimizer and files work on, of AccumulatorOf(the type that the model computes in)
+//   compute   what the model's products read: the masters themselves, or where the type is another (a BF16
+//             model has F32 masters) rounded copies of them
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@
 namespace unipool {
 
 struct ParameterInit {
-  double std = 0;   // weights ~ N(0, std^2), from the tensor's name and the seed alone
+  double std = 0;   // weights ~ N(mean, std^2), which follow from the tensor's name and the seed alone
   double mean = 0;  // 1 for norms and scales
 };
 
@@ -31,25 +31,25 @@ struct DenseParameter {
   Range elements;  // in the flat array
 };
 
-// Declare everything, then Allocate, then use. Tensors declared one after another without padding may be used
-// as one fused matrix (q, k, v).
+// Declare everything, then Allocate, then use. Matrices that are declared one behind the other may be used as
+// one fused matrix (q, k, v).
 class DenseParameters {
  public:
   using Id = int;
   Id Declare(std::string name, std::vector<int64_t> shape, ParameterInit init, WeightDecay decay);
-  // Takes memory for masters, for copies where the model computes in another type than AccumulatorOf(dtype),
-  // and, if trainable, for gradients (zero).
+  // Takes memory for the masters, for copies where the model computes in another type, and if trainable for
+  // gradients (zero at first).
   void Allocate(DType dtype, bool is_trainable, MemoryMeter& memory);
-  // Initial values, into memory of the host laid out as flat_master().
+  // Writes the initial values into memory of the host that is laid out as flat_master().
   void Initialize(uint64_t seed, const Tensor& host_masters) const;
-  // The copies become the masters, rounded. Nothing where there are no copies.
+  // The masters have changed: rounds them into the copies. Nothing where there are no copies.
   void RefreshCompute(Stream& stream);
 
   const std::vector<DenseParameter>& list() const { return list_; }
   Tensor compute(Id id) const { return View(compute_buffer(), list_[id]); }  // what the model computes with
   Tensor master(Id id) const { return View(masters_, list_[id]); }
   Tensor grad(Id id) const { return View(grads_, list_[id]); }
-  // One matrix of the rows of `count` consecutively declared matrices with equal row size.
+  // One matrix with the rows of `count` matrices that were declared one behind the other.
   Tensor FusedCompute(Id first, int count) const { return Fused(compute_buffer(), first, count); }
   Tensor FusedGrad(Id first, int count) const { return Fused(grads_, first, count); }
   Tensor flat_master() const { return masters_.View(master_dtype(), {num_elements_}); }
@@ -72,7 +72,8 @@ class DenseParameters {
   Buffer masters_, copies_, grads_;
 };
 
-// Fills `values` with N(mean, std^2), a function of (seed, name, index) alone: the same on every layout.
+// Fills `values` with N(mean, std^2). Element i is a function of (seed, name, i) alone, so it is the same in
+// every layout.
 void InitializeTensor(uint64_t seed, const std::string& name, const ParameterInit& init,
                       const Tensor& values);
 

@@ -1,7 +1,13 @@
-// The experts of the pool that this rank owns: SwiGLU feed-forward networks y = down (silu(gate x) * up x),
-// their gradients, and the grouped products over the rows of all layers and stages that reached them in a
-// slot. Master weights and gradients are AccumulatorOf(the dtype that the experts compute in). Where that is
-// another type, the experts compute with rounded copies.
+// The experts of the pool that this rank owns, and their gradients. An expert is a feed-forward network
+//
+//   y = down (silu(gate x) * up x)          (SwiGLU)
+//
+// In one slot rows of all layers and stages reach it, so its products are grouped: one call for all experts
+// of the rank (kernels/grouped_gemm.h). All slots of a step add to one gradient per expert. Where the experts
+// are replicated, the optimizer sums the gradients over the replicas (parallel/gradient_sync.h).
+//
+// Master weights and gradients have AccumulatorOf(the type that the experts compute in); see
+// dense_parameters.h for `master` and `compute`. Letters: README.md.
 #pragma once
 
 #include <memory>
@@ -17,10 +23,11 @@ namespace unipool {
 
 struct ExpertPoolOptions {
   DType dtype = DType::kF32;
-  int64_t max_rows = 0;    // rows one slot can bring: W * T * K
-  bool recompute = false;  // recompute gate and up in the backward instead of keeping them
-  // Backward slots whose weight gradients are added up at once (weight_grad_banks.h); 1: each at its own
-  // time.
+  int64_t max_rows = 0;  // the most rows that one slot can bring: W * T * K
+  // The backward computes gate and up again. Otherwise the forward keeps them.
+  bool recompute = false;
+  // Backward slots whose weight gradients are added up at once (weight_grad_banks.h). 1: each slot's at its
+  // own time.
   int weight_grad_slots = 1;
   bool trainable = true;  // false: no gradients (evaluation, generation)
 };
@@ -30,7 +37,8 @@ class ExpertPool : public ExpertHost {
   ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, int pool_rank,
              const ExpertPoolOptions& options, Stream& stream, MemoryMeter& memory);
 
-  // Columns of a row that the dispatcher keeps for the backward: 2F, or 0 when recomputed.
+  // Columns that the dispatcher keeps of each row for the backward: gate and up, or nothing if the backward
+  // computes them again.
   static int64_t KeptColumns(const ModelSpec& spec, bool recompute) {
     return recompute ? 0 : 2 * spec.expert_width;
   }
@@ -40,12 +48,12 @@ class ExpertPool : public ExpertHost {
   void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
   void FinishWeights() override;
 
-  // Initial values, into memory of the host for the tensors of DiskTensors(master()).
+  // Writes the initial values into memory of the host, for the tensors of DiskTensors(master()).
   void Initialize(uint64_t seed, const std::vector<DiskTensor>& host_masters) const;
-  // The rows of the weight arrays have become those of other experts, as many as before
-  // (parallel/expert_move.h); gradients are gone.
+  // Experts have moved (parallel/expert_move.h): the weight arrays hold other experts now, as many as before.
+  // Gradients are gone.
   void SetExperts(const ExpertPlacement& placement, int pool_rank);
-  // The copies become the masters, rounded.
+  // The masters have changed: rounds them into the copies. Nothing where there are no copies.
   void RefreshCompute();
 
   void ClearGrads() {
@@ -59,17 +67,18 @@ class ExpertPool : public ExpertHost {
     Tensor gate_up, down;
   };
   const Weights& master() const { return master_; }
-  const Weights& compute_copies() const { return copies_; }  // empty where they compute with the masters
+  // Empty where the experts compute with the masters.
+  const Weights& compute_copies() const { return copies_; }
   const Weights& grads() const { return grads_; }
-  Tensor flat_master() const;  // all of them, contiguous
-  // False while no row has reached local expert e since ClearGrads: its gradient is zero and its memory holds
-  // nothing.
+  Tensor flat_master() const;  // both arrays of masters, contiguous
+  // False while no row has reached local expert e since ClearGrads. Then its gradient is zero, and the memory
+  // of its gradient holds nothing.
   bool has_grad(int e) const { return has_grad_[e] != 0; }
-  // Makes every gradient real memory (zero where nothing came), for reductions over replicas.
+  // Writes zeros into the gradients of experts that no row has reached, for reductions over replicas.
   void ZeroMissingGrads();
 
-  // The local experts' weights by disk name, in order gate, up, down; `of` selects masters or, with the same
-  // shapes, moments.
+  // The local experts' weights by their names on disk: gate, up and down of each expert. `of` is master() or
+  // arrays of moments with the same shapes.
   std::vector<DiskTensor> DiskTensors(const Weights& of) const;
 
  private:

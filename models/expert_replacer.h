@@ -1,5 +1,5 @@
-// Decides where experts live and moves them there: at the start and every few hundred steps, from the rows
-// that were counted since (DESIGN section 8). Losses do not depend on it.
+// Decides where experts live and moves them there: at the start, and every few hundred steps by the rows that
+// were counted since the last time (parallel/SCHEDULE.md, "Placement"). Losses do not depend on it.
 #pragma once
 
 #include <optional>
@@ -14,40 +14,42 @@
 
 namespace unipool {
 
-// What a placement of experts did; imbalances as in parallel/slot_loads.h, of the counts it was made from.
+// What a placement of experts did. Imbalances are those of parallel/slot_loads.h, on the counts that the
+// placement was made from.
 struct PlacementReport {
   int num_moved = 0;  // experts
   int64_t bytes = 0;  // that crossed between ranks, of all copies of the pool
   double imbalance_before = 1, imbalance_after = 1;
 };
 
-// The placement of a run's first steps. SLOT_AWARE: for even use of the experts that each layer sees, so it
-// differs from CONTIGUOUS where layers see different ones.
+// The placement of a run's first steps. CONTIGUOUS: consecutive blocks of experts. SLOT_AWARE: level in every
+// slot if each layer uses its visible experts evenly. The two differ where layers see different experts.
 ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement placement,
                                const SlotSchedule& schedule, const MeshShape& shape);
 
 class ExpertReplacer {
  public:
-  // All must outlive it. `placement` is the one value that everyone on this rank refers to. `optimizer` is
-  // null where there is none.
+  // All references must outlive it. `placement` is the one value that everyone on this rank refers to, and
+  // changes in MoveTo alone. `optimizer` is null where there is none.
   ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
                  const SlotSchedule& schedule, ExpertPlacement& placement, ExpertPool& experts,
                  const Optimizer* optimizer, Stream& stream, MemoryMeter& memory);
 
   // Counts [L * M] of a finished step, over all ranks.
   void AddStep(std::span<const double> counts);
-  // After every parallel.replace_every steps: places experts by the counts summed since the last time and
-  // forgets those. Nothing when it is not due. Collective over the pool group, the same on all ranks.
+  // After every parallel.replace_every steps: places experts by the counts that were summed since the last
+  // time, and forgets those counts. Returns nothing when it is not due. Collective over the pool group; the
+  // same on all ranks.
   std::optional<PlacementReport> ReplaceIfDue(int64_t steps_done);
   // Between steps: moves the experts, with their moments, to where `to` says. `step` names the exchange.
   // Collective over the pool group.
   void MoveTo(const ExpertPlacement& to, int64_t step = -1);
-  // Of the present placement on these counts.
+  // Imbalance of the present placement on these counts.
   double SlotImbalanceOf(std::span<const double> counts) const;
 
-  // Owners and counts, for checkpoints. Owners belong to a number of ranks and are dropped on another, where
-  // experts stay until they are placed next. StateLoaded moves experts whose weights and moments were loaded
-  // before: collective over the pool group.
+  // Owners and counts, for checkpoints. Owners belong to a number of ranks. A run with another number drops
+  // them, and its experts stay where they are until they are placed next. StateLoaded moves the
+  // experts, whose weights and moments were loaded before it. Collective over the pool group.
   std::vector<DiskTensor> State() const;
   void StateLoaded();
 

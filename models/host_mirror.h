@@ -1,5 +1,5 @@
-// The host's memory of what a rank keeps on its device between steps: weights and moments as files hold them.
-// Files are read into and written from host memory alone, so that checkpoints know no device.
+// Host memory for what a rank keeps on its device between steps: master weights and moments, as files hold
+// them. Files are read into and written from host memory alone, so that checkpoints know no device.
 #pragma once
 
 #include <vector>
@@ -11,16 +11,16 @@ namespace unipool {
 
 class HostMirror {
  public:
-  // device null: arrays are host memory, each its own mirror; then Download and Upload do nothing. The device
-  // must outlive it.
+  // `device` must outlive the mirror. Null: arrays are host memory, each is its own mirror, and Download and
+  // Upload do nothing.
   explicit HostMirror(DeviceContext* device) : device_(device) {}
 
-  // Mirrors a contiguous array; its host memory holds zeros at first, and becomes memory as it is touched.
+  // Mirrors a contiguous array. Its host memory holds zeros at first and takes pages as it is touched.
   void Add(const Tensor& array);
   // Where a part of an added array lies on the host.
   Tensor HostOf(const Tensor& part) const;
 
-  // All arrays. Both wait until it is done; between steps only.
+  // Copy all arrays to the host, or back to the device. Both wait until it is done. Between steps only.
   void Download();
   void Upload();
 
@@ -31,7 +31,7 @@ class HostMirror {
     Buffer host;
   };
   DeviceContext* device_;
-  MemoryMeter meter_;  // the host's; what a rank reports is the device's
+  MemoryMeter meter_;  // of the mirrors; what a rank reports is the memory of its device
   std::vector<Array> arrays_;
 };
 

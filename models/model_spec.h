@@ -1,6 +1,7 @@
-// The model family's data model (DESIGN section 3), resolved from a configuration: sizes, which layer may use
-// which expert, and which layers share a balancing statistic. UniPool, vanilla MoE, grouped pools and dense
-// models differ in these numbers alone; no code asks which of them it runs.
+// The model family's data model, resolved from a configuration: sizes, which layer may use which expert, and
+// which layers share a balancing statistic. UniPool, vanilla MoE, grouped pools and dense models differ in
+// these numbers alone; no code asks which of them it runs (models/POOL_LOSS.md, "One data model for the
+// family").
 #pragma once
 
 #include <vector>

@@ -1,5 +1,9 @@
-// The MoE layer: the lower half of a decoder layer, out = h + sum_k s_k * expert_k(RMSNorm(h)), cut at its
-// exchanges so that the slot executor can put other work between them. The one layer of the whole family.
+// The MoE layer: the lower half of a decoder layer, the same for every model of the family.
+//
+//   out = h + sum_k s_k * expert_k(RMSNorm(h))
+//
+// It is cut at its exchanges, so that the slot executor can put other work between them. Letters: README.md.
+// What happens between ranks: parallel/DISPATCH.md.
 //
 // Follow one token t through it:
 //   ForwardRoute       RMSNorm; the layer's router scores all experts and chooses K; each choice gets a row
@@ -22,24 +26,26 @@ namespace unipool {
 
 class MoeLayer {
  public:
-  // What the host must know of a routing, in the host's memory: the same memory on the CPU, a copy elsewhere.
+  // What the host must know of a routing, in the host's memory. On the CPU it is the router's own memory,
+  // on a device a copy.
   struct Report {
     Router::Report router;
     Tensor rows_of_expert;  // [M] I32 in send order
   };
   struct Saved {
     Tensor h;        // [T, D] input; written by the attention layer
-    Tensor inv_rms;  // [T], of AccumulatorOf(the dtype), as all of the router's numbers
+    Tensor inv_rms;  // [T], of AccumulatorOf(the dtype), as all numbers of the router
     Tensor normed;   // [T, D]
     Router::Saved router;
     RowOrder order;
-    Tensor y;  // [T * K, D] the experts' outputs, in send order; N rows used
+    Tensor y;  // [T * K, D] the experts' outputs, in send order; the first N rows are used
     Report report;
     DispatchHandle handle;
     Tensor rows_of_y() const { return y.Rows(0, handle.plan.num_rows); }
     Tensor tokens_of_rows() const { return order.token_of.Rows(0, handle.plan.num_rows); }
   };
-  // Memory of the backward lane of one rank, shared by all its layers: one microbatch is in it at a time.
+  // Memory of the backward lane of one rank. All its layers share it: one layer of one microbatch uses it
+  // at a time.
   struct Scratch {
     Buffer returned;  // [N, D] input gradients that came back
     Buffer dnormed;   // [T, D]
@@ -51,7 +57,7 @@ class MoeLayer {
            ExpertUse& use, Stream& stream, MemoryMeter& memory);
 
   void RefreshWeights() { router_.RefreshWeight(); }  // before ForwardRoute, once weights have changed
-  // send_index [M] I32: where each expert stands in the order rows travel.
+  // send_index [M] I32: where each expert stands in the order in which rows travel (send_order.h).
   void ForwardRoute(const Saved& saved, const Tensor& send_index);
   void Plan(Saved& saved);  // when the report has reached the host
   void ForwardPermute(const Saved& saved, const Tensor& rows /*[N, D]*/);

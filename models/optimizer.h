@@ -1,7 +1,7 @@
-// AdamW over everything a rank must update: its part of the dense parameters and the experts it owns. Values,
-// moments and gradients are F32 (F64 in tests) also where the model computes with BF16 copies of the values;
-// weight decay on matrices only; the gradient norm counts each parameter once in every layout, and is the
-// same number wherever experts live.
+// AdamW over everything that a rank must update: its part of the dense parameters, and the experts it owns.
+// Masters, moments and gradients are F32 (F64 in tests), also where the model computes in BF16. Only matrices
+// decay. The gradient norm counts each parameter once in every layout, and it is the same number wherever
+// experts live.
 #pragma once
 
 #include <vector>
@@ -26,25 +26,28 @@ class Optimizer {
             const OptimizerOptions& options, Stream& stream, MemoryMeter& memory);
 
   void ClearGrads();
-  // Sums gradients over the ranks that share parameters. Returns [1 + M] F64 on the stream's device, valid
-  // until the next call: the squared norm of this rank's part of the dense gradients, and that of each
-  // expert, on one of the ranks that own it. So summed over the world every parameter is counted once, and an
-  // expert's square does not depend on where it lives. Collective.
+  // Sums gradients over the ranks that share parameters: dense gradients over the data ranks of a stage,
+  // experts' gradients over the replicas of the pool. Collective. Returns squared norms, [1 + M] F64 on the
+  // stream's device, valid until the next call:
+  //   [0]      of this rank's part of the dense gradients
+  //   [1 + i]  of the gradient of expert i, on one of the ranks that own it; 0 on all others
+  // Summed over the world every parameter is counted once, and an expert's number does not depend on where
+  // the expert lives.
   Tensor ReduceGradients(int64_t step);
-  // Update number `step` + 1 with gradients scaled down to the clip norm. Collective. The norm is a number of
-  // the host, or its square one of the stream's device that the host has not seen.
+  // Update number `step` + 1, with gradients scaled down to the clip norm. Collective. The gradient norm is
+  // given by the host, or its square lies on the stream's device and the host has not seen it.
   void Apply(int64_t step, double lr, double grad_norm) { Update(step, lr, ScaleFor(grad_norm), {}); }
   void Apply(int64_t step, double lr, const Tensor& grad_squares /*[1] F64*/) {
     Update(step, lr, 1, grad_squares);
   }
 
-  // Arrays of expert moments, [E, ...] each: they move with their experts.
+  // Arrays of expert moments, [E, ...] each. Moments move with their experts.
   std::vector<Tensor> ExpertMoments() const {
     return {first_.experts.gate_up, first_.experts.down, second_.experts.gate_up, second_.experts.down};
   }
-  // Moments by disk names, for checkpoints.
+  // Moments by their names on disk, for checkpoints.
   std::vector<OptimizerPiece> Pieces() const;
-  Tensor flat_moments() const { return moments_.View(first_.dense.dtype, {num_moments_}); }  // all of them
+  Tensor flat_moments() const { return moments_.View(first_.dense.dtype, {num_moments_}); }  // all moments
 
  private:
   double ScaleFor(double grad_norm) const;

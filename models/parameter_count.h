@@ -1,5 +1,5 @@
 // How many parameters a model has, by kind, in whole and on one rank. Pure functions of settings and mesh
-// shape; the model's own tensors are checked against them. Letters as in DESIGN section 2.
+// shape; a test compares them with the model's own tensors. Letters: README.md; Vp = PaddedVocab.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace unipool {
 
 struct ParameterCount {
-  int64_t embedding = 0;  // Vp * D, Vp = PaddedVocab
+  int64_t embedding = 0;  // Vp * D
   int64_t head = 0;       // Vp * D, not tied to the embedding
   int64_t attention = 0;  // per layer (2 H + 2 G) * (D / H) * D
   int64_t router = 0;  // per layer M * D, and 1 (sigma) with NORM; nothing with DENSE. Every layer has a row
@@ -23,7 +23,7 @@ struct ParameterCount {
 };
 
 // Rows of embedding and head: model.vocab rounded up to a multiple of model.vocab_multiple. 50257 with
-// multiple 1024 is 51200, which gives the published totals 777.9M, 2.588B, 3.834B, 5.081B and 5.742B; the
+// multiple 1024 is 51200. That gives the published totals 777.9M, 2.588B, 3.834B, 5.081B and 5.742B; the
 // usual 50304 misses all five.
 int64_t PaddedVocab(const ModelConfig& model);
 

@@ -1,6 +1,6 @@
-// A layer's own router into the shared pool: logits, scores, the K chosen experts, and the way back. DESIGN
-// section 7. Scores and all that follows from them have AccumulatorOf(the type of x). Without a router (dense
-// models) every token goes to the layer's one expert with weight 1.
+// A layer's own router into the shared pool: logits, scores, the K chosen experts, and the way back
+// (models/POOL_LOSS.md, "The router"). Logits and all that follows from them have AccumulatorOf(the type of
+// x). In dense models there is no router, and every token goes to the layer's one expert with weight 1.
 #pragma once
 
 #include "models/dense_parameters.h"
@@ -15,37 +15,37 @@ class Router {
   struct Saved {
     Tensor logits, scores;  // [T, M]
     Tensor experts;         // [T, K] I32
-    Tensor weights;         // [T, K] scores of the chosen
+    Tensor weights;         // [T, K] scores of the chosen experts
     Tensor score_sum;       // [M] F64
     Tensor counts;          // [M] I64 choices, the ones with score 0 included
     Tensor num_off;         // [1] I64 tokens whose chosen experts all have score 0
-    Tensor sums;            // [*] I32, the memory of the three above, to be cleared at once
+    Tensor sums;            // [*] I32, the memory of score_sum, counts and num_off, to be cleared at once
   };
-  // Its last three, where the host reads them.
+  // score_sum, counts and num_off of Saved, where the host reads them.
   struct Report {
     Tensor score_sum, counts, num_off;
   };
-  // Memory of the backward, shared by all layers. Where the model computes in BF16, dlogits is also needed as
-  // the sum of two such numbers, so that the gradient of the weight keeps the router's precision; dx is BF16
-  // itself, and the first of the two is enough for it.
+  // Memory of the backward, shared by all layers. A BF16 model multiplies in BF16, and dlogits is F32. So
+  // dlogits is split into two BF16 numbers, high + low. The weight's gradient adds the products of both, and
+  // keeps the router's precision. dx is BF16 itself, and the product of `high` is enough for it.
   struct Scratch {
     Buffer dlogits;    // [T, M]
-    Buffer high, low;  // [T, M]
+    Buffer high, low;  // [T, M] BF16; not used in other types
   };
 
-  // `layer` counts over the whole model. `use` gives the choice its bias and the backward the gradient of the balancing
-  // loss.
-  // `memory` is that of the stream's device.
+  // `layer` counts over the whole model. `use` gives the choice its bias and the backward the gradient of the
+  // balancing loss. `memory` counts the memory of the stream's device.
   Router(const ModelSpec& spec, int layer, DenseParameters& parameters, ExpertUse& use, Stream& stream,
          MemoryMeter& memory);
 
-  // Once the weight has changed, before Forward. Where the model computes in BF16 it finds what the weight's
-  // copy lacks (and writes the copy again, the same), so that logits are those of the F32 weight.
+  // To be called when the weight has changed, before Forward. A BF16 model splits the F32 master into two
+  // BF16 numbers: high is the compute copy (it is written again, with the same bits), low is what rounding
+  // took from it. Forward multiplies by both, so logits are as exact as with the master.
   void RefreshWeight();
   // Chooses experts for x [T, D].
   void Forward(const Tensor& x, const Saved& saved);
-  // dx [T, D] += gradient through the scores, from that of the chosen weights (dweights [T, K]) and the
-  // balancing loss.
+  // Adds the gradient that comes through the scores to dx [T, D], and to the gradients of weight and sigma.
+  // dweights [T, K] is the gradient of `weights`; the balancing loss adds its own gradient.
   void Backward(const Tensor& x, const Saved& saved, const Report& report, const Tensor& dweights,
                 int64_t microbatch, const Tensor& dx, Scratch& scratch);
 
@@ -61,7 +61,7 @@ class Router {
   RouterScoreSpec score_spec_;
   MemoryMeter& memory_;
   DenseParameters::Id weight_ = -1, scale_ = -1;
-  Buffer weight_low_;  // [M, D] BF16, what the copy of the weight lacks; none in other types
+  Buffer weight_low_;  // [M, D] BF16, see RefreshWeight; none in other types
 };
 
 }  // namespace unipool

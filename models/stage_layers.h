@@ -1,4 +1,4 @@
-// Which layers a pipeline stage holds, from the settings: given, or chosen by what layers and head cost.
+// Which layers each pipeline stage holds: as the settings give them, or chosen by what layers and head cost.
 #pragma once
 
 #include <vector>
@@ -10,12 +10,12 @@
 
 namespace unipool {
 
-// Multiplications and additions (FLOPs) of one microbatch's forward: of products with weights, and of causal
-// attention's quadratic part. What moves memory alone (norms, permutation) is left out.
+// Multiplications and additions (FLOPs) of one microbatch's forward: products with weights, and the quadratic
+// part of causal attention. Work that only moves memory (norms, permutation) is left out.
 StageWork EstimateWork(const Config& config);
 
-// parallel.layers_per_stage, or where it is empty the choice of stage_balance.h. S entries. REQUIRES: the
-// configuration is valid for shape.world() ranks.
+// Layers of each of the S stages: parallel.layers_per_stage, or where that is empty the choice of
+// parallel/stage_balance.h. REQUIRES: the configuration is valid for shape.world() ranks.
 std::vector<int> LayersPerStage(const Config& config, const MeshShape& shape);
 Range LayersOfStage(const std::vector<int>& layers_per_stage, int stage);
 

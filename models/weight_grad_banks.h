@@ -1,11 +1,15 @@
-// Rows of several backward slots, so that the experts' weight gradients are added up over all of them at
-// once.
+// Keeps the rows of several backward slots, so that the experts' weight gradients are added up over all of
+// these slots at once.
 //
-// All layers share the pool, so every slot of every layer adds to the same gradients: 2.7 GB of F32 at 182M,
-// which a GPU reads and writes in more time than the arithmetic of one slot's rows takes. Two banks of k
-// slots take turns. While one is filled, the other is added up, a k-th of the experts in each slot: gradients
-// move once in k slots, and every slot has as much of this work as before, which waits for nobody and so
-// covers what others wait for.
+// All layers share the pool, so every slot of every layer adds to the same gradients. At 182M they are 2.7 GB
+// of F32, and a GPU reads and writes them in more time than the arithmetic of one slot's rows takes. So two
+// banks of k slots take turns. While one bank is filled, the other is added up, a k-th of the experts in each
+// slot. Then gradients move once in k slots. Every slot has as much of this work as before, so the work,
+// which waits for nobody, still covers what others wait for.
+//
+// Example with k = 2 and experts 0..5: slots 0 and 1 fill bank A. Slot 2 fills bank B and adds the rows of
+// slots 0 and 1 to experts 0..2; slot 3 fills bank B and adds them to experts 3..5. From slot 4 on bank A is
+// filled again and bank B is added up. Finish adds up what the last slots left.
 #pragma once
 
 #include <array>
@@ -30,7 +34,8 @@ class WeightGradBanks {
  public:
   WeightGradBanks(const WeightGradBankOptions& options, Stream& stream, MemoryMeter& memory);
 
-  // The next slot: where its backward writes, valid until the next Begin. Copies x and dy of the batch.
+  // Begins the next slot, and copies x and dy of its batch. Returns where its backward writes the rest, valid
+  // until the next Begin.
   struct Slot {
     Tensor dgate_up;    // [R, 2F]
     Tensor activation;  // [R, F]
@@ -49,7 +54,7 @@ class WeightGradBanks {
   // All that is left, at the end of a step.
   void Finish(const Add& add_first, const Add& add_second);
 
-  // Numbers that a bank holds of a row.
+  // Numbers that a bank holds for each row.
   static int64_t ColumnsPerRow(int64_t hidden, int64_t width) { return 3 * width + 2 * hidden; }
 
  private:
@@ -58,7 +63,7 @@ class WeightGradBanks {
     std::vector<std::vector<int64_t>> offsets;  // [slots][E + 1], in rows of the bank
     int num_slots = 0;
     int64_t num_rows = 0;
-    std::array<int, 2> next_expert{};  // by part: those before it are added up
+    std::array<int, 2> next_expert{};  // by part: experts before it are added up
   };
   Tensor Rows(Buffer& buffer, int64_t columns, int64_t begin, int64_t rows) const;
   void AddUpTo(Bank& bank, int end_expert, WeightPart part, const Add& add);

@@ -1,5 +1,5 @@
 // Balancing losses, shares, biases and load statistics of whole training steps against their formulas
-// (DESIGN section 7), computed from the routing of the plain reference model, at every scope and layout.
+// (models/POOL_LOSS.md), computed from the routing of the plain reference model, at every scope and layout.
 #include <algorithm>
 #include <cstring>
 #include <map>
