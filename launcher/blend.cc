@@ -76,7 +76,7 @@ std::vector<BlendEntry> ParseBlend(const std::vector<std::string>& entries, cons
         Format("%s is empty; name a Megatron dataset (PREFIX of .bin and .idx) or a text file", name));
   }
   if (num_weights != 0 && num_weights != blend.size()) {
-    throw UserError(Format("%s: %zu of %zu sources have a weight; give all of them one, or none", name,
+    throw UserError(Format("%s: %d of %d sources have a weight; give all of them one, or none", name,
                            num_weights, blend.size()));
   }
   return blend;

@@ -75,7 +75,7 @@ void WriteWeights(const std::string& path, const std::vector<DiskTensor>& tensor
 }
 
 std::string PieceName(const char* moment, const OptimizerPiece& piece) {
-  return Format("%s/%s/%lld", moment, piece.name.c_str(), static_cast<long long>(piece.elements.begin));
+  return Format("%s/%s/%d", moment, piece.name.c_str(), piece.elements.begin);
 }
 
 void WriteOptimizer(const std::string& path, const CheckpointView& view) {
@@ -155,8 +155,8 @@ std::vector<std::string> MergedCauses(const std::vector<std::string>& problems) 
   std::vector<std::string> merged;
   for (const auto& [cause, files] : files_of) {
     const size_t more = files.size() - 1;
-    merged.push_back(files[0] +
-                     (more == 0 ? "" : Format(" and %zu more file%s", more, more == 1 ? "" : "s")) + cause);
+    merged.push_back(files[0] + (more == 0 ? "" : Format(" and %d more file%s", more, more == 1 ? "" : "s")) +
+                     cause);
   }
   return merged;
 }
@@ -204,8 +204,7 @@ class OptimizerFolder {
       }
     }
     if (at == elements.end) return;
-    problems.push_back(Format("%s: elements %lld to %lld are missing", name.c_str(),
-                              static_cast<long long>(at), static_cast<long long>(elements.end)));
+    problems.push_back(Format("%s: elements %d to %d are missing", name.c_str(), at, elements.end));
   }
 
   // What may be missing and is goes to `missing`.
@@ -293,9 +292,9 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
     if (world.rank() == 0 && !partial.empty()) fs::remove_all(partial, ignored);
     std::vector<std::string> problems = MergedCauses(error.problems());
     problems.push_back(
-        Format("the checkpoint of step %lld was not saved in %s; make room or choose another run_dir, then "
+        Format("the checkpoint of step %d was not saved in %s; make room or choose another run_dir, then "
                "start again: the run continues from its last complete checkpoint",
-               static_cast<long long>(step), run_dir.c_str()));
+               step, run_dir.c_str()));
     throw UserError(std::move(problems));
   }
 }

@@ -141,7 +141,7 @@ std::string BeginCheckpoint(const std::string& run_dir, int64_t step) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     if (EndsWith(entry.path().string(), kPartial)) Discard(entry.path());
   }
-  const fs::path partial = folder / (Format("step-%lld", static_cast<long long>(step)) + kPartial);
+  const fs::path partial = folder / (Format("step-%d", step) + kPartial);
   fs::create_directory(partial, error);
   Check(error, "created", partial);
   return partial.string();

@@ -33,8 +33,9 @@ void PrintResult(const CommandLine& line, const std::string& checkpoint, double 
     std::printf("%s\n", result.dump().c_str());
     return;
   }
-  std::printf("%s\n%s split, %ld tokens: loss %.6f, perplexity %.4f\n", checkpoint.c_str(),
-              FLAGS_split.c_str(), static_cast<long>(tokens), loss, std::exp(loss));
+  const std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f\n", checkpoint,
+                                  FLAGS_split, tokens, loss, std::exp(loss));
+  std::fputs(text.c_str(), stdout);
 }
 
 }  // namespace

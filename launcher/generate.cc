@@ -25,10 +25,9 @@ namespace {
 void CheckFlags() {
   Problems problems;
   if (FLAGS_prompt.empty()) problems.Add("--prompt is empty: give the text to continue");
-  if (FLAGS_max_tokens < 1)
-    problems.Add(Format("--max_tokens=%ld: must be 1 or more", static_cast<long>(FLAGS_max_tokens)));
+  if (FLAGS_max_tokens < 1) problems.Add(Format("--max_tokens=%d: must be 1 or more", FLAGS_max_tokens));
   if (FLAGS_temperature < 0) problems.Add(Format("--temperature=%g: must be 0 or more", FLAGS_temperature));
-  if (FLAGS_top_k < 0) problems.Add(Format("--top_k=%ld: must be 0 or more", static_cast<long>(FLAGS_top_k)));
+  if (FLAGS_top_k < 0) problems.Add(Format("--top_k=%d: must be 0 or more", FLAGS_top_k));
   if (FLAGS_top_p <= 0 || FLAGS_top_p > 1)
     problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
   problems.ThrowIfAny();

@@ -82,15 +82,15 @@ Gpt2Tokenizer::Vocabulary Gpt2Tokenizer::ReadVocabulary(const std::string& path)
   for (const auto& [shown, value] : tokens.items()) {
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id >= static_cast<int64_t>(tokens.size()) || seen[id]) {
-      throw UserError(Format("--vocab %s: token \"%s\" has id %s; the ids must be 0 to %zu, each once",
+      throw UserError(Format("--vocab %s: token \"%s\" has id %s; the ids must be 0 to %d, each once",
                              path.c_str(), shown.c_str(), value.dump().c_str(), tokens.size() - 1));
     }
     seen[id] = true;
     if (!BytesOfShown(shown, byte_of, bytes_of_id_[id])) {
       throw UserError(
-          Format("--vocab %s: token \"%s\" (id %lld) has a character that stands for no byte; is this "
+          Format("--vocab %s: token \"%s\" (id %d) has a character that stands for no byte; is this "
                  "the vocabulary of a GPT-2 tokenizer?",
-                 path.c_str(), shown.c_str(), static_cast<long long>(id)));
+                 path.c_str(), shown.c_str(), id));
     }
     vocabulary[shown] = static_cast<int32_t>(id);
   }
@@ -117,8 +117,8 @@ void Gpt2Tokenizer::ReadMerges(const std::string& path, const Vocabulary& vocabu
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.empty() || (number == 1 && line.starts_with("#version"))) continue;
     const auto fail = [&](const char* problem) {
-      throw UserError(Format("--merges %s, line %lld: \"%s\" %s; is this the merges file of --vocab?",
-                             path.c_str(), static_cast<long long>(number), line.c_str(), problem));
+      throw UserError(Format("--merges %s, line %d: \"%s\" %s; is this the merges file of --vocab?",
+                             path.c_str(), number, line.c_str(), problem));
     };
     const size_t blank = line.find(' ');
     if (blank == std::string::npos || line.find(' ', blank + 1) != std::string::npos) {
@@ -140,8 +140,8 @@ void Gpt2Tokenizer::ReadMerges(const std::string& path, const Vocabulary& vocabu
 void Gpt2Tokenizer::Encode(std::string_view text, std::vector<int32_t>& ids) const {
   const int64_t invalid = FirstInvalidUtf8(text);
   if (invalid >= 0) {
-    throw UserError(Format("the text is not UTF-8: byte 0x%02x at offset %lld",
-                           static_cast<uint8_t>(text[invalid]), static_cast<long long>(invalid)));
+    throw UserError(Format("the text is not UTF-8: byte 0x%02x at offset %d",
+                           static_cast<uint8_t>(text[invalid]), invalid));
   }
   thread_local PieceCache cache;
   cache.SetOwner(number_);

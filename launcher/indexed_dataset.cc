@@ -74,16 +74,14 @@ void IndexedDataset::ReadHeader() {
   const auto size = static_cast<int64_t>(idx_.size_bytes());
   const auto fail = [](const std::string& problem) { throw UserError(problem + "; " + kRemake); };
   if (size < kHeaderBytes) {
-    fail(Format("%s: has %lld bytes, but an index begins with a header of 34", path,
-                static_cast<long long>(size)));
+    fail(Format("%s: has %d bytes, but an index begins with a header of 34", path, size));
   }
   if (std::memcmp(idx_.data(), kMagic, sizeof kMagic) != 0) {
     fail(Format("%s: does not begin with \"MMIDIDX\", so it is no Megatron index", path));
   }
   const auto version = Load<uint64_t>(idx_, 9);
   if (version != 1) {
-    fail(Format("%s: has version %llu; only version 1 exists", path,
-                static_cast<unsigned long long>(version)));
+    fail(Format("%s: has version %d; only version 1 exists", path, version));
   }
   const auto code = Load<uint8_t>(idx_, 17);
   if (code < 1 || code > 8 || code == 6 || code == 7) {
@@ -99,12 +97,10 @@ void IndexedDataset::ReadHeader() {
       sequences > most || entries > most ? 0 : kHeaderBytes + 12 * sequences + 8 * entries;
   if (static_cast<uint64_t>(size) != text_bytes && static_cast<uint64_t>(size) != text_bytes + sequences) {
     fail(
-        Format("%s: has %lld bytes, but its header says %llu sequences and %llu document entries, which take "
+        Format("%s: has %d bytes, but its header says %d sequences and %d document entries, which take "
                "34 + 12 * "
-               "%llu + 8 * %llu bytes; the file is cut off or damaged",
-               path, static_cast<long long>(size), static_cast<unsigned long long>(sequences),
-               static_cast<unsigned long long>(entries), static_cast<unsigned long long>(sequences),
-               static_cast<unsigned long long>(entries)));
+               "%d + 8 * %d bytes; the file is cut off or damaged",
+               path, size, sequences, entries, sequences, entries));
   }
   num_sequences_ = static_cast<int64_t>(sequences);
   num_entries_ = static_cast<int64_t>(entries);
@@ -118,29 +114,27 @@ void IndexedDataset::CheckArrays() {
     const int64_t length = sequence_length(s);
     const auto offset = Load<int64_t>(idx_, kHeaderBytes + 4 * num_sequences_ + 8 * s);
     if (length < 0 || offset != num_tokens_ * element) {
-      fail(Format(
-          "%s: sequence %lld has %lld tokens from byte %lld on; it should begin at byte %lld, where the one "
-          "before ends",
-          path, static_cast<long long>(s), static_cast<long long>(length), static_cast<long long>(offset),
-          static_cast<long long>(num_tokens_ * element)));
+      fail(
+          Format("%s: sequence %d has %d tokens from byte %d on; it should begin at byte %d, where the one "
+                 "before ends",
+                 path, s, length, offset, num_tokens_ * element));
     }
     num_tokens_ += length;
   }
   if (num_entries_ < 1 || document_begin(0) != 0 || document_begin(num_entries_ - 1) != num_sequences_) {
-    fail(Format("%s: the document array must run from 0 to the number of sequences, %lld", path,
-                static_cast<long long>(num_sequences_)));
+    fail(Format("%s: the document array must run from 0 to the number of sequences, %d", path,
+                num_sequences_));
   }
   for (int64_t d = 1; d < num_entries_; ++d) {
     if (document_begin(d) < document_begin(d - 1)) {
-      fail(Format("%s: document entry %lld is %lld, below the one before it, %lld", path,
-                  static_cast<long long>(d), static_cast<long long>(document_begin(d)),
-                  static_cast<long long>(document_begin(d - 1))));
+      fail(Format("%s: document entry %d is %d, below the one before it, %d", path, d, document_begin(d),
+                  document_begin(d - 1)));
     }
   }
   if (static_cast<int64_t>(bin_.size_bytes()) < num_tokens_ * element) {
-    fail(Format("%s: has %zu bytes, but %s says %lld tokens of type %s, which take %lld; the file is cut off",
-                bin_.path().c_str(), bin_.size_bytes(), path, static_cast<long long>(num_tokens_),
-                TypeName(type_), static_cast<long long>(num_tokens_ * element)));
+    fail(Format("%s: has %d bytes, but %s says %d tokens of type %s, which take %d; the file is cut off",
+                bin_.path().c_str(), bin_.size_bytes(), path, num_tokens_, TypeName(type_),
+                num_tokens_ * element));
   }
 }
 

@@ -19,14 +19,13 @@ namespace unipool {
 namespace {
 
 using Json = nlohmann::json;
-using LongLong = long long;
 
 std::string Scaled(int64_t value, const char* separator, const char* suffix) {
   const double x = static_cast<double>(value);
   if (value >= 999'950'000) return Format("%.3f%sB%s", x / 1e9, separator, suffix);
   if (value >= 999'950) return Format("%.1f%sM%s", x / 1e6, separator, suffix);
   if (value >= 1000) return Format("%.1f%sK%s", x / 1e3, separator, suffix);
-  return Format("%lld%s%s", LongLong{value}, separator, suffix);
+  return Format("%d%s%s", value, separator, suffix);
 }
 
 Json ParametersJson(const Config& config) {
@@ -155,14 +154,13 @@ std::string InfoText(const Config& config, int world_size) {
   std::string text = Format("Parameters (%d layers, %d experts, vocabulary %d", model.layers(),
                             config.moe().experts(), model.vocab());
   if (PaddedVocab(model) != model.vocab()) {
-    text += Format(" padded to %lld rows, a multiple of %d", LongLong{PaddedVocab(model)},
-                   model.vocab_multiple());
+    text += Format(" padded to %d rows, a multiple of %d", PaddedVocab(model), model.vocab_multiple());
   }
   text += ")\n";
   for (const char* kind :
        {"embedding", "head", "attention", "router", "experts", "norms", "total", "active"}) {
     const int64_t count = parameters[kind];
-    text += Format("  %-10s %9s  %14lld\n", kind, FormatCount(count).c_str(), LongLong{count});
+    text += Format("  %-10s %9s  %14d\n", kind, FormatCount(count).c_str(), count);
   }
   const Json& world = info["world"];
   if (world["stages"] > 1) text += PipelineText(info["pipeline"]);

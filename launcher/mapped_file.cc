@@ -25,7 +25,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   const int error = errno;
   close(file);
   if (memory == MAP_FAILED) {
-    throw UserError(Format("%s: %zu bytes cannot be mapped into memory: %s", path_.c_str(), size_bytes_,
+    throw UserError(Format("%s: %d bytes cannot be mapped into memory: %s", path_.c_str(), size_bytes_,
                            std::strerror(error)));
   }
   data_ = static_cast<const uint8_t*>(memory);

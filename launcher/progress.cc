@@ -13,8 +13,6 @@
 namespace unipool {
 namespace {
 
-using LongLong = long long;
-
 constexpr double kZeroScoreWarning = 0.3;
 constexpr int64_t kStepsBetweenWarnings = 100;
 constexpr int kBarColumns = 24;
@@ -41,11 +39,11 @@ const char* ZeroScoreAdvice(Balance::Value balance) {
 }  // namespace
 
 std::string FormatDuration(double seconds) {
-  const LongLong s = std::llround(std::max(0.0, seconds));
-  if (s < 60) return Format("%llds", s);
-  if (s < 3600) return Format("%lldm%02llds", s / 60, s % 60);
-  if (s < 86400) return Format("%lldh%02lldm", s / 3600, s % 3600 / 60);
-  return Format("%lldd%02lldh", s / 86400, s % 86400 / 3600);
+  const int64_t s = std::llround(std::max(0.0, seconds));
+  if (s < 60) return Format("%ds", s);
+  if (s < 3600) return Format("%dm%02ds", s / 60, s % 60);
+  if (s < 86400) return Format("%dh%02dm", s / 3600, s % 3600 / 60);
+  return Format("%dd%02dh", s / 86400, s % 86400 / 3600);
 }
 
 std::string MemoryText(const MemoryParts& parts) {
@@ -60,8 +58,7 @@ std::string MemoryText(const MemoryParts& parts) {
 }
 
 std::string StepSummary(const StepMetrics& m, const ProgressOptions& options, double seconds_left) {
-  std::string text =
-      Format("step %lld/%lld  loss %.4f", LongLong{m.step}, LongLong{options.total_steps}, m.loss);
+  std::string text = Format("step %d/%d  loss %.4f", m.step, options.total_steps, m.loss);
   const char* name = options.balance == Balance::LAYER_LOSS ? "layer loss" : "pool loss";
   if (m.pool_loss_at_balance > 0) {
     text += Format("  %s %.3f x balance", name, m.PoolLossOverBalance());
@@ -69,7 +66,7 @@ std::string StepSummary(const StepMetrics& m, const ProgressOptions& options, do
     text += Format("  %s %.4f", name, m.pool_loss);
   }
   if (m.pool_shares_age >= 0) {
-    text += Format(" (shares %lld %s%s old)", LongLong{m.pool_shares_age},
+    text += Format(" (shares %d %s%s old)", m.pool_shares_age,
                    options.balance_scope == BalanceScope::STEP ? "step" : "microbatch",
                    m.pool_shares_age == 1                        ? ""
                    : options.balance_scope == BalanceScope::STEP ? "s"
@@ -125,8 +122,7 @@ void Progress::Step(const StepMetrics& m) {
 }
 
 void Progress::Validation(int64_t step, double valid_loss) {
-  Say(Format("step %lld  validation loss %.4f  perplexity %.2f", LongLong{step}, valid_loss,
-             std::exp(valid_loss)));
+  Say(Format("step %d  validation loss %.4f  perplexity %.2f", step, valid_loss, std::exp(valid_loss)));
 }
 
 void Progress::Say(const std::string& text) {
@@ -140,9 +136,9 @@ void Progress::WarnAboutZeroScores(const StepMetrics& m) {
   if (!(m.zero_score_share > kZeroScoreWarning) || m.step - warned_step_ < kStepsBetweenWarnings) return;
   warned_step_ = m.step;
   Say(Format(
-      "warning: step %lld: %.0f %% of all tokens and layers have no positive router score; the experts are "
+      "warning: step %d: %.0f %% of all tokens and layers have no positive router score; the experts are "
       "off for them%s",
-      LongLong{m.step}, 100 * m.zero_score_share, ZeroScoreAdvice(options_.balance)));
+      m.step, 100 * m.zero_score_share, ZeroScoreAdvice(options_.balance)));
 }
 
 }  // namespace unipool

@@ -51,11 +51,10 @@ TokenDataset::Part OpenPart(const BlendEntry& entry, size_t number, const PartOp
   part.num_samples = (part.end - part.begin - 1) / s;
   if (part.end - part.begin <= s) {
     throw UserError(
-        Format("%s: its %s split (%s) has %lld of %lld tokens, but one sample takes model.seq_length + 1 = "
-               "%lld; give more text, a larger share or a shorter model.seq_length",
+        Format("%s: its %s split (%s) has %d of %d tokens, but one sample takes model.seq_length + 1 = "
+               "%d; give more text, a larger share or a shorter model.seq_length",
                part.source->name().c_str(), SplitName(options.split), options.cut.c_str(),
-               static_cast<long long>(part.end - part.begin),
-               static_cast<long long>(part.source->num_tokens()), static_cast<long long>(s + 1)));
+               part.end - part.begin, part.source->num_tokens(), s + 1));
   }
   const uint64_t all_orders = RandomBits(HashBytes("order of samples"), options.dataset.seed);
   part.key = RandomBits(all_orders, number << 2 | static_cast<uint64_t>(options.split));

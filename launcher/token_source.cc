@@ -56,11 +56,10 @@ std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path) {
 
 std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab) {
   return Format(
-      "%s: token %lld is id %lld, but model.vocab = %lld has only ids 0 to %lld; raise model.vocab to that "
+      "%s: token %d is id %d, but model.vocab = %d has only ids 0 to %d; raise model.vocab to that "
       "of "
       "the tokenizer that made the file",
-      file.c_str(), static_cast<long long>(position), static_cast<long long>(id),
-      static_cast<long long>(vocab), static_cast<long long>(vocab - 1));
+      file.c_str(), position, id, vocab, vocab - 1);
 }
 
 }  // namespace unipool

@@ -55,8 +55,7 @@ class ChunkTokenizer {
         ExtractText(content, key_, text);
         AddDocument(text, ids, result);
       } catch (const UserError& error) {
-        throw UserError(
-            Format("%s, line %lld: %s", chunk.path.c_str(), static_cast<long long>(line), error.what()));
+        throw UserError(Format("%s, line %d: %s", chunk.path.c_str(), line, error.what()));
       }
     }
     return result;

@@ -113,7 +113,7 @@ class TextFinder : public nlohmann::json_sax<nlohmann::json> {
     reason = reason.substr(0, reason.find("; last read"));
     const size_t colon = reason.find(": ");
     if (colon != std::string::npos) reason = reason.substr(colon + 2);
-    throw UserError(Format("is not JSON at its byte %zu: %s", position, reason.c_str()));
+    throw UserError(Format("is not JSON at its byte %d: %s", position, reason.c_str()));
   }
 
  private:

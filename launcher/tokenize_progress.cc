@@ -15,9 +15,8 @@ namespace {
 constexpr int kBarWidth = 30;
 
 std::string Clock(double seconds) {
-  const auto s = static_cast<long long>(seconds + 0.5);
-  return s < 3600 ? Format("%lld:%02lld", s / 60, s % 60)
-                  : Format("%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  return s < 3600 ? Format("%d:%02d", s / 60, s % 60) : Format("%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
 }
 
 }  // namespace
@@ -60,11 +59,12 @@ void TokenizeProgress::ClearLine() const {
 void TokenizeProgress::Finish() {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
   ClearLine();
-  std::fprintf(
-      stderr, "%lld documents, %lld tokens from %.1f MB in %s (%.1f MB/s, %.0f docs/s, %.0f tokens/s)\n",
-      static_cast<long long>(documents_), static_cast<long long>(tokens_), 1e-6 * static_cast<double>(bytes_),
-      unipool::Clock(seconds).c_str(), 1e-6 * static_cast<double>(bytes_) / seconds,
-      static_cast<double>(documents_) / seconds, static_cast<double>(tokens_) / seconds);
+  const double megabytes = 1e-6 * static_cast<double>(bytes_);
+  const std::string text =
+      Format("%d documents, %d tokens from %.1f MB in %s (%.1f MB/s, %.0f docs/s, %.0f tokens/s)\n",
+             documents_, tokens_, megabytes, unipool::Clock(seconds), megabytes / seconds,
+             static_cast<double>(documents_) / seconds, static_cast<double>(tokens_) / seconds);
+  std::fputs(text.c_str(), stderr);
 }
 
 }  // namespace unipool

@@ -79,8 +79,8 @@ std::string Trainer::Start() {
     if (!differences.empty()) origin += "\nwarning: other settings than before: " + differences;
     if (!note.empty()) origin += "\nwarning: " + note;
     if (step_ >= config_.train().steps()) {
-      origin += Format("\nthe run has done its %ld steps; raise train.steps to go on",
-                       static_cast<long>(config_.train().steps()));
+      origin +=
+          Format("\nthe run has done its %d steps; raise train.steps to go on", config_.train().steps());
     }
     return origin;
   }
@@ -148,14 +148,14 @@ void Trainer::Step() {
     progress_->Step(metrics);
   }
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
-    const std::string from = saved_step_ < 0
-                                 ? "start again: no checkpoint was saved yet, see train.save_every"
-                                 : Format("continue from the checkpoint of step %ld in %s",
-                                          static_cast<long>(saved_step_), config_.run_dir().c_str());
+    const std::string from =
+        saved_step_ < 0
+            ? "start again: no checkpoint was saved yet, see train.save_every"
+            : Format("continue from the checkpoint of step %d in %s", saved_step_, config_.run_dir().c_str());
     throw UserError(
-        Format("the loss is no longer a number at step %ld (loss %g, gradient norm %g); lower train.lr, or "
+        Format("the loss is no longer a number at step %d (loss %g, gradient norm %g); lower train.lr, or "
                "raise train.warmup_fraction, and %s",
-               static_cast<long>(step_), report.loss, report.grad_norm, from.c_str()));
+               step_, report.loss, report.grad_norm, from.c_str()));
   }
 }
 
@@ -164,10 +164,10 @@ void Trainer::ReplaceExperts() {
   const double start = Seconds();
   const std::optional<PlacementReport> report = engine_->ReplaceExpertsIfDue(step_);
   if (!progress_ || !report || report->num_moved == 0) return;
-  progress_->Say(Format(
-      "moved %d of %ld experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
-      report->num_moved, static_cast<long>(engine_->parts().spec.experts), FormatBytes(report->bytes).c_str(),
-      Seconds() - start, report->imbalance_before, report->imbalance_after));
+  progress_->Say(
+      Format("moved %d of %d experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
+             report->num_moved, engine_->parts().spec.experts, FormatBytes(report->bytes).c_str(),
+             Seconds() - start, report->imbalance_before, report->imbalance_after));
 }
 
 double Trainer::Seconds() const {
@@ -190,10 +190,10 @@ void Trainer::ReportEmulation() {
   if (!progress_) return;
   const auto steps = static_cast<double>(emulated_steps_);
   progress_->Say(
-      Format("emulated %s, virtual time per step (mean of %ld, without the first);\nidle: waiting for a late "
+      Format("emulated %s, virtual time per step (mean of %d, without the first);\nidle: waiting for a late "
              "rank, hidden: wire time while the rank computed or was idle\n%s\n%s",
-             config_.parallel().emulate().c_str(), static_cast<long>(emulated_steps_),
-             RankTable(reports, steps).c_str(), OperationTable(reports, steps).c_str()));
+             config_.parallel().emulate().c_str(), emulated_steps_, RankTable(reports, steps).c_str(),
+             OperationTable(reports, steps).c_str()));
 }
 
 void Trainer::Validate() {

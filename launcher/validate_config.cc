@@ -13,8 +13,6 @@
 namespace unipool {
 namespace {
 
-using LongLong = long long;
-
 std::string DivisorsOf(int64_t n) {
   std::vector<std::string> divisors;
   for (int64_t d = 1; d <= n; ++d) {
@@ -63,9 +61,8 @@ class Validation {
   // b divides a. Both are known to be at least 1.
   void Divides(const char* field, int64_t a, const char* divisor_field, int64_t b) {
     if (a % b == 0) return;
-    problems_.Add(Format(
-        "%s: is %lld, which is not divisible by %s (%lld); %s may be %s, or %s a multiple of %lld", field,
-        LongLong{a}, divisor_field, LongLong{b}, divisor_field, DivisorsOf(a).c_str(), field, LongLong{b}));
+    problems_.Add(Format("%s: is %d, which is not divisible by %s (%d); %s may be %s, or %s a multiple of %d",
+                         field, a, divisor_field, b, divisor_field, DivisorsOf(a).c_str(), field, b));
   }
 
   // ---- groups of settings
@@ -229,11 +226,10 @@ class Validation {
     const int64_t parts = int64_t{p.stages()} * p.pool_replicas();
     if (world_ % parts != 0) {
       problems_.Add(
-          Format("parallel.stages x parallel.pool_replicas: %d x %d = %lld does not divide the %d ranks; the "
+          Format("parallel.stages x parallel.pool_replicas: %d x %d = %d does not divide the %d ranks; the "
                  "product "
-                 "may be %s, or the ranks a multiple of %lld",
-                 p.stages(), p.pool_replicas(), LongLong{parts}, world_, DivisorsOf(world_).c_str(),
-                 LongLong{parts}));
+                 "may be %s, or the ranks a multiple of %d",
+                 p.stages(), p.pool_replicas(), parts, world_, DivisorsOf(world_).c_str(), parts));
       return;
     }
     Batches(world_ / p.stages());
@@ -272,13 +268,13 @@ class Validation {
     if (head_size > kMostCudaHeadSize) {
       problems_.Add(
           Format("model.heads: %d heads of model.hidden %d have %d columns each; device: CUDA takes "
-                 "at most %lld: at least %lld heads",
-                 m.heads(), m.hidden(), head_size, LongLong{kMostCudaHeadSize},
-                 LongLong{(m.hidden() + kMostCudaHeadSize - 1) / kMostCudaHeadSize}));
+                 "at most %d: at least %d heads",
+                 m.heads(), m.hidden(), head_size, kMostCudaHeadSize,
+                 (m.hidden() + kMostCudaHeadSize - 1) / kMostCudaHeadSize));
     }
     if (config_.moe().experts() > kMostCudaExperts) {
-      problems_.Add(Format("moe.experts: is %d; device: CUDA takes at most %lld", config_.moe().experts(),
-                           LongLong{kMostCudaExperts}));
+      problems_.Add(Format("moe.experts: is %d; device: CUDA takes at most %d", config_.moe().experts(),
+                           kMostCudaExperts));
     }
     if (DTypeOfConfig(config_) != DType::kBF16) return;
     MultipleOf8("model.hidden", m.hidden());
@@ -304,9 +300,9 @@ class Validation {
     }
     if (given.size() == stages && sum == layers && *std::min_element(given.begin(), given.end()) >= 1) return;
     problems_.Add(
-        Format("parallel.layers_per_stage: is %s: %d numbers with the sum %lld; must be %d numbers "
+        Format("parallel.layers_per_stage: is %s: %d numbers with the sum %d; must be %d numbers "
                "(parallel.stages) of at least 1 with the sum %d (model.layers), or empty to have them chosen",
-               JoinNames(numbers).c_str(), given.size(), LongLong{sum}, stages, layers));
+               JoinNames(numbers).c_str(), given.size(), sum, stages, layers));
   }
 
   void Batches(int data_ranks) {
@@ -316,15 +312,14 @@ class Validation {
     const int64_t unit = int64_t{t.micro_batch()} * data_ranks, batch = t.global_batch();
     if (batch % unit == 0) return;
     const int64_t below = batch / unit * unit;
-    std::string fits =
-        below > 0 ? Format("train.global_batch %lld or %lld", LongLong{below}, LongLong{below + unit})
-                  : Format("train.global_batch %lld", LongLong{unit});
+    std::string fits = below > 0 ? Format("train.global_batch %d or %d", below, below + unit)
+                                 : Format("train.global_batch %d", unit);
     if (batch % data_ranks == 0) fits += ", or train.micro_batch " + DivisorsOf(batch / data_ranks);
     problems_.Add(
-        Format("train.global_batch: is %lld sequences, which is not a multiple of train.micro_batch (%d) x "
+        Format("train.global_batch: is %d sequences, which is not a multiple of train.micro_batch (%d) x "
                "data ranks "
-               "(%d) = %lld; these would fit: %s",
-               LongLong{batch}, t.micro_batch(), data_ranks, LongLong{unit}, fits.c_str()));
+               "(%d) = %d; these would fit: %s",
+               batch, t.micro_batch(), data_ranks, unit, fits.c_str()));
   }
 
   const Config& config_;

@@ -46,7 +46,7 @@ std::map<std::string, std::string> Settings(const std::string& text) {
 std::string ListOfProblems(const std::string& heading, const std::vector<std::string>& problems) {
   std::string text = heading;
   for (size_t i = 0; i < problems.size() && i < kMostListed; ++i) text.append("\n  ").append(problems[i]);
-  if (problems.size() > kMostListed) text += Format("\n  and %zu more", problems.size() - kMostListed);
+  if (problems.size() > kMostListed) text += Format("\n  and %d more", problems.size() - kMostListed);
   return text;
 }
 
@@ -102,7 +102,7 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
   }
   if (problems.empty()) return;
   std::string heading = Format(
-      "%s: holds another model than the settings describe: of %zu tensors %d missing, %d unknown, %d "
+      "%s: holds another model than the settings describe: of %d tensors %d missing, %d unknown, %d "
       "misshaped, %d of a type that cannot be read",
       folder.dir().c_str(), wanted.size(), missing, unknown, misshaped, unreadable);
   if (!differences.empty()) heading += "; " + differences;

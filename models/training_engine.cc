@@ -73,9 +73,8 @@ void TrainingEngine::RunSlots(int64_t step, const Tensor& samples) {
 // exchange of the host. On a device the squares are summed there, so that the update need not wait for it.
 StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr) {
   DeviceContext* const device = parts_.place.device();
-  char name[32] = "";
-  if (device) std::snprintf(name, sizeof(name), "update %ld", static_cast<long>(step));
-  const DeviceRange range(device, name);
+  const std::string name = device ? Format("update %d", step) : "";
+  const DeviceRange range(device, name.c_str());
   sums_.Clear();
   const Tensor own_squares = parts_.optimizer->ReduceGradients(step);
   if (device) {

@@ -36,9 +36,8 @@ SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, Pipeli
       recv_(mesh.shape().stages) {}
 
 void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
-  char name[32] = "";
-  if (device_) std::snprintf(name, sizeof(name), "step %ld", static_cast<long>(step));
-  const DeviceRange range(device_, name);
+  const std::string name = device_ ? Format("step %d", step) : "";
+  const DeviceRange range(device_, name.c_str());
   schedule_ = &schedule;
   step_ = step;
   dispatcher_.SetSchedule(schedule);

@@ -10,7 +10,7 @@ std::string SharedDevice(const std::vector<RankFacts>& ranks) {
   for (size_t b = 0; b < ranks.size(); ++b) {
     for (size_t a = 0; a < b; ++a) {
       if (ranks[a].host != ranks[b].host || ranks[a].device != ranks[b].device) continue;
-      return Format("ranks %zu and %zu share %s (%s) of host %s, and NCCL needs a GPU per rank", a, b,
+      return Format("ranks %d and %d share %s (%s) of host %s, and NCCL needs a GPU per rank", a, b,
                     ranks[b].device_name.c_str(), ranks[b].device.c_str(), ranks[b].host.c_str());
     }
   }
@@ -21,7 +21,7 @@ std::string SharedDevice(const std::vector<RankFacts>& ranks) {
 std::string MissingLibrary(const std::vector<RankFacts>& ranks) {
   for (size_t r = 0; r < ranks.size(); ++r) {
     if (ranks[r].nccl_problem.empty()) continue;
-    return Format("on rank %zu (host %s) %s", r, ranks[r].host.c_str(), ranks[r].nccl_problem.c_str());
+    return Format("on rank %d (host %s) %s", r, ranks[r].host.c_str(), ranks[r].nccl_problem.c_str());
   }
   return "";
 }
@@ -44,7 +44,7 @@ TransportChoice Auto(const TransportFacts& facts) {
     return Staging(facts.is_mpi, missing);
   }
   return {TransportKind::kNccl,
-          Format("transport: NCCL, because each of the %zu ranks has a GPU of its own", facts.ranks.size())};
+          Format("transport: NCCL, because each of the %d ranks has a GPU of its own", facts.ranks.size())};
 }
 
 }  // namespace

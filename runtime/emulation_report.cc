@@ -87,7 +87,7 @@ std::vector<EmulationReport> GatherReports(Communicator& communicator, const Emu
 std::string RankTable(std::span<const EmulationReport> ranks, double num_steps) {
   std::string text = Format("%5s %10s %10s%s\n", "rank", "virtual ms", "compute ms", kCostHeads);
   for (size_t r = 0; r < ranks.size(); ++r) {
-    text += Format("%5zu %10.3f %10.3f%s\n", r, 1e3 * ranks[r].virtual_seconds / num_steps,
+    text += Format("%5d %10.3f %10.3f%s\n", r, 1e3 * ranks[r].virtual_seconds / num_steps,
                    1e3 * ranks[r].compute_seconds / num_steps, CostCells(ranks[r].total, num_steps).c_str());
   }
   return text;

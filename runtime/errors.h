@@ -1,7 +1,7 @@
-// Two kinds of error. A bug or a broken machine is a glog CHECK: it prints both numbers and ends the job. A
-// wrong config, file or flag is a UserError: a sentence that names the field or file, what was found and what
-// would be right; all problems at once; the program ends with exit code 2 and nothing half-written is left
-// behind.
+// There are two kinds of error. A bug or a broken machine is a glog CHECK, which prints both numbers and ends
+// the job. A wrong config, file or flag is a UserError. It tells all problems at once, each in a sentence
+// that names the field or file, what was found and what would be right. The program then ends with exit code
+// 2 and leaves nothing half-written.
 #pragma once
 
 #include <glog/logging.h>
@@ -10,9 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "runtime/format.h"
+
 namespace unipool {
 
-inline constexpr int kUserErrorExitCode = 2;  // wrong input
+inline constexpr int kUserErrorExitCode = 2;  // the input was wrong
 inline constexpr int kStuckExitCode = 3;      // the watchdog ended the job
 
 class UserError : public std::exception {
@@ -27,17 +29,15 @@ class UserError : public std::exception {
   std::string text_;
 };
 
-// Collects problems so that a user sees all of them at once.
+// Collects problems, so that a user sees all of them at once.
 class Problems {
  public:
   void Add(std::string problem) { list_.push_back(std::move(problem)); }
   bool empty() const { return list_.empty(); }
-  void ThrowIfAny() const;  // throws UserError with all of them
+  void ThrowIfAny() const;  // throws a UserError with all of them
 
  private:
   std::vector<std::string> list_;
 };
-
-std::string Format(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace unipool

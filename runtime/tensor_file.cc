@@ -48,8 +48,7 @@ std::pair<void*, int64_t> MapFile(const std::string& path) {
   const int64_t bytes = status.st_size;
   if (!S_ISREG(status.st_mode) || bytes < 8) {
     close(fd);
-    ThrowBroken(path, S_ISREG(status.st_mode) ? Format("only %lld bytes long", static_cast<long long>(bytes))
-                                              : "not a regular file");
+    ThrowBroken(path, S_ISREG(status.st_mode) ? Format("only %d bytes long", bytes) : "not a regular file");
   }
   void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
   const int error = errno;
@@ -106,15 +105,14 @@ std::string ReadEntry(const json& value, const char* data, int64_t data_bytes, T
       return "has the impossible shape " + ShapeString(entry.shape);
   }
   if (offsets[0] > offsets[1] || offsets[1] > data_bytes) {
-    return Format("lies at bytes %lld to %lld, and the file holds %lld bytes of data",
-                  static_cast<long long>(offsets[0]), static_cast<long long>(offsets[1]),
-                  static_cast<long long>(data_bytes));
+    return Format("lies at bytes %d to %d, and the file holds %d bytes of data", offsets[0], offsets[1],
+                  data_bytes);
   }
   entry.data = data + offsets[0];
   entry.bytes = offsets[1] - offsets[0];
   if (entry.bytes != expected) {
-    return Format("has %lld bytes, and %s of %s needs %lld", static_cast<long long>(entry.bytes),
-                  ShapeString(entry.shape).c_str(), entry.dtype.c_str(), static_cast<long long>(expected));
+    return Format("has %d bytes, and %s of %s needs %d", entry.bytes, ShapeString(entry.shape).c_str(),
+                  entry.dtype.c_str(), expected);
   }
   return "";
 }
@@ -134,7 +132,7 @@ std::string CheckLayout(const std::map<std::string, TensorFileEntry>& entries, c
     end += place.second;
   }
   const int64_t rest = data + data_bytes - end;
-  return rest == 0 ? "" : Format("%lld bytes at its end belong to no tensor", static_cast<long long>(rest));
+  return rest == 0 ? "" : Format("%d bytes at its end belong to no tensor", rest);
 }
 
 float HalfToFloat(uint16_t half) {
@@ -195,9 +193,9 @@ void TensorFileReader::ReadHeader() {
   uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | static_cast<unsigned char>(file[i]);
   if (header_bytes > static_cast<uint64_t>(std::min(mapping_bytes_ - 8, kMaxHeaderBytes))) {
-    ThrowBroken(
-        path_, Format("its first 8 bytes announce a header of %llu bytes, and the file is %lld bytes long",
-                      static_cast<unsigned long long>(header_bytes), static_cast<long long>(mapping_bytes_)));
+    ThrowBroken(path_,
+                Format("its first 8 bytes announce a header of %d bytes, and the file is %d bytes long",
+                       header_bytes, mapping_bytes_));
   }
   const json header = ParseHeader(path_, file + 8, static_cast<int64_t>(header_bytes));
   const char* data = file + 8 + header_bytes;

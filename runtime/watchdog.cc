@@ -10,7 +10,7 @@ namespace unipool {
 
 std::string Describe(const ExchangeLabel& label) {
   std::string text = Format("'%s'", label.operation);
-  if (label.step >= 0) text += Format(", step %lld", static_cast<long long>(label.step));
+  if (label.step >= 0) text += Format(", step %d", label.step);
   if (label.slot >= 0) text += Format(", slot %d", label.slot);
   return text;
 }

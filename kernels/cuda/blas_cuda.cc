@@ -29,11 +29,9 @@ cublasOperation_t Operation(Trans trans) {
 
 std::string Describe(const BlasProduct& p) {
   const auto transposed = [](Trans trans) { return trans == Trans::kYes ? "^T" : ""; };
-  return Format("column-major [%ld, %ld]%s times [%ld, %ld]%s (leading dimensions %ld, %ld, %ld), beta %g",
-                static_cast<long>(p.m), static_cast<long>(p.k), transposed(p.trans_first),
-                static_cast<long>(p.k), static_cast<long>(p.n), transposed(p.trans_second),
-                static_cast<long>(p.ld_first), static_cast<long>(p.ld_second), static_cast<long>(p.ld_third),
-                static_cast<double>(p.beta));
+  return Format("column-major [%d, %d]%s times [%d, %d]%s (leading dimensions %d, %d, %d), beta %g", p.m, p.k,
+                transposed(p.trans_first), p.k, p.n, transposed(p.trans_second), p.ld_first, p.ld_second,
+                p.ld_third, static_cast<double>(p.beta));
 }
 
 }  // namespace

@@ -18,8 +18,7 @@ class RecordingCommunicator : public Communicator {
 
   Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                const ExchangeLabel& label) override {
-    *journal_ +=
-        Format("%s, step %ld, slot %d\n", label.operation, static_cast<long>(label.step), label.slot);
+    *journal_ += Format("%s, step %d, slot %d\n", label.operation, label.step, label.slot);
     return transport_->Start(send, recv, label);
   }
   void Wait(Ticket ticket) override { transport_->Wait(ticket); }

@@ -107,9 +107,8 @@ class HardwareBackend : public CudaBackend, public DeviceMemory {
       Check(cudaMemcpy(sentinel.data(), side, kSentinelBytes, cudaMemcpyDeviceToHost));
       for (int64_t i = 0; i < kSentinelBytes; ++i) {
         if (sentinel[i] == kPoison) continue;
-        damage_.push_back(Format("written %ld bytes from the beginning of %s (%ld bytes)",
-                                 static_cast<long>(side - at + i), array.name.c_str(),
-                                 static_cast<long>(array.bytes)));
+        damage_.push_back(Format("written %d bytes from the beginning of %s (%d bytes)", side - at + i,
+                                 array.name.c_str(), array.bytes));
         break;
       }
     }

@@ -57,13 +57,13 @@ class FakeNccl : public NcclApi {
   void Send(const void* data, int64_t bytes, int peer, void* queue) override {
     EXPECT_TRUE(in_group_ && bytes > 0 && peer != rank_);
     queue_ = queue;
-    journal_.push_back(Format("send %ld to %d", static_cast<long>(bytes), peer));
+    journal_.push_back(Format("send %d to %d", bytes, peer));
     sends_.push_back({const_cast<void*>(data), bytes, peer});
   }
   void Recv(void* data, int64_t bytes, int peer, void* queue) override {
     EXPECT_TRUE(in_group_ && bytes > 0 && peer != rank_);
     queue_ = queue;
-    journal_.push_back(Format("receive %ld from %d", static_cast<long>(bytes), peer));
+    journal_.push_back(Format("receive %d from %d", bytes, peer));
     recvs_.push_back({data, bytes, peer});
   }
   void GroupEnd() override {

@@ -41,8 +41,8 @@ Journal ExpectedGroup(int e, const std::vector<int>& members, int rank) {
   for (int i = 1; i < size; ++i) {
     const int to = (rank + i) % size, from = (rank - i + size) % size;
     const int64_t out = DeviceBlocks::Bytes(e, rank, to), in = DeviceBlocks::Bytes(e, from, rank);
-    if (out > 0) expected.push_back(Format("send %ld to %d", static_cast<long>(out), members[to]));
-    if (in > 0) expected.push_back(Format("receive %ld from %d", static_cast<long>(in), members[from]));
+    if (out > 0) expected.push_back(Format("send %d to %d", out, members[to]));
+    if (in > 0) expected.push_back(Format("receive %d from %d", in, members[from]));
   }
   if (!expected.empty()) expected.insert(expected.begin(), "group");
   return expected;
