@@ -58,14 +58,22 @@ TransportFacts GatherFacts(const DeviceLinkOptions& options, const World& world)
 ChosenLinks MakeDeviceLinks(const DeviceLinkOptions& options, const World& world,
                             const CommunicationDevice& device) {
   TransportChoice choice = ChooseTransport(options.requested, GatherFacts(options, world));
-  if (choice.kind != TransportKind::kNccl) {
-    auto traffic = std::make_shared<StagedTraffic>(device, *world.communicator, *world.memory,
-                                                   StagedOptions{.timeout = options.timeout});
-    return {std::make_unique<StagedLinks>(std::move(traffic)), std::move(choice)};
+  switch (choice.kind) {
+    case TransportKind::kMpi:
+    case TransportKind::kThreads: {
+      auto traffic = std::make_shared<StagedTraffic>(device, *world.communicator, *world.memory,
+                                                     StagedOptions{.timeout = options.timeout});
+      return {std::make_unique<StagedLinks>(std::move(traffic)), std::move(choice)};
+    }
+    case TransportKind::kNccl: {
+      auto traffic = std::make_shared<NcclTraffic>(OpenNccl(), device, *world.communicator, options.timeout);
+      choice.why += " (version " + NcclVersion() + ")";
+      return {std::make_unique<NcclLinks>(world.rank(), std::move(traffic)), std::move(choice)};
+    }
+    case TransportKind::kAuto:
+      break;
   }
-  auto traffic = std::make_shared<NcclTraffic>(OpenNccl(), device, *world.communicator, options.timeout);
-  choice.why += " (version " + NcclVersion() + ")";
-  return {std::make_unique<NcclLinks>(world.rank(), std::move(traffic)), std::move(choice)};
+  LOG(FATAL) << "a choice is never " << NameOf(choice.kind);
 }
 
 }  // namespace unipool

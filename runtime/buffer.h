@@ -1,4 +1,4 @@
-// Owned memory, counted by kind. Every large array of a rank comes from here, so the peak per kind is exact
+// Owned memory, counted by kind. Every large array of a rank is a Buffer. So the peak of each kind is exact
 // in every world, also where several ranks are threads of one process.
 #pragma once
 
@@ -9,38 +9,45 @@
 
 namespace unipool {
 
+// What memory is for. These are words of the floors above. This floor counts by them and decides nothing by
+// them.
 enum class MemoryKind : uint8_t { kParameters, kGradients, kOptimizer, kActivations, kExchange, kScratch };
 inline constexpr int kNumMemoryKinds = 6;
 const char* NameOf(MemoryKind kind);
 
 using MemoryParts = std::array<int64_t, kNumMemoryKinds>;  // bytes by kind
 
-// Memory of a device, for those who cannot see its headers. Nothing here is done in the steady state of a
-// step.
+// Memory of a device, for code that cannot see the device's headers. No function here is called in the steady
+// state of a step.
 class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
   virtual void* Allocate(int64_t bytes) = 0;  // at least 16-byte aligned; content undefined
-  virtual void Free(void* data) = 0;          // of Allocate or Reserve, after all work that uses it
-  // Address space of which Commit makes the first `bytes` memory; what is new begins as zeros. Addresses
-  // stay. A device without such a thing gives the memory at once, with undefined content.
+  // Gives back what Allocate or Reserve returned. REQUIRES: all work that uses it is done.
+  virtual void Free(void* data) = 0;
+  // Address space of max_bytes. Commit turns its first `bytes` into memory. Memory that Commit adds begins as
+  // zeros, and no address changes. A device without reserved address space gives all the memory at once, with
+  // undefined content, and its Commit does nothing.
   virtual void* Reserve(int64_t max_bytes) { return Allocate(max_bytes); }
   virtual void Commit(void* /*data*/, int64_t /*bytes*/) {}
 };
 
-// Bytes in use and their peak for one rank and one place: the host, or a device. Not shared between ranks;
-// used by that rank's thread alone.
+// Bytes in use, and their peak, of one rank in one place: on the host or on a device. Only the rank's own
+// thread uses it.
 class MemoryMeter {
  public:
   MemoryMeter() = default;
-  explicit MemoryMeter(DeviceMemory* device) : device_(device) {}  // which must outlive its buffers
-  DeviceMemory* device() const { return device_; }                 // null: the host
+  // Counts memory of `device`, which must outlive the buffers there.
+  explicit MemoryMeter(DeviceMemory* device) : device_(device) {}
+  DeviceMemory* device() const { return device_; }  // null: the host
 
   void Add(MemoryKind kind, int64_t bytes);  // negative when given back
   int64_t current_bytes(MemoryKind kind) const { return current_[static_cast<int>(kind)]; }
   int64_t peak_bytes(MemoryKind kind) const { return peak_[static_cast<int>(kind)]; }
-  int64_t peak_bytes() const { return peak_total_; }  // of the sum, which is at most the sum of the peaks
-  const MemoryParts& parts_at_peak() const { return at_peak_; }  // of the sum: they add up to it
+  // The peak of the sum over all kinds. It is at most the sum of the kinds' peaks.
+  int64_t peak_bytes() const { return peak_total_; }
+  // Bytes of each kind at the moment when the sum was largest. They add up to peak_bytes().
+  const MemoryParts& parts_at_peak() const { return at_peak_; }
 
  private:
   DeviceMemory* device_ = nullptr;
@@ -48,12 +55,13 @@ class MemoryMeter {
   int64_t total_ = 0, peak_total_ = 0;
 };
 
-// A 64-byte aligned array, where its meter counts. Two ways to get one:
-//   Allocate: all bytes are memory at once, zeroed.
-//   Reserve:  address space for the worst case; memory is taken as it is first touched, so buffers whose size
-//   depends
-//             on routing never move, never grow by copying, and cost what was really used. Say with Use() how
-//             much is.
+// An array in the place where its meter counts, on the host aligned to 64 bytes. There are two ways to get
+// one:
+//   Allocate   all bytes are memory at once
+//   Reserve    address space for the worst case, which becomes memory as it is first touched
+// Both begin as zeros, except on a device without reserved address space (DeviceMemory). A buffer whose size
+// depends on routing is reserved: it never moves, never grows by copying, and costs what was really used.
+// Use() says how much that is.
 class Buffer {
  public:
   Buffer() = default;
@@ -63,14 +71,14 @@ class Buffer {
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
 
-  // Declares that the first `bytes` are in use from now on; raises the counted size. REQUIRES: bytes <=
-  // max_bytes().
+  // Declares that the first `bytes` are in use from now on. The counted size rises to `bytes` and never
+  // falls. REQUIRES: bytes <= max_bytes().
   void Use(int64_t bytes);
   void* data() const { return data_; }
   int64_t max_bytes() const { return max_bytes_; }
-  // Use() for such a view, and the view of the beginning.
+  // View(), after Use() of the bytes that the view has.
   Tensor UseView(DType dtype, std::initializer_list<int64_t> shape);
-  // View of the beginning. REQUIRES: it fits.
+  // A tensor at the beginning of the array. REQUIRES: it fits into max_bytes().
   Tensor View(DType dtype, std::initializer_list<int64_t> shape) const;
 
  private:

@@ -1,12 +1,12 @@
-// One primitive moves all data between ranks: an exchange of byte blocks whose sizes both sides know.
-// All-to-all, neighbour send/receive, all-reduce, all-gather and broadcast are built on it, so a transport
-// (threads, MPI, NCCL, an emulated wire) implements two functions, and every sum has one fixed order (rank 0,
-// 1, 2, ...), whatever the transport.
+// One primitive moves all data between ranks: an exchange of byte blocks whose sizes both sides know. Start
+// begins an exchange and Wait ends it. All-to-all, sends to a neighbour, all-reduce, all-gather and broadcast
+// are built on these two. So every sum has one fixed order (rank 0, 1, 2, ...), whichever communicator moves
+// the data: that of threads, of MPI, of an emulated cluster, of device memory.
 //
-// Every rank of a communicator uses it from one thread and starts its exchanges in the same order. Several
-// (32 at most) may be under way at once and may be waited for in any order. Nothing waits for ever: after
-// `timeout` the waiting rank names the operation and the missing ranks and ends the whole job with
-// kStuckExitCode.
+// Each rank uses a communicator from one thread. All ranks start their exchanges in the same order. At most
+// kMaxUnderWay exchanges may be under way at once, and a rank may wait for them in any order. Nothing waits
+// for ever. A rank that has waited for `timeout` names the operation and the missing ranks, and ends the
+// whole job with kStuckExitCode.
 #pragma once
 
 #include <chrono>
@@ -36,40 +36,41 @@ class Communicator {
   virtual ~Communicator() = default;
   int rank() const { return rank_; }
   int size() const { return size_; }
+  static constexpr int kMaxUnderWay = 32;
   // Whether the blocks of Start are memory of the rank's device. Such a communicator moves and sums tensors
-  // of the device; Barrier, AllReduceMax and AllGatherText, whose values are the host's, are CHECKed not to
-  // be asked of it.
+  // of the device. Barrier, AllReduceMax and AllGatherText have values of the host: a CHECK fails when such a
+  // communicator is asked for one.
   virtual bool OnDevice() const { return false; }
 
-  // Sends send[p] to rank p and fills recv[p] from rank p, for all p. REQUIRES: both spans have size()
-  // entries; recv[p].bytes here == send[rank()].bytes on p (CHECKed, both numbers printed, where the
-  // transport can see it). A block of 0 bytes costs nothing and waits for nobody. The own block is copied
-  // unless it has 0 bytes. The spans are read before Start returns; the memory they name stays untouched
-  // until Wait. Does not block.
+  // Sends send[p] to rank p and fills recv[p] from rank p, for all p. Does not block.
+  //   - A block of 0 bytes costs nothing and waits for nobody. The block from a rank to itself is copied.
+  //   - The spans are read before Start returns. The memory that they name stays untouched until Wait.
+  // REQUIRES: both spans have size() entries. recv[p].bytes on this rank equals send[rank()].bytes on rank p.
+  // Where a communicator sees two different sizes, a CHECK prints both.
   virtual Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                        const ExchangeLabel& label) = 0;
-  // Returns when all blocks of that exchange have arrived and the send memory may be written again.
+  // Returns when all blocks of this exchange have arrived. From then on the send memory may be written again.
   virtual void Wait(Ticket ticket) = 0;
   void Exchange(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                 const ExchangeLabel& label) {
     Wait(Start(send, recv, label));
   }
 
-  // Ranks of equal color form a communicator, ordered by key. Collective over this one.
+  // Ranks of equal color form a communicator, in which they are ordered by key. Collective over this one.
   virtual std::unique_ptr<Communicator> Split(int color, int key) = 0;
 
-  // Ends the whole job, all ranks, with this exit code, after printing the message once.
+  // Prints the message once, and ends all ranks of the job with this exit code.
   [[noreturn]] virtual void Abort(int exit_code, const std::string& message) = 0;
 
-  // ---- Built on the exchange. All are collective and blocking; F32, F64, I32 and I64 where numbers are
-  // summed. Element i is summed in rank order, on the rank that owns part i of an even partition, then sent
-  // back: each rank sends 2 * (size-1)/size * bytes, and the result is bit-identical on every rank, run and
-  // transport.
+  // ---- Built on the exchange. All of these are collective and blocking. Sums take F32, F64, I32 and I64.
+  // AllReduceSum cuts the elements into an even partition, one part a rank (range.h). Rank p sums part p in
+  // rank order and sends the sums back. So each rank sends 2 * (size - 1) / size * bytes, and the result is
+  // bit-identical on all ranks, in all runs and with all communicators.
   void AllReduceSum(const Tensor& values, const ExchangeLabel& label);
-  // Leaves the sum of part `rank()` of EvenPartition(values.size(), size()) (range.h) in place; the other
-  // parts are undefined.
+  // The first half of AllReduceSum: part rank() of the even partition becomes its sum, in place. The other
+  // parts are undefined afterwards.
   void ReduceScatterSum(const Tensor& values, const ExchangeLabel& label);
-  // The inverse movement: each rank's part of the even partition is spread to all.
+  // The second half: each rank's part of the even partition is copied to all ranks.
   void AllGatherParts(const Tensor& values, const ExchangeLabel& label);
   void Broadcast(void* data, int64_t bytes, int root, const ExchangeLabel& label);
   void Barrier(const ExchangeLabel& label);
@@ -77,19 +78,22 @@ class Communicator {
   std::vector<std::string> AllGatherText(const std::string& text, const ExchangeLabel& label);
   double AllReduceMax(double value, const ExchangeLabel& label);
 
-  // Memory that sums of n elements take on the way, for plans; round_bytes as SumRoundBytes.
+  // Staging memory that a sum of n elements takes, for memory plans. round_bytes: see SumRoundBytes.
   static int64_t SumStagingBytes(int64_t n, int64_t element_bytes, int size, int64_t round_bytes);
-  static constexpr int64_t kDeviceSumRoundBytes = int64_t{16} << 20;  // of communicators of device memory
+  static constexpr int64_t kDeviceSumRoundBytes = int64_t{16} << 20;  // SumRoundBytes of device memory
 
  protected:
   Communicator(int rank, int size) : rank_(rank), size_(size) {}
-  // What the sums need of the place where values lie, here the host; a communicator of device memory has its
-  // own. Staging: at least `bytes` until the next call that asks for more. SumParts: own[i] = sum over r of
-  // x_r[i] in rank order, x_r at parts + r * stride bytes and x_rank `own` itself (kernels/rank_sum.h).
+
+  // ---- What sums need of the place where the values lie. These are the host's; a communicator of device
+  // memory has its own. At least `bytes` of memory, valid until the next call that asks for more.
   virtual void* Staging(int64_t bytes);
+  // own[i] = x_0[i] + x_1[i] + ..., added in rank order. x_r lies at parts + r * stride bytes; this rank's
+  // own x is `own` itself (kernels/rank_sum.h).
   virtual void SumParts(const Tensor& own, const void* parts, int64_t stride);
-  // Large tensors go round by round: what one round of a sum, or of AllGatherParts, moves at most through
-  // this rank each way; equal on all ranks. The host sums in cache, and gathers all at once.
+  // A large tensor goes in rounds. In one round of a sum, or of AllGatherParts, at most so many bytes go
+  // through this rank each way; the number is equal on all ranks. The host sums in cache, and gathers all at
+  // once.
   virtual int64_t SumRoundBytes() const { return int64_t{4} << 20; }
   virtual int64_t GatherRoundBytes() const { return kNoLimit; }
   static constexpr int64_t kNoLimit = INT64_MAX;

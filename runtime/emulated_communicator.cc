@@ -14,9 +14,7 @@ namespace unipool {
 
 namespace {
 
-constexpr int kMaxUnderWay = 32;  // as the thread transport
-
-// What a sender tells about a block before it gives it to the transport.
+// What a sender tells about a block before it gives the block to the carrier.
 struct Notice {
   int group = 0;
   int64_t ticket = 0;
@@ -116,19 +114,19 @@ class RankState : public EmulatedRank {
 
 class EmulatedCommunicator : public Communicator {
  public:
-  EmulatedCommunicator(std::shared_ptr<RankState> state, std::unique_ptr<Communicator> transport, int group);
+  EmulatedCommunicator(std::shared_ptr<RankState> state, std::unique_ptr<Communicator> carrier, int group);
   Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                const ExchangeLabel& label) override;
   void Wait(Ticket ticket) override;
   std::unique_ptr<Communicator> Split(int color, int key) override;
   [[noreturn]] void Abort(int exit_code, const std::string& message) override {
-    transport_->Abort(exit_code, message);
+    carrier_->Abort(exit_code, message);
     std::abort();  // not reached
   }
 
  private:
   struct UnderWay {
-    Ticket transport_ticket = 0;
+    Ticket carrier_ticket = 0;
     const char* operation = "";
     double started = 0, all_left = 0, wire_seconds = 0;
   };
@@ -136,7 +134,7 @@ class EmulatedCommunicator : public Communicator {
   double AloneSeconds(std::span<const SendBlock> send, std::span<const RecvBlock> recv) const;
 
   const std::shared_ptr<RankState> state_;
-  const std::unique_ptr<Communicator> transport_;
+  const std::unique_ptr<Communicator> carrier_;
   const int group_;
   int num_splits_ = 0;
   std::vector<int> job_ranks_;  // of the members
@@ -146,16 +144,16 @@ class EmulatedCommunicator : public Communicator {
 };
 
 EmulatedCommunicator::EmulatedCommunicator(std::shared_ptr<RankState> state,
-                                           std::unique_ptr<Communicator> transport, int group)
-    : Communicator(transport->rank(), transport->size()),
+                                           std::unique_ptr<Communicator> carrier, int group)
+    : Communicator(carrier->rank(), carrier->size()),
       state_(std::move(state)),
-      transport_(std::move(transport)),
+      carrier_(std::move(carrier)),
       group_(group),
       job_ranks_(size_) {
   const std::vector<SendBlock> send(size_, {&state_->rank, sizeof(int)});
   std::vector<RecvBlock> recv;
   for (int& rank : job_ranks_) recv.push_back({&rank, sizeof(int)});
-  transport_->Exchange(send, recv, {.operation = "split"});
+  carrier_->Exchange(send, recv, {.operation = "split"});
 }
 
 // The time that an exchange takes when no other is under way and all start it at once.
@@ -206,7 +204,7 @@ Communicator::Ticket EmulatedCommunicator::Start(std::span<const SendBlock> send
     if (send[p].bytes > 0) Send(p, send[p].bytes, next_, x);
   }
   // Whoever has received the block also sees the notice, which was posted before.
-  x.transport_ticket = transport_->Start(send, recv, label);
+  x.carrier_ticket = carrier_->Start(send, recv, label);
   under_way_[next_ % kMaxUnderWay] = x;
   state_->clock.Continue();
   return next_++;
@@ -216,7 +214,7 @@ void EmulatedCommunicator::Wait(Ticket ticket) {
   VirtualClock& clock = state_->clock;
   clock.Stop();
   const UnderWay& x = under_way_[ticket % kMaxUnderWay];
-  transport_->Wait(x.transport_ticket);
+  carrier_->Wait(x.carrier_ticket);
   double complete = x.all_left, last_started = x.started;
   state_->wire->Collect(state_->rank, group_, ticket, arriving_);
   std::sort(arriving_.begin(), arriving_.end(), [](const Notice& a, const Notice& b) {
@@ -241,7 +239,7 @@ void EmulatedCommunicator::Wait(Ticket ticket) {
 
 std::unique_ptr<Communicator> EmulatedCommunicator::Split(int color, int key) {
   state_->clock.Stop();
-  std::unique_ptr<Communicator> part = transport_->Split(color, key);
+  std::unique_ptr<Communicator> part = carrier_->Split(color, key);
   const int group = state_->wire->GroupNumber(group_, num_splits_++, color);
   auto result = std::make_unique<EmulatedCommunicator>(state_, std::move(part), group);
   state_->clock.Continue();
@@ -254,10 +252,10 @@ std::shared_ptr<EmulatedWire> MakeEmulatedWire(int num_ranks, const ClusterDescr
   return std::make_shared<EmulatedWire>(num_ranks, cluster);
 }
 
-EmulatedWorld Emulate(std::unique_ptr<Communicator> transport, std::shared_ptr<EmulatedWire> wire,
+EmulatedWorld Emulate(std::unique_ptr<Communicator> carrier, std::shared_ptr<EmulatedWire> wire,
                       std::function<double()> cpu_seconds) {
-  auto state = std::make_shared<RankState>(transport->rank(), std::move(wire), std::move(cpu_seconds));
-  auto communicator = std::make_unique<EmulatedCommunicator>(state, std::move(transport), 0);
+  auto state = std::make_shared<RankState>(carrier->rank(), std::move(wire), std::move(cpu_seconds));
+  auto communicator = std::make_unique<EmulatedCommunicator>(state, std::move(carrier), 0);
   state->clock.Continue();
   return {.rank = std::move(state), .communicator = std::move(communicator)};
 }

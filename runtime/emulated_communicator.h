@@ -1,30 +1,40 @@
-// A described cluster on one machine: ranks are threads, their data really travels through the thread
-// transport, and what it would cost elsewhere is computed. So bubbles, overlap and imbalance of many ranks
-// can be measured where there are fewer processors than ranks.
+// A described cluster (cluster_description.h) on one machine. Ranks are threads. A thread communicator
+// carries their data, and what the data would cost on the cluster's wires is computed. So bubbles, overlap
+// and imbalance of many ranks can be measured where there are fewer processors than ranks.
 //
-// Method. Each rank has a virtual clock (virtual_clock.h), shared by all communicators that are split from
-// its first. It runs with the processor time of the rank's thread times compute_scale; inside Start, Wait and
-// Split it stands still, so neither copying nor waiting nor being preempted counts. A block of n bytes that
-// Start sends at virtual time t
-//   leaves   at b = max(t, when the sender's outgoing link is free); the link is busy until b + n /
-//   bandwidth, arrives  at max(b + latency, when the receiver's incoming link is free) + n / bandwidth,
-// the first byte being received while the last is still sent. A rank has one outgoing and one incoming link
-// for the wire inside its node and one each for the wire between nodes; blocks of one Start leave in the
-// order rank + 1, rank + 2, ... An exchange is complete on a rank when all blocks for it have arrived and its
-// own have left; Wait moves the clock there if it is later. Blocks of 0 bytes and a rank's own block cost
-// nothing.
+// Method. Each rank has a virtual clock (virtual_clock.h). All communicators that are split from the rank's
+// first one share it. The clock runs with the processor time of the rank's thread, times compute_scale. It
+// stands still inside Start, Wait and Split, so copying, waiting and being preempted do not count. A
+// block of n bytes that Start sends at virtual time t over a wire of bandwidth w
+//   leaves     from b = max(t, when the sender's outgoing link is free) until b + n / w
+//   arrives    from a = max(b + latency, when the receiver's incoming link is free) until a + n / w
+// So a receiver gets the first byte while the last is still being sent. A rank has one outgoing and one
+// incoming link for the wire inside its node, and one of each for the wire between nodes. Blocks of one Start
+// leave in the order rank + 1, rank + 2, ... An exchange is complete on a rank when all blocks for the rank
+// have arrived and its own blocks have left. Wait moves the clock there if that is later. Blocks of 0 bytes
+// and a rank's block to itself cost nothing.
 //
-// What a wait was for. Of the time that Wait moves the clock, the part before the block that came last was
-// started is idle (its sender was late); the rest is exposed communication. The wire time of an exchange is
-// what it would take alone, latency + the larger of bytes out and bytes in / bandwidth; what of it was not
-// exposed was hidden behind compute (or behind idling). A rank that is late because it waited for a wire
-// makes others idle, so the whole price of a wire is only seen by comparing with an infinitely fast one.
+// Example: two ranks with latency 1 and bandwidth 10 send each other 20 bytes. Rank 0 starts at time 0, rank
+// 1 at time 4. The block from rank 0 leaves during 0 .. 2 and arrives during 1 .. 3. The block from rank 1
+// leaves during 4 .. 6 and arrives during 5 .. 7. Rank 0, which waits from time 0 on, was idle for 4 and
+// exposed for 3.
 //
-// Limits. A link is given to blocks in order of Start and is not shared fairly, so a small block may wait
-// behind a large one. Links are per rank: no contention inside the network. Sending and receiving take no
-// processor time. Blocks that a rank waits for later take gaps that are left by those it waited for before,
-// whichever came first. Processor times of ranks that share caches are somewhat longer than on processors of
-// their own, and vary from run to run; given equal processor times, everything else is deterministic.
+// What a wait was for. A Wait moves the clock by some time. The part of it before the block that came last
+// was started is idle time: the block's sender was late. The rest is exposed communication. The wire time of
+// an exchange is what the exchange would take alone: latency + max(bytes out, bytes in) / bandwidth. The part
+// of the wire time that was not exposed was hidden behind compute, or behind idle time. A rank that is late
+// because it waited for a wire makes other ranks idle. So the whole price of a wire only shows beside a run
+// with an infinitely fast wire.
+//
+// Limits:
+//   - A link serves blocks in order of Start and does not share itself, so a small block may wait behind a
+//     large one.
+//   - Links belong to ranks. There is no contention inside the network.
+//   - Sending and receiving take no processor time.
+//   - A block that a rank waits for later takes a gap that earlier awaited blocks left on the incoming link,
+//     even where the later awaited block was sent first.
+//   - Ranks that share caches compute somewhat longer than on processors of their own, and times vary from
+//     run to run. Given equal processor times, everything else is deterministic.
 #pragma once
 
 #include <memory>
@@ -36,16 +46,16 @@
 
 namespace unipool {
 
-// One rank's part of the emulated world. Used by its thread alone.
+// One rank's part of the emulated world. Only the rank's own thread uses it.
 class EmulatedRank {
  public:
   virtual ~EmulatedRank() = default;
   virtual double Now() = 0;              // virtual seconds since the rank began
-  virtual EmulationReport Report() = 0;  // since the last reset
+  virtual EmulationReport Report() = 0;  // of the time since the last reset
   virtual void ResetReport() = 0;
 };
 
-// What the ranks of one emulated job share: where a sender leaves word of when its block arrives.
+// What the ranks of one emulated job share. Here a sender leaves word of when its block arrives.
 class EmulatedWire;
 std::shared_ptr<EmulatedWire> MakeEmulatedWire(int num_ranks, const ClusterDescription& cluster);
 
@@ -53,9 +63,9 @@ struct EmulatedWorld {
   std::shared_ptr<EmulatedRank> rank;
   std::unique_ptr<Communicator> communicator;
 };
-// Puts the emulation around a rank's thread communicator of the whole job. Called on the rank's own thread.
-// The clock begins at 0 when it returns.
-EmulatedWorld Emulate(std::unique_ptr<Communicator> transport, std::shared_ptr<EmulatedWire> wire,
+// Puts the emulation around `carrier`, a rank's thread communicator of the whole job. Called on the rank's
+// own thread. The rank's clock begins at 0 when Emulate returns.
+EmulatedWorld Emulate(std::unique_ptr<Communicator> carrier, std::shared_ptr<EmulatedWire> wire,
                       std::function<double()> cpu_seconds = ThreadCpuSeconds);
 
 }  // namespace unipool

@@ -10,13 +10,14 @@
 namespace unipool {
 
 struct EmulatedCost {
-  double idle_seconds = 0;     // waited for a peer that had not sent yet
-  double exposed_seconds = 0;  // waited for the wire
-  double hidden_seconds = 0;   // wire time that was covered
+  double idle_seconds = 0;     // the rank waited for a peer that had not sent yet
+  double exposed_seconds = 0;  // the rank waited for the wire
+  double hidden_seconds = 0;   // wire time for which the rank did not wait
   double bytes_sent = 0;
   double num_exchanges = 0;
   void Add(const EmulatedCost& other);
-  double HiddenShare() const;  // of the wire time; 1 when there was none
+  // hidden / (hidden + exposed); 1 where there was no wire time.
+  double HiddenShare() const;
 };
 
 // virtual_seconds = compute_seconds + total.idle_seconds + total.exposed_seconds.
@@ -30,8 +31,8 @@ struct EmulationReport {
 // The reports of all ranks, in rank order, on every rank. Collective.
 std::vector<EmulationReport> GatherReports(Communicator& communicator, const EmulationReport& own);
 
-// Tables for people, all times divided by `num_steps`: one line a rank; one line an operation, mean of the
-// ranks.
+// Tables for people. All times are divided by `num_steps`. RankTable has one line a rank. OperationTable has
+// one line an operation, with the mean of the ranks.
 std::string RankTable(std::span<const EmulationReport> ranks, double num_steps);
 std::string OperationTable(std::span<const EmulationReport> ranks, double num_steps);
 

@@ -10,7 +10,6 @@ namespace unipool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int kMaxUnderWay = 32;
 constexpr int kNumTags = 32768;  // the least that MPI guarantees
 constexpr std::chrono::milliseconds kServeEvery{20};
 
@@ -42,6 +41,8 @@ class MpiCommunicator : public Communicator {
   template <class Post>
   void PostPieces(UnderWay& x, int peer, int64_t bytes, bool is_receive, Post&& post);
   void Progress(UnderWay& x);
+  void WaitLonger(UnderWay& x);
+  [[noreturn]] void EndStuck(const UnderWay& x, double waited_seconds);
   void CheckPiece(const UnderWay& x, const Piece& piece, const MPI_Status& status, bool has_error) const;
   std::vector<int> Missing(const UnderWay& x) const;
 
@@ -162,22 +163,33 @@ void MpiCommunicator::Wait(Ticket ticket) {
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   CHECK_EQ(x.ticket, ticket) << "this exchange is not under way";
   Progress(x);
-  if (x.num_open > 0) {
-    const auto begin = Clock::now();
-    for (auto served = begin; Progress(x), x.num_open > 0; sched_yield()) {
-      const auto now = Clock::now();
-      if (now - served < kServeEvery) continue;
+  if (x.num_open > 0) WaitLonger(x);
+  x.ticket = -1;
+}
+
+// Waits, and now and then tells others that it does. Ends the job when it has waited for too long.
+void MpiCommunicator::WaitLonger(UnderWay& x) {
+  const auto begin = Clock::now();
+  auto served = begin;
+  for (;;) {
+    Progress(x);
+    if (x.num_open == 0) return;
+    const auto now = Clock::now();
+    if (now - served >= kServeEvery) {
       served = now;
       job_.Serve([&] { return "waits in " + Describe(x.label) + " for " + NameRanks(Missing(x)); });
-      if (now - begin < job_.timeout()) continue;
-      StuckReport report;
-      report.label = x.label;
-      report.waited_seconds = std::chrono::duration<double>(now - begin).count();
-      report.missing = Missing(x);
-      job_.EndStuck(std::move(report));
+      if (now - begin >= job_.timeout()) EndStuck(x, std::chrono::duration<double>(now - begin).count());
     }
+    sched_yield();
   }
-  x.ticket = -1;
+}
+
+void MpiCommunicator::EndStuck(const UnderWay& x, double waited_seconds) {
+  StuckReport report;
+  report.label = x.label;
+  report.waited_seconds = waited_seconds;
+  report.missing = Missing(x);
+  job_.EndStuck(std::move(report));
 }
 
 // In ranks of the job.

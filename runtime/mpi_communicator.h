@@ -1,7 +1,7 @@
-// The transport of ranks that are processes of an MPI job, over host memory: one nonblocking message per
-// block (more for blocks above a size limit), tagged with the number of the exchange. The library makes
-// progress during every Start and Wait, and while a rank computes in between only if the job has a progress
-// thread (mpi_progress.h).
+// The communicator of ranks that are processes of an MPI job. It moves host memory. A block is one
+// nonblocking message, or several where it is larger than a limit. The message's tag is the number of the
+// exchange. MPI moves data during every Start and Wait. While a rank computes in between, MPI moves data only
+// if the job has a progress thread (mpi_progress.h).
 #pragma once
 
 #include <memory>
@@ -11,8 +11,8 @@
 
 namespace unipool {
 
-// A communicator of all ranks of the job. Collective. `job` must outlive it and all that are split from it.
-// Blocks above max_message_bytes travel in pieces, since MPI counts bytes with an int.
+// A communicator of all ranks of the job. Collective. `job` must outlive it and all communicators that are
+// split from it. A block above max_message_bytes travels in pieces, since MPI counts bytes with an int.
 std::unique_ptr<Communicator> MakeMpiCommunicator(MpiJob& job, int64_t max_message_bytes = int64_t{1} << 30);
 
 }  // namespace unipool

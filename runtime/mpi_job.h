@@ -1,5 +1,5 @@
 // What the processes of an MPI job tell each other outside of exchanges: who is alive, who has left, and why
-// the job ends. All of it travels on a communicator of its own, so it never disturbs an exchange.
+// the job ends. These messages travel on an MPI communicator of their own, so they never disturb an exchange.
 #pragma once
 
 #include <mpi.h>
@@ -12,7 +12,7 @@
 
 #include "runtime/watchdog.h"
 
-// Every MPI call goes through this: an error of the library ends the job with its words.
+// Every MPI call goes through this. An error of MPI ends the job with MPI's own words.
 #define MPI_CHECK(call)                                                                            \
   do {                                                                                             \
     const int mpi_check_code = (call);                                                             \
@@ -23,7 +23,7 @@ namespace unipool {
 
 std::string MpiErrorText(int code);
 
-// One per process. REQUIRES: MPI is initialised before and finalised after its life. Used by one thread.
+// One per process. One thread uses it. REQUIRES: MPI is initialised before and finalised after its life.
 class MpiJob {
  public:
   explicit MpiJob(std::chrono::milliseconds timeout);  // collective over all processes
@@ -33,19 +33,21 @@ class MpiJob {
   int size() const { return size_; }
   std::chrono::milliseconds timeout() const { return timeout_; }
 
-  // Answers those who ask what this rank does ("waits in ..."). A waiting rank calls it now and then.
+  // Answers the ranks that ask what this rank does. what_i_do returns the answer: "waits in ...". A waiting
+  // rank calls Serve now and then.
   void Serve(const std::function<std::string()>& what_i_do);
 
-  // Ends the job: asks all ranks what they do, gives them a second to answer, prints one report (of the
-  // lowest rank that is at this point) and aborts. `report` has label, waited_seconds and missing.
+  // Ends the job because this rank has waited too long. Asks all ranks what they do, gives them a second to
+  // answer, prints one report and aborts. Where several ranks are here at once, the lowest one prints. The
+  // caller fills in `report`'s label, waited_seconds and missing.
   [[noreturn]] void EndStuck(StuckReport report);
   // Prints the message and ends all ranks with this exit code.
   [[noreturn]] void End(int exit_code, const std::string& message);
 
-  // Called once, by every rank, when its work is over, with its packed problems (problem_list.h; empty:
-  // none). Returns the exit code when all ranks have left; rank 0 has then printed the problems. When a rank
-  // has a problem and others do not leave, they are most likely waiting for it: the job ends with the exit
-  // code of a wrong input.
+  // Every rank calls this once, when its work is over. `problems` are its packed problems (problem_list.h),
+  // empty where it has none. Returns the job's exit code when all ranks have left. Rank 0 has printed the
+  // problems by then. Where a rank has a problem and other ranks do not leave, they are most likely waiting
+  // for it. Then the job ends with kUserErrorExitCode.
   int Leave(const std::string& problems);
 
  private:
@@ -62,9 +64,10 @@ class MpiJob {
   };
 
   MPI_Comm control_ = MPI_COMM_NULL;
-  std::deque<Outgoing> outgoing_;  // all that was ever sent: a handful
+  std::deque<Outgoing> outgoing_;  // all messages that were ever sent, a handful
   int rank_ = 0, size_ = 1;
-  int lowest_asker_;  // among the ranks that have asked so far, and so will report; size_ if none has
+  // The lowest of the ranks that have asked so far, which will report; size_ where no rank has asked.
+  int lowest_asker_;
   std::chrono::milliseconds timeout_;
 };
 

@@ -10,11 +10,13 @@
 
 namespace unipool {
 
-// Whether a job wants the thread, from the launcher's words alone: MPI must know before it starts.
+// Whether a job wants the thread. Only what the launcher put into the environment decides kAuto, since MPI
+// must know before it starts.
 bool WantsProgressThread(ProgressThread choice);
 
-// From construction to destruction calls MPI every half millisecond, on a communicator of its own.
-// REQUIRES: MPI was initialised with MPI_THREAD_MULTIPLE. Both ends are collective over all processes.
+// Calls MPI every half millisecond, from construction to destruction, on an MPI communicator of its own.
+// Construction and destruction are collective over all processes. REQUIRES: MPI was initialised with
+// MPI_THREAD_MULTIPLE.
 class MpiProgress {
  public:
   MpiProgress();

@@ -5,7 +5,7 @@
 
 namespace unipool {
 
-// RunWorld under a launcher. Starts MPI and ends it, which a process can do only once.
+// RunWorld (world.h) under an MPI launcher. Starts MPI and ends it. A process can do that only once.
 int RunMpiWorld(const WorldOptions& options, const std::function<void(World&)>& body);
 
 }  // namespace unipool

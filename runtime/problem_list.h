@@ -1,4 +1,4 @@
-// Problems (texts of UserErrors) of several ranks as one list for the user.
+// The problems of several ranks (texts of UserErrors, errors.h) as one list for the user.
 #pragma once
 
 #include <string>
@@ -8,14 +8,15 @@
 
 namespace unipool {
 
-// The problems of one rank as one text without loss, and back. A rank without a problem is the empty text.
+// The problems of one rank as one text, and back, without loss. The empty text stands for a rank without a
+// problem.
 std::string PackProblems(const UserError& error);
 std::vector<std::string> UnpackProblems(const std::string& text);
 
-// Distinct problems in the order of ranks; packed[r] is rank r's text.
+// Each different problem once, in the order of ranks. packed[r] is rank r's text.
 std::vector<std::string> DistinctProblems(const std::vector<std::string>& packed);
-// What is printed for the user: each distinct problem on its own line, after the ranks that have it unless
-// all do.
+// What the user reads: each different problem on a line of its own. A problem that some ranks do not have
+// names the ranks that have it. Example: "error: rank 2: no such file".
 std::string DescribeProblems(const std::vector<std::string>& packed);
 
 }  // namespace unipool

@@ -1,6 +1,6 @@
-// What a rank's kernels cost: time, arithmetic and bytes per kind of operation. From it follow the share of a
-// step inside GEMM and the step's floor: for each call the longer of its arithmetic at peak and its bytes at
-// copy bandwidth.
+// What a rank's kernels cost: time, arithmetic and bytes of each kind of operation. Two numbers follow from
+// it: the share of a step that is inside GEMM, and the step's floor. The floor of a call is the longer of two
+// times: its arithmetic at the machine's peak, and its bytes at the machine's copy bandwidth.
 #pragma once
 
 #include <array>
@@ -11,6 +11,8 @@
 
 namespace unipool {
 
+// What a kernel does. These are words of the floor of the kernels. This floor counts by them and decides
+// nothing by them. A new kind goes here, into kNumOps and into NameOf.
 enum class Op : uint8_t {
   kGemm,         // dense products
   kGroupedGemm,  // expert products
@@ -34,14 +36,14 @@ struct OpCost {
   double seconds = 0, flops = 0, bytes = 0, floor_seconds = 0;
 };
 
-// What time is to a profile: as it passes, or as the calling thread gets it from the processor (right where
-// ranks share processors).
+// Which time a profile counts: time as it passes, or the processor time of the calling thread. The second is
+// right where ranks share processors.
 enum class ProfileClock { kWall, kThreadCpu };
 
 class Profile {
  public:
   Profile() = default;
-  // With the machine's measured peaks the floor of every call is summed as well.
+  // Also sums the floor of every call, from the machine's measured peaks.
   Profile(double peak_flops_per_second, double copy_bytes_per_second)
       : peak_flops_(peak_flops_per_second), copy_bytes_(copy_bytes_per_second) {}
   explicit Profile(ProfileClock clock) : clock_(clock) {}

@@ -2,12 +2,12 @@
 
 namespace unipool {
 
-// Where scratch memory grows, the old memory goes first, so that the two never add up.
+// The old scratch memory is freed before more is taken, so that the two never add up.
 void* Stream::Scratch(int64_t bytes) {
   if (device_ == Device::kCuda) {
     if (bytes > device_scratch_bytes_) {
       DeviceMemory* memory = cuda().memory;
-      device_scratch_.reset();  // the old memory goes first, so that the two never add up
+      device_scratch_.reset();
       device_scratch_.reset(memory->Allocate(bytes), [memory](void* data) { memory->Free(data); });
       meter_->Add(MemoryKind::kScratch, bytes - device_scratch_bytes_);
       device_scratch_bytes_ = bytes;

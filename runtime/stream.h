@@ -13,11 +13,11 @@ namespace unipool {
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// A CUDA stream as floors without CUDA headers can hold it. All handles are the creator's, who keeps them
-// alive longer than the Stream.
+// A CUDA stream, as floors without CUDA headers can hold it. The creator owns what the handles name and keeps
+// it alive longer than the Stream.
 struct CudaQueue {
   void* stream = nullptr;  // cudaStream_t
-  void* blas = nullptr;    // cuda::Blas of kernels/cuda/blas.h, made for that stream; null: no products
+  void* blas = nullptr;    // a cuda::Blas (kernels/cuda/blas.h) made for that stream; null: no products
   DeviceMemory* memory = nullptr;
 };
 
@@ -32,11 +32,12 @@ class Stream {
     return queue_;
   }
 
-  // At least `bytes` of scratch memory of the stream's device, valid until the next call. Grows to the
-  // largest ever asked and then stays.
+  // At least `bytes` of scratch memory of the stream's device, valid until the next call. The memory grows to
+  // the largest size that was ever asked for, and then stays.
   void* Scratch(int64_t bytes);
 
-  // null: nothing is recorded. The profile must outlive its use.
+  // Kernels record their cost in `profile` from now on; null: nothing is recorded. The profile must outlive
+  // its use.
   void set_profile(Profile* profile) { profile_ = profile; }
   Profile* profile() const { return profile_; }
 
@@ -50,9 +51,9 @@ class Stream {
   Profile* profile_ = nullptr;
 };
 
-// Put at the top of every kernel launcher: records time, arithmetic and the bytes that must move at least
-// (each input read once, each output written once). On CUDA the time is what it takes to enqueue the work,
-// not what the kernel takes: that one a profiler of the device shows.
+// Stands at the top of every kernel launcher. Records the kernel's time, its arithmetic, and the bytes that
+// must move at least: each input read once, each output written once. On CUDA the time is what enqueueing the
+// work takes. What the kernel takes there, a profiler of the device shows.
 class KernelScope {
  public:
   KernelScope(Stream& stream, Op op, double flops, double bytes)

@@ -1,5 +1,5 @@
-// A tensor view: where numbers lie, of which type, in which shape. It owns nothing (runtime/buffer.h does),
-// is copied by value, and is always row-major and contiguous.
+// A view of numbers: where they lie, of which type they are, in which shape. A tensor owns nothing (a Buffer
+// does, runtime/buffer.h). It is copied by value, and is always row-major and contiguous.
 #pragma once
 
 #include <array>
@@ -11,12 +11,12 @@
 
 namespace unipool {
 
-// kF32 trains on the CPU; kF64 is the same code in double, which the gradient tests use.
+// The CPU trains in kF32. kF64 is the same code in double precision, which the gradient tests use.
 enum class DType : uint8_t { kF32, kF64, kBF16, kI32, kI64 };
 int64_t SizeOf(DType dtype);      // bytes
 const char* NameOf(DType dtype);  // as safetensors spells it: F32, F64, BF16, I32, I64
-// The type in which kernels sum numbers of this type and keep statistics and weight gradients of them: F32
-// for BF16, otherwise the type itself.
+// The type in which kernels sum numbers of `dtype`, and in which they keep statistics and weight gradients of
+// them. It is F32 for BF16, and otherwise `dtype` itself.
 constexpr DType AccumulatorOf(DType dtype) {
   return dtype == DType::kBF16 ? DType::kF32 : dtype;
 }
@@ -56,7 +56,7 @@ struct Tensor {
   int64_t bytes() const { return size() * SizeOf(dtype); }
   std::string ShapeString() const;  // "[2, 3]"
 
-  // Typed pointer. REQUIRES: T is the dtype's type.
+  // A typed pointer to the data. REQUIRES: T is the dtype's type.
   template <class T>
   T* as() const {
     DCHECK(DTypeOf<T>::value == dtype) << NameOf(dtype);
@@ -68,8 +68,9 @@ struct Tensor {
   Tensor Reshape(std::initializer_list<int64_t> shape) const;
 };
 
-// Runs `body.template operator()<T>()` with T the floating type of `dtype` (float or double); CHECK-fails on
-// another type, so that an op missing for a type is an error and never a silent fallback.
+// Runs `body.template operator()<T>()`, where T is the floating type of `dtype`: float or double. A CHECK
+// fails for another dtype. So an operation that is missing for a type is an error and never a silent
+// fallback.
 template <class Body>
 void DispatchFloat(DType dtype, Body&& body) {
   switch (dtype) {

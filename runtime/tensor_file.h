@@ -1,5 +1,8 @@
-// safetensors files: 8 bytes little-endian header length, a JSON header (name -> dtype, shape, data_offsets),
-// then the data. https://huggingface.co/docs/safetensors. Reading maps the file; writing streams.
+// safetensors files (https://huggingface.co/docs/safetensors):
+//   8 bytes     the length of the header, little-endian
+//   the header  JSON: name -> dtype, shape, data_offsets
+//   the data
+// The reader maps the file into memory. The writer writes it as a stream.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +18,13 @@ namespace unipool {
 struct TensorFileEntry {
   std::string dtype;  // "F32", "BF16", "F16", "F64", "I64", ...
   std::vector<int64_t> shape;
-  const void* data = nullptr;  // into the mapping; may be unaligned
+  const void* data = nullptr;  // in the mapping; may be unaligned
   int64_t bytes = 0;
 };
 
-// A mapped file. Throws UserError, naming the file and what is wrong, when it cannot be opened, is truncated,
-// or its header does not describe it (bad JSON, a name twice, overlapping or out-of-range offsets, holes,
-// size not matching dtype and shape).
+// A mapped file. The constructor throws a UserError, which names the file and what is wrong, where the file
+// cannot be opened, is cut off, or is not what its header says: bad JSON, a name twice, offsets that overlap,
+// leave holes or lie outside, a size that does not match dtype and shape.
 class TensorFileReader {
  public:
   explicit TensorFileReader(const std::string& path);
@@ -30,8 +33,9 @@ class TensorFileReader {
   const std::string& path() const { return path_; }
   const std::map<std::string, TensorFileEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  // Copies elements [begin, begin + out.size()) of the entry (row-major order) into `out`, converting
-  // F32/F64/BF16/F16 to out's dtype (kF32 or kF64); other types must match exactly (UserError).
+  // Copies elements [begin, begin + out.size()) of the entry, in row-major order, into `out`. F32, F64, BF16
+  // and F16 are converted to out's dtype, where that is kF32 or kF64. Otherwise the two types must be equal,
+  // or a UserError is thrown.
   void Read(const TensorFileEntry& entry, int64_t begin, const Tensor& out) const;
 
  private:
@@ -43,9 +47,9 @@ class TensorFileReader {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes one file: declare all tensors, then give their data in the same order, in pieces if need be, then
-// Close (which syncs to disk). Throws UserError naming the file on any write error (full disk); the
-// unfinished file is removed then and when the writer is destroyed before Close.
+// Writes one file. First Declare all tensors. Then Append their data in the same order, in pieces of any
+// size. Then Close, which syncs to disk. Any error of writing, such as a full disk, is a UserError that names
+// the file. The unfinished file is removed after an error, and where the writer is destroyed before Close.
 class TensorFileWriter {
  public:
   explicit TensorFileWriter(std::string path);
@@ -53,8 +57,8 @@ class TensorFileWriter {
   TensorFileWriter(const TensorFileWriter&) = delete;
   void SetMetadata(const std::string& key, const std::string& value);
   void Declare(const std::string& name, DType dtype, std::vector<int64_t> shape);
-  void Append(const void* data,
-              int64_t bytes);  // the next bytes of the declared tensors, in order of declaration
+  // The next bytes of the declared tensors, in the order of their declaration.
+  void Append(const void* data, int64_t bytes);
   void Close();
   int64_t declared_bytes() const { return declared_bytes_; }
 
@@ -75,9 +79,10 @@ class TensorFileWriter {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes text beside its final name, syncs, renames. Throws UserError.
+// Writes the text to a file beside `path`, syncs it, and renames it to `path`. So `path` holds the old text
+// or the new one, and never half of one. Throws a UserError where that fails.
 void WriteTextFile(const std::string& path, const std::string& text);
-// Syncs a directory so that renames in it survive a crash. Throws UserError.
+// Syncs a directory, so that renames in it survive a crash. Throws a UserError where that fails.
 void SyncDirectory(const std::string& path);
 
 }  // namespace unipool

@@ -20,11 +20,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr int kMaxUnderWay = 32;
+constexpr int kMaxUnderWay = Communicator::kMaxUnderWay;
 constexpr int kSpins = 200;
 constexpr std::chrono::microseconds kYieldTime{200};  // then it sleeps
-constexpr milliseconds kPatience{
-    2000};  // with a rank that has left and may be about to end the job for a reason
+// With a rank that has left, and may be about to end the job for a reason.
+constexpr milliseconds kPatience{2000};
 constexpr milliseconds kLongestSleep{100};  // also how soon a disagreement about sizes is seen
 
 // One rank of the job, whatever the communicators it belongs to.
@@ -106,8 +106,8 @@ struct Group {
   std::vector<Counter> started;  // exchanges that each member has started
   std::vector<Mailbox> boxes;
   std::mutex mutex;
-  std::map<std::pair<int64_t, int>, std::weak_ptr<Group>>
-      splits;  // by number of the split and color; under `mutex`
+  // By number of the split and color; guarded by `mutex`.
+  std::map<std::pair<int64_t, int>, std::weak_ptr<Group>> splits;
 };
 
 class ThreadCommunicator : public Communicator {

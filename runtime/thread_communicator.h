@@ -1,10 +1,9 @@
-// The transport of ranks that are threads of one process. A block goes straight from the sender's memory into
-// the receiver's, copied by whichever side waits first once both have started: a rank that computes holds
-// nobody up, and no order of waiting can lock up.
+// The communicator of ranks that are threads of one process. A block goes straight from the sender's memory
+// into the receiver's. Once both sides have started the exchange, the side that waits first copies the block.
+// So a rank that computes holds nobody up, and no order of waiting can lock up.
 //
-// Exchanges are numbered by order of Start and matched by that number. Blocks whose two sides disagree about
-// their size, also when one side says 0, end the job with both numbers. At most 32 exchanges of one
-// communicator may be under way.
+// Exchanges are numbered in the order of Start, and the two sides are matched by that number. Where the two
+// sides of a block disagree about its size, the job ends with both numbers, also where one side says 0.
 #pragma once
 
 #include <chrono>
@@ -15,7 +14,7 @@
 
 namespace unipool {
 
-// One communicator per rank; each is used, and destroyed, by its own thread. `timeout` bounds every wait.
+// One communicator a rank. The rank's own thread uses and destroys it. `timeout` bounds every wait.
 std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int size,
                                                                    std::chrono::milliseconds timeout);
 

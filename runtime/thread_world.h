@@ -5,7 +5,7 @@
 
 namespace unipool {
 
-// RunWorld for options.num_threads threads. One rank runs on the calling thread.
+// RunWorld (world.h) with options.num_threads ranks. A job of one rank runs on the calling thread.
 int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)>& body);
 
 }  // namespace unipool

@@ -1,6 +1,6 @@
-// Starts the ranks of a job: as threads of this process, or as the processes that mpirun or srun has started.
-// Whatever the way, `body` runs once per rank with its own World, and nothing else in the code knows the
-// difference.
+// Starts the ranks of a job. They are threads of this process, or the processes that mpirun or srun has
+// started. In both cases `body` runs once a rank, with the rank's own World, and little else in the code
+// knows the difference.
 #pragma once
 
 #include <chrono>
@@ -21,38 +21,45 @@ struct World {
   MemoryMeter* memory = nullptr;         // this rank's; owned by RunWorld
   bool is_mpi = false;
   int local_rank = 0;                 // rank among those on this host
-  EmulatedRank* emulation = nullptr;  // this rank's, if a cluster is emulated; owned by RunWorld
+  EmulatedRank* emulation = nullptr;  // this rank's; owned by RunWorld; null: no cluster is emulated
   int rank() const { return communicator->rank(); }
   int size() const { return communicator->size(); }
 };
 
 // MPI moves data only while it is called. A thread that calls it now and then lets data travel while a rank
-// computes, and takes some of its processor time. kAuto: where ranks live on several hosts.
+// computes. The thread takes some of the rank's processor time. kAuto: on where ranks live on several hosts.
 enum class ProgressThread { kAuto, kOn, kOff };
 
 struct WorldOptions {
-  int num_threads = 1;                         // ranks when no MPI launcher started us; ignored under one
-  std::chrono::milliseconds timeout{300'000};  // the watchdog's time
-  std::optional<ClusterDescription> emulate;   // emulated_communicator.h; only where ranks are threads
-  ProgressThread progress_thread = ProgressThread::kAuto;  // only where ranks are processes of an MPI job
+  int num_threads = 1;                         // ranks, where no MPI launcher has started the program
+  std::chrono::milliseconds timeout{300'000};  // how long a rank waits before it ends the job
+  // The cluster to emulate (emulated_communicator.h). Only where ranks are threads.
+  std::optional<ClusterDescription> emulate;
+  // Only where ranks are processes of an MPI job.
+  ProgressThread progress_thread = ProgressThread::kAuto;
 };
 
-// True when a launcher (mpirun, srun with PMIx) started this process as one of several ranks or as a single
-// MPI rank.
+// Whether a launcher (mpirun, srun with PMIx) has started this process as a rank, be it the only one.
 bool UnderMpiLauncher();
-// Number of ranks RunWorld would have, without starting MPI: the launcher's count or options.num_threads.
+// The number of ranks that RunWorld would have: the launcher's count under a launcher, and
+// options.num_threads otherwise. Does not start MPI. Throws a UserError where a launcher does not tell its
+// count.
 int WorldSize(const WorldOptions& options);
 
-// Runs body(world) on every rank and returns the process's exit code: 0; 2 when a UserError left `body`
-// (printed once: a problem that all ranks have is printed by rank 0 alone). When a rank fails alone, the
-// whole job ends, exit code 2: a second later, so that ranks with the same problem have said so too.
-// REQUIRES: no exchange is under way when a UserError leaves the body, since the memory it names goes. A
-// process can run one world of MPI ranks in its life.
+// Runs body(world) on every rank. Returns the process's exit code: 0, or kUserErrorExitCode where a UserError
+// left `body` on some rank. Each problem is printed once, with the ranks that have it unless all do.
+//
+// A rank that fails alone leaves others waiting for it. So one second after a rank's UserError the whole job
+// ends with kUserErrorExitCode, even where other ranks are still in `body`. In that second ranks with the
+// same problem fail too, and the problem is printed once for all of them.
+//
+// REQUIRES: no exchange is under way when a UserError leaves `body`, since the memory that the exchange names
+// goes with it. A process can run a world of MPI ranks only once in its life.
 int RunWorld(const WorldOptions& options, const std::function<void(World&)>& body);
 
-// Runs `work` on every rank and throws one UserError with all distinct problems on EVERY rank if any rank's
-// threw. Collective. Use it around whatever can fail on one rank alone: opening files, reading and writing
-// checkpoints.
+// Runs `work` on every rank. Where it threw a UserError on any rank, all ranks throw one UserError with all
+// different problems. Collective. Use it around what can fail on one rank alone: opening files, reading and
+// writing checkpoints.
 void RunTogether(Communicator& communicator, const std::function<void()>& work);
 
 }  // namespace unipool

@@ -1,18 +1,17 @@
-// A device for tests that needs no GPU: kernels run through cuda_emulation/, and the work of its two queues
-// as late, as early or as mixed as events allow. A program that keeps the rules of runtime/device_context.h
-// gets the same bits under every policy. Seen as an error that names the operation (DeviceError, thrown at
-// the call or at a later one):
-//   - a copy, or other work with declared memory, that names memory which is not the device's own, not
-//   pinned,
-//     freed, or not committed
-//   - two such operations on the same bytes, one of them writing, that no event orders (race_check.h)
-//   - pinned memory that changed between a copy from it and the moment the copy ran
-//   - memory that is freed before the host knows that declared work on it is over
-// What kernels touch is not declared: there the policies must show wrong numbers, and what nobody may touch
-// faults. Pinned memory that a pending copy will fill is NaN until then, if the copy is late.
+// A device for tests that needs no GPU. Kernels run through cuda_emulation/. The work of the device's two
+// queues runs as late, as early or as mixed as events allow: a policy says when. A program that keeps the
+// rules of runtime/device_context.h gets the same bits under every policy. A copy declares the memory that it
+// uses, and so does other work that Enqueue is given. A mistake in what is declared is a DeviceError, which
+// names the operation and is thrown at the call or at a later one:
+//   - The memory is neither the device's nor pinned, or it is freed, or it is not committed.
+//   - Two operations use the same bytes, one of them writes, and no event orders them (race_check.h).
+//   - Pinned memory changed between the call of a copy from it and the moment when the copy ran.
+//   - Memory is freed before the host knows that the work on it is over.
+// What kernels touch is not declared. There the policies must show wrong numbers, and memory that nobody may
+// touch faults. Pinned memory that a pending copy will fill is NaN until then, where the copy is late.
 //
-// One thread uses it. Free ends all work first, as CUDA does. At its end it fails the running test for errors
-// that nobody has seen, for writes outside arrays and for ranges that were left open.
+// One thread uses it. Free ends all work first, as CUDA does. At its end the device fails the running test
+// for errors that nobody has seen, for writes outside arrays and for ranges that were left open.
 #pragma once
 
 #include <deque>
@@ -29,10 +28,10 @@ namespace unipool::emulation {
 // When pending work runs.
 enum class RunPolicy : uint8_t {
   kEager,              // at once, as far as events allow
-  kLate,               // when the host waits for an event, and then only what that event needs
-  kComputeLate,        // the compute queue late, the other one eager
-  kCommunicationLate,  // the other way round
-  kRandom,             // some of what is ready, at every call
+  kLate,               // when the host waits for an event, and then only the work that the event needs
+  kComputeLate,        // the compute queue is late, the communication queue is eager
+  kCommunicationLate,  // the communication queue is late, the compute queue is eager
+  kRandom,             // at every call some of the work that is ready
 };
 inline constexpr RunPolicy kAllPolicies[] = {RunPolicy::kEager, RunPolicy::kLate, RunPolicy::kComputeLate,
                                              RunPolicy::kCommunicationLate, RunPolicy::kRandom};
@@ -52,25 +51,29 @@ class AsyncDevice final : public DeviceContext {
   struct HostWait {
     Event event;
     ExchangeLabel label;
-    int64_t operations_behind;  // enqueued behind the event, so that the device has them to do meanwhile
+    int64_t operations_behind;  // enqueued behind the event: what the device can do meanwhile
   };
-  // What was done so far. Differences of two counts tell of a step.
+  // What was done so far. The difference of two counts tells what one step did.
   struct Records {
     int64_t num_allocations = 0, num_pinned_allocations = 0, num_frees = 0;
-    int64_t num_commits = 0;  // that made more bytes memory
+    int64_t num_commits = 0;  // calls of Commit that made more bytes memory
     int64_t num_events = 0;
-    int64_t num_operations = 0;                   // kernels, copies and other work; not events
-    int64_t committed_bytes = 0, peak_bytes = 0;  // of the device
+    int64_t num_operations = 0;                   // kernels, copies and other work, without events
+    int64_t committed_bytes = 0, peak_bytes = 0;  // of the device's memory
     std::vector<ClosedRange> ranges;              // in the order in which they were closed
-    std::vector<HostWait> host_waits;             // WaitOnHost, also where the event was done already
+    std::vector<HostWait> host_waits;  // calls of WaitOnHost, also where the event was done already
     int64_t num_drains = 0;
   };
   const Records& records() const { return records_; }
-  // Commit refuses from the n-th that takes more memory on, as a GPU does that has none left.
+  // After so many more commits that take memory, Commit refuses, as a GPU does that has no memory left.
   void RunOutAfter(int64_t commits) { most_commits_ = records_.num_commits + commits; }
-  void ForgetRecords() { records_.ranges.clear(), records_.host_waits.clear(); }
+  void ForgetRecords() {
+    records_.ranges.clear();
+    records_.host_waits.clear();
+  }
 
-  // For tests of host code that reads or writes pinned memory: takes part in the search for races.
+  // Declares that the host reads or writes pinned memory, for tests of host code. The search for races sees
+  // it.
   void HostAccess(const std::string& name, const Access& access);
 
   int64_t peak_bytes() const override { return records_.peak_bytes; }
@@ -131,15 +134,15 @@ class AsyncDevice final : public DeviceContext {
 
   void Add(int queue, const std::string& name, std::span<const Access> accesses, std::function<void()> work);
   void CheckLiving(const std::string& name, const Access& access) const;
-  // Work that ends the program where the host changed `from` early.
+  // A copy that ends the program where the host changed `from` before the copy ran.
   std::function<void()> GuardedCopy(const std::string& name, void* to, const void* from, int64_t bytes);
   bool IsOver(const Moment& moment) const { return queues_[moment.queue].num_done >= moment.end; }
   bool IsReady(int queue) const;
   bool IsEager(int queue) const;
   void RunFront(int queue);
-  void RunUntil(const Moment& moment);  // and what it needs of the other queue
-  void RunEager();                      // what is ready of the queues that do not wait
-  void Progress();                      // what the policy does at a call of the host
+  void RunUntil(const Moment& moment);  // also the work of the other queue that it needs
+  void RunEager();                      // the work that is ready in queues that are eager
+  void Progress();                      // the work that the policy does at a call of the host
   void Finish(int queue);
   void FreeFrom(GuardedMemory& memory, void* data);
   EventState& StateOf(Event event);
@@ -156,8 +159,8 @@ class AsyncDevice final : public DeviceContext {
   std::vector<OpenRange> open_ranges_;
   Records records_;
   int64_t most_commits_ = INT64_MAX;
-  std::string late_problem_;  // of a function that may not throw
-  bool broken_ = false;       // an error was thrown: nothing runs any more, nothing is pending
+  std::string late_problem_;  // what a function that may not throw has found; the next call throws it
+  bool broken_ = false;       // an error was thrown, so nothing runs any more and nothing is pending
 };
 
 }  // namespace unipool::emulation

@@ -98,8 +98,8 @@ TEST(AsyncDeviceMemory, FreedBeforeItsLastUser) {
       Rig s(policy);
       float *x = s.Array(), *pinned = s.Pinned();
       s.device.Copy(kCommunication, x, pinned, kBytes);
-      device_memory ? s.device.Free(x)
-                    : s.device.FreePinned(pinned);  // may be a destructor: the next call throws
+      // Free may be called by a destructor, so the next call throws.
+      device_memory ? s.device.Free(x) : s.device.FreePinned(pinned);
       const std::string error = ErrorOf([&] { s.device.Drain(); });
       EXPECT_NE(error.find("was freed, but the host does not know that this is over: copy 0"),
                 std::string::npos)

@@ -40,7 +40,7 @@ struct Rig {
   Stream stream{meter, CudaQueue{.stream = device.queue(kCompute), .memory = &device}};
 };
 
-// What the call throws.
+// The text of what the call throws; "no error" where it throws nothing.
 inline std::string ErrorOf(const std::function<void()>& call) {
   try {
     call();

@@ -1,6 +1,6 @@
-// What the tests have in the place of cuBLAS: the launchers of Gemm and GroupedGemm as plain loops over device
-// memory that the host can read, enqueued like kernels. Sums are in double and become F32 before they become
-// what c is.
+// What the tests have in the place of cuBLAS: the launchers of Gemm and GroupedGemm as plain loops over
+// device memory, which the host can read here. The loops are enqueued like kernels. A sum is made in double,
+// becomes F32, and then becomes the type of c.
 #include <vector>
 
 #include "kernels/cuda/device.h"
@@ -11,7 +11,7 @@ namespace {
 
 using emulation::Access;
 
-// Rows lie `ld` elements apart, from element `begin` of the tensor.
+// The matrix begins at element `begin` of the tensor. Its rows lie `ld` elements apart.
 struct Matrix {
   const Tensor* tensor;
   int64_t begin, ld;

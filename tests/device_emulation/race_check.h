@@ -1,6 +1,11 @@
-// Which accesses to memory have an order? Keeps a vector clock for each of the three that act on a device's
-// memory; two accesses to the same bytes of which one writes must be ordered by events, whatever the device
-// happened to do first.
+// Do events order the accesses to a device's memory? Two accesses to the same bytes, one of which writes,
+// must have an order, whatever the device happened to do first. Three actors use the memory: two queues and
+// the host. Each has a vector clock, which says how much of each actor's work it knows to be over. An access
+// is ordered behind an earlier one where its actor knows that the earlier one is over.
+//
+// Example: the communication queue writes x and records an event, and the compute queue reads x. Without
+// AwaitEvent the compute queue does not know of the write, and Act throws. With AwaitEvent it has learnt the
+// clock that the event recorded.
 #pragma once
 
 #include <array>
@@ -14,7 +19,8 @@
 
 namespace unipool::emulation {
 
-// The program that drives the device made a mistake; says which operation, and what is wrong with it.
+// A mistake of the program that drives the device. The text says which operation is wrong, and what is wrong
+// with it.
 class DeviceError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -29,16 +35,18 @@ using Clock = std::array<int64_t, kNumActors>;
 
 class RaceCheck {
  public:
-  // The next piece of work of `actor`; that of a queue comes after all that the host knows. Throws
-  // DeviceError that names both operations if one of the accesses has no order to an earlier one.
+  // `actor` does its next piece of work. A queue's work comes after all that the host knows at this moment.
+  // Throws a DeviceError, which names both operations, where one of the accesses has no order to an earlier
+  // one.
   void Act(Actor actor, const std::string& name, std::span<const Access> accesses);
   const Clock& clock(Actor actor) const { return clocks_[static_cast<int>(actor)]; }
-  // All that `clock` knows comes before what `actor` does next.
+  // From now on `actor` also knows what `clock` knows.
   void Learn(Actor actor, const Clock& clock);
-  // The name of an operation that uses these bytes and that the host does not know to be over; empty: none.
+  // The name of an operation that uses these bytes and that the host does not know to be over; empty: there
+  // is none.
   std::string Unfinished(const void* begin, int64_t bytes) const;
-  std::string UnfinishedWriter(const void* begin, int64_t bytes) const;
-  void Forget(const void* begin, int64_t bytes);
+  std::string UnfinishedWriter(const void* begin, int64_t bytes) const;  // only operations that write
+  void Forget(const void* begin, int64_t bytes);                         // accesses to memory that was freed
 
  private:
   struct Past {

@@ -38,8 +38,8 @@ template <class T>
 std::vector<T> Sum(uint64_t key, int64_t n, const std::vector<int>& order) {
   std::vector<T> sum = Values<T>(key, order[0], n);
   for (size_t k = 1; k < order.size(); ++k) {
-    const std::vector<T> other =
-        Values<T>(key, order[k], n);  // rounded before it is added: no fused multiply-add
+    // Rounded before it is added, so that no multiply-add is fused.
+    const std::vector<T> other = Values<T>(key, order[k], n);
     for (int64_t i = 0; i < n; ++i) sum[i] += other[i];
   }
   return sum;
@@ -257,8 +257,8 @@ TEST(World, KnowsItsRanks) {
     EXPECT_EQ(world.is_mpi, UnderMpiLauncher());
     EXPECT_EQ(world.local_rank, world.rank());  // tests run on one host
     Buffer buffer = Buffer::Allocate(*world.memory, MemoryKind::kExchange, 1000 * (world.rank() + 1));
-    EXPECT_EQ(world.memory->current_bytes(MemoryKind::kExchange),
-              1000 * (world.rank() + 1));  // of this rank alone
+    // The meter counts this rank's memory alone.
+    EXPECT_EQ(world.memory->current_bytes(MemoryKind::kExchange), 1000 * (world.rank() + 1));
   });
 }
 

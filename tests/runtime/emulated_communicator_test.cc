@@ -6,7 +6,6 @@
 
 #include <thread>
 
-#include "runtime/emulated_link.h"
 #include "runtime/random.h"
 #include "runtime/thread_communicator.h"
 
@@ -16,8 +15,8 @@ namespace {
 // One rank of a test. Blocks are as long as the test says; each byte tells its sender.
 class TestRank {
  public:
-  TestRank(std::unique_ptr<Communicator> transport, std::shared_ptr<EmulatedWire> wire)
-      : world_(Emulate(std::move(transport), std::move(wire), [this] { return cpu_seconds_; })) {}
+  TestRank(std::unique_ptr<Communicator> carrier, std::shared_ptr<EmulatedWire> wire)
+      : world_(Emulate(std::move(carrier), std::move(wire), [this] { return cpu_seconds_; })) {}
   int rank() const { return communicator().rank(); }
   Communicator& communicator() const { return *world_.communicator; }
   EmulatedRank& emulation() const { return *world_.rank; }
@@ -62,11 +61,11 @@ class TestRank {
 };
 
 void RunRanks(int num_ranks, const ClusterDescription& cluster, const std::function<void(TestRank&)>& body) {
-  auto transports = MakeThreadCommunicators(num_ranks, std::chrono::milliseconds{20'000});
+  auto carriers = MakeThreadCommunicators(num_ranks, std::chrono::milliseconds{20'000});
   const auto wire = MakeEmulatedWire(num_ranks, cluster);
   std::vector<std::thread> threads;
-  for (auto& transport : transports) {
-    threads.emplace_back([&body, &wire, own = std::move(transport)]() mutable {
+  for (auto& carrier : carriers) {
+    threads.emplace_back([&body, &wire, own = std::move(carrier)]() mutable {
       TestRank rank(std::move(own), wire);
       body(rank);
     });
@@ -248,37 +247,6 @@ TEST(EmulatedCommunicator, EverythingButProcessorTimeIsDeterministic) {
     EXPECT_EQ(ends, first);
     for (double end : ends) EXPECT_GT(end, 40);
   }
-}
-
-// Against a line of whole seconds on which each block takes the first free place.
-TEST(IncomingLink, ABlockTakesTheFirstGapThatIsLongEnough) {
-  for (uint64_t trial = 0; trial < 200; ++trial) {
-    IncomingLink link;
-    std::vector<bool> busy(4000);
-    for (int i = 0; i < 60; ++i) {
-      const int ready = static_cast<int>(RandomBits(trial, 2 * i) % 200);
-      const int seconds = static_cast<int>(RandomBits(trial, 2 * i + 1) % 6);
-      int begin = ready;
-      const auto fits = [&] {
-        for (int k = 0; k < seconds; ++k) {
-          if (busy[begin + k]) return false;
-        }
-        return true;
-      };
-      while (!fits()) ++begin;
-      for (int k = 0; k < seconds; ++k) busy[begin + k] = true;
-      ASSERT_EQ(link.Take(ready, seconds), begin) << "trial " << trial << ", block " << i;
-    }
-  }
-}
-
-TEST(VirtualClock, ThreadCpuSecondsGrowWithWorkAndNotWithSleep) {
-  const double begin = ThreadCpuSeconds();
-  volatile double x = 1;
-  while (ThreadCpuSeconds() - begin < 0.02) x = x * 1.0000001;
-  const double worked = ThreadCpuSeconds();
-  std::this_thread::sleep_for(std::chrono::milliseconds{100});
-  EXPECT_LT(ThreadCpuSeconds() - worked, 0.02);
 }
 
 }  // namespace

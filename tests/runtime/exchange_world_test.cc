@@ -39,8 +39,8 @@ class Blocks {
     std::vector<RecvBlock> recv;
     for (auto& block : out_) send.push_back({block.data() + kGuardBytes, Bytes(block)});
     for (auto& block : in_) recv.push_back({block.data() + kGuardBytes, Bytes(block)});
-    return communicator.Start(send, recv,
-                              {.operation = "test", .step = e_, .slot = 0});  // the spans die here
+    // The spans die when this returns.
+    return communicator.Start(send, recv, {.operation = "test", .step = e_, .slot = 0});
   }
   // After Wait: checks what came, and destroys what was sent, which nobody may read any more.
   void CheckArrived() {

@@ -2,6 +2,7 @@
 // main. It does a few exchanges first and waits in a named one afterwards; the watchdog's time is one second.
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>
@@ -33,6 +34,25 @@ void WaitInAChain(Communicator& all) {
   all.Exchange(send, recv, {.operation = "second link", .step = 7, .slot = 2});
 }
 
+// Blocks so large that MPI must attend to them on both sides, while the progress thread calls MPI too.
+void ExchangeManyTimes(Communicator& all) {
+  constexpr int64_t kCount = 1 << 18;
+  std::vector<int32_t> out(kCount * all.size()), in(kCount * all.size());
+  std::vector<SendBlock> send;
+  std::vector<RecvBlock> recv;
+  for (int p = 0; p < all.size(); ++p) {
+    send.push_back({out.data() + kCount * p, kCount * 4});
+    recv.push_back({in.data() + kCount * p, kCount * 4});
+  }
+  for (int round = 0; round < 20; ++round) {
+    std::fill(out.begin(), out.end(), 100 * round + all.rank());
+    const Communicator::Ticket ticket = all.Start(send, recv, {.operation = "progress", .step = round});
+    usleep(5'000);
+    all.Wait(ticket);
+    for (int64_t i = 0; i < kCount * all.size(); ++i) CHECK_EQ(in[i], 100 * round + i / kCount);
+  }
+}
+
 void Run(World& world, const std::string& mode) {
   Communicator& all = *world.communicator;
   for (int step = 0; step < 3; ++step) all.Barrier({.operation = "warm up", .step = step, .slot = -1});
@@ -52,6 +72,7 @@ void Run(World& world, const std::string& mode) {
     return;
   }
   if (mode == "chain") WaitInAChain(all);
+  if (mode == "progress") ExchangeManyTimes(all);
   if (mode == "sizes") {
     std::vector<char> bytes(100);
     std::vector<SendBlock> send(world.size(), {bytes.data(), 1});
@@ -72,6 +93,8 @@ int main(int argc, char** argv) {
   FLAGS_logtostderr = true;
   google::InitGoogleLogging(argv[0]);
   const std::string mode = argv[1];
-  return RunWorld({.num_threads = std::atoi(argv[2]), .timeout = std::chrono::milliseconds(1000)},
+  return RunWorld({.num_threads = std::atoi(argv[2]),
+                   .timeout = std::chrono::milliseconds(1000),
+                   .progress_thread = mode == "progress" ? ProgressThread::kOn : ProgressThread::kAuto},
                   [&](World& world) { Run(world, mode); });
 }

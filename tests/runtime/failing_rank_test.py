@@ -22,6 +22,7 @@ BOTH, THREADS, MPI = ("threads", "mpi"), ("threads",), ("mpi",)
 Case = tuple[str, tuple[str, ...], int | None, list[str], list[str]]
 CASES: list[Case] = [
     ("none", BOTH, 0, [], ["error", "stuck", "Check failed"]),
+    ("progress", MPI, 0, [], ["error", "stuck", "Check failed"]),  # with a progress thread
     ("user_error_all", BOTH, USER_ERROR, [r"error: field model\.heads is 5: it must divide model\.hidden, 64"],
      ["Check failed", "stack trace", "terminate called", "stuck"]),
     ("user_error_alone", BOTH, USER_ERROR, [r"error: rank 1: cannot open shard-1\.bin: copy it to this host"],

@@ -1,62 +1,16 @@
-// What does not need the world's ranks to be tested: partitions, lists of problems, the watchdog's words,
-// launchers, and the exit codes of jobs of threads.
+// What does not need the world's ranks to be tested: launchers, and the exit codes of jobs of threads.
 #include "runtime/world.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstdlib>
 #include <map>
 
-#include "runtime/problem_list.h"
-#include "runtime/range.h"
-#include "runtime/watchdog.h"
+#include "runtime/errors.h"
 
 namespace unipool {
 namespace {
-
-TEST(EvenPartition, CoversEveryElementOnceWithLargerPartsFirst) {
-  for (int64_t n = 0; n < 40; ++n) {
-    for (int parts = 1; parts < 12; ++parts) {
-      int64_t end = 0;
-      for (int p = 0; p < parts; ++p) {
-        const Range range = EvenPartition(n, parts, p);
-        ASSERT_EQ(range.begin, end);
-        ASSERT_EQ(range.size(), n / parts + (p < n % parts));
-        end = range.end;
-      }
-      ASSERT_EQ(end, n);
-    }
-  }
-}
-
-TEST(Problems, OfSeveralRanksAreListedOnce) {
-  const std::string both = PackProblems(UserError(std::vector<std::string>{"shared", "two\nlines"}));
-  const std::string one = PackProblems(UserError("shared"));
-  EXPECT_EQ(UnpackProblems(both), (std::vector<std::string>{"shared", "two\nlines"}));
-  EXPECT_EQ(UnpackProblems(""), std::vector<std::string>{});
-  EXPECT_EQ(DistinctProblems({one, both, one}), (std::vector<std::string>{"shared", "two\nlines"}));
-  EXPECT_EQ(DescribeProblems({one, both, one}), "error: shared\nerror: rank 1: two\nlines");
-  EXPECT_EQ(DescribeProblems({"", one, one}), "error: ranks 1, 2: shared");
-  EXPECT_FALSE(DistinctProblems({PackProblems(UserError(std::vector<std::string>{}))}).empty());
-}
-
-TEST(Watchdog, NamesOperationStepSlotAndRanks) {
-  EXPECT_EQ(Describe({.operation = "dispatch", .step = 4, .slot = 2}), "'dispatch', step 4, slot 2");
-  EXPECT_EQ(Describe({.operation = "split", .step = -1, .slot = -1}), "'split'");
-  StuckReport report;
-  report.rank = 0;
-  report.label = {.operation = "dispatch", .step = 4, .slot = 2};
-  report.waited_seconds = 300.04;
-  report.missing = {1, 2};
-  report.silent = {2};
-  report.others = {"rank 1 waits in 'dispatch', step 4, slot 2 for rank 2"};
-  EXPECT_EQ(StuckMessage(report),
-            "stuck: rank 0 has waited 300.0 s in 'dispatch', step 4, slot 2 for ranks 1, 2; no sign of life "
-            "from rank 2 "
-            "(busy, stopped or dead); rank 1 waits in 'dispatch', step 4, slot 2 for rank 2. The job ends.");
-}
 
 class Environment {
  public:

@@ -108,9 +108,11 @@ Weights Train(int steps) {
                         const StepReport report =
                             engine.TrainStep(step, lr, SamplesOf(engine, config, step, tokens));
                         if (world.rank() == 0 && step > 0 && (step == 1 || step + 1 == steps)) {
-                          std::printf("step %ld: loss %.3f (%.3f for chance), pool loss %.3f x balance\n",
-                                      static_cast<long>(step + 1), report.loss, std::log(kVocab),
-                                      report.load.pool_loss / report.load.pool_loss_at_balance);
+                          const std::string line =
+                              Format("step %d: loss %.3f (%.3f for chance), pool loss %.3f x balance\n",
+                                     step + 1, report.loss, std::log(kVocab),
+                                     report.load.pool_loss / report.load.pool_loss_at_balance);
+                          std::fputs(line.c_str(), stdout);
                         }
                       }
                       CopyOut(engine, weights);

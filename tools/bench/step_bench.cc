@@ -65,10 +65,11 @@ void PrintReport(const Config& config, const Profile& profile, const MachinePeak
     const OpCost& cost = profile.cost(op);
     if (cost.calls == 0) continue;
     if (op == Op::kGemm || op == Op::kGroupedGemm) gemm_seconds += cost.seconds, gemm_flops += cost.flops;
-    std::printf("%-14s %8ld %9.2f %8.1f %9.1f %9.1f %9.1f\n", NameOf(op),
-                static_cast<long>(cost.calls / steps), 1e3 * cost.seconds / steps,
-                100 * cost.seconds / seconds, cost.flops / cost.seconds / 1e9,
-                cost.bytes / cost.seconds / 1e9, 100 * cost.floor_seconds / cost.seconds);
+    const std::string row =
+        Format("%-14s %8d %9.2f %8.1f %9.1f %9.1f %9.1f\n", NameOf(op), cost.calls / steps,
+               1e3 * cost.seconds / steps, 100 * cost.seconds / seconds, cost.flops / cost.seconds / 1e9,
+               cost.bytes / cost.seconds / 1e9, 100 * cost.floor_seconds / cost.seconds);
+    std::fputs(row.c_str(), stdout);
   }
   const double tokens = double(config.model().seq_length()) * config.train().global_batch() * steps;
   const double model_flops = ModelFlops(config) * steps;

@@ -1,12 +1,13 @@
-// Buffers, their meter, tensor views, streams and profiles.
+#include "runtime/buffer.h"
+
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <set>
 #include <vector>
-
-#include "runtime/stream.h"
 
 namespace unipool {
 namespace {
@@ -63,14 +64,6 @@ TEST(MemoryMeter, PeakOfTheSumIsNotTheSumOfPeaks) {
       << "as of the peak, though it is gone";
 }
 
-TEST(Stream, GrowingScratchIsNotCountedTwice) {
-  MemoryMeter meter;
-  Stream stream(meter);
-  stream.Scratch(1000);
-  stream.Scratch(3000);
-  EXPECT_EQ(meter.peak_bytes(MemoryKind::kScratch), 3000);
-}
-
 TEST(Buffer, MovesAndIsCountedOnce) {
   MemoryMeter meter;
   Buffer a = Buffer::Allocate(meter, MemoryKind::kScratch, 100);
@@ -90,49 +83,42 @@ TEST(BufferDeathTest, RefusesToGrow) {
   EXPECT_DEATH(buffer.View(DType::kF32, {26}), "\\[26\\]");
 }
 
-TEST(Tensor, RowsAndReshapeAreViews) {
-  std::vector<float> numbers(24);
-  for (int i = 0; i < 24; ++i) numbers[i] = static_cast<float>(i);
-  const Tensor all(numbers.data(), DType::kF32, {4, 2, 3});
-  EXPECT_EQ(all.size(), 24);
-  EXPECT_EQ(all.bytes(), 96);
-  const Tensor rows = all.Rows(1, 2);
-  EXPECT_EQ(rows.ShapeString(), "[2, 2, 3]");
-  EXPECT_EQ(rows.as<float>()[0], 6);
-  EXPECT_EQ(all.Rows(4, 0).size(), 0);
-  EXPECT_EQ(all.Reshape({6, 4}).Rows(5, 1).as<float>()[3], 23);
-  EXPECT_DEATH(all.Rows(3, 2), "rows 3 \\+ 2 of \\[4, 2, 3\\]");
-  EXPECT_DEATH(all.Reshape({5, 5}), "24");
+// A device whose memory is the host's, and which has no address space to reserve.
+class PlainDevice : public DeviceMemory {
+ public:
+  void* Allocate(int64_t bytes) override {
+    journal += Format("allocate %d;", bytes);
+    return std::malloc(bytes);
+  }
+  void Free(void* data) override {
+    journal += "free;";
+    std::free(data);
+  }
+  std::string journal;
+};
+
+TEST(Buffer, OfADeviceIsTheDevicesMemory) {
+  PlainDevice device;
+  MemoryMeter meter(&device);
+  {
+    Buffer buffer = Buffer::Reserve(meter, MemoryKind::kExchange, 1000);
+    EXPECT_EQ(device.journal, "allocate 1000;");
+    EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 0);
+    EXPECT_EQ(buffer.UseView(DType::kF32, {5, 3}).ShapeString(), "[5, 3]");
+    EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 60);
+    const Buffer empty = Buffer::Allocate(meter, MemoryKind::kExchange, 0);
+    EXPECT_EQ(empty.data(), nullptr);
+  }
+  EXPECT_EQ(device.journal, "allocate 1000;free;");
+  EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 0);
 }
 
-TEST(Stream, ScratchGrowsAndStays) {
-  MemoryMeter meter;
-  Stream stream(meter);
-  void* large = stream.Scratch(10'000);
-  EXPECT_EQ(stream.Scratch(500), large);
-  EXPECT_EQ(meter.current_bytes(MemoryKind::kScratch), 10'000);
-  stream.Scratch(20'000);
-  EXPECT_EQ(meter.current_bytes(MemoryKind::kScratch), 20'000);
-}
-
-TEST(Profile, FloorIsTheLongerOfArithmeticAndBytesPerCall) {
-  Profile profile(1e9, 1e6);
-  profile.Add(Op::kGemm, 3.0, 2e9, 1e6);     // arithmetic: 2 s
-  profile.Add(Op::kGemm, 7.0, 1e9, 5e6);     // bytes: 5 s
-  profile.Add(Op::kSwiglu, 0.5, 0, 0.25e6);  // bytes: 0.25 s
-  EXPECT_EQ(profile.cost(Op::kGemm).calls, 2);
-  EXPECT_DOUBLE_EQ(profile.cost(Op::kGemm).seconds, 10);
-  EXPECT_DOUBLE_EQ(profile.cost(Op::kGemm).floor_seconds, 7);
-  EXPECT_DOUBLE_EQ(profile.Total().floor_seconds, 7.25);
-
-  MemoryMeter meter;
-  Stream stream(meter);
-  { KernelScope unrecorded(stream, Op::kRope, 1, 1); }
-  stream.set_profile(&profile);
-  { KernelScope recorded(stream, Op::kRope, 10, 20); }
-  EXPECT_EQ(profile.cost(Op::kRope).calls, 1);
-  EXPECT_EQ(profile.cost(Op::kRope).flops, 10);
-  EXPECT_EQ(profile.cost(Op::kRope).bytes, 20);
+TEST(MemoryKind, HasANameEach) {
+  std::set<std::string> names;
+  for (int i = 0; i < kNumMemoryKinds; ++i) names.insert(NameOf(static_cast<MemoryKind>(i)));
+  EXPECT_EQ(names.size(), size_t{kNumMemoryKinds});
+  EXPECT_STREQ(NameOf(MemoryKind::kParameters), "weights");
+  EXPECT_STREQ(NameOf(MemoryKind::kScratch), "scratch");
 }
 
 }  // namespace
