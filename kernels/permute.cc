@@ -52,8 +52,8 @@ void AddScaled(int64_t width, const T* from, T weight, const T* base, T* to) {
 }
 
 template <class T>
-void CombineToken(const Choices& c, const T* rows, const int32_t* row_of, const T* weights, const T* residual,
-                  T* out) {
+void UnpermuteToken(const Choices& c, const T* rows, const int32_t* row_of, const T* weights,
+                    const T* residual, T* out) {
   const T* base = residual;
   for (int64_t k = 0; k < c.top_k; ++k) {
     const int64_t row = SentRow(row_of[k], c.num_rows);
@@ -65,8 +65,8 @@ void CombineToken(const Choices& c, const T* rows, const int32_t* row_of, const 
 }
 
 template <class T>
-void CombineTokenBackward(const Choices& c, const T* dout, const T* rows, const int32_t* row_of,
-                          const T* weights, T* drows, T* dweights) {
+void UnpermuteTokenBackward(const Choices& c, const T* dout, const T* rows, const int32_t* row_of,
+                            const T* weights, T* drows, T* dweights) {
   for (int64_t k = 0; k < c.top_k; ++k) {
     const int64_t row = SentRow(row_of[k], c.num_rows);
     dweights[k] = 0;
@@ -82,11 +82,11 @@ void CombineTokenBackward(const Choices& c, const T* dout, const T* rows, const 
 
 }  // namespace
 
-void GatherRows(Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst) {
+void Permute(Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst) {
   const int64_t n = index.rows(), width = src.dim(1), row_bytes = width * SizeOf(src.dtype);
-  CheckTensor("GatherRows src", src, src.dtype, {src.rows(), width});
-  CheckTensor("GatherRows index", index, DType::kI32, {n});
-  CheckTensor("GatherRows dst", dst, Converted(stream, src.dtype, dst.dtype), {n, width});
+  CheckTensor("Permute src", src, src.dtype, {src.rows(), width});
+  CheckTensor("Permute index", index, DType::kI32, {n});
+  CheckTensor("Permute dst", dst, Converted(stream, src.dtype, dst.dtype), {n, width});
   KernelScope scope(stream, Op::kPermute, 0,
                     static_cast<double>(dst.bytes()) + dst.size() * SizeOf(src.dtype) + index.bytes());
   if (stream.device() == Device::kCuda) return cuda::GatherRows(stream, src, index, dst);
@@ -97,48 +97,48 @@ void GatherRows(Stream& stream, const Tensor& src, const Tensor& index, const Te
   }
 }
 
-void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,
-                 const Tensor& residual, const Tensor& out) {
-  const Choices c = CheckChoices("CombineRows row_of, out or rows", stream, rows, row_of, out);
-  CheckTensor("CombineRows weights", weights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
-  CheckTensor("CombineRows residual", residual, out.dtype, {c.num_tokens, c.width});
+void Unpermute(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,
+               const Tensor& residual, const Tensor& out) {
+  const Choices c = CheckChoices("Unpermute row_of, out or rows", stream, rows, row_of, out);
+  CheckTensor("Unpermute weights", weights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
+  CheckTensor("Unpermute residual", residual, out.dtype, {c.num_tokens, c.width});
   KernelScope scope(stream, Op::kPermute, 2.0 * row_of.size() * c.width,
                     SentBytes(rows, row_of) + 2.0 * out.bytes() + weights.bytes() + row_of.bytes());
   if (stream.device() == Device::kCuda) {
-    return cuda::CombineRows(stream, rows, row_of, weights, residual, out);
+    return cuda::Unpermute(stream, rows, row_of, weights, residual, out);
   }
   DispatchFloat(rows.dtype, [&]<class T>() {
     for (int64_t t = 0; t < c.num_tokens; ++t) {
-      CombineToken(c, rows.as<T>(), row_of.as<int32_t>() + t * c.top_k, weights.as<T>() + t * c.top_k,
-                   residual.as<T>() + t * c.width, out.as<T>() + t * c.width);
+      UnpermuteToken(c, rows.as<T>(), row_of.as<int32_t>() + t * c.top_k, weights.as<T>() + t * c.top_k,
+                     residual.as<T>() + t * c.width, out.as<T>() + t * c.width);
     }
   });
 }
 
-void CombineRowsBackward(Stream& stream, const Tensor& dout, const Tensor& rows, const Tensor& row_of,
-                         const Tensor& weights, const Tensor& drows, const Tensor& dweights) {
-  const Choices c = CheckChoices("CombineRowsBackward row_of, dout or rows", stream, rows, row_of, dout);
-  CheckTensor("CombineRowsBackward weights", weights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
-  CheckTensor("CombineRowsBackward drows", drows, rows.dtype, {c.num_rows, c.width});
-  CheckTensor("CombineRowsBackward dweights", dweights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
+void UnpermuteBackward(Stream& stream, const Tensor& dout, const Tensor& rows, const Tensor& row_of,
+                       const Tensor& weights, const Tensor& drows, const Tensor& dweights) {
+  const Choices c = CheckChoices("UnpermuteBackward row_of, dout or rows", stream, rows, row_of, dout);
+  CheckTensor("UnpermuteBackward weights", weights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
+  CheckTensor("UnpermuteBackward drows", drows, rows.dtype, {c.num_rows, c.width});
+  CheckTensor("UnpermuteBackward dweights", dweights, AccumulatorOf(rows.dtype), {c.num_tokens, c.top_k});
   KernelScope scope(stream, Op::kPermute, 3.0 * row_of.size() * c.width,
                     2 * SentBytes(rows, row_of) + dout.bytes() + 2.0 * weights.bytes() + row_of.bytes());
   if (stream.device() == Device::kCuda) {
-    return cuda::CombineRowsBackward(stream, dout, rows, row_of, weights, drows, dweights);
+    return cuda::UnpermuteBackward(stream, dout, rows, row_of, weights, drows, dweights);
   }
   DispatchFloat(rows.dtype, [&]<class T>() {
     for (int64_t t = 0; t < c.num_tokens; ++t) {
-      CombineTokenBackward(c, dout.as<T>() + t * c.width, rows.as<T>(), row_of.as<int32_t>() + t * c.top_k,
-                           weights.as<T>() + t * c.top_k, drows.as<T>(), dweights.as<T>() + t * c.top_k);
+      UnpermuteTokenBackward(c, dout.as<T>() + t * c.width, rows.as<T>(), row_of.as<int32_t>() + t * c.top_k,
+                             weights.as<T>() + t * c.top_k, drows.as<T>(), dweights.as<T>() + t * c.top_k);
     }
   });
 }
 
-void SumRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& out) {
-  const Choices c = CheckChoices("SumRows row_of, out or rows", stream, rows, row_of, out);
+void PermuteBackward(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& out) {
+  const Choices c = CheckChoices("PermuteBackward row_of, out or rows", stream, rows, row_of, out);
   KernelScope scope(stream, Op::kPermute, static_cast<double>(row_of.size()) * c.width,
                     SentBytes(rows, row_of) + 2.0 * out.bytes() + row_of.bytes());
-  if (stream.device() == Device::kCuda) return cuda::CombineRows(stream, rows, row_of, Tensor{}, out, out);
+  if (stream.device() == Device::kCuda) return cuda::Unpermute(stream, rows, row_of, Tensor{}, out, out);
   DispatchFloat(rows.dtype, [&]<class T>() {
     for (int64_t i = 0; i < row_of.size(); ++i) {
       const int64_t row = SentRow(row_of.as<int32_t>()[i], c.num_rows);

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kWarp* kWarps) MoveKernel(MoveArguments<From, 
 }
 
 template <class Row, class Token>
-struct CombineArguments {
+struct UnpermuteArguments {
   int64_t num_tokens, top_k, width, num_rows;
   const Row* rows;
   const int32_t* row_of;
@@ -56,7 +56,7 @@ struct CombineArguments {
 
 // The sum over k is kept in F32 and meets the residual at the end, which has been under way since the start.
 template <class Row, class Token, int kPack>
-__global__ void __launch_bounds__(kWarp* kWarps) CombineKernel(CombineArguments<Row, Token> a) {
+__global__ void __launch_bounds__(kWarp* kWarps) UnpermuteKernel(UnpermuteArguments<Row, Token> a) {
   const int64_t token = WarpIndex();
   if (token >= a.num_tokens) return;
   const int64_t at = token * a.width;
@@ -154,11 +154,11 @@ void GatherRows(Stream& stream, const Tensor& src, const Tensor& index, const Te
   });
 }
 
-void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,
-                 const Tensor& residual, const Tensor& out) {
-  DispatchDevicePair("CombineRows", rows.dtype, out.dtype, [&]<class Row, class Token>() {
+void Unpermute(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& weights,
+               const Tensor& residual, const Tensor& out) {
+  DispatchDevicePair("Unpermute", rows.dtype, out.dtype, [&]<class Row, class Token>() {
     constexpr int kPack = kPackOf<Row, Token>;
-    const CombineArguments<Row, Token> arguments = {
+    const UnpermuteArguments<Row, Token> arguments = {
         .num_tokens = out.rows(),
         .top_k = row_of.dim(1),
         .width = out.dim(1),
@@ -169,14 +169,14 @@ void CombineRows(Stream& stream, const Tensor& rows, const Tensor& row_of, const
         .residual = residual.as<Token>(),
         .out = out.as<Token>()};
     const bool packs = RowsAllowPacksOf(kPack, out.dim(1), {&rows, &residual, &out});
-    Launch("CombineRows", packs ? &CombineKernel<Row, Token, kPack> : &CombineKernel<Row, Token, 1>,
+    Launch("Unpermute", packs ? &UnpermuteKernel<Row, Token, kPack> : &UnpermuteKernel<Row, Token, 1>,
            WarpPerRow(out.rows()), stream, arguments);
   });
 }
 
-void CombineRowsBackward(Stream& stream, const Tensor& dout, const Tensor& rows, const Tensor& row_of,
-                         const Tensor& weights, const Tensor& drows, const Tensor& dweights) {
-  DispatchDevicePair("CombineRowsBackward", rows.dtype, dout.dtype, [&]<class Row, class Token>() {
+void UnpermuteBackward(Stream& stream, const Tensor& dout, const Tensor& rows, const Tensor& row_of,
+                       const Tensor& weights, const Tensor& drows, const Tensor& dweights) {
+  DispatchDevicePair("UnpermuteBackward", rows.dtype, dout.dtype, [&]<class Row, class Token>() {
     constexpr int kPack = kPackOf<Row, Token>;
     const BackwardArguments<Row, Token> arguments = {.num_tokens = dout.rows(),
                                                      .top_k = row_of.dim(1),
@@ -189,7 +189,7 @@ void CombineRowsBackward(Stream& stream, const Tensor& dout, const Tensor& rows,
                                                      .drows = drows.as<Row>(),
                                                      .dweights = dweights.as<float>()};
     const bool packs = RowsAllowPacksOf(kPack, dout.dim(1), {&dout, &rows, &drows});
-    Launch("CombineRowsBackward", packs ? &BackwardKernel<Row, Token, kPack> : &BackwardKernel<Row, Token, 1>,
+    Launch("UnpermuteBackward", packs ? &BackwardKernel<Row, Token, kPack> : &BackwardKernel<Row, Token, 1>,
            WarpPerRow(dout.rows()), stream, arguments);
   });
 }

@@ -35,24 +35,24 @@ void MoeLayer::Plan(Saved& saved) {
 }
 
 void MoeLayer::ForwardPermute(const Saved& saved, const Tensor& rows) {
-  GatherRows(stream_, saved.normed, saved.tokens_of_rows(), rows);
+  Permute(stream_, saved.normed, saved.tokens_of_rows(), rows);
 }
 
 void MoeLayer::ForwardUnpermute(const Saved& saved, const Tensor& out) {
-  CombineRows(stream_, saved.rows_of_y(), saved.order.row_of, saved.router.weights, saved.h, out);
+  Unpermute(stream_, saved.rows_of_y(), saved.order.row_of, saved.router.weights, saved.h, out);
 }
 
 void MoeLayer::BackwardUnpermute(const Saved& saved, const Tensor& dout, const Tensor& rows,
                                  Scratch& scratch) {
   const Tensor dweights = scratch.dweights.UseView(AccumulatorOf(dout.dtype), {dout.rows(), spec_.top_k});
-  CombineRowsBackward(stream_, dout, saved.rows_of_y(), saved.order.row_of, saved.router.weights, rows,
-                      dweights);
+  UnpermuteBackward(stream_, dout, saved.rows_of_y(), saved.order.row_of, saved.router.weights, rows,
+                    dweights);
 }
 
 void MoeLayer::BackwardPermute(const Saved& saved, const Tensor& returned, Scratch& scratch) {
   const Tensor dnormed = scratch.dnormed.UseView(saved.normed.dtype, {saved.normed.rows(), spec_.hidden});
   Fill(stream_, dnormed, 0);
-  SumRows(stream_, returned, saved.order.row_of, dnormed);
+  PermuteBackward(stream_, returned, saved.order.row_of, dnormed);
 }
 
 void MoeLayer::BackwardRoute(const Saved& saved, int64_t microbatch, const Tensor& dout, Scratch& scratch) {

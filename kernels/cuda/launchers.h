@@ -94,11 +94,12 @@ UNIPOOL_CUDA_LAUNCHER(WriteAddresses, Stream& stream, std::span<const uintptr_t>
 UNIPOOL_CUDA_LAUNCHER(SetValues, Stream& stream, std::span<const double> values, const Tensor& to)
 
 // permute.h
+// Of Permute and of EmbeddingForward.
 UNIPOOL_CUDA_LAUNCHER(GatherRows, Stream& stream, const Tensor& src, const Tensor& index, const Tensor& dst)
-// weights are empty where all are 1.
-UNIPOOL_CUDA_LAUNCHER(CombineRows, Stream& stream, const Tensor& rows, const Tensor& row_of,
+// Of Unpermute, and of PermuteBackward with empty weights: all are 1.
+UNIPOOL_CUDA_LAUNCHER(Unpermute, Stream& stream, const Tensor& rows, const Tensor& row_of,
                       const Tensor& weights, const Tensor& residual, const Tensor& out)
-UNIPOOL_CUDA_LAUNCHER(CombineRowsBackward, Stream& stream, const Tensor& dout, const Tensor& rows,
+UNIPOOL_CUDA_LAUNCHER(UnpermuteBackward, Stream& stream, const Tensor& dout, const Tensor& rows,
                       const Tensor& row_of, const Tensor& weights, const Tensor& drows,
                       const Tensor& dweights)
 

@@ -48,9 +48,9 @@ TEST_F(BrokenContract, Rows) {
   for (const int32_t index : {-2, 4}) {
     const Tensor row_of = Indices({4, 1}, index);
     ExpectRefusal("row_of names a row or is -1",
-                  [&] { cuda::CombineRows(stream_, rows, row_of, weights, other, other); });
+                  [&] { cuda::Unpermute(stream_, rows, row_of, weights, other, other); });
     ExpectRefusal("row_of names a row or is -1",
-                  [&] { cuda::CombineRowsBackward(stream_, other, rows, row_of, weights, rows, weights); });
+                  [&] { cuda::UnpermuteBackward(stream_, other, rows, row_of, weights, rows, weights); });
   }
 }
 

@@ -24,7 +24,7 @@ struct Routing {
     for (size_t row = 0; row < sent.size(); ++row) row_of[sent[row]] = static_cast<int32_t>(row);
     num_rows = static_cast<int64_t>(sent.size());
   }
-  // token_of[row], the index with which GatherRows fills the rows.
+  // token_of[row], the index with which Permute fills the rows.
   Array<int32_t> TokenOf(int64_t top_k) const {
     Array<int32_t> token_of({num_rows});
     for (int64_t i = 0; i < row_of.size(); ++i) {
@@ -66,12 +66,12 @@ void CheckInverse(int64_t n, int64_t width) {
   Array<T> x({n, width}), permuted({n, width}), back({n, width}, 0);
   for (int64_t i = 0; i < x.size(); ++i)
     x[i] = static_cast<T>(i / width * 1024 + i % width);  // row and column
-  GatherRows(stream, x, index, permuted);
+  Permute(stream, x, index, permuted);
   stream.ExpectOneCall(Op::kPermute, n * (2 * width * sizeof(T) + 4));
   for (int64_t i = 0; i < x.size(); ++i) ASSERT_EQ(permuted[i], index[i / width] * 1024 + i % width);
   const Tensor row_of(order.data(), DType::kI32, {n, 1});
   for (int64_t i = 0; i < n; ++i) order[index[i]] = static_cast<int32_t>(i);
-  SumRows(stream, permuted, row_of, back);
+  PermuteBackward(stream, permuted, row_of, back);
   EXPECT_TRUE(back.BitEquals(x));
 }
 
@@ -95,15 +95,15 @@ void CheckAdjoint(const Shape& shape) {
   const Array<T> x = Labelled<T>(shape.num_tokens, shape.width, 1),
                  y = Labelled<T>(routing.num_rows, shape.width, 5);
   Array<T> gathered({routing.num_rows, shape.width}), summed({shape.num_tokens, shape.width}, 0);
-  GatherRows(stream, x, token_of, gathered);
+  Permute(stream, x, token_of, gathered);
   stream.profile.Reset();
-  SumRows(stream, y, routing.row_of, summed);
+  PermuteBackward(stream, y, routing.row_of, summed);
   stream.ExpectOneCall(Op::kPermute,
                        y.tensor().bytes() + 2 * summed.tensor().bytes() + routing.row_of.tensor().bytes());
   EXPECT_EQ(Dot(gathered, y), Dot(x, summed));
 
-  Array<T> added = x;  // SumRows adds to what is there
-  SumRows(stream, y, routing.row_of, added);
+  Array<T> added = x;  // PermuteBackward adds to what is there
+  PermuteBackward(stream, y, routing.row_of, added);
   for (int64_t i = 0; i < x.size(); ++i) ASSERT_EQ(added[i], x[i] + summed[i]);
 }
 
@@ -129,7 +129,7 @@ void CheckCombine(const Shape& shape) {
   const Array<T> weights = RandomArray<T>(random, {shape.num_tokens, shape.top_k});
   const Array<T> residual = RandomArray<T>(random, {shape.num_tokens, shape.width});
   Array<T> out({shape.num_tokens, shape.width});
-  CombineRows(stream, rows, routing.row_of, weights, residual, out);
+  Unpermute(stream, rows, routing.row_of, weights, residual, out);
   stream.ExpectOneCall(Op::kPermute, rows.tensor().bytes() + 2 * out.tensor().bytes() +
                                          weights.tensor().bytes() + routing.row_of.tensor().bytes());
   Array<double> expected = residual.template As<double>();
@@ -161,11 +161,11 @@ TEST(Permute, CombineBackwardMatchesFiniteDifferences) {
     const Array<double> dout = RandomArray<double>(random, {shape.num_tokens, shape.width});
     Array<double> drows({routing.num_rows, shape.width}), dweights({shape.num_tokens, shape.top_k});
     Array<double> out({shape.num_tokens, shape.width});
-    CombineRowsBackward(stream, dout, rows, routing.row_of, weights, drows, dweights);
+    UnpermuteBackward(stream, dout, rows, routing.row_of, weights, drows, dweights);
     stream.ExpectOneCall(Op::kPermute, 2 * rows.tensor().bytes() + dout.tensor().bytes() +
                                            2 * weights.tensor().bytes() + routing.row_of.tensor().bytes());
     const auto loss = [&] {
-      CombineRows(stream, rows, routing.row_of, weights, residual, out);
+      Unpermute(stream, rows, routing.row_of, weights, residual, out);
       return Dot(out, dout);
     };
     ExpectGradient(drows, rows, loss);
@@ -182,7 +182,7 @@ void CheckBackwardIsExact(const Shape& shape) {
   const Array<T> weights = Labelled<T>(shape.num_tokens, shape.top_k, 3);
   const Array<T> dout = Labelled<T>(shape.num_tokens, shape.width, 4);
   Array<T> drows({routing.num_rows, shape.width}), dweights({shape.num_tokens, shape.top_k});
-  CombineRowsBackward(stream, dout, rows, routing.row_of, weights, drows, dweights);
+  UnpermuteBackward(stream, dout, rows, routing.row_of, weights, drows, dweights);
   for (int64_t i = 0; i < routing.row_of.size(); ++i) {
     double dot = 0;
     for (int64_t j = 0; routing.row_of[i] >= 0 && j < shape.width; ++j) {
@@ -206,9 +206,9 @@ TEST(PermuteDeathTest, RowOutOfRangeAndWrongShape) {
   TestStream stream;
   const Array<float> rows({2, 4}, 0), out({2, 4}, 0), narrow({2, 3}, 0), weights({2, 1}, 0);
   const Array<int32_t> row_of({2, 1}, 2), index({2}, 2);
-  EXPECT_DEATH(GatherRows(stream, rows, index, out), "row 2 of 2");
-  EXPECT_DEATH(SumRows(stream, rows, row_of, out), "row 2 of 2");
-  EXPECT_DEATH(CombineRows(stream, rows, row_of, weights, narrow, out), "\\[2, 3\\].*\\[2, 4\\]");
+  EXPECT_DEATH(Permute(stream, rows, index, out), "row 2 of 2");
+  EXPECT_DEATH(PermuteBackward(stream, rows, row_of, out), "row 2 of 2");
+  EXPECT_DEATH(Unpermute(stream, rows, row_of, weights, narrow, out), "\\[2, 3\\].*\\[2, 4\\]");
 }
 
 }  // namespace

@@ -62,11 +62,11 @@ void Permutes(CudaBench& bench, DType row, DType token, int64_t top_k) {
   const Tensor row_of = bench.RandomOrder({kTokens, top_k}), source = bench.RandomBelow(kTokens, {num_rows});
   const Tensor weights = bench.RandomPositive(DType::kF32, {kTokens, top_k});
   const Tensor dweights = bench.Random(DType::kF32, {kTokens, top_k});
-  bench.Run("gather" + of, [&] { GatherRows(s, tokens, source, rows); });
-  bench.Run("combine" + of, [&] { CombineRows(s, rows, row_of, weights, tokens, out); });
-  bench.Run("combine backward" + of,
-            [&] { CombineRowsBackward(s, tokens, rows, row_of, weights, drows, dweights); });
-  bench.Run("sum rows" + of, [&] { SumRows(s, rows, row_of, out); });
+  bench.Run("permute" + of, [&] { Permute(s, tokens, source, rows); });
+  bench.Run("unpermute" + of, [&] { Unpermute(s, rows, row_of, weights, tokens, out); });
+  bench.Run("unpermute backward" + of,
+            [&] { UnpermuteBackward(s, tokens, rows, row_of, weights, drows, dweights); });
+  bench.Run("permute backward" + of, [&] { PermuteBackward(s, rows, row_of, out); });
   bench.Clear();
 }
 

@@ -189,11 +189,11 @@ void Routing(Bench& bench) {
   const Tensor x = bench.Random({kTokens, kHidden}), y = bench.Zeros({kTokens, kHidden});
   const Tensor residual = bench.Random({kTokens, kHidden}), dweights = bench.Zeros({kTokens, 1});
   const Tensor index = bench.Indices({kTokens}, kTokens), row_of = index.Reshape({kTokens, 1});
-  bench.Run("gather rows", [&] { GatherRows(stream, x, index, y); });
-  bench.Run("combine rows", [&] { CombineRows(stream, x, row_of, weights, residual, y); });
-  bench.Run("combine rows backward",
-            [&] { CombineRowsBackward(stream, residual, x, row_of, weights, y, dweights); });
-  bench.Run("sum rows", [&] { SumRows(stream, x, row_of, y); });
+  bench.Run("permute", [&] { Permute(stream, x, index, y); });
+  bench.Run("unpermute", [&] { Unpermute(stream, x, row_of, weights, residual, y); });
+  bench.Run("unpermute backward",
+            [&] { UnpermuteBackward(stream, residual, x, row_of, weights, y, dweights); });
+  bench.Run("permute backward", [&] { PermuteBackward(stream, x, row_of, y); });
 }
 
 void Exchanges(Bench& bench) {

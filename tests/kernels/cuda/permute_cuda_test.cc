@@ -52,7 +52,7 @@ TEST_F(CudaPermute, Gather) {
         const auto index =
             c.InValues("index", {s.rows}, RandomIndex(c, s.rows, num_sources), ArrayType::kI32);
         const auto dst = c.Out("dst", {s.rows, s.width}, {}, to);
-        c.Run([&](Stream& stream, const CaseTensors& t) { GatherRows(stream, t[src], t[index], t[dst]); });
+        c.Run([&](Stream& stream, const CaseTensors& t) { Permute(stream, t[src], t[index], t[dst]); });
       });
     }
   }
@@ -68,7 +68,7 @@ TEST_F(CudaPermute, Combine) {
       const auto out =
           c.Out("out", {s.tokens, s.width}, {.relative = 1e-6, .absolute = 1e-6 * s.top_k}, token);
       c.Run([&](Stream& stream, const CaseTensors& t) {
-        CombineRows(stream, t[rows], t[row_of], t[weights], t[residual], t[out]);
+        Unpermute(stream, t[rows], t[row_of], t[weights], t[residual], t[out]);
       });
     });
   }
@@ -81,7 +81,7 @@ TEST_F(CudaPermute, ResidualMayBeTheOutput) {
     const auto weights = c.In("weights", {s.tokens, s.top_k}, 0, 2, ArrayType::kAccumulator);
     const auto out = c.InOut("out", {s.tokens, s.width}, -1, 1, {.relative = 1e-6, .absolute = 1e-6});
     c.Run([&](Stream& stream, const CaseTensors& t) {
-      CombineRows(stream, t[rows], t[row_of], t[weights], t[out], t[out]);
+      Unpermute(stream, t[rows], t[row_of], t[weights], t[out], t[out]);
     });
   });
 }
@@ -97,7 +97,7 @@ TEST_F(CudaPermute, CombineBackward) {
       const auto dweights = c.Out("dweights", {s.tokens, s.top_k}, {.absolute = 1e-6 + 1e-7 * s.width},
                                   ArrayType::kAccumulator);
       c.Run([&](Stream& stream, const CaseTensors& t) {
-        CombineRowsBackward(stream, t[dout], t[rows], t[row_of], t[weights], t[drows], t[dweights]);
+        UnpermuteBackward(stream, t[dout], t[rows], t[row_of], t[weights], t[drows], t[dweights]);
       });
     });
   }
@@ -112,7 +112,7 @@ TEST_F(CudaPermute, RowsMayBecomeTheirGradient) {
     const auto dweights =
         c.Out("dweights", {s.tokens, s.top_k}, {.absolute = 1e-6 + 1e-7 * s.width}, ArrayType::kAccumulator);
     c.Run([&](Stream& stream, const CaseTensors& t) {
-      CombineRowsBackward(stream, t[dout], t[rows], t[row_of], t[weights], t[rows], t[dweights]);
+      UnpermuteBackward(stream, t[dout], t[rows], t[row_of], t[weights], t[rows], t[dweights]);
     });
   });
 }
@@ -124,7 +124,8 @@ TEST_F(CudaPermute, Sum) {
       const auto rows = c.In("rows", {s.rows, s.width}, -2, 3);
       const auto out =
           c.InOut("out", {s.tokens, s.width}, -1, 1, {.relative = 1e-6, .absolute = 1e-6 * s.top_k}, token);
-      c.Run([&](Stream& stream, const CaseTensors& t) { SumRows(stream, t[rows], t[row_of], t[out]); });
+      c.Run(
+          [&](Stream& stream, const CaseTensors& t) { PermuteBackward(stream, t[rows], t[row_of], t[out]); });
     });
   }
 }
