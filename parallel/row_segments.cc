@@ -2,36 +2,34 @@
 
 namespace unipool {
 
-namespace {
+RowSegments::RowSegments(Stream& stream, int64_t row_bytes, int64_t max_segments)
+    : stream_(stream), row_bytes_(row_bytes) {
+  segments_.reserve(max_segments);
+}
 
 // make(source, byte offset in the source's rows, byte offset in the batch, bytes) for each segment that has
 // rows.
 template <class Make>
-void CopyAll(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, std::vector<Segment>& segments,
-             Make make) {
-  segments.clear();
+void RowSegments::CopyAll(const OwnerPlan& plan, Make make) {
+  segments_.clear();
   for (int source = 0; source < plan.num_ranks; ++source) {
     for (int i = source * plan.num_experts; i < (source + 1) * plan.num_experts; ++i) {
       if (plan.rows[i] == 0) continue;
-      segments.push_back(make(source, plan.first_source_row[i] * row_bytes,
-                              plan.first_expert_row[i] * row_bytes, plan.rows[i] * row_bytes));
+      segments_.push_back(make(source, plan.first_source_row[i] * row_bytes_,
+                               plan.first_expert_row[i] * row_bytes_, plan.rows[i] * row_bytes_));
     }
   }
-  CopySegments(stream, segments);
+  CopySegments(stream_, segments_);
 }
 
-}  // namespace
-
-void GatherSegments(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, std::span<char* const> sources,
-                    void* batch, std::vector<Segment>& segments) {
-  CopyAll(stream, plan, row_bytes, segments, [&](int source, int64_t from, int64_t to, int64_t bytes) {
+void RowSegments::Gather(const OwnerPlan& plan, std::span<char* const> sources, void* batch) {
+  CopyAll(plan, [&](int source, int64_t from, int64_t to, int64_t bytes) {
     return Segment{sources[source] + from, static_cast<char*>(batch) + to, bytes};
   });
 }
 
-void ScatterSegments(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, const void* batch,
-                     std::span<char* const> sources, std::vector<Segment>& segments) {
-  CopyAll(stream, plan, row_bytes, segments, [&](int source, int64_t to, int64_t from, int64_t bytes) {
+void RowSegments::Scatter(const OwnerPlan& plan, const void* batch, std::span<char* const> sources) {
+  CopyAll(plan, [&](int source, int64_t to, int64_t from, int64_t bytes) {
     return Segment{static_cast<const char*>(batch) + from, sources[source] + to, bytes};
   });
 }

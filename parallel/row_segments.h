@@ -1,4 +1,5 @@
-// Between the rows of each source and the batches of each expert, on one device: copies of whole segments.
+// Copies rows between the order of each source and the order of the experts' batch, on one device. Both
+// orders consist of the same segments (dispatch_plan.h), so rows move in few large copies.
 #pragma once
 
 #include <span>
@@ -9,12 +10,24 @@
 
 namespace unipool {
 
-// sources[q] is where the rows of source q begin (unused where it has none); `batch` is [R, row_bytes],
-// expert-major. Each moves 2 * R * row_bytes. `segments` gives the memory for the list of at most W * E.
-void GatherSegments(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, std::span<char* const> sources,
-                    void* batch, std::vector<Segment>& segments);
-// The inverse.
-void ScatterSegments(Stream& stream, const OwnerPlan& plan, int64_t row_bytes, const void* batch,
-                     std::span<char* const> sources, std::vector<Segment>& segments);
+class RowSegments {
+ public:
+  // `stream` must outlive it. Plans have at most max_segments = W * E segments.
+  RowSegments(Stream& stream, int64_t row_bytes, int64_t max_segments);
+
+  // sources[q] is where the rows of source q begin (unused where it has none). `batch` is [R, row_bytes],
+  // expert-major. Moves 2 * R * row_bytes.
+  void Gather(const OwnerPlan& plan, std::span<char* const> sources, void* batch);
+  // The inverse. Moves as much.
+  void Scatter(const OwnerPlan& plan, const void* batch, std::span<char* const> sources);
+
+ private:
+  template <class Make>
+  void CopyAll(const OwnerPlan& plan, Make make);
+
+  Stream& stream_;
+  const int64_t row_bytes_;
+  std::vector<Segment> segments_;  // of one copy; keeps its memory
+};
 
 }  // namespace unipool

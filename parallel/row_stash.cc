@@ -6,19 +6,16 @@
 
 namespace unipool {
 
-RowStash::RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options, Stream& stream,
-                   MemoryMeter& memory)
-    : mesh_(mesh),
-      num_local_experts_(num_local_experts),
-      options_(options),
-      stream_(stream),
-      memory_(memory) {
-  segments_.reserve(mesh.pool().size() * num_local_experts);
-  const int64_t cell_bytes = SizeOf(options_.dtype);
-  joined_x_ =
-      Buffer::Reserve(memory, MemoryKind::kActivations, options_.max_rows * options_.row_size * cell_bytes);
-  joined_kept_ = Buffer::Reserve(memory, MemoryKind::kActivations,
-                                 options_.max_rows * options_.kept_columns * cell_bytes);
+RowStash::RowStash(const RowStashOptions& options, Stream& stream, MemoryMeter& memory)
+    : options_(options), stream_(stream), memory_(memory) {
+  segments_.reserve(static_cast<size_t>(num_sources()) * options_.num_experts);
+  joined_x_ = Reserve(options_.row_size);
+  joined_kept_ = Reserve(options_.kept_columns);
+}
+
+Buffer RowStash::Reserve(int64_t columns) const {
+  return Buffer::Reserve(memory_, MemoryKind::kActivations,
+                         options_.max_rows * columns * SizeOf(options_.dtype));
 }
 
 void RowStash::SetSchedule(const SlotSchedule& schedule) {
@@ -26,14 +23,11 @@ void RowStash::SetSchedule(const SlotSchedule& schedule) {
   const size_t depth = 2 * schedule.num_stages();
   const size_t slots = schedule.slots_per_time();
   const size_t needed = schedule.forward_only() ? 1 : (depth - 1) * slots + 1;
-  const int64_t cell_bytes = SizeOf(options_.dtype);
   while (entries_.size() < needed) {
     Entry& entry = entries_.emplace_back();
-    entry.plan = OwnerPlan(mesh_.pool().size(), num_local_experts_);
-    entry.x = Buffer::Reserve(memory_, MemoryKind::kActivations,
-                              options_.max_rows * options_.row_size * cell_bytes);
-    entry.kept = Buffer::Reserve(memory_, MemoryKind::kActivations,
-                                 options_.max_rows * options_.kept_columns * cell_bytes);
+    entry.plan = OwnerPlan(num_sources(), options_.num_experts);
+    entry.x = Reserve(options_.row_size);
+    entry.kept = Reserve(options_.kept_columns);
   }
   entry_of_.assign(depth * slots, -1);
   for (Entry& entry : entries_) entry.last_slot = -1;
@@ -54,8 +48,8 @@ RowStash::Entry& RowStash::EntryOf(SlotId forward_slot) {
 int64_t RowStash::LastSlot(SlotId forward_slot) const {
   if (schedule_->forward_only()) return Number(forward_slot);
   int64_t last = Number(forward_slot);
-  for (int source = 0; source < mesh_.pool().size(); ++source) {
-    const int stage = mesh_.StageOfPoolRank(source);
+  for (int source = 0; source < num_sources(); ++source) {
+    const int stage = options_.stage_of_source[source];
     const LaneWork work = schedule_->Work(Lane::kForward, stage, forward_slot);
     if (!work.idle()) last = std::max(last, Number(schedule_->SlotOf(Lane::kBackward, stage, work)));
   }
@@ -94,7 +88,7 @@ Tensor RowStash::Kept(SlotId forward_slot) {
 }
 
 RowStash::Entry& RowStash::SourceEntry(SlotId backward_slot, int source) {
-  const int stage = mesh_.StageOfPoolRank(source);
+  const int stage = options_.stage_of_source[source];
   const LaneWork work = schedule_->Work(Lane::kBackward, stage, backward_slot);
   Entry& entry = EntryOf(schedule_->SlotOf(Lane::kForward, stage, work));
   CHECK_GE(entry.last_slot, Number(backward_slot))
@@ -105,7 +99,7 @@ RowStash::Entry& RowStash::SourceEntry(SlotId backward_slot, int source) {
 void RowStash::FillRows(SlotId backward_slot, OwnerPlan& plan) {
   std::fill(plan.rows.begin(), plan.rows.end(), 0);
   for (int source = 0; source < plan.num_ranks; ++source) {
-    if (schedule_->Work(Lane::kBackward, mesh_.StageOfPoolRank(source), backward_slot).idle()) continue;
+    if (schedule_->Work(Lane::kBackward, options_.stage_of_source[source], backward_slot).idle()) continue;
     const Entry& entry = SourceEntry(backward_slot, source);
     const int first = source * plan.num_experts;
     std::copy_n(entry.plan.rows.begin() + first, plan.num_experts, plan.rows.begin() + first);

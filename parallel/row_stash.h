@@ -1,51 +1,61 @@
-// What the experts of this rank received, from the forward slot that brought it to the backward slots that
-// return its gradients. A forward slot joins the rows of several stages, and each stage's gradients come back
-// in a time step of their own: 2 (S - s) - 1 after the forward. So a backward slot joins rows of up to S
-// forward slots, and an entry of the stash is free again after the backward of the lowest stage that sent
-// rows for it: at most (2S - 1) * n + 1 entries are alive at once (n slots per time step), one when forward
-// only.
+// Remembers what the experts of this rank received, from the forward slot that brought the rows to the
+// backward slots that bring their gradients. An owner needs the rows x again there, to compute the gradients
+// of its weights.
+//
+// A forward slot joins the rows of several stages, but each stage's gradients come back in a time step of its
+// own: stage s of S gets them 2 (S - s) - 1 time steps after the forward. So the rows of one forward slot are
+// asked for in up to S backward slots, and a backward slot joins rows of up to S forward slots.
+//
+//   Example: S = 2, one layer per stage, so n = 1 slot per time step. In time step 2 stage 0 sends rows of
+//   its microbatch 2, and stage 1 sends rows of microbatch 1. Stage 1's gradients come back in time step 3,
+//   and stage 0's in time step 5. The entry of time step 2 is free again after time step 5.
+//
+// So an entry lives until the backward of the lowest stage that sent rows for it. At most (2 S - 1) n + 1
+// entries are alive at once, and one when the schedule is forward only. parallel/DISPATCH.md, "The stash".
 #pragma once
 
 #include <vector>
 
 #include "kernels/copy_segments.h"
 #include "parallel/dispatch_plan.h"
-#include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
 #include "runtime/buffer.h"
 
 namespace unipool {
 
 struct RowStashOptions {
-  int64_t row_size = 0;      // D, columns of x
-  int64_t kept_columns = 0;  // columns of what experts keep per row; 0: nothing
+  std::vector<int> stage_of_source;  // [W] the stage of each rank of the pool group
+  int num_experts = 0;               // E, of this rank
+  int64_t row_size = 0;              // D, columns of x
+  int64_t kept_columns = 0;          // columns of what experts keep per row; 0: nothing
   DType dtype = DType::kF32;
-  int64_t max_rows = 0;  // from all sources together in one slot
+  int64_t max_rows = 0;  // R at most: from all sources together in one slot
 };
 
 class RowStash {
  public:
-  // `mesh`, `stream` and `memory` must outlive it. Memory is reserved for the worst case and counted as it is
-  // used.
-  RowStash(const Mesh& mesh, int num_local_experts, const RowStashOptions& options, Stream& stream,
-           MemoryMeter& memory);
-  // Forgets all rows. Takes more address space only for a schedule that is deeper than all before.
+  // `stream` and `memory` must outlive it. Address space is reserved for the worst case, and memory is
+  // counted as it is used.
+  RowStash(const RowStashOptions& options, Stream& stream, MemoryMeter& memory);
+  // Forgets all rows. Takes more address space only for a schedule that is deeper than all before. `schedule`
+  // stays until the next SetSchedule.
   void SetSchedule(const SlotSchedule& schedule);
 
   // ---- forward lane
-  // Takes an entry that no slot from this one on needs. The caller fills
-  // plan.rows and builds the plan. Slots come in the order of the schedule.
+  // Takes an entry that no slot from this one on needs. The caller fills plan.rows and builds the plan. Slots
+  // come in the order of the schedule.
   OwnerPlan& Begin(SlotId forward_slot);
   Tensor X(SlotId forward_slot);  // [R, D] of its plan
   // [R, kept_columns]; empty when nothing is kept or the schedule is forward only.
   Tensor Kept(SlotId forward_slot);
 
   // ---- backward lane
-  // Rows that each source sends in the slot: those of the forward slots that its stage's gradients belong to.
+  // Fills plan.rows with the rows that each source sends in the slot. They are the rows that the source sent
+  // in the forward slot whose gradients its stage sends now.
   void FillRows(SlotId backward_slot, OwnerPlan& plan);
-  // x [R, D] and kept [R, kept_columns] in the order of `plan`, which is built of these rows. Where all of
-  // them are the rows of one forward slot (always so when the pool group is one stage), the entry itself;
-  // otherwise copies, which stay until the next call.
+  // x [R, D] and kept [R, kept_columns] in the order of `plan`, which was built after FillRows. Where all of
+  // them are the rows of one forward slot, they are the entry itself; it is always so when the pool group is
+  // one stage. Otherwise they are copies, which stay until the next call.
   struct Joined {
     Tensor x, kept;
   };
@@ -56,9 +66,10 @@ class RowStash {
     OwnerPlan plan;
     Buffer x, kept;
     int64_t slot = -1;       // number of its forward slot
-    int64_t last_slot = -1;  // number of the slot that is the last to need it; -1: free as yet
+    int64_t last_slot = -1;  // number of the last slot that needs it; -1: free as yet
   };
   int64_t Number(SlotId slot) const { return int64_t{slot.time} * schedule_->slots_per_time() + slot.index; }
+  int num_sources() const { return static_cast<int>(options_.stage_of_source.size()); }
   int& EntryIndex(SlotId forward_slot);
   Entry& EntryOf(SlotId forward_slot);
   int64_t LastSlot(SlotId forward_slot) const;
@@ -67,18 +78,17 @@ class RowStash {
   int FreeEntry(int64_t slot) const;
   Entry& SourceEntry(SlotId backward_slot, int source);
   const Entry* OnlyEntry(SlotId backward_slot, const OwnerPlan& plan);
+  Buffer Reserve(int64_t columns) const;
   Tensor Rows(Buffer& buffer, int64_t columns, int64_t rows) const;
   void JoinSegments(SlotId backward_slot, const OwnerPlan& plan, Buffer Entry::*part, int64_t columns,
                     const Tensor& to);
 
-  const Mesh& mesh_;
-  int num_local_experts_;
-  RowStashOptions options_;
+  const RowStashOptions options_;
   Stream& stream_;
   MemoryMeter& memory_;
   const SlotSchedule* schedule_ = nullptr;
   std::vector<Entry> entries_;
-  std::vector<int> entry_of_;  // [2S, n], by forward time modulo 2S
+  std::vector<int> entry_of_;  // [2 S, n], by forward time modulo 2 S
   Buffer joined_x_, joined_kept_;
   std::vector<Segment> segments_;
 };

@@ -1,6 +1,5 @@
 #include "parallel/slot_executor.h"
 
-#include <algorithm>
 #include <cstdio>
 
 namespace unipool {
@@ -16,8 +15,8 @@ class SlotExecutor::Range {
   const char* Text(const SlotExecutor& executor, const char* operation, Lane lane, LaneWork work) {
     if (!executor.device_) return "";
     std::snprintf(text_, sizeof(text_), "%s lane, microbatch %d, stage %d, layer %d: %s",
-                  lane == Lane::kForward ? "forward" : "backward", work.microbatch,
-                  executor.mesh_.position().stage, work.layer, operation);
+                  lane == Lane::kForward ? "forward" : "backward", work.microbatch, executor.stage(),
+                  work.layer, operation);
     return text_;
   }
   char text_[128] = "";
@@ -32,14 +31,14 @@ SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, Pipeli
       experts_(experts),
       lane_order_(lane_order),
       device_(device),
-      send_(mesh.shape().stages),
-      recv_(mesh.shape().stages) {}
+      boundary_(mesh, stage) {}
 
 void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
   const std::string name = device_ ? Format("step %d", step) : "";
   const DeviceRange range(device_, name.c_str());
   schedule_ = &schedule;
   step_ = step;
+  boundary_.Begin(schedule, step);
   dispatcher_.SetSchedule(schedule);
   dispatcher_.set_step(step);
   for (int time = 0; time < schedule.num_times(); ++time) {
@@ -112,7 +111,7 @@ void SlotExecutor::BackwardDense(SlotId slot) {
   }
   FinishBackward();
   WeightGradients(WeightPart::kSecond);
-  if (slot.index == 0) WaitBoundary(Lane::kBackward);
+  if (slot.index == 0) boundary_.Wait(Lane::kBackward);
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const LaneWork work = Work(Lane::kBackward, slot);
   if (work.idle()) {
@@ -132,7 +131,7 @@ void SlotExecutor::ForwardExperts(SlotId slot) {
   const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot);
   experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.AnswerRows(Lane::kForward));
   dispatcher_.StartCombine(Lane::kForward, slot);
-  pending_forward_ = {.work = Work(Lane::kForward, slot), .under_way = true};
+  pending_[static_cast<int>(Lane::kForward)] = {.work = Work(Lane::kForward, slot), .under_way = true};
 }
 
 void SlotExecutor::BackwardExperts(SlotId slot) {
@@ -144,23 +143,22 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
   const bool is_last = slot.index + 1 == schedule_->slots_per_time();
   if (is_last && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
   dispatcher_.StartCombine(Lane::kBackward, slot);
-  pending_backward_ = {.work = Work(Lane::kBackward, slot), .under_way = true};
-  weight_batch_ = batch;
-  weights_pending_[0] = weights_pending_[1] = true;
+  pending_[static_cast<int>(Lane::kBackward)] = {.work = Work(Lane::kBackward, slot), .under_way = true};
+  weights_ = {.batch = batch, .pending = {true, true}};
   // In the last slot of a time step they are left until hidden states are on their way to the next stage.
   if (!is_last || lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kFirst);
   if (lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kSecond);
 }
 
 void SlotExecutor::WeightGradients(WeightPart part) {
-  bool& pending = weights_pending_[static_cast<int>(part)];
+  bool& pending = weights_.pending[static_cast<int>(part)];
   const DeviceRange range(pending ? device_ : nullptr, "weight gradients");
-  if (pending) experts_.BackwardWeights(weight_batch_, part);
+  if (pending) experts_.BackwardWeights(weights_.batch, part);
   pending = false;
 }
 
 void SlotExecutor::Head(Lane lane, SlotId slot) {
-  if (mesh_.position().stage + 1 < schedule_->num_stages()) return;
+  if (stage() + 1 < schedule_->num_stages()) return;
   const HeadWork head = schedule_->Head(lane, slot);
   if (head.begin == head.end) return;
   const Range range(*this, "head", Lane::kForward, LaneWork{.microbatch = head.microbatch, .layer = -1});
@@ -170,18 +168,20 @@ void SlotExecutor::Head(Lane lane, SlotId slot) {
 }
 
 void SlotExecutor::FinishForward() {
-  if (!pending_forward_.under_way) return;
-  pending_forward_.under_way = false;
-  const LaneWork work = pending_forward_.work;
+  Pending& pending = pending_[static_cast<int>(Lane::kForward)];
+  if (!pending.under_way) return;
+  pending.under_way = false;
+  const LaneWork work = pending.work;
   const Range range(*this, "combine", Lane::kForward, work);
   dispatcher_.WaitCombine(Lane::kForward);
   if (!work.idle()) stage_.ForwardUnpermute(work.microbatch, work.layer);
 }
 
 void SlotExecutor::FinishBackward() {
-  if (!pending_backward_.under_way) return;
-  pending_backward_.under_way = false;
-  const LaneWork work = pending_backward_.work;
+  Pending& pending = pending_[static_cast<int>(Lane::kBackward)];
+  if (!pending.under_way) return;
+  pending.under_way = false;
+  const LaneWork work = pending.work;
   const Range range(*this, "combine, router and attention", Lane::kBackward, work);
   dispatcher_.WaitCombine(Lane::kBackward);
   if (work.idle()) return;
@@ -190,7 +190,7 @@ void SlotExecutor::FinishBackward() {
 }
 
 void SlotExecutor::BeginForwardTime(int time) {
-  WaitBoundary(Lane::kForward);
+  boundary_.Wait(Lane::kForward);
   const int microbatch = Microbatch(Lane::kForward, time);
   if (microbatch >= 0) stage_.BeginForward(microbatch);
 }
@@ -204,52 +204,17 @@ void SlotExecutor::EndForwardTime(int time) {
 }
 
 void SlotExecutor::SendHidden(int time) {
-  if (boundary_under_way_[static_cast<int>(Lane::kForward)]) return;  // in the last slot already
-  const bool sends = mesh_.position().stage + 1 < schedule_->num_stages();
+  if (boundary_.under_way(Lane::kForward)) return;  // in the last slot already
+  const bool sends = stage() + 1 < schedule_->num_stages();
   if (sends) FinishForward();
-  StartBoundary(Lane::kForward, time);
+  boundary_.Start(Lane::kForward, time);
 }
 
 void SlotExecutor::EndBackwardTime(int time) {
   FinishBackward();
   const int microbatch = Microbatch(Lane::kBackward, time);
   if (microbatch >= 0) stage_.EndBackward(microbatch);
-  StartBoundary(Lane::kBackward, time);
-}
-
-void SlotExecutor::StartBoundary(Lane lane, int time) {
-  const bool forward = lane == Lane::kForward;
-  const bool last_time = time + 1 == schedule_->num_times();
-  if (mesh_.shape().stages == 1 || last_time || (!forward && schedule_->forward_only())) return;
-  std::fill(send_.begin(), send_.end(), SendBlock{});
-  std::fill(recv_.begin(), recv_.end(), RecvBlock{});
-  const int stage = mesh_.position().stage;
-  const int to = forward ? stage + 1 : stage - 1;
-  const int from = forward ? stage - 1 : stage + 1;
-  const auto exists = [&](int other) { return other >= 0 && other < mesh_.shape().stages; };
-  const int ended = Microbatch(lane, time), begins = Microbatch(lane, time + 1);
-  if (exists(to) && ended >= 0) {
-    const Tensor output = forward ? stage_.ForwardOutput(ended) : stage_.BackwardOutput(ended);
-    send_[to] = {.data = output.data, .bytes = output.bytes()};
-  }
-  if (exists(from) && begins >= 0) {
-    const Tensor input = forward ? stage_.ForwardInput(begins) : stage_.BackwardInput(begins);
-    recv_[from] = {.data = input.data, .bytes = input.bytes()};
-  }
-  const int i = static_cast<int>(lane);
-  boundary_[i] = mesh_.pipeline().Start(
-      send_, recv_,
-      {.operation = forward ? "hidden states to the next stage" : "gradients to the previous stage",
-       .step = step_,
-       .slot = (time + 1) * schedule_->slots_per_time() - 1});
-  boundary_under_way_[i] = true;
-}
-
-void SlotExecutor::WaitBoundary(Lane lane) {
-  const int i = static_cast<int>(lane);
-  if (!boundary_under_way_[i]) return;
-  boundary_under_way_[i] = false;
-  mesh_.pipeline().Wait(boundary_[i]);
+  boundary_.Start(Lane::kBackward, time);
 }
 
 }  // namespace unipool

@@ -1,6 +1,7 @@
-// Moves routed rows to the ranks that own their experts and back (DESIGN section 6). It knows rows of D
-// numbers in send order, experts and ranks, and nothing of tokens, weights or layers. Each row crosses once
-// each way, without padding; rows for the own experts never leave the rank.
+// Moves routed rows to the ranks that own their experts and back. It knows rows of D numbers in send order,
+// experts and ranks, and nothing of tokens, weights or layers. Each row crosses the wire at most once each
+// way, without padding. Rows for the rank's own experts never leave the rank.
+// A row's way with an example: parallel/DISPATCH.md, "A row there and back". Letters: README.md.
 //
 //   source rank                                     owner rank
 //   StartCounts  (forward only)  -> rows per expert
@@ -9,25 +10,22 @@
 //                                                   experts fill AnswerRows
 //   WaitCombine                  <- rows            StartCombine
 //
-// Both lanes may be under way at once; calls of all ranks of the pool group come in the same order. A rank
+// Both lanes may be under way at once. Calls of all ranks of the pool group come in the same order. A rank
 // without a microbatch in a lane passes source = nullptr: it sends nothing and still serves its experts. The
-// backward lane needs no counts: the owner remembers the rows of each forward slot until the backward slots
-// that return their gradients (row_stash.h).
+// backward lane needs no counts, because the owner remembers the rows of each forward slot (row_stash.h).
 //
 // On one rank nothing is copied: send rows, expert batches and returned rows are the same memory.
 //
-// On a device rows are the device's memory, and waiting for them means that the stream does (the host only
-// where rows are staged through its memory); plans and counts are the host's, and StartDispatch of the
-// forward lane waits for the counts of the others.
+// On a device the rows are in the device's memory, and the stream waits for them. (The host waits only where
+// rows are staged through its memory.) Plans and counts are in the host's memory, so StartDispatch of the
+// forward lane waits on the host for the counts of the other ranks.
 #pragma once
 
-#include <memory>
 #include <vector>
 
-#include "parallel/dispatch_plan.h"
-#include "parallel/mesh.h"
-#include "parallel/slot_schedule.h"
-#include "runtime/stream.h"
+#include "parallel/row_segments.h"
+#include "parallel/row_stash.h"
+#include "parallel/row_wire.h"
 
 namespace unipool {
 
@@ -42,8 +40,8 @@ struct OwnerBatch {
   std::span<const int64_t> expert_offsets;  // [E + 1]
   Tensor x;                                 // [R, D] what the experts received in the forward; in both lanes
   Tensor dy;                                // [R, D] backward lane only: gradient of the experts' outputs
-  Tensor kept;  // [R, kept_columns] backward lane only: what KeepRows stored in the forward, in this batch's
-                // order
+  // [R, kept_columns] backward lane only: what KeepRows stored in the forward, in this batch's order.
+  Tensor kept;
   int64_t num_rows() const { return expert_offsets.back(); }
 };
 
@@ -56,48 +54,83 @@ struct DispatcherOptions {
 
 class TokenDispatcher {
  public:
-  // `mesh`, `placement`, `schedule`, `stream` and `memory` must outlive it. Reserves address space for the
-  // worst case (every row of every rank comes here); memory is counted as it is used.
+  // `mesh`, `placement`, `schedule`, `stream` and `memory` must outlive it. `placement` may change between
+  // steps, if every rank keeps its number of experts (expert_placement.h). Reserves address space for the
+  // worst case, in which every row of every rank comes here; memory is counted as it is used.
   TokenDispatcher(const Mesh& mesh, const ExpertPlacement& placement, const SlotSchedule& schedule,
                   const DispatcherOptions& options, Stream& stream, MemoryMeter& memory);
-  ~TokenDispatcher();
-  // Begins another pass, possibly over another schedule (evaluation): forgets all received rows and allocates
+  // Begins another pass, possibly over another schedule (evaluation). Forgets all received rows. Allocates
   // nothing unless the schedule is deeper than all before. REQUIRES: no slot is under way.
   void SetSchedule(const SlotSchedule& schedule);
-  void set_step(int64_t step);  // for labels only
+  void set_step(int64_t step) { step_ = step; }  // for labels only
 
-  // A handle passed as `source` stays as it is until WaitCombine of that lane; nullptr exactly when the
+  // A handle passed as `source` stays as it is until WaitCombine of that lane. It is null exactly when the
   // schedule has no work for this rank in the lane and slot. Slots in which no rank has work in a lane
-  // (AnyWork) are left out by all.
+  // (SlotSchedule::AnyWork) are left out by all ranks.
 
   // ---- source side
   void StartCounts(SlotId slot, const DispatchHandle* source);
-  // [N, D]: where the source writes its rows in send order. Valid from StartCounts (forward) or at any time
-  // the lane is not under way (backward) until WaitDispatch.
+  // [N, D]: where the source writes its rows in send order. Valid until WaitDispatch. It may be asked for
+  // from StartCounts on (forward lane), or at any time at which the lane is not under way (backward lane).
   Tensor SendRows(Lane lane, SlotId slot, const DispatchHandle& source);
-  // Sends them. `returned` [N, D] is where the lane's combine will put what the experts gave for these rows
-  // (memory that stays until WaitCombine; empty for a rank without source).
+  // Sends them. `returned` [N, D] is where the lane's combine puts the experts' answers for these rows. This
+  // memory stays until WaitCombine. It is empty for a rank without source.
   void StartDispatch(Lane lane, SlotId slot, const DispatchHandle* source, const Tensor& returned);
   void WaitCombine(Lane lane);  // after it, `returned` is filled
 
   // ---- owner side
-  // The batch stays as it is until the lane's rows of the next slot are written or sent; on one rank, whose
-  // rows are not copied, also no longer than until the forward lane's SendRows of the next slot.
+  // The batch of the lane's slot. On several ranks it stays as it is until the lane's rows of the next slot
+  // are written or sent. On one rank, whose rows are not copied, it stays until then or until SendRows of the
+  // forward lane's next slot, whichever comes first.
   OwnerBatch WaitDispatch(Lane lane, SlotId slot);
-  // Forward lane: where the experts write what they want back in the backward lane, [R, kept_columns]; empty
+  // Forward lane: where the experts write what they want back in the backward lane, [R, kept_columns]. Empty
   // when nothing is kept or the schedule is forward only.
-  Tensor KeepRows(SlotId slot);
-  // [R, D]: where the experts write their outputs, expert-major. The two lanes use the same memory one after
-  // the other: a lane's StartCombine comes before the other's WaitDispatch.
+  Tensor KeepRows(SlotId slot) { return stash_.Kept(slot); }
+  // [R, D]: where the experts write their answers, expert-major. The two lanes use the same memory one after
+  // the other: StartCombine of one lane comes before WaitDispatch of the other.
   Tensor AnswerRows(Lane lane);
   void StartCombine(Lane lane, SlotId slot);
 
   // Bytes of counts and rows that this rank has sent to others since the start.
-  int64_t bytes_sent() const;
+  int64_t bytes_sent() const { return wire_.bytes_sent(); }
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  enum class Phase { kIdle, kCounts, kDispatch, kExperts, kCombine };
+  // What is under way in a lane.
+  struct LaneState {
+    Phase phase = Phase::kIdle;
+    const SendPlan* source = nullptr;
+    Tensor returned;
+    OwnerPlan* plan = nullptr;
+    RowWire::Ticket ticket = 0;
+    Buffer send;  // this rank's rows in send order; on one rank in the backward lane the experts' dy
+    Buffer wire;  // rows of the other ranks, source-major: first what came, then what goes back
+  };
+
+  LaneState& lane_state(Lane lane) { return lanes_[static_cast<int>(lane)]; }
+  int rank() const { return mesh_.pool().rank(); }
+  bool alone() const { return mesh_.pool().size() == 1; }
+  // The lane goes from one phase to the next; any other order of calls is a bug.
+  void Begin(Lane lane, SlotId slot, Phase from, Phase to);
+  void CheckSource(Lane lane, SlotId slot, const DispatchHandle* source) const;
+  Tensor Rows(Buffer& buffer, int64_t rows) const;  // [rows, D]
+  std::span<char* const> SourceRows(LaneState& state, void* own);
+  ExchangeLabel Label(const char* operation, SlotId slot) const;
+
+  const Mesh& mesh_;
+  const ExpertPlacement& placement_;
+  const DispatcherOptions options_;
+  const int64_t row_bytes_;
+  const SlotSchedule* schedule_ = nullptr;
+  int64_t step_ = -1;
+  RowStash stash_;
+  RowWire wire_;
+  RowSegments segments_;
+  OwnerPlan backward_plan_;
+  LaneState lanes_[2];
+  Buffer dy_;                       // [R, D] of the backward batch
+  Buffer answers_;                  // [R, D] of the lane that the experts work for
+  std::vector<char*> source_rows_;  // [W], of one copy
 };
 
 }  // namespace unipool

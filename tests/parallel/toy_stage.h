@@ -27,9 +27,9 @@ class ToyStage : public PipelineStage {
       m.layers.resize(num_layers_);
       for (Layer& layer : m.layers) layer.handle.plan = SendPlan(placement);
     }
-    inputs_.resize(in_flight_.size());
-    experts_.reserve(T * K);
-    sent_.reserve(T * K);
+    boundary_.inputs.resize(in_flight_.size());
+    routing_.experts.reserve(T * K);
+    routing_.sent.reserve(T * K);
     for (int m = 0; m < schedule.num_microbatches(); ++m)
       expected_.push_back(RunSerially(model_, SampleOf(m)));
     dense_gradient.assign(num_layers_, 0);
@@ -39,15 +39,15 @@ class ToyStage : public PipelineStage {
   const ToyResult& expected(int m) const { return expected_[m]; }
   int first_layer() const { return first_layer_; }
 
-  Tensor ForwardInput(int m) override { return View(inputs_[m % inputs_.size()], m); }
-  Tensor ForwardOutput(int m) override { return View(output_, m); }
-  Tensor BackwardInput(int m) override { return View(output_gradients_[m % 2], m); }
-  Tensor BackwardOutput(int m) override { return View(input_gradient_, m); }
+  Tensor ForwardInput(int m) override { return View(boundary_.inputs[m % boundary_.inputs.size()], m); }
+  Tensor ForwardOutput(int m) override { return View(boundary_.output, m); }
+  Tensor BackwardInput(int m) override { return View(boundary_.output_gradients[m % 2], m); }
+  Tensor BackwardOutput(int m) override { return View(boundary_.input_gradient, m); }
 
   void BeginForward(int m) override {
     InFlight& state = Of(m);
     for (Layer& layer : state.layers) Poison(layer.y);
-    Row& input = inputs_[m % inputs_.size()];
+    Row& input = boundary_.inputs[m % boundary_.inputs.size()];
     if (stage_ == 0) {
       Poison(input);
       for (int i = 0; i < Size(m); ++i) input[i] = model_.Input(SampleOf(m), i);
@@ -60,13 +60,14 @@ class ToyStage : public PipelineStage {
     const int sample = SampleOf(m), global = first_layer_ + l, choices = model_.Tokens(sample) * K;
     for (int i = 0; i < Size(m); ++i) layer.u[i] = Mod((global + 2) * Of(m).h[i]);
     Poison(Of(m).h);
-    experts_.resize(choices);
-    sent_.resize(choices);
+    routing_.experts.resize(choices);
+    routing_.sent.resize(choices);
     for (int choice = 0; choice < choices; ++choice) {
-      experts_[choice] = model_.Expert(sample, global, choice);
-      sent_[choice] = model_.Weight(sample, global, choice) != 0;
+      routing_.experts[choice] = model_.Expert(sample, global, choice);
+      routing_.sent[choice] = model_.Weight(sample, global, choice) != 0;
     }
-    layer.row_of = planner_.Plan(experts_, sent_, K, placement_, layer.handle.plan).row_of;
+    layer.row_of =
+        routing_.planner.Plan(routing_.experts, routing_.sent, K, placement_, layer.handle.plan).row_of;
     layer.is_routed = true;
   }
 
@@ -100,35 +101,36 @@ class ToyStage : public PipelineStage {
       for (int c = 0; c < D; ++c) sums_[choice / K * D + c] += weight * layer.y[row * D + c];
     });
     for (int i = 0; i < Size(m); ++i) Of(m).h[i] = Mod(sums_[i]);
-    if (l + 1 == num_layers_) output_ = Of(m).h;
+    if (l + 1 == num_layers_) boundary_.output = Of(m).h;
   }
 
   // Each part reads the output and writes the gradient of its share of the numbers.
   void Head(int m, int part, int num_parts) override {
-    mismatches += !is_last_ || part != next_head_part_ || (part > 0 && m != head_microbatch_);
-    next_head_part_ = (part + 1) % num_parts;
-    head_microbatch_ = m;
-    if (part == 0) Poison(output_gradients_[m % 2]);
+    mismatches += !is_last_ || part != head_.next_part || (part > 0 && m != head_.microbatch);
+    head_.next_part = (part + 1) % num_parts;
+    head_.microbatch = m;
+    if (part == 0) Poison(boundary_.output_gradients[m % 2]);
     const Range share = EvenPartition(Size(m), num_parts, part);
     for (int64_t i = share.begin; i < share.end; ++i) {
-      mismatches += output_[i] != expected_[m].output[i];
-      output_gradients_[m % 2][i] = ToyModel::OutputGradient(SampleOf(m), static_cast<int>(i), output_[i]);
+      mismatches += boundary_.output[i] != expected_[m].output[i];
+      boundary_.output_gradients[m % 2][i] =
+          ToyModel::OutputGradient(SampleOf(m), static_cast<int>(i), boundary_.output[i]);
     }
-    if (next_head_part_ > 0) return;
+    if (head_.next_part > 0) return;
     ++outputs_compared;
-    last_head_ = m;
+    head_.last_complete = m;
   }
 
   void EndForward(int m) override {
-    for (int i = 0; i < Size(m); ++i) mismatches += output_[i] != Of(m).h[i];
+    for (int i = 0; i < Size(m); ++i) mismatches += boundary_.output[i] != Of(m).h[i];
     ++forwards_ended;
   }
 
   void BackwardUnpermute(int m, int l, const Tensor& rows) override {
     if (l + 1 == num_layers_) {
-      mismatches += is_last_ && last_head_ != m;  // every part of it has run
-      gradient_ = output_gradients_[m % 2];
-      Poison(input_gradient_);
+      mismatches += is_last_ && head_.last_complete != m;  // every part of it has run
+      gradient_ = boundary_.output_gradients[m % 2];
+      Poison(boundary_.input_gradient);
     }
     const Layer& layer = Of(m).layers[l];
     ForEachSent(m, l, [&](int choice, int row) {
@@ -155,7 +157,7 @@ class ToyStage : public PipelineStage {
   void EndBackward(int m) override {
     for (int i = 0; i < Size(m); ++i) {
       mismatches += ForwardInput(m).as<float>()[i] != Of(m).input[i];  // still there, as promised
-      input_gradient_[i] = gradient_[i];
+      boundary_.input_gradient[i] = gradient_[i];
       if (stage_ == 0) mismatches += gradient_[i] != expected_[m].input_gradient[i];
     }
     ++backwards_ended;
@@ -200,15 +202,22 @@ class ToyStage : public PipelineStage {
   const ToyModel model_;
   const int stage_;
   int first_layer_ = 0, num_layers_ = 0;
-  int next_head_part_ = 0, head_microbatch_ = -1, last_head_ = -1;
   bool is_last_ = false;
+  struct {
+    int next_part = 0, microbatch = -1, last_complete = -1;
+  } head_;
   std::vector<InFlight> in_flight_;
-  std::vector<Row> inputs_;
-  Row output_, output_gradients_[2], input_gradient_, gradient_, sums_;
+  struct {  // what enters and leaves the stage
+    std::vector<Row> inputs;
+    Row output, output_gradients[2], input_gradient;
+  } boundary_;
+  Row gradient_, sums_;
   ChoiceRows dx_;
-  RowPlanner planner_;
-  std::vector<int32_t> experts_;
-  std::vector<uint8_t> sent_;
+  struct {  // of one layer's choices
+    RowPlanner planner;
+    std::vector<int32_t> experts;
+    std::vector<uint8_t> sent;
+  } routing_;
   std::vector<ToyResult> expected_;
 };
 
