@@ -1,4 +1,4 @@
-// What all communicators of device memory have in common: sums run on the rank's compute queue, through
+// What all communicators of device memory have in common. Sums run on the rank's compute queue, through
 // staging memory of its device.
 #pragma once
 
@@ -11,16 +11,18 @@
 
 namespace unipool {
 
-// One rank's device, as its communicators use it. All outlive them; all are used by the rank's thread alone.
+// One rank's device, as its communicators use it. All members outlive the communicators. Only the rank's
+// thread uses them.
 struct CommunicationDevice {
   DeviceContext& context;
   Stream& compute;      // of context's compute queue
   MemoryMeter& memory;  // of the device; staging memory counts as MemoryKind::kExchange
 };
 
-// Start means: after all work of the compute queue so far, do this exchange beside it. Wait means: what the
-// compute queue is given from now on comes after the exchange. The work itself may be done long after either
-// returns. Split is not for device memory (CHECK): split the host's communicator and wrap the part.
+// Start means: do this exchange after all work of the compute queue so far, beside what it is given later.
+// Wait means: what the compute queue is given from now on comes after the exchange. The work itself may be
+// done long after either returns. Split is not for device memory (CHECK): split the host's communicator and
+// wrap the part.
 class DeviceCommunicator : public Communicator {
  public:
   bool OnDevice() const final { return true; }

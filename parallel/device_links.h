@@ -15,14 +15,14 @@ class DeviceLinks {
   // A communicator of device memory between the ranks of `host`, on which nobody else starts exchanges from
   // now on. Collective over it. May outlive the links.
   virtual std::unique_ptr<Communicator> Device(std::unique_ptr<Communicator> host) = 0;
-  // What exchanges of host memory have to go through while exchanges of device memory are under way; null:
-  // `host` itself, which must outlive it.
+  // The communicator for exchanges of host memory while exchanges of device memory are under way. Null:
+  // `host` itself serves. `host` must outlive it.
   virtual std::unique_ptr<Communicator> Host(Communicator& host) = 0;
 };
 
 struct DeviceLinkOptions {
   TransportKind requested = TransportKind::kAuto;
-  std::string device_id;    // the same for two ranks of a host only if they share a device: a UUID
+  std::string device_id;    // a UUID: two ranks of a host have the same one only if they share a device
   std::string device_name;  // for people
   std::chrono::milliseconds timeout{300'000};  // as WorldOptions
 };
@@ -30,8 +30,8 @@ struct ChosenLinks {
   std::unique_ptr<DeviceLinks> links;
   TransportChoice choice;  // for rank 0 to print
 };
-// Collective. What the ranks say of their devices decides (transport.h); the same choice, or the same
-// UserError, on all. `world` and `device` must outlive the links and what they made.
+// Collective. What the ranks say of their devices decides (transport.h). All ranks get the same choice or the
+// same UserError. `world` and `device` must outlive the links and what they made.
 ChosenLinks MakeDeviceLinks(const DeviceLinkOptions& options, const World& world,
                             const CommunicationDevice& device);
 

@@ -1,7 +1,7 @@
 // From the rows of each expert to what travels between ranks, and from the rows that arrive to each expert's
-// batch. Pure functions of numbers (DESIGN section 6), on the host whatever the device; which choice is which
-// row stays with the rows (kernels/row_order.h). The vectors keep their capacity, so reusing a plan allocates
-// nothing.
+// batch. Pure functions of numbers, on the host whatever the device. They know how many rows there are, not
+// which choice is which row (kernels/row_order.h). The vectors keep their capacity, so reusing a plan
+// allocates nothing. Both plans of an example: parallel/DISPATCH.md, "Counts". Letters: README.md.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace unipool {
 
-// Source side. Rows are ordered by (owner rank, expert, token, k); choices with weight 0 are not sent.
+// Source side. Rows are ordered by (owner rank, expert, token, k). Choices with weight 0 are not sent.
 struct SendPlan {
   int64_t num_rows = 0;                 // N
   std::vector<int32_t> rows_of_expert;  // [M] in placement.send_order()
@@ -23,9 +23,9 @@ struct SendPlan {
 // Fills everything else from plan.rows_of_expert.
 void BuildSendPlan(const ExpertPlacement& placement, SendPlan& plan);
 
-// Owner side, for E local experts and W source ranks. Received rows lie source-major (source, then expert,
-// then the source's order); experts want them expert-major (expert, then source). Both orders consist of the
-// same W * E segments, each contiguous in both, so that rows move in few large copies.
+// Owner side, for E local experts and W source ranks. Received rows lie source-major: by source, then expert,
+// then the source's order. Experts want them expert-major: by expert, then source. Both orders consist of the
+// same W * E segments. A segment is contiguous in both, so rows move in few large copies.
 struct OwnerPlan {
   int num_ranks = 0, num_experts = 0;     // W, E
   int64_t num_rows = 0;                   // R

@@ -1,4 +1,9 @@
-// Which rank of the pool group owns which expert. A pure value: the same on every rank.
+// Which rank of the pool group owns which expert. A pure value, the same on every rank.
+//
+// Each rank has one placement that many share: the dispatcher, its wire, the MoE layers and the expert pool
+// refer to it. It changes in one place, between steps: ExpertReplacer::MoveTo (models/expert_replacer.h) moves
+// the experts, assigns, and tells the expert pool. Every rank keeps its number of experts, which the
+// dispatcher checks. What is copied from a placement (send_index, for a device) is copied anew in each run.
 #pragma once
 
 #include <vector>
@@ -17,9 +22,9 @@ class ExpertPlacement {
   const std::vector<int>& experts_of(int rank) const { return experts_of_[rank]; }  // ascending
   // All experts in the order rows travel: owner rank, then expert.
   const std::vector<int>& send_order() const { return send_order_; }
-  // Where an expert stands in send_order(), and where a rank's experts begin in it (also for rank ==
-  // num_ranks()).
+  // Where an expert stands in send_order().
   int send_index(int expert) const { return first_of_[owner_[expert]] + local_index_[expert]; }
+  // Where a rank's experts begin in send_order(); num_experts() for rank == num_ranks().
   int first_of(int rank) const { return first_of_[rank]; }
 
  private:

@@ -14,15 +14,16 @@ class GradientSync {
   Range OwnPart(int64_t num_elements) const {
     return EvenPartition(num_elements, mesh_.stage().size(), mesh_.stage().rank());
   }
-  // Leaves the sum over the stage's ranks in this rank's part; the rest of the array is undefined.
+  // Leaves the sum over the stage's ranks in this rank's part. The rest of the array is undefined.
   void ReduceDense(const Tensor& grads, int64_t step) {
     mesh_.stage().ReduceScatterSum(grads, {.operation = "dense gradients", .step = step});
   }
-  // Each rank's part reaches all.
+  // Each rank's part reaches all ranks of the stage.
   void GatherDense(const Tensor& values, int64_t step) {
     mesh_.stage().AllGatherParts(values, {.operation = "dense parameters", .step = step});
   }
-  // An expert has one owner per copy of the pool: with one copy its gradient is complete and nothing is sent.
+  // Sums over the copies of the pool. An expert has one owner in each copy, so with one copy its gradient is
+  // complete (over all slots, in the owner's memory) and nothing is sent.
   void ReduceExperts(const Tensor& grads, int64_t step) {
     mesh_.replicas().AllReduceSum(grads, {.operation = "expert gradients", .step = step});
   }

@@ -1,5 +1,7 @@
-// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest. DESIGN
-// section 4.
+// Who is who: world = R pool replicas x S stages x D data ranks, replica slowest, data fastest. (Of ranks, R
+// and D mean this; of tensors, what README.md says under "Letters".)
+//   Example: 8 ranks, R = 1, S = 2, D = 4. Rank 5 is data rank 1 of stage 1. Its pool group is all 8 ranks,
+//   its stage group is ranks 4 to 7, its pipeline is ranks 1 and 5.
 #pragma once
 
 #include <memory>
@@ -41,13 +43,13 @@ int RankOf(const MeshShape& shape, const MeshPosition& position);
 //   pipeline  S ranks with this (replica, data): activations between stages; rank in it == stage
 //   replicas  ranks that own the same experts, one per copy of the pool (R, or R*S with PoolSpan::kStage):
 //             expert gradients
-// These four and device_world carry memory of the rank's device; world and host_pool carry memory of the
-// host. Without a device that is the same.
+// These four and device_world carry memory of the rank's device. world and host_pool carry memory of the
+// host. Without a device both are the same memory.
 class Mesh {
  public:
-  // Collective over `world`. `links` (device_links.h): null where tensors are in host memory. Both must
-  // outlive it. While exchanges of device memory are under way, host memory travels through the mesh's
-  // world() and host_pool() only. REQUIRES: shape.world() == world.size().
+  // Collective over `world`. `links` (device_links.h) is null where tensors are in host memory. Both must
+  // outlive it. While exchanges of device memory are under way, host memory travels only through the mesh's
+  // world() and host_pool(). REQUIRES: shape.world() == world.size().
   Mesh(Communicator& world, const MeshShape& shape, DeviceLinks* links = nullptr);
   ~Mesh();
   const MeshShape& shape() const { return shape_; }
@@ -62,7 +64,7 @@ class Mesh {
   Communicator& stage() const { return *stage_; }
   Communicator& pipeline() const { return *pipeline_; }
   Communicator& replicas() const { return *replicas_; }
-  Communicator& host_pool() const { return *host_pool_; }        // the ranks of pool(): row counts
+  Communicator& host_pool() const { return *host_pool_; }        // the ranks of pool(); carries row counts
   Communicator& device_world() const { return *device_world_; }  // the ranks of world()
 
  private:
@@ -72,7 +74,7 @@ class Mesh {
   MeshPosition position_;
   Communicator *world_, *host_pool_, *device_world_;
   std::unique_ptr<Communicator> pool_, stage_, pipeline_, replicas_;
-  // With a device only: the splits behind host_pool_, what both host communicators go through, device_world_.
+  // With a device only: the split behind host_pool_, the gates of both host communicators, device_world_.
   std::unique_ptr<Communicator> host_pool_split_, host_pool_gate_, world_gate_, device_world_owned_;
 };
 

@@ -1,7 +1,7 @@
-// What is asked of NCCL, without its header: the communicator of one rank that spans the job. The real one is
-// in nccl_api_cuda.cc; tests play its part.
+// What is asked of NCCL, without its header: one rank's communicator, which spans the job. The real one is in
+// nccl_api_cuda.cc, and tests play its part.
 //
-// Nothing here blocks. A call that fails is remembered: Poll tells.
+// Nothing here blocks. A call that fails is remembered, and Poll tells.
 #pragma once
 
 #include <cstdint>
@@ -18,17 +18,17 @@ class NcclApi {
   virtual void Init(const std::string& unique_id, int rank, int size) = 0;
 
   // Between GroupStart and GroupEnd: sends and receives that a kernel in `queue` (cudaStream_t) does
-  // together. They match those of the peer in order.
+  // together. They match the peer's receives and sends in order.
   virtual void GroupStart() = 0;
   virtual void Send(const void* data, int64_t bytes, int peer, void* queue) = 0;
   virtual void Recv(void* data, int64_t bytes, int peer, void* queue) = 0;
   virtual void GroupEnd() = 0;
 
-  // Of the calls so far, not of the work in the queue; kFailed also when the work or a peer has failed.
+  // How far the calls so far are, not the work in the queue. kFailed also when the work or a peer has failed.
   virtual Progress Poll() = 0;
   virtual std::string ErrorText() = 0;  // in NCCL's words
 
-  virtual void Finalize() = 0;  // all work is done; Poll until it is done
+  virtual void Finalize() = 0;  // REQUIRES: all work is done. Poll until kDone.
   virtual void Abort() = 0;     // ends also work that waits for a peer
 };
 
@@ -36,8 +36,8 @@ class NcclApi {
 std::string NcclProblem();
 // "2.28.3"; REQUIRES: no problem.
 std::string NcclVersion();
-// Opens the library, where the loader looks and then in /usr/local/cuda, now and not when the program starts.
-// UserError if there is a problem. Uses the current CUDA device of the calling thread.
+// Opens the library now, and not when the program starts: where the loader looks, and then in
+// /usr/local/cuda. UserError if there is a problem. Uses the current CUDA device of the calling thread.
 std::unique_ptr<NcclApi> OpenNccl();
 
 }  // namespace unipool

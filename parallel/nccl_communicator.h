@@ -1,14 +1,14 @@
 // Device memory from GPU to GPU by NCCL's grouped sends and receives of exact sizes, one GPU per rank.
 //
-// All communicators of a rank share one NCCL communicator of the whole job and launch on the rank's
-// communication queue; a group's exchange names its members by their ranks in the job. All ranks start their
-// exchanges in one total order over all communicators, so what a pair of ranks sends and receives matches in
+// All communicators of a rank share one NCCL communicator of the whole job, and launch on the rank's
+// communication queue. A group's exchange names its members by their ranks in the job. All ranks start their
+// exchanges in one total order over all communicators. So what a pair of ranks sends and receives matches in
 // order, and no two launches can wait for each other.
 //
-// The host waits for nobody, with one exception: a pair's first exchange, in which NCCL connects the two.
-// Work that does not get done is seen when the host waits for the device (DeviceContext::WaitOnHost): after
-// `timeout` the job ends with kStuckExitCode, naming the oldest exchange that is not done and the ranks it is
-// between; after an error of NCCL at once, with its words.
+// The host waits for nobody, with one exception: in a pair's first exchange NCCL connects the two ranks.
+// Work that does not get done is seen when the host waits for the device (DeviceContext::WaitOnHost). After
+// `timeout` the job ends with kStuckExitCode and names the oldest exchange that is not done and the ranks
+// between which it is. After an error of NCCL the job ends at once, with NCCL's words.
 #pragma once
 
 #include <chrono>
@@ -31,7 +31,8 @@ class NcclTraffic {
   ~NcclTraffic();  // waits for the device, unless an exception is under way
   NcclTraffic(const NcclTraffic&) = delete;
 
-  // As Communicator's. Block p is for rank members[p] of the job, blocks [rank] are the own ones.
+  // As Communicator::Start and Wait. Block p is for rank members[p] of the job. Block `rank` is this rank's
+  // own.
   Ticket Start(std::span<const int> members, int rank, std::span<const SendBlock> send,
                std::span<const RecvBlock> recv, const ExchangeLabel& label);
   void Wait(Ticket ticket);
@@ -44,7 +45,7 @@ class NcclTraffic {
     bool waited = true;
     DeviceContext::Event done = 0;
     ExchangeLabel label;
-    std::vector<int> peers;  // ranks of the job, ascending where the members are
+    std::vector<int> peers;  // ranks of the job with which it exchanges blocks, in the order of the members
   };
   Exchange& AddExchange();
   Exchange& TakeExchange();
@@ -67,7 +68,8 @@ class NcclTraffic {
   int watch_ = 0;
 };
 
-// Device memory between the ranks of `host`, which it asks for their ranks in the job. Collective.
+// A communicator of device memory between the ranks of `host`. Collective: `host` carries their ranks in the
+// job. `host` is not used afterwards.
 std::unique_ptr<Communicator> MakeNcclCommunicator(Communicator& host, int world_rank,
                                                    std::shared_ptr<NcclTraffic> traffic);
 

@@ -1,10 +1,10 @@
-// Page-locked host memory of one rank's exchanges: pieces that are taken and given back, and that a copy to
-// the device may still read after they are given back.
+// Page-locked host memory of one rank's exchanges, in pieces that are taken and given back. A copy to the
+// device may still read a piece after it was given back.
 //
-// Whether a piece is taken again or a new one made depends on what was asked before and never on how far the
-// device has come, so a step that asks for the same as the one before it allocates nothing, whatever its
-// timing. Where the next piece to take is still read by the device, the host waits for the event behind that
-// copy, which no other rank can hold up.
+// Whether a piece is taken again or a new one is made depends on what was asked for before, and never on how
+// far the device has come. So a step that asks for the same as the step before allocates nothing, whatever
+// its timing. If the device still reads the piece that is taken next, the host waits for the event behind
+// that copy. No other rank can hold up that event.
 #pragma once
 
 #include <memory>
@@ -27,9 +27,9 @@ class PinnedPool {
   ~PinnedPool();  // REQUIRES: the device is done with all pieces
   PinnedPool(const PinnedPool&) = delete;
 
-  // At least `bytes` > 0. `label` says what the host waits for, where it has to.
+  // A piece of at least `bytes` > 0. `label` says what the host waits for, if it has to wait.
   Piece& Take(int64_t bytes, const ExchangeLabel& label);
-  // The host is done with the piece; the device is when `read` is.
+  // The host is done with the piece. The device is done with it when `read` is.
   void Give(Piece& piece) { resting_.push_back(&piece); }
 
   int64_t allocated_bytes() const { return allocated_bytes_; }

@@ -1,5 +1,6 @@
-// Sums small vectors over ranks while other work goes on, keyed by the number of the microbatch they belong
-// to (never by counting calls), so that a statistic can be asked for when it is needed and its age is known.
+// Sums small vectors over ranks while other work goes on. A vector's key is the number of the microbatch that
+// it belongs to, and not a count of calls. So a statistic can be asked for when it is needed, and its age is
+// known.
 #pragma once
 
 #include <memory>
@@ -12,11 +13,11 @@ namespace unipool {
 
 class PoolBalance {
  public:
-  // Vectors of `size` doubles. At most `max_in_flight` numbers are kept: Sum(number) works until Start(number
-  // + max_in_flight). The communicator is this object's alone.
+  // Vectors of `size` doubles. At most `max_in_flight` numbers are kept: Sum(number) works until
+  // Start(number + max_in_flight). Nobody else uses the communicator.
   PoolBalance(std::unique_ptr<Communicator> communicator, int64_t size, int max_in_flight);
 
-  // Sends this rank's vector of `number`; numbers rise by one on every rank alike. Does not wait. Each rank
+  // Sends this rank's vector of `number`. Numbers rise by one, on every rank alike. Does not wait. Each rank
   // sends (ranks - 1) * size * 8 bytes.
   void Start(int64_t number, std::span<const double> values);
   // The sum over ranks, in rank order. Waits for it if need be. REQUIRES: Start(number) was called and is

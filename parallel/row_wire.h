@@ -1,8 +1,10 @@
-// The exchanges of dispatch and combine: blocks between the ranks of a pool group and nothing else. Rows lie
-// in memory of the stream's device, counts in the host's. "Wire
-// memory" holds the rows of all other ranks, source-major, first as they come and then as their answers
-// leave; the own rows are never on the wire and have no room there. Nothing here blocks but Wait; every rank
-// starts the same exchanges in the same order.
+// The exchanges of dispatch and combine: blocks between the ranks of a pool group and nothing else. Every
+// rank starts the same exchanges in the same order. Nothing here blocks but WaitCounts and Wait.
+//
+// Rows are in the memory of the stream's device, and counts are in the host's memory. `wire` is memory for
+// the rows of all other ranks, source-major: first they come there, and later their answers leave from there.
+// The rank's own rows are never on the wire and have no room in it.
+//   Example: 2 ranks. Rank 0 sends 3 rows, 1 of them to itself. Rank 1's wire memory has room for 2 rows.
 #pragma once
 
 #include <vector>
@@ -21,22 +23,23 @@ class RowWire {
   RowWire(const Mesh& mesh, const ExpertPlacement& placement, int64_t row_bytes, Stream& stream);
 
   // Rows per expert: fills plan.rows of the other ranks that have work in the slot. `source` is null on a
-  // rank without work, which sends nothing, as the schedule tells everyone.
+  // rank without work. Such a rank sends nothing, and the schedule tells all others so.
   Ticket StartCounts(const SlotSchedule& schedule, SlotId slot, const SendPlan* source, OwnerPlan& plan,
                      const ExchangeLabel& label);
-  // Rows in send order to their owners; those of the others arrive in wire memory.
+  // Rows in send order leave for their owners, and rows of the other ranks arrive in wire memory.
   Ticket StartToOwners(const SendPlan* source, void* send_rows, const OwnerPlan& plan, void* wire,
                        const ExchangeLabel& label);
-  // The way back: wire memory to the sources, and what the others answer into `returned`, in send order.
+  // The way back: answers leave wire memory for their sources, and answers for this rank's own rows arrive in
+  // `returned`, in send order.
   Ticket StartToSources(const SendPlan* source, void* returned, const OwnerPlan& plan, void* wire,
                         const ExchangeLabel& label);
   void WaitCounts(Ticket ticket);  // the host waits
   // From here on the stream may read what has arrived and write over what was sent.
   void Wait(Ticket ticket);
 
-  int64_t NumRows(const OwnerPlan& plan) const;               // on the wire
-  int64_t FirstRow(const OwnerPlan& plan, int source) const;  // of another rank, in wire memory
-  int64_t bytes_sent() const { return bytes_sent_; }  // to other ranks, counts and rows, since the start
+  int64_t NumRows(const OwnerPlan& plan) const;               // rows in wire memory
+  int64_t FirstRow(const OwnerPlan& plan, int source) const;  // where another rank's rows begin there
+  int64_t bytes_sent() const { return bytes_sent_; }  // counts and rows to other ranks, since the start
 
  private:
   // The block of rows [offsets[other], offsets[other + 1]) that lies at `row` of `data`.
@@ -53,7 +56,7 @@ class RowWire {
   const int64_t row_bytes_;
   Stream& stream_;
   int64_t bytes_sent_ = 0;
-  std::vector<SendBlock> send_;  // one per rank; the own ones stay empty
+  std::vector<SendBlock> send_;  // one per rank; the rank's own one stays empty
   std::vector<RecvBlock> recv_;
 };
 

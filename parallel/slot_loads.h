@@ -1,11 +1,14 @@
-// What each expert's rows weigh in every slot of a step, and how level a placement makes the ranks there
-// (DESIGN section 8). Pure functions of numbers.
+// What each expert's rows weigh in every slot of a step, and how level a placement makes the ranks there.
+// Pure functions of numbers. parallel/SCHEDULE.md, "Placement". Letters: README.md.
 //
-// In a slot all stages work at once, and the next slot waits for the slowest rank. So what must be level is
-// not the load of a rank over the step but its load in each slot: the forward rows of the layers that the
-// stages run in it plus, twice as heavy, the rows whose backward runs in it. Time steps in which the same
-// lanes of the same stages are busy are alike, so a slot here is (such a set of time steps, index in the time
-// step), with rows counted over all of its time steps.
+// In a slot all stages work at once, and the next slot waits for the slowest rank. So the load of a rank in
+// each slot must be level; a level load over the whole step does not help. A rank's load in a slot is the
+// forward rows of the layers that the stages run in it, and twice the rows whose backward runs in it.
+//   Example: 2 ranks, 1 stage, 2 layers. Layer 0 uses the experts of rank 0 only, and layer 1 those of rank
+//   1. Over the step both ranks have the same load, but in each slot one of them waits for the other.
+//
+// Time steps in which the same lanes of the same stages are busy are alike. So a slot here is an index in the
+// time step and a set of alike time steps, and rows are counted over all of them.
 #pragma once
 
 #include <span>
@@ -29,8 +32,8 @@ struct SlotLoads {
 inline constexpr double kBackwardWeight = 2;
 
 // counts [L, M]: rows that the model's layers sent to each expert in one step or in several, over all
-// microbatches; a microbatch is taken to have an equal share of them. L is the sum of the schedule's layers.
-// kStage: a slot belongs to one stage, whose ranks alone wait for each other.
+// microbatches. Each microbatch is taken to have an equal share of them. L is the sum of the schedule's
+// layers. With PoolSpan::kStage a slot belongs to one stage, whose ranks alone wait for each other.
 SlotLoads SlotLoadsOf(std::span<const double> counts, int num_experts, const SlotSchedule& schedule,
                       PoolSpan span);
 
@@ -40,15 +43,15 @@ std::vector<double> RankLoads(const SlotLoads& loads, const ExpertPlacement& pla
 // What the lockstep pays: the sum over slots of the largest load of a rank.
 double LockstepCost(const SlotLoads& loads, const ExpertPlacement& placement);
 
-// Per slot the largest load of a rank / the mean of the ranks; 1 where nobody has any.
+// Per slot: the largest load of a rank / the mean of the ranks; 1 where nobody has any load.
 std::vector<double> SlotImbalances(const SlotLoads& loads, const ExpertPlacement& placement);
 
-// Of all slots: sum of the largest loads / sum of the means; 1 is level, and its inverse is the efficiency of
-// the experts' time. 1 without load.
+// Over all slots: sum of the largest loads / sum of the means; 1 without load. 1 is level. The inverse is the
+// efficiency of the experts' time.
 double SlotImbalance(const SlotLoads& loads, const ExpertPlacement& placement);
 
-// No placement on so many ranks is more level than this: an expert cannot be split, so in no slot is the
-// largest load below the mean or below that of one expert.
+// No placement on so many ranks is more level than this. An expert cannot be split, so in no slot is the
+// largest load of a rank below the mean or below the load of one expert.
 double LeastSlotImbalance(const SlotLoads& loads, int num_ranks);
 
 }  // namespace unipool

@@ -1,16 +1,20 @@
-// The static table that all ranks of a pool group walk (DESIGN section 5). Pure arithmetic: no ranks, no
-// bytes.
+// The static table that all ranks of a pool group walk. Pure arithmetic: no ranks, no bytes.
+// The whole table of 2 ranks and 2 stages: parallel/SCHEDULE.md, "Slots and lanes". Letters: README.md.
 //
-// Time steps t = 0 .. B + 2S - 2. Stage s runs the forward of microbatch t - s and, in the same time step,
-// the backward of microbatch t - (2S - 1 - s), each if it exists. A time step has n = max layers per stage
-// slots; in slot u the forward lane runs the stage's layer u and the backward lane its layer n - 1 - u, if
-// the stage has it.
+// A step has time steps t = 0 .. B + 2S - 2. In time step t stage s runs the forward of microbatch t - s and
+// the backward of microbatch t - (2S - 1 - s), each if it exists.
+// A time step has n slots, n = the most layers of a stage. In slot u the forward lane runs the stage's layer
+// u and the backward lane runs its layer n - 1 - u, each if the stage has that layer.
 //
-// The last stage also runs the head (final norm, logits, loss and their gradients), which every other stage
-// would wait for. So it is given fewer layers (stage_balance.h), and its head runs where dense work of the
-// layers it lacks would stand: cut into 3 (n - n_last) parts, one for the missing forward of a layer, two for
-// its backward, which takes twice as long. Where n_last = n there is nothing to stand in for, and the head is
-// one part after the slots of its time step, for which all ranks of the pool group wait.
+// The last stage also runs the head: final norm, logits, loss and their gradients. Every other stage would
+// wait for it. So the last stage may get fewer layers (stage_balance.h), n_last < n, and its head runs where
+// the dense work of the layers that it lacks would stand. The head is cut into 3 (n - n_last) parts. One part
+// stands for the missing forward of a layer, and two parts stand for its backward, which takes twice as long.
+//   Example, stages of 3 and 2 layers: n = 3, the head has 3 parts. Part 0 of microbatch m runs in slot 2 of
+//   its forward time step, where layer 2 would stand. Parts 1 and 2 run in slot 0 of the next time step,
+//   where the backward of layer 2 would stand.
+// Where n_last = n, the head is one part after the slots of its time step, and all ranks of the pool group
+// wait for it.
 #pragma once
 
 #include <vector>
@@ -31,7 +35,7 @@ struct LaneWork {
   bool operator==(const LaneWork&) const = default;
 };
 
-// Parts [begin, end) of a microbatch's head; they run in order.
+// Parts [begin, end) of a microbatch's head. They run in order.
 struct HeadWork {
   int microbatch = -1;
   int begin = 0, end = 0;
@@ -40,8 +44,8 @@ struct HeadWork {
 
 class SlotSchedule {
  public:
-  // layers_per_stage: S entries, each >= 1. num_microbatches >= 1. forward_only: the backward lane is always
-  // idle and time ends at B + S - 2 (evaluation).
+  // layers_per_stage: S entries, each >= 1. num_microbatches = B >= 1. forward_only (evaluation): the
+  // backward lane is always idle, and the last time step is B + S - 2.
   SlotSchedule(std::vector<int> layers_per_stage, int num_microbatches, bool forward_only = false);
 
   int num_stages() const { return static_cast<int>(layers_.size()); }
@@ -55,18 +59,18 @@ class SlotSchedule {
   int Microbatch(Lane lane, int stage, int time) const;
   // Microbatch and layer in a slot; idle when the lane has no microbatch or the stage has no such layer.
   LaneWork Work(Lane lane, int stage, SlotId slot) const;
-  // The slot where (microbatch, layer) runs.
+  // The slot where (microbatch, layer) runs. REQUIRES: it runs.
   SlotId SlotOf(Lane lane, int stage, LaneWork work) const;
-  // Slots in which all ranks of the pool group are between: does any stage have work in this lane? Exchanges
-  // of lanes that are idle everywhere are skipped by all ranks alike.
+  // Does any stage have work in this lane and slot? If not, all ranks leave out the lane's exchanges there.
+  // Example: 2 stages. In time step 1 no stage has a backward yet, so there is no dispatch B.
   bool AnyWork(Lane lane, SlotId slot) const;
-  // What the last stage runs of its head in the place of a lane's dense work in a slot; index == n of the
-  // forward lane: after the slots. Forward idle slots follow the last layer's slot; the backward lane's come
-  // in the next time step, before the first backward slot of the microbatch. The last part comes before the
-  // next microbatch has left its last layer.
+  // What the last stage runs of its head in the place of a lane's dense work in a slot. Slot index n of the
+  // forward lane means after the slots. The forward lane's parts come behind the last layer's slot. The
+  // backward lane's parts come in the next time step, before the first backward slot of the microbatch. The
+  // last part comes before the next microbatch has left its last layer.
   HeadWork Head(Lane lane, SlotId slot) const;
   int num_head_parts() const;  // 3 (n - n_last); n - n_last when forward only; at least 1
-  // Most microbatches a stage holds at once (forward begun, backward not ended): at most 2 (S - s).
+  // Most microbatches that a stage holds at once (forward begun, backward not ended): at most 2 (S - s).
   int MaxInFlight(int stage) const;
 
  private:

@@ -1,4 +1,4 @@
-// How many layers each pipeline stage gets, so that the head of the last stage costs least: pure arithmetic
+// How many layers each pipeline stage gets, so that the head of the last stage costs least. Pure arithmetic
 // on the slot schedule that the executor walks.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace unipool {
 
-// Time of the forward of one microbatch on one rank, in any unit; a backward takes twice as long.
+// Times of the forward of one microbatch on one rank, in any unit. A backward takes twice as long.
 struct StageWork {
   double dense = 0;     // a, one layer's attention and router
   double expert = 0;    // e, one layer's experts
@@ -18,10 +18,10 @@ struct StageWork {
 };
 
 // Time of a step on an infinitely fast wire with level routing. With PoolSpan::kReplica all ranks of a pool
-// meet in each slot: sum over slots of (the slowest stage's dense work and head + an even share of all
-// stages' expert work). With kStage stages meet only at their boundaries: sum over time steps of the slowest
-// stage's work. Stages of n layers and no head give the formulas of DESIGN section 5, (B+S-1) n 3a + B n 3e
-// and (B+S-1) n 3 (a+e).
+// meet in each slot: it is the sum over slots of (the slowest stage's dense work and head + an even share of
+// all stages' expert work). With PoolSpan::kStage stages meet only at their boundaries: it is the sum over
+// time steps of the slowest stage's work. Stages of n layers and no head give the formulas of
+// parallel/SCHEDULE.md, "Why bubbles become expert time": (B+S-1) n 3a + B n 3e and (B+S-1) n 3 (a+e).
 double PredictStepTime(const SlotSchedule& schedule, const StageWork& work, PoolSpan span);
 
 // The same work if no rank ever waited: B (L 3(a+e) + 3 head) / S.
@@ -30,10 +30,10 @@ double IdealStepTime(const SlotSchedule& schedule, const StageWork& work);
 // As even as possible; the first stages take the remainder.
 std::vector<int> EvenLayers(int num_layers, int num_stages);
 
-// The layers per stage of least predicted time; of equal ones the most even. An even cut is kept unless
-// another is faster by kWorthwhile of its time, since uneven stages cost the first ones memory. All cuts
-// are compared where there are few (up to 3000), else those with any number of layers on the last stage and
-// the others as even as possible. REQUIRES: num_stages <= num_layers.
+// The layers per stage of least predicted time, and among equal ones the most even. The even cut is kept
+// unless another is faster by kWorthwhile of its time, since uneven stages cost the first ones memory. Where
+// there are few cuts (up to 3000), all are compared. Otherwise the compared cuts have any number of layers on
+// the last stage, and the other stages as even as possible. REQUIRES: num_stages <= num_layers.
 inline constexpr double kWorthwhile = 0.02;
 std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_microbatches,
                                       const StageWork& work, PoolSpan span);

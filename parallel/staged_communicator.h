@@ -1,7 +1,7 @@
-// A communicator of device memory over a communicator of host memory: blocks travel through pinned memory, so
-// several ranks may share a device. How, and why it cannot lock up: staged_traffic.h.
+// A communicator of device memory over a communicator of host memory. Blocks travel through pinned memory, so
+// several ranks may share a device. How, and why ranks cannot lock up: staged_traffic.h.
 //
-// The host waits for the wire in Wait, as it does with host memory; everything on the device is enqueued.
+// The host waits for the wire in Wait, as it does with host memory. Everything on the device is enqueued.
 #pragma once
 
 #include <memory>
@@ -10,13 +10,14 @@
 
 namespace unipool {
 
-// `traffic` is one per rank, shared by all of its communicators. Nobody else starts exchanges on `host` from
+// A rank has one `traffic`, which all of its communicators share. Nobody else starts exchanges on `host` from
 // now on.
 std::unique_ptr<Communicator> MakeStagedCommunicator(std::unique_ptr<Communicator> host,
                                                      std::shared_ptr<StagedTraffic> traffic);
 
-// A communicator of the host for exchanges between which exchanges of device memory are under way: the same,
-// but Start posts what is ready and Wait posts everything that was started before. `host` must outlive it.
+// A communicator of host memory for a rank that also has staged exchanges of device memory under way. It does
+// what `host` does. In addition Start posts the staged exchanges that are ready, and Wait posts all staged
+// exchanges that were started before. `host` must outlive it.
 std::unique_ptr<Communicator> MakeHostGate(Communicator& host, std::shared_ptr<StagedTraffic> traffic);
 
 }  // namespace unipool

@@ -1,24 +1,30 @@
 // All exchanges of device memory of one rank that travel through pinned host memory, over all its
-// communicators, in order of their starts.
+// communicators, in the order of their starts.
 //
-//   Start   the communication queue waits for all work of the compute queue so far and copies the blocks that
-//           leave into pinned memory; the event `copied` is behind that
-//   post    once `copied` is done, the host communicator starts the exchange between pinned memories. Whoever
-//           comes by posts what is ready: every Start and Wait of the rank's communicators, device and host
-//           (HostGate), and every wait of the host for an event
-//   Wait    posts this exchange and all that were started before it, waiting for their `copied`; waits for
-//           the wire; lets the blocks that came be copied to the device, and the compute queue wait for that
+//   Start   The communication queue waits for all work of the compute queue so far. Then it copies the blocks
+//           that leave into pinned memory, and records the event `copied` behind them.
+//   post    Once `copied` is done, the host communicator starts the exchange between pinned memories. Whoever
+//           comes by posts what is ready: every Start and Wait of the rank's communicators, of device and of
+//           host memory (HostGate), and every wait of the host for an event.
+//   Wait    Posts this exchange and all that were started before it, waiting for their `copied`. Waits for
+//           the wire. Lets the blocks that came be copied to the device, and the compute queue wait for that.
 //
-// Why no ranks wait for each other in a circle. All ranks start their exchanges in one total order, over all
-// communicators, those of the host included. Work in the queues of a device never waits for another rank:
-// copies to the device are enqueued when the data is here. So the host's waits for `copied` end by
-// themselves, and a rank is held up by others only in a host communicator's wait for one exchange X, for
-// which it waits until some rank p has posted X. If p has not, p computes, which ends, or is held up in its
-// own wait for some Y. By then p had posted everything that it started before Y, and Y itself; so X comes
-// after Y in the total order. Along a chain of ranks that wait for each other the exchanges only get earlier:
-// it has an end. That is why a host communicator's wait must post what was started before, too (HostGate): a
-// rank that waits for a row count, and keeps back rows that another needs before it can send its count, would
-// close the circle.
+// Why no ranks wait for each other in a circle:
+//   1. All ranks start their exchanges in one total order over all communicators, of device and host memory.
+//   2. Work in a device's queues never waits for another rank, since copies to the device are enqueued only
+//      when the data is here. So the host's waits for `copied` end by themselves.
+//   3. So a rank is held up by others only in Wait of one exchange X, until every rank of X has posted X.
+//   4. Let rank p be one that has not posted X. Either p computes, which ends, or p itself waits for some Y.
+//   5. p has posted Y and everything that it started before Y. X is not among these. So X comes after Y in
+//      the total order.
+//   6. Along a chain of ranks that wait for each other the exchanges get earlier and earlier. A circle would
+//      have to come back to X, so there is none.
+// Example, 2 ranks: rank 0 waits for combine 7, because rank 1 has not posted it. Rank 1 waits for dispatch
+// 5. Rank 0 has posted dispatch 5, since its Wait of 7 posted 5 before. So rank 1 goes on and posts 7.
+//
+// Step 5 holds for host memory too: Wait of a host communicator posts what was started before (HostGate). If
+// a rank could wait for a row count while it keeps back rows, and another rank needed these rows before it
+// could send its count, the circle would be closed.
 #pragma once
 
 #include <chrono>
@@ -31,30 +37,31 @@
 namespace unipool {
 
 struct StagedOptions {
-  std::chrono::milliseconds timeout{300'000};                // as WorldOptions
-  int64_t round_bytes = Communicator::kDeviceSumRoundBytes;  // of sums and AllGatherParts; equal on all ranks
+  std::chrono::milliseconds timeout{300'000};  // as WorldOptions
+  // Of sums and AllGatherParts. Equal on all ranks.
+  int64_t round_bytes = Communicator::kDeviceSumRoundBytes;
 };
 
 class StagedTraffic {
  public:
   using Ticket = Communicator::Ticket;
-  // After `timeout` in which the host waited for its own device the job ends through `world`, saying so. All
+  // When the host has waited for its own device for `timeout`, the job ends through `world` and says so. All
   // must outlive it.
   StagedTraffic(const CommunicationDevice& device, Communicator& world, MemoryMeter& host_memory,
                 const StagedOptions& options = {});
   ~StagedTraffic();  // REQUIRES: nothing is under way, unless an exception is
   StagedTraffic(const StagedTraffic&) = delete;
 
-  // As Communicator's, for device memory of the ranks of `host`, which nobody else uses.
+  // As Communicator::Start and Wait, for device memory of the ranks of `host`. Nobody else uses `host`.
   Ticket Start(Communicator& host, std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                const ExchangeLabel& label);
   void Wait(Ticket ticket);
 
-  // The place of what starts now in the order of all starts.
+  // The place in the order of all starts of the exchange that starts now.
   int64_t NextNumber() { return next_number_++; }
-  // Posts what is ready. Does not wait.
+  // Posts what is ready, in order. Does not wait.
   void PostReady();
-  // Posts everything that was started up to this number; waits for the own device.
+  // Posts everything that was started up to this number. Waits for the rank's own device.
   void PostThrough(int64_t number);
 
   const CommunicationDevice& device() const { return device_; }

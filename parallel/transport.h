@@ -1,5 +1,6 @@
 // Which transport carries device memory between ranks. A pure function of what all ranks say. A transport is
-// what a run chooses (parallel.transport in its config). What then moves the bytes is a DeviceCommunicator,
+// what a run chooses (parallel.transport in its config). Host memory always travels by the world's own
+// communicator (runtime/communicator.h). What then moves the bytes is a DeviceCommunicator,
 // which device_links.h makes.
 //
 // To add a transport:
@@ -20,7 +21,7 @@
 namespace unipool {
 
 enum class TransportKind {
-  kAuto,
+  kAuto,     // let ChooseTransport choose
   kNccl,     // from GPU to GPU; one rank per GPU
   kMpi,      // through pinned host memory and MPI; ranks may share a GPU
   kThreads,  // through pinned host memory, between threads of one process; ranks may share a GPU

@@ -206,8 +206,9 @@ TEST_F(PlaceBySlotsTest, LayersOfTheirOwnExpertsAreSpread) {
   EXPECT_GT(SlotImbalance(loads, start), 1.3);
 }
 
-// DESIGN section 8's simulation: log-normal 1.0, S = 4, B = 8, 0.72 of ideal with contiguous blocks.
-TEST_F(PlaceBySlotsTest, GainsWhatTheDesignSays) {
+// The simulation of parallel/SCHEDULE.md, "Placement": log-normal 1.0, S = 4, B = 8; 0.72 of ideal with
+// contiguous blocks.
+TEST_F(PlaceBySlotsTest, GainsWhatTheDocumentSays) {
   double contiguous = 0, placed = 0;
   constexpr int kRounds = 4;
   for (int round = 0; round < kRounds; ++round) {

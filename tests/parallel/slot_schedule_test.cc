@@ -171,7 +171,8 @@ TEST(SlotSchedule, MicrobatchesInFlightAsStated) {
 }
 
 // With dense forward time a and expert forward time e of a layer, backward twice that: the dense work that
-// ranks do side by side, and the experts that all ranks do together, give the step time of DESIGN section 5.
+// ranks do side by side, and the experts that all ranks do together, give the step time of
+// parallel/SCHEDULE.md, "Why bubbles become expert time".
 TEST(SlotSchedule, BubbleFormulaAsStated) {
   ForEachSchedule(false, [](const SlotSchedule& schedule) {
     int even = schedule.num_layers(0);
