@@ -4,15 +4,14 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "launcher/config.h"
+#include "launcher/optimizer_folder.h"
 #include "launcher/weight_check.h"
 #include "launcher/weight_folder.h"
 #include "runtime/errors.h"
-#include "runtime/range.h"
 #include "runtime/tensor_file.h"
 #include "runtime/world.h"
 
@@ -176,80 +175,6 @@ std::string ReadText(const fs::path& path) {
   if (!file || !(text << file.rdbuf())) throw UserError(path.string() + ": cannot be read");
   return text.str();
 }
-
-// All optimizer files of a checkpoint: which file holds which elements of which tensor's moments.
-class OptimizerFolder {
- public:
-  OptimizerFolder(const std::string& dir, int num_files) : dir_(dir) {
-    for (int i = 0; i < num_files; ++i) {
-      readers_.push_back(std::make_unique<TensorFileReader>(OptimizerFile(dir, i, num_files)));
-      for (const auto& [name, entry] : readers_.back()->entries()) Add(*readers_.back(), name, entry);
-    }
-  }
-
-  // Elements [elements) of "exp_avg/NAME" into `out`; what no file holds is a problem.
-  void ReadRange(const std::string& name, Range elements, const Tensor& out,
-                 std::vector<std::string>& problems) const {
-    const auto found = pieces_.find(name);
-    int64_t at = elements.begin;
-    if (found != pieces_.end()) {
-      auto piece = found->second.upper_bound(at);
-      if (piece != found->second.begin()) --piece;
-      for (; piece != found->second.end() && at < elements.end; ++piece) {
-        const int64_t end = std::min(elements.end, piece->first + piece->second.entry->shape[0]);
-        if (piece->first > at || end <= at) break;
-        const Tensor part = ElementsOf(out, at - elements.begin, end - at);
-        piece->second.reader->Read(*piece->second.entry, at - piece->first, part);
-        at = end;
-      }
-    }
-    if (at == elements.end) return;
-    problems.push_back(Format("%s: elements %d to %d are missing", name.c_str(), at, elements.end));
-  }
-
-  // What may be missing and is goes to `missing`.
-  void ReadState(const DiskTensor& tensor, std::vector<std::string>& problems,
-                 std::vector<std::string>& missing) const {
-    const auto found = state_.find("state/" + tensor.name);
-    if (found == state_.end()) {
-      if (tensor.optional) missing.push_back(tensor.name);
-      if (!tensor.optional) problems.push_back("state/" + tensor.name + ": is missing");
-    } else if (found->second.entry->shape != tensor.shape) {
-      problems.push_back("state/" + tensor.name + ": has another shape");
-    } else {
-      found->second.reader->Read(*found->second.entry, 0, tensor.value);
-    }
-  }
-
- private:
-  struct Place {
-    const TensorFileReader* reader = nullptr;
-    const TensorFileEntry* entry = nullptr;
-  };
-
-  static Tensor ElementsOf(const Tensor& tensor, int64_t begin, int64_t count) {
-    return Tensor(static_cast<char*>(tensor.data) + begin * SizeOf(tensor.dtype), tensor.dtype, {count});
-  }
-
-  void Add(const TensorFileReader& reader, const std::string& name, const TensorFileEntry& entry) {
-    if (name.rfind("state/", 0) == 0) {
-      state_[name] = {&reader, &entry};
-      return;
-    }
-    const size_t slash = name.rfind('/');
-    const std::string begin = slash == std::string::npos ? "" : name.substr(slash + 1);
-    if (begin.empty() || begin.size() > 18 || begin.find_first_not_of("0123456789") != std::string::npos ||
-        entry.shape.size() != 1) {
-      throw UserError(reader.path() + ": " + name + " is no piece of optimizer state");
-    }
-    pieces_[name.substr(0, slash)][std::stoll(begin)] = {&reader, &entry};
-  }
-
-  std::string dir_;
-  std::vector<std::unique_ptr<TensorFileReader>> readers_;
-  std::map<std::string, std::map<int64_t, Place>> pieces_;  // "exp_avg/NAME" -> first element -> place
-  std::map<std::string, Place> state_;
-};
 
 // Returns the names of state that is not there and need not be.
 std::vector<std::string> LoadOptimizer(const std::string& dir, int num_files, CheckpointView& view) {

@@ -4,11 +4,16 @@
 
 #include <cstdlib>
 
+#include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/nearest_name.h"
+#include "launcher/rank_count.h"
 #include "runtime/errors.h"
+#include "runtime/watchdog.h"
+#include "runtime/world.h"
 
-DEFINE_bool(json, false, "print one JSON line instead of a text for people (info, eval)");
+DEFINE_bool(json, false,
+            "print JSON for programs instead of a text for people (info, eval, generate, metrics)");
 DEFINE_bool(print_config, false, "show the resolved settings and stop");
 DEFINE_string(checkpoint, "",
               "folder of the checkpoint to use; default: the newest of run_dir (eval, generate)");
@@ -177,11 +182,13 @@ class Parser {
 
 const std::vector<CommandInfo>& Commands() {
   static const std::vector<CommandInfo> commands = {
-      {"train", ConfigUse::kRequired, "train a model; continues from the newest checkpoint of its run_dir"},
-      {"eval", ConfigUse::kRequired, "loss and perplexity of a checkpoint on a split"},
-      {"generate", ConfigUse::kOptional, "continue a --prompt with text from a checkpoint"},
-      {"info", ConfigUse::kRequired, "parameters by kind, per rank, and memory"},
-      {"tokenize", ConfigUse::kNone, "turn JSON lines into a token file (.bin, .idx)"},
+      {"train", ConfigUse::kRequired, "train a model; continues from the newest checkpoint of its run_dir",
+       TrainCommand},
+      {"eval", ConfigUse::kRequired, "loss and perplexity of a checkpoint on a split", EvalCommand},
+      {"generate", ConfigUse::kOptional, "continue a --prompt with text from a checkpoint", GenerateCommand},
+      {"info", ConfigUse::kRequired, "parameters by kind, per rank, and memory", InfoCommand},
+      {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand},
+      {"tokenize", ConfigUse::kNone, "turn JSON lines into a token file (.bin, .idx)", TokenizeCommand},
   };
   return commands;
 }
@@ -214,7 +221,11 @@ std::string HelpText() {
 }
 
 Config LoadConfig(const CommandLine& command_line) {
-  return LoadConfig(command_line.config_path, command_line.overrides);
+  Config config = LoadConfig(command_line.config_path, command_line.overrides);
+  if (!UnderMpiLauncher()) return config;
+  const std::string note = TakeLaunchedRanks(WorldSize({}), command_line.overrides, config);
+  if (!note.empty() && IsPrintingProcess()) PrintErrorLine("note: " + note);
+  return config;
 }
 
 bool IsPrintingProcess() {

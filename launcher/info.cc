@@ -5,6 +5,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/readable_number.h"
 #include "models/memory_plan.h"
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
@@ -13,20 +14,11 @@
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
 #include "runtime/range.h"
-#include "runtime/world.h"
 
 namespace unipool {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string Scaled(int64_t value, const char* separator, const char* suffix) {
-  const double x = static_cast<double>(value);
-  if (value >= 999'950'000) return Format("%.3f%sB%s", x / 1e9, separator, suffix);
-  if (value >= 999'950) return Format("%.1f%sM%s", x / 1e6, separator, suffix);
-  if (value >= 1000) return Format("%.1f%sK%s", x / 1e3, separator, suffix);
-  return Format("%d%s%s", value, separator, suffix);
-}
 
 Json ParametersJson(const Config& config) {
   const ParameterCount count = CountParameters(config);
@@ -108,7 +100,11 @@ std::string RankTable(const Json& ranks) {
   std::string text = Format("%-9s %5s %6s %7s %10s %10s %10s %10s %11s %10s %10s %10s %11s %10s\n", "rank",
                             "stage", "layers", "experts", "parameters", "weights", "gradients", "optimizer",
                             "activations", "exchange", "scratch", "together", "imbalance 2", "worst case");
-  auto same = [](Json a, Json b) { return a.erase("rank"), b.erase("rank"), a == b; };
+  auto same = [](Json a, Json b) {
+    a.erase("rank");
+    b.erase("rank");
+    return a == b;
+  };
   for (size_t begin = 0, end = 0; begin < ranks.size(); begin = end) {
     while (end < ranks.size() && same(ranks[begin], ranks[end])) ++end;
     std::string name = std::to_string(begin);
@@ -119,17 +115,6 @@ std::string RankTable(const Json& ranks) {
 }
 
 }  // namespace
-
-std::string FormatCount(int64_t count) {
-  return Scaled(count, "", "");
-}
-
-std::string FormatBytes(int64_t bytes) {
-  std::string text = Scaled(bytes, " ", "B");
-  const size_t giga = text.find(" BB");
-  if (giga != std::string::npos) text.replace(giga, 3, " GB");
-  return text;
-}
 
 Json InfoJson(const Config& config, int world_size) {
   const MeshShape shape = MeshShapeOf(config.parallel(), world_size);
@@ -176,9 +161,7 @@ std::string InfoText(const Config& config, int world_size) {
 
 int InfoCommand(const CommandLine& command_line) {
   const Config config = LoadConfig(command_line);
-  WorldOptions options;
-  options.num_threads = config.parallel().ranks();
-  const int world_size = WorldSize(options);
+  const int world_size = config.parallel().ranks();
   ValidateConfig(config, world_size);
   if (!IsPrintingProcess()) return 0;
   const std::string text =

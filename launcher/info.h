@@ -8,11 +8,6 @@
 
 namespace unipool {
 
-// 777.9M, 2.588B, 51.2K
-std::string FormatCount(int64_t count);
-// 3.1 GB, 12.0 MB: powers of 1000
-std::string FormatBytes(int64_t bytes);
-
 // Keys: vocab_rows, parameters {embedding, head, attention, router, experts, norms, total, active}, world,
 // pipeline {layers_per_stage, chosen, microbatches, head_in_layers (its work in dense work of a layer),
 // bubble (predicted share of a step that ranks wait, on an infinitely fast wire with level routing),

@@ -4,9 +4,8 @@
 #include <csignal>
 #include <cstdio>
 
-#include "launcher/commands.h"
+#include "launcher/command_line.h"
 #include "launcher/config.h"
-#include "launcher/tokenize.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
 
@@ -14,12 +13,10 @@ namespace unipool {
 namespace {
 
 int RunCommand(const CommandLine& line) {
-  if (line.command == "train") return TrainCommand(line);
-  if (line.command == "eval") return EvalCommand(line);
-  if (line.command == "generate") return GenerateCommand(line);
-  if (line.command == "info") return InfoCommand(line);
-  if (line.command == "tokenize") return RunTokenize();
-  LOG(FATAL) << "command without an entry point: " << line.command;
+  for (const CommandInfo& command : Commands()) {
+    if (command.name == line.command) return command.run(line);
+  }
+  LOG(FATAL) << "a command that is not in the list: " << line.command;
 }
 
 void Print(const std::string& text) {
@@ -29,8 +26,14 @@ void Print(const std::string& text) {
 int Main(int argc, char** argv) {
   try {
     const CommandLine line = ParseCommandLine({argv + 1, argv + argc});
-    if (line.command == "help") return Print(HelpText()), 0;
-    if (line.print_config) return Print(ResolvedConfigText(LoadConfig(line))), 0;
+    if (line.command == "help") {
+      Print(HelpText());
+      return 0;
+    }
+    if (line.print_config) {
+      Print(ResolvedConfigText(LoadConfig(line)));
+      return 0;
+    }
     return RunCommand(line);
   } catch (const UserError& error) {
     // All processes of a job get here with the same error; the world prints it once and ends them together.

@@ -1,103 +1,14 @@
-#include "launcher/metrics.h"
+#include <cstdio>
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <limits>
-#include <nlohmann/json.hpp>
-
-#include "runtime/errors.h"
-#include "runtime/tensor_file.h"
+#include "launcher/commands.h"
+#include "launcher/metric_list.h"
 
 namespace unipool {
-namespace {
 
-namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
-
-// The lines that a run continuing after `last_step` keeps; `changed` says whether any were cut or mended.
-std::string KeptLines(const std::string& path, int64_t last_step, bool& changed) {
-  std::ifstream file(path);
-  std::string kept, line;
-  while (std::getline(file, line)) {
-    const bool torn = file.eof();  // no newline at its end
-    const Json json = Json::parse(line, nullptr, false);
-    const bool whole = json.is_object() && json.contains("step") && json["step"].is_number_integer();
-    const bool keep = whole && json["step"].get<int64_t>() <= last_step;
-    if (keep) kept += line + "\n";
-    changed |= torn || !keep;
-  }
-  return kept;
-}
-
-}  // namespace
-
-double StepMetrics::PoolLossOverBalance() const {
-  return pool_loss_at_balance > 0 ? pool_loss / pool_loss_at_balance
-                                  : std::numeric_limits<double>::quiet_NaN();
-}
-
-std::string StepLine(const StepMetrics& m) {
-  Json json = {{"step", m.step},
-               {"tokens", m.tokens},
-               {"loss", m.loss},
-               {"pool_loss", m.pool_loss},
-               {"pool_loss_over_balance", m.PoolLossOverBalance()},
-               {"max_violation", m.max_violation},
-               {"dead_experts", m.dead_experts},
-               {"zero_score_share", m.zero_score_share},
-               {"grad_norm", m.grad_norm},
-               {"lr", m.lr},
-               {"tokens_per_second", m.tokens_per_second},
-               {"step_seconds", m.step_seconds},
-               {"pool_shares_age", m.pool_shares_age},
-               {"balance_seconds", m.balance_seconds},
-               {"peak_memory_bytes", m.peak_memory_bytes},
-               {"peak_memory_rank", m.peak_memory_rank},
-               {"peak_memory", Json::object()}};
-  for (int i = 0; i < kNumMemoryKinds; ++i) {
-    json["peak_memory"][NameOf(static_cast<MemoryKind>(i))] = m.peak_memory_by_kind[i];
-  }
-  if (m.slot_imbalance) json["slot_imbalance"] = *m.slot_imbalance;
-  if (m.virtual_step_seconds) json["virtual_step_seconds"] = *m.virtual_step_seconds;
-  return json.dump();
-}
-
-std::string ValidationLine(int64_t step, double valid_loss) {
-  return Json{{"step", step}, {"valid_loss", valid_loss}, {"valid_perplexity", std::exp(valid_loss)}}.dump();
-}
-
-MetricsFile::MetricsFile(const std::string& run_dir, int64_t last_step)
-    : path_((fs::path(run_dir) / "metrics.jsonl").string()) {
-  std::error_code error;
-  fs::create_directories(run_dir, error);
-  if (error)
-    throw UserError(run_dir + ": cannot be created (" + error.message() + "); choose another run_dir");
-  bool changed = false;
-  const std::string kept = KeptLines(path_, last_step, changed);
-  if (changed) WriteTextFile(path_, kept);
-  fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd_ < 0)
-    throw UserError(path_ + ": cannot be opened (" + std::strerror(errno) + "); choose another run_dir");
-}
-
-MetricsFile::~MetricsFile() {
-  if (fd_ >= 0) close(fd_);
-}
-
-void MetricsFile::Write(const std::string& line) {
-  const std::string text = line + "\n";
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t written = write(fd_, text.data() + done, text.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) throw UserError(path_ + ": cannot be written (" + std::strerror(errno) + ")");
-    done += written;
-  }
+int MetricsCommand(const CommandLine& command_line) {
+  if (!IsPrintingProcess()) return 0;
+  std::fputs((command_line.json ? MetricsJson() : MetricsTable()).c_str(), stdout);
+  return 0;
 }
 
 }  // namespace unipool

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "launcher/info.h"
+#include "launcher/readable_number.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -38,14 +38,6 @@ const char* ZeroScoreAdvice(Balance::Value balance) {
 
 }  // namespace
 
-std::string FormatDuration(double seconds) {
-  const int64_t s = std::llround(std::max(0.0, seconds));
-  if (s < 60) return Format("%ds", s);
-  if (s < 3600) return Format("%dm%02ds", s / 60, s % 60);
-  if (s < 86400) return Format("%dh%02dm", s / 3600, s % 3600 / 60);
-  return Format("%dd%02dh", s / 86400, s % 86400 / 3600);
-}
-
 std::string MemoryText(const MemoryParts& parts) {
   std::string text = FormatBytes(std::accumulate(parts.begin(), parts.end(), int64_t{0}));
   const char* separator = " = ";
@@ -57,72 +49,83 @@ std::string MemoryText(const MemoryParts& parts) {
   return text;
 }
 
-std::string StepSummary(const StepMetrics& m, const ProgressOptions& options, double seconds_left) {
-  std::string text = Format("step %d/%d  loss %.4f", m.step, options.total_steps, m.loss);
-  const char* name = options.balance == Balance::LAYER_LOSS ? "layer loss" : "pool loss";
-  if (m.pool_loss_at_balance > 0) {
-    text += Format("  %s %.3f x balance", name, m.PoolLossOverBalance());
-  } else if (m.pool_loss != 0) {
-    text += Format("  %s %.4f", name, m.pool_loss);
-  }
-  if (m.pool_shares_age >= 0) {
-    text += Format(" (shares %d %s%s old)", m.pool_shares_age,
-                   options.balance_scope == BalanceScope::STEP ? "step" : "microbatch",
-                   m.pool_shares_age == 1                        ? ""
-                   : options.balance_scope == BalanceScope::STEP ? "s"
-                                                                 : "es");
-  }
-  text += Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",
-                 FormatCount(std::llround(m.tokens_per_second)).c_str(), m.grad_norm,
-                 FormatDuration(seconds_left).c_str(), m.lr);
-  return text;
+namespace {
+
+// " (shares 2 microbatches old)", or "" when no shares are in force.
+std::string AgeOfShares(int64_t age, BalanceScope::Value scope) {
+  if (age < 0) return "";
+  const bool is_one = age == 1;
+  const char* unit = is_one ? "microbatch" : "microbatches";
+  if (scope == BalanceScope::STEP) unit = is_one ? "step" : "steps";
+  return Format(" (shares %d %s old)", age, unit);
+}
+
+std::string BalancingLoss(const StepOutcome& outcome, Balance::Value balance) {
+  const LoadReport& load = outcome.report.load;
+  const char* name = balance == Balance::LAYER_LOSS ? "layer loss" : "pool loss";
+  if (load.pool_loss_at_balance > 0)
+    return Format("  %s %.3f x balance", name, outcome.PoolLossOverBalance());
+  return load.pool_loss == 0 ? "" : Format("  %s %.4f", name, load.pool_loss);
+}
+
+}  // namespace
+
+std::string StepSummary(const StepOutcome& outcome, const ProgressOptions& options, double seconds_left) {
+  const StepReport& report = outcome.report;
+  return Format("step %d/%d  loss %.4f", outcome.step, options.total_steps,
+                report.loss) +
+         BalancingLoss(outcome, options.balance) +
+         AgeOfShares(report.load.shares_age, options.balance_scope) +
+         Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",
+                FormatCount(std::llround(outcome.TokensPerSecond())).c_str(), report.grad_norm,
+                FormatDuration(seconds_left).c_str(), outcome.lr);
 }
 
 Progress::~Progress() {
   if (line_open_) std::fputc('\n', out_);
 }
 
-void Progress::UpdateTimeLeft(const StepMetrics& m) {
-  // The first step is slower than the rest (pages, caches), so early steps count for little and are soon
-  // forgotten.
+void Progress::UpdateTimeLeft(const StepOutcome& outcome) {
+  // The first step is slower than the rest (pages, caches), so early steps count for little and are soon forgotten.
   const bool first = mean_step_seconds_ == 0;
-  mean_step_seconds_ = first ? m.step_seconds : 0.9 * mean_step_seconds_ + 0.1 * m.step_seconds;
-  seconds_left_ = mean_step_seconds_ * static_cast<double>(options_.total_steps - m.step);
+  mean_step_seconds_ = first ? outcome.seconds : 0.9 * mean_step_seconds_ + 0.1 * outcome.seconds;
+  seconds_left_ = mean_step_seconds_ * static_cast<double>(options_.total_steps - outcome.step);
 }
 
-bool Progress::LineIsDue(const StepMetrics& m) {
+bool Progress::LineIsDue(int64_t step) {
   const auto now = std::chrono::steady_clock::now();
   const double waited = std::chrono::duration<double>(now - last_line_).count();
-  if (any_line_ && m.step != options_.total_steps && waited < options_.seconds_between_lines) return false;
+  if (any_line_ && step != options_.total_steps && waited < options_.seconds_between_lines) return false;
   any_line_ = true;
   last_line_ = now;
   return true;
 }
 
-std::string Progress::Bar(const StepMetrics& m) const {
-  const double share = options_.total_steps > 0 ? static_cast<double>(m.step) / options_.total_steps : 1;
+std::string Progress::Bar(int64_t step) const {
+  const double share = options_.total_steps > 0 ? static_cast<double>(step) / options_.total_steps : 1;
   const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * kBarColumns);
   return Format("[%s%s] ", std::string(full, '#').c_str(), std::string(kBarColumns - full, '.').c_str());
 }
 
-void Progress::Step(const StepMetrics& m) {
-  UpdateTimeLeft(m);
-  const std::string summary = StepSummary(m, options_, seconds_left_);
+void Progress::Step(const StepOutcome& outcome) {
+  UpdateTimeLeft(outcome);
+  const std::string summary = StepSummary(outcome, options_, seconds_left_);
   if (options_.terminal) {
     const int columns = options_.columns > 0 ? options_.columns : ColumnsOf(out_);
-    const std::string line =
-        (Bar(m) + summary).substr(0, std::max(columns - 1, 10));  // a longer one would wrap
+    // A longer line would wrap.
+    const std::string line = (Bar(outcome.step) + summary).substr(0, std::max(columns - 1, 10));
     std::fprintf(out_, "\r%s\033[K", line.c_str());
     line_open_ = true;
     std::fflush(out_);
-  } else if (LineIsDue(m)) {
+  } else if (LineIsDue(outcome.step)) {
     Say(summary);
   }
-  WarnAboutZeroScores(m);
+  WarnAboutZeroScores(outcome);
 }
 
-void Progress::Validation(int64_t step, double valid_loss) {
-  Say(Format("step %d  validation loss %.4f  perplexity %.2f", step, valid_loss, std::exp(valid_loss)));
+void Progress::Validation(const ValidationOutcome& outcome) {
+  Say(Format("step %d  validation loss %.4f  perplexity %.2f", outcome.step, outcome.loss,
+             std::exp(outcome.loss)));
 }
 
 void Progress::Say(const std::string& text) {
@@ -132,13 +135,14 @@ void Progress::Say(const std::string& text) {
   std::fflush(out_);
 }
 
-void Progress::WarnAboutZeroScores(const StepMetrics& m) {
-  if (!(m.zero_score_share > kZeroScoreWarning) || m.step - warned_step_ < kStepsBetweenWarnings) return;
-  warned_step_ = m.step;
+void Progress::WarnAboutZeroScores(const StepOutcome& outcome) {
+  const double share = outcome.report.load.zero_score_share;
+  if (!(share > kZeroScoreWarning) || outcome.step - warned_step_ < kStepsBetweenWarnings) return;
+  warned_step_ = outcome.step;
   Say(Format(
       "warning: step %d: %.0f %% of all tokens and layers have no positive router score; the experts are "
       "off for them%s",
-      m.step, 100 * m.zero_score_share, ZeroScoreAdvice(options_.balance)));
+      outcome.step, 100 * share, ZeroScoreAdvice(options_.balance)));
 }
 
 }  // namespace unipool

@@ -25,13 +25,17 @@ int32_t Sampler::Choose(std::span<const float> logits, int64_t step) {
     probabilities_[i] = std::exp((logits[order_[i]] - logits[order_[0]]) / options_.temperature);
     total += probabilities_[i];
   }
-  double sum = 0;
   size_t last = 0;
-  while (last + 1 < kept && (sum += probabilities_[last]) < options_.top_p * total) ++last;
+  double sum = probabilities_[0];
+  while (last + 1 < kept && sum < options_.top_p * total) {
+    ++last;
+    sum += probabilities_[last];
+  }
   const double kept_total = std::accumulate(probabilities_.begin(), probabilities_.begin() + last + 1, 0.0);
   double rest = RandomUniform(options_.seed, step) * kept_total;
   for (size_t i = 0; i < last; ++i) {
-    if ((rest -= probabilities_[i]) < 0) return order_[i];
+    rest -= probabilities_[i];
+    if (rest < 0) return order_[i];
   }
   return order_[last];
 }

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstdlib>
 
 #include "runtime/errors.h"
 #include "runtime/random.h"
@@ -64,37 +62,6 @@ TokenDataset::Part OpenPart(const BlendEntry& entry, size_t number, const PartOp
 
 }  // namespace
 
-std::vector<double> ParseSplit(const std::string& split) {
-  const auto fail = [&](const char* problem) {
-    throw UserError(
-        Format("data.split \"%s\" %s; give the shares of training, validation and test, for example "
-               "969,30,1",
-               split.c_str(), problem));
-  };
-  std::vector<double> shares;
-  double sum = 0;
-  const char* at = split.c_str();
-  for (;;) {
-    while (*at == ' ' || *at == ',' || *at == '/') ++at;
-    if (*at == '\0') break;
-    char* end = nullptr;
-    const double share = std::strtod(at, &end);
-    if (end == at || !std::isfinite(share) || share < 0)
-      fail("has a share that is not a number of at least 0");
-    shares.push_back(share);
-    sum += share;
-    at = end;
-  }
-  if (shares.empty() || shares.size() > 3) fail("must have one to three numbers");
-  if (sum <= 0) fail("has no positive share");
-  std::vector<double> cumulative = {0};
-  for (size_t i = 0; i < 3; ++i)
-    cumulative.push_back(cumulative.back() + (i < shares.size() ? shares[i] / sum : 0));
-  // Shares after the last positive one are empty, whatever the sum was rounded to.
-  for (size_t i = 3; i >= 1 && (i == 3 || i >= shares.size() || shares[i] == 0); --i) cumulative[i] = 1;
-  return cumulative;
-}
-
 std::unique_ptr<TokenDataset> OpenDataset(const DatasetOptions& options, Split split) {
   CHECK_GE(options.seq_length, 1);
   CHECK_GE(options.vocab, 1);
@@ -108,9 +75,9 @@ std::unique_ptr<TokenDataset> OpenDataset(const DatasetOptions& options, Split s
   PartOptions part_options = {
       .dataset = options, .split = split, .from = 0, .to = 1, .cut = "all of " + field};
   if (!own_valid) {
-    const std::vector<double> cumulative = ParseSplit(options.split);
-    part_options.from = cumulative[static_cast<size_t>(split)];
-    part_options.to = cumulative[static_cast<size_t>(split) + 1];
+    const SplitBounds bounds = ParseDataSplit(options.split);
+    part_options.from = bounds[static_cast<size_t>(split)];
+    part_options.to = bounds[static_cast<size_t>(split) + 1];
     part_options.cut = "data.split " + options.split;
   }
   std::vector<TokenDataset::Part> parts;

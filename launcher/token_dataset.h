@@ -17,11 +17,10 @@
 #include <vector>
 
 #include "launcher/blend.h"
+#include "launcher/data_split.h"
 #include "launcher/token_source.h"
 
 namespace unipool {
-
-enum class Split { kTrain, kValid, kTest };
 
 struct DatasetOptions {
   std::vector<std::string> train, valid;  // see ParseBlend and OpenTokenSource
@@ -68,8 +67,5 @@ class TokenDataset {
 // missing or damaged files, a bad blend or split, a split too small for one sample, a token outside the
 // vocabulary.
 std::unique_ptr<TokenDataset> OpenDataset(const DatasetOptions& options, Split split);
-
-// "969,30,1" to the cumulative shares {0, 0.969, 0.999, 1}; missing numbers are 0. Errors: UserError.
-std::vector<double> ParseSplit(const std::string& split);
 
 }  // namespace unipool

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "launcher/commands.h"
 #include "launcher/indexed_dataset_writer.h"
 #include "launcher/tokenize_input.h"
 #include "launcher/tokenize_pipeline.h"
@@ -127,7 +128,7 @@ int64_t TotalBytes(const std::vector<std::string>& paths) {
 
 }  // namespace
 
-int TokenizeCommand(const TokenizeOptions& options) {
+std::string Tokenize(const TokenizeOptions& options) {
   CheckOptions(options);
   const std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer(options.tokenizer);
   const bool append_eod = options.append_eod.value_or(tokenizer->end_of_text() >= 0);
@@ -153,11 +154,10 @@ int TokenizeCommand(const TokenizeOptions& options) {
   pipeline.Run(options.threads > 0 ? options.threads : cores);
   writer.Finish();
   progress.Finish();
-  std::printf("%s\n", prefix.c_str());
-  return 0;
+  return prefix;
 }
 
-int RunTokenize() {
+int TokenizeCommand(const CommandLine& /*command_line*/) {
   if (WorldSize({}) > 1) {
     throw UserError(
         "tokenize runs as one process and uses all cores of it (--threads): start it without mpirun");
@@ -169,7 +169,8 @@ int RunTokenize() {
   options.tokenizer = TokenizerOptionsFromFlags();
   options.threads = FLAGS_threads;
   if (!gflags::GetCommandLineFlagInfoOrDie("append_eod").is_default) options.append_eod = FLAGS_append_eod;
-  return TokenizeCommand(options);
+  std::printf("%s\n", Tokenize(options).c_str());
+  return 0;
 }
 
 }  // namespace unipool

@@ -27,14 +27,9 @@ struct TokenizeOptions {
   int threads = 0;                 // 0: one a core. The output does not depend on it.
 };
 
-// Prints progress to stderr and at the end the dataset's prefix to stdout. Memory is bounded: a few MiB a
-// thread and 12 bytes a document. Returns the exit code, 0. Errors: UserError with all wrong options at once,
-// or with file and line of the first wrong document. Then no file of the dataset is left or changed.
-int TokenizeCommand(const TokenizeOptions& options);
-
-// TokenizeCommand with the options of the command line: --input, --output_prefix, --key, --append_eod,
-// --threads,
-// --tokenizer, --vocab, --merges.
-int RunTokenize();
+// Writes the dataset and returns its prefix, OUTPUT_PREFIX_KEY_document. Prints progress to stderr. Memory is
+// bounded: a few MiB a thread and 12 bytes a document. Throws UserError with all wrong options at once, or with file
+// and line of the first wrong document. Then no file of the dataset is left or changed.
+std::string Tokenize(const TokenizeOptions& options);
 
 }  // namespace unipool

@@ -9,7 +9,7 @@
 
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
-#include "launcher/info.h"
+#include "launcher/readable_number.h"
 #include "launcher/weight_check.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
@@ -119,33 +119,22 @@ void Trainer::Step() {
   ++step_;
   has_stepped_ = true;
   const int64_t step_tokens = global_batch * config_.model().seq_length();
-  StepMetrics metrics{.step = step_,
+  StepOutcome outcome{.step = step_,
                       .tokens = step_ * step_tokens,
-                      .loss = report.loss,
-                      .pool_loss = report.load.pool_loss,
-                      .pool_loss_at_balance = report.load.pool_loss_at_balance,
-                      .max_violation = report.load.max_violation,
-                      .dead_experts = static_cast<int>(report.load.dead_experts),
-                      .zero_score_share = report.load.zero_score_share,
-                      .grad_norm = report.grad_norm,
+                      .step_tokens = step_tokens,
                       .lr = lr,
-                      .tokens_per_second = static_cast<double>(step_tokens) / seconds,
-                      .step_seconds = seconds,
-                      .pool_shares_age = report.load.shares_age,
-                      .balance_seconds = report.load.seconds,
-                      .peak_memory_bytes = report.memory.total(),
-                      .peak_memory_rank = report.memory.rank,
-                      .peak_memory_by_kind = report.memory.bytes};
-  if (engine_->parts().mesh.pool().size() > 1) metrics.slot_imbalance = engine_->SlotImbalance();
+                      .seconds = seconds,
+                      .report = report};
+  if (engine_->parts().mesh.pool().size() > 1) outcome.slot_imbalance = engine_->SlotImbalance();
   ReplaceExperts();
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
-    metrics.virtual_step_seconds = emulation.virtual_seconds;
+    outcome.virtual_seconds = emulation.virtual_seconds;
     if (++emulated_steps_ > 0) emulation_.Add(emulation);
   }
   if (progress_) {
-    metrics_->Write(StepLine(metrics));
-    progress_->Step(metrics);
+    metrics_->Write(StepLine(outcome));
+    progress_->Step(outcome);
   }
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     const std::string from =
@@ -205,8 +194,9 @@ void Trainer::Validate() {
   const double loss =
       MeanLoss(*engine_, *valid_, sequences, train.micro_batch(), config_.model().seq_length());
   if (!progress_) return;
-  metrics_->Write(ValidationLine(step_, loss));
-  progress_->Validation(step_, loss);
+  const ValidationOutcome outcome{.step = step_, .loss = loss};
+  metrics_->Write(ValidationLine(outcome));
+  progress_->Validation(outcome);
 }
 
 CheckpointView Trainer::View() {

@@ -6,7 +6,7 @@
 
 #include "launcher/batch_reader.h"
 #include "launcher/checkpoint.h"
-#include "launcher/metrics.h"
+#include "launcher/metrics_file.h"
 #include "launcher/progress.h"
 #include "launcher/run_lock.h"
 #include "launcher/token_dataset.h"

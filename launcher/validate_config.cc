@@ -6,6 +6,7 @@
 #include "kernels/attention.h"
 #include "kernels/grouped_gemm.h"
 #include "launcher/config.h"
+#include "launcher/data_split.h"
 #include "launcher/nearest_name.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
@@ -184,24 +185,10 @@ class Validation {
   }
 
   void Data() {
-    const std::string& split = config_.data().split();
-    std::istringstream stream(split);
-    int count = 0;
-    double sum = 0;
-    for (std::string part; std::getline(stream, part, ','); ++count) {
-      size_t used = 0;
-      double share = -1;
-      try {
-        share = std::stod(part, &used);
-      } catch (const std::exception&) {
-      }
-      if (!(share >= 0) || !std::isfinite(share) || part.find_first_not_of(' ', used) != std::string::npos)
-        count = 100;
-      sum += share;
-    }
-    if (count != 3 || !(sum > 0)) {
-      problems_.Add("data.split: is \"" + split +
-                    "\"; expected three shares for training, validation and test, for example \"969,30,1\"");
+    try {
+      ParseDataSplit(config_.data().split());
+    } catch (const UserError& error) {
+      problems_.Add(error.what());
     }
   }
 
@@ -210,11 +197,6 @@ class Validation {
     const bool ranks = AtLeast("parallel.ranks", p.ranks(), 1);
     Positive("parallel.watchdog_seconds", p.watchdog_seconds());
     AtLeast<int64_t>("parallel.replace_every", p.replace_every(), 0);
-    if (ranks && p.ranks() != 1 && p.ranks() != world_) {
-      problems_.Add(
-          Format("parallel.ranks: is %d, but the launcher started %d ranks; leave it 1 or set it to %d",
-                 p.ranks(), world_, world_));
-    }
     const bool stages = AtLeast("parallel.stages", p.stages(), 1);
     const bool replicas = AtLeast("parallel.pool_replicas", p.pool_replicas(), 1);
     if (stages && p.stages() > config_.model().layers()) {

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "launcher/config.h"
+#include "launcher/readable_number.h"
 
 namespace unipool {
 namespace {
@@ -74,18 +75,6 @@ TEST(Info, ShowsTheChosenStages) {
   const Config given = Preset("unipool_182m", {"parallel.stages=2", "parallel.layers_per_stage=7,5"});
   EXPECT_THAT(InfoText(given, 2), HasSubstr("Stages: layers 7, 5 (given;"));
   EXPECT_EQ(InfoJson(given, 2)["ranks"][0]["layers"], 7);
-}
-
-TEST(Info, FormatsCountsAndBytes) {
-  EXPECT_EQ(FormatCount(999), "999");
-  EXPECT_EQ(FormatCount(51200), "51.2K");
-  EXPECT_EQ(FormatCount(999'949), "999.9K");
-  EXPECT_EQ(FormatCount(999'950), "1.0M");
-  EXPECT_EQ(FormatCount(999'949'999), "999.9M");
-  EXPECT_EQ(FormatCount(999'950'000), "1.000B");
-  EXPECT_EQ(FormatBytes(2'485'000'000), "2.485 GB");
-  EXPECT_EQ(FormatBytes(790'000'000), "790.0 MB");
-  EXPECT_EQ(FormatBytes(12), "12 B");
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ int32_t FirstId(const TokenDataset& dataset, int64_t sample, int64_t s) {
 DatasetOptions Options(std::vector<std::string> train, int64_t s) {
   DatasetOptions options;
   options.train = std::move(train);
-  options.split = "1";
+  options.split = "1,0,0";
   options.seq_length = s;
   options.seed = std::random_device{}();
   options.vocab = 1 << 30;
@@ -256,26 +256,11 @@ TEST(TokenDataset, AllWrongSourcesAreNamed) {
       },
       ThrowsMessage<UserError>(
           AllOf(HasSubstr("/nowhere: neither"),
-                HasSubstr("short.bin: its training split (data.split 1) has 5 of 5 tokens"),
+                HasSubstr("short.bin: its training split (data.split 1,0,0) has 5 of 5 tokens"),
                 HasSubstr("lonely.idx: cannot be opened"), HasSubstr("cut.idx: has 7 bytes"),
                 HasSubstr("xz -dk"), HasSubstr("did you mean " + (folder / "made_text_document")))));
   EXPECT_THAT([] { OpenDataset(Options({}, 10), Split::kTrain); },
               ThrowsMessage<UserError>(HasSubstr("data.train is empty")));
-}
-
-TEST(ParseSplit, CumulativeShares) {
-  using ::testing::DoubleNear;
-  using ::testing::ElementsAre;
-  const auto near = [](double x) { return DoubleNear(x, 1e-12); };
-  EXPECT_THAT(ParseSplit("969,30,1"), ElementsAre(0, near(0.969), near(0.999), 1));
-  EXPECT_THAT(ParseSplit("0.1, 0.2, 0.7"), ElementsAre(0, near(0.1), near(0.3), 1));
-  EXPECT_THAT(ParseSplit("9 1"), ElementsAre(0, near(0.9), 1, 1));
-  EXPECT_THAT(ParseSplit("5"), ElementsAre(0, 1, 1, 1));
-  EXPECT_THAT(ParseSplit("0,0,3"), ElementsAre(0, 0, 0, 1));
-  EXPECT_THAT(ParseSplit("0,3,0"), ElementsAre(0, 0, 1, 1));
-  for (const char* bad : {"", "a", "1,2,3,4", "0,0,0", "1,-1", "1,x,2", "inf"}) {
-    EXPECT_THAT([&] { ParseSplit(bad); }, ThrowsMessage<UserError>(HasSubstr("for example 969,30,1"))) << bad;
-  }
 }
 
 }  // namespace

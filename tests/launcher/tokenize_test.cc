@@ -62,7 +62,7 @@ TEST_P(CorpusTest, IsMegatronsByteForByte) {
   const bool large = std::filesystem::file_size(input) > (20 << 20);
   for (const int threads : large ? std::vector{0} : std::vector{1, 3}) {
     options.threads = threads;
-    EXPECT_EQ(TokenizeCommand(options), 0);
+    EXPECT_EQ(Tokenize(options), folder / "out_text_document");
     EXPECT_EQ(Sha256::Hex(ReadFile(folder / "out_text_document.bin")), GetParam().bin)
         << threads << " threads";
     EXPECT_EQ(Sha256::Hex(ReadFile(folder / "out_text_document.idx")), GetParam().idx)
@@ -112,7 +112,7 @@ TEST(Tokenize, BytesOfSeveralFiles) {
   for (const int threads : {1, 2, 5}) {
     TokenizeOptions options = ByteOptions(inputs, folder / ("out" + std::to_string(threads)));
     options.threads = threads;
-    TokenizeCommand(options);
+    Tokenize(options);
     const std::string prefix = options.output_prefix + "_text_document";
     const IndexedDataset dataset(prefix);
     EXPECT_EQ(dataset.type(), TokenType::kUint16);
@@ -135,7 +135,7 @@ TEST(Tokenize, EndOfTextCanBeLeftOut) {
                                       "{\"text\": \"ab<|endoftext|>\", \"body\": \"x\"}\n{\"body\": "
                                       "\"y\", \"text\": \"\"}\n");
   const auto tokens = [&](const TokenizeOptions& options) {
-    TokenizeCommand(options);
+    Tokenize(options);
     const IndexedDataset dataset(options.output_prefix + "_" + options.key + "_document");
     EXPECT_EQ(dataset.num_documents(), 2);
     std::vector<int32_t> ids(dataset.num_tokens(), -7);
@@ -176,7 +176,7 @@ TEST(Tokenize, BadLinesAreNamed) {
     const std::string second = WriteFile(folder / "second", good + "\n" + line + "\n" + good + "bad too\n");
     EXPECT_THAT(
         [&] {
-          TokenizeCommand(ByteOptions({first, second}, folder / "out"));
+          Tokenize(ByteOptions({first, second}, folder / "out"));
         },
         ThrowsMessage<UserError>(AllOf(HasSubstr("/second, line 3: "), HasSubstr(message))));
     for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
@@ -190,13 +190,13 @@ TEST(Tokenize, WrongFlagsAreAllNamedAtOnce) {
   options.key = "";
   options.threads = -1;
   EXPECT_THAT(
-      [&] { TokenizeCommand(options); },
+      [&] { Tokenize(options); },
       ThrowsMessage<UserError>(AllOf(HasSubstr("--input is empty"), HasSubstr("--output_prefix is empty"),
                                      HasSubstr("--key is empty"), HasSubstr("--threads -1"))));
   options = ByteOptions({"/nowhere/a.jsonl", "b.jsonl.xz", "/tmp"}, "/nowhere/out");
   options.append_eod = true;
   EXPECT_THAT(
-      [&] { TokenizeCommand(options); },
+      [&] { Tokenize(options); },
       ThrowsMessage<UserError>(AllOf(HasSubstr("--input /nowhere/a.jsonl: no such file"),
                                      HasSubstr("xz -dk b.jsonl.xz"), HasSubstr("--input /tmp: is a folder"),
                                      HasSubstr("there is no folder /nowhere"), HasSubstr("--append_eod"))));

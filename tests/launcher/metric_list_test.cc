@@ -1,0 +1,81 @@
+// What a line of metrics.jsonl holds, and that README.md says it.
+#include "launcher/metric_list.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+#include <sstream>
+
+#include "tests/launcher/example_outcome.h"
+
+namespace unipool {
+namespace {
+
+using testing::HasSubstr;
+using Json = nlohmann::json;
+
+TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
+  EXPECT_EQ(
+      StepLine(ExampleOutcome(2)),
+      "{\"step\":2,\"tokens\":8192,\"loss\":2.5,\"pool_loss\":0.16,\"pool_loss_over_balance\":1.28,"
+      "\"max_violation\":1.5,"
+      "\"dead_experts\":3,\"zero_score_share\":0.125,\"grad_norm\":0.5,\"lr\":0.0003,\"tokens_per_"
+      "second\":12345.0,"
+      "\"step_seconds\":2.0,\"pool_shares_age\":1,\"balance_seconds\":0.25,\"peak_memory_bytes\":2100000,"
+      "\"peak_memory_rank\":3,\"peak_memory\":{\"weights\":600000,\"gradients\":700000,\"optimizer\":800000,"
+      "\"activations\":0,\"exchange\":0,\"scratch\":0}}");
+  StepOutcome several = ExampleOutcome(2);
+  several.slot_imbalance = 1.25;
+  EXPECT_EQ(Json::parse(StepLine(several))["slot_imbalance"], 1.25);
+  EXPECT_FALSE(Json::parse(StepLine(ExampleOutcome(2))).contains("slot_imbalance"));
+  const Json valid = Json::parse(ValidationLine({.step = 7, .loss = 1.5}));
+  EXPECT_EQ(valid["step"], 7);
+  EXPECT_EQ(valid["valid_loss"], 1.5);
+  EXPECT_EQ(valid["valid_perplexity"], std::exp(1.5));
+}
+
+TEST(MetricList, NumbersReadBackBitForBit) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 2000; ++i) {
+    StepOutcome m = ExampleOutcome(1);
+    m.report.loss = std::ldexp(std::uniform_real_distribution<double>(-1, 1)(random),
+                               static_cast<int>(random() % 80) - 40);
+    EXPECT_EQ(Json::parse(StepLine(m))["loss"].get<double>(), m.report.loss);
+  }
+  StepOutcome m = ExampleOutcome(1);
+  m.report.loss = std::nan("");
+  m.report.load.pool_loss_at_balance = 0;
+  EXPECT_TRUE(Json::parse(StepLine(m))["loss"].is_null());
+  EXPECT_TRUE(Json::parse(StepLine(m))["pool_loss_over_balance"].is_null());
+}
+
+TEST(MetricList, EachMetricIsDeclaredOnceAndSaysWhatItMeans) {
+  std::set<std::string> names;
+  for (const auto& metric : StepMetrics()) {
+    EXPECT_TRUE(names.insert(metric.name).second) << metric.name << " is declared twice";
+    EXPECT_GT(std::string(metric.meaning).size(), 10u) << metric.name;
+    EXPECT_EQ(std::string(metric.meaning).find('|'), std::string::npos)
+        << metric.name << " would break the table";
+  }
+  StepOutcome outcome = ExampleOutcome(1);
+  outcome.slot_imbalance = 1;
+  outcome.virtual_seconds = 1;
+  EXPECT_EQ(Json::parse(StepLine(outcome)).size(), names.size());
+  EXPECT_EQ(Json::parse(MetricsJson()).size(), StepMetrics().size() + ValidationMetrics().size());
+}
+
+TEST(MetricList, ReadmeHasTheTable) {
+  std::ostringstream readme;
+  readme << std::ifstream(UNIPOOL_SOURCE_DIR "/README.md").rdbuf();
+  EXPECT_THAT(readme.str(), HasSubstr(MetricsTable()))
+      << "README.md has another list of metrics than launcher/metric_list.cc; put there what `unipool "
+         "metrics` prints";
+}
+
+}  // namespace
+}  // namespace unipool
