@@ -1,5 +1,4 @@
-// One token a byte: the id is the byte. Any bytes are allowed, nothing needs training, and there is no end of
-// text.
+// One token a byte: the id is the byte. Any bytes are allowed. There is no end-of-text token.
 #pragma once
 
 #include "launcher/tokenizer.h"

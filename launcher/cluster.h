@@ -1,4 +1,4 @@
-// Descriptions of clusters to emulate.
+// Descriptions of clusters to emulate (parallel.emulate).
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace unipool {
 
-// Reads a file in the text format of configs/cluster.proto. Throws UserError naming file, field and remedy.
+// Reads a file in the text format of configs/cluster.proto. Throws UserError that names file, field and remedy.
 ClusterDescription LoadCluster(const std::string& path);
 
 }  // namespace unipool

@@ -150,8 +150,8 @@ void PrintField(const pb::Message& message, const pb::FieldDescriptor& field, co
   text += indent + field.name() + ": ";
   std::string value;
   if (!field.is_repeated()) {
-    pb::TextFormat::PrintFieldValueToString(message, &field, -1,
-                                            &value);  // the default where the field is not set
+    // The default where the field is not set.
+    pb::TextFormat::PrintFieldValueToString(message, &field, -1, &value);
     text += value + "\n";
     return;
   }

@@ -1,4 +1,4 @@
-// data.split: how one source is cut into training, validation and test.
+// data.split: how a source is cut into training, validation and test. Its one parser.
 #pragma once
 
 #include <array>

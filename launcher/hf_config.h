@@ -1,5 +1,5 @@
-// config.json beside the weights: the model in the keys that LLaMA configurations have at Hugging Face, and
-// keys for the pool.
+// config.json beside the weights: the model under the keys that LLaMA configurations have at Hugging Face, and under
+// keys of its own for the pool of experts.
 #pragma once
 
 #include <string>
@@ -8,6 +8,7 @@
 
 namespace unipool {
 
+// A JSON object with a newline at its end.
 std::string HuggingFaceConfigText(const Config& config);
 
 }  // namespace unipool

@@ -1,11 +1,16 @@
-// Token ids as Megatron-LM keeps them: PREFIX.bin holds the ids of all sequences one after another,
-// PREFIX.idx says where each begins. Memory-mapped.
+// Token ids as Megatron-LM keeps them. PREFIX.bin holds the ids of all sequences one after another. PREFIX.idx says where
+// each begins. Both are memory-mapped.
 //
-// PREFIX.idx, little-endian, without padding (34 bytes, then the arrays, none of which need be aligned):
-//   "MMIDIDX\0\0"   uint64 version = 1   uint8 element code   uint64 S sequences   uint64 E entries of the
-//   document array int32 length[S] in elements   int64 byte_offset[S] in the .bin   int64 document[E]: first
-//   sequence of each document, from 0 to S   (multimodal data only: int8 mode[S])
-// Element codes: 1 uint8, 2 int8, 3 int16, 4 int32, 5 int64, 6 float64, 7 float32, 8 uint16.
+// PREFIX.idx is little-endian, without padding: 34 bytes, then arrays that need not be aligned.
+//   "MMIDIDX\0\0"          9 bytes
+//   uint64 version         1
+//   uint8  element code    1 uint8, 2 int8, 3 int16, 4 int32, 5 int64, 6 float64, 7 float32, 8 uint16
+//   uint64 S               sequences
+//   uint64 E               entries of the document array
+//   int32  length[S]       of each sequence, in elements
+//   int64  byte_offset[S]  of each sequence in the .bin
+//   int64  document[E]     first sequence of each document, from 0 to S
+//   int8   mode[S]         multimodal data only
 #pragma once
 
 #include <cstdint>
@@ -26,10 +31,9 @@ TokenType TokenTypeFor(int64_t vocab_size);
 
 class IndexedDataset : public TokenSource {
  public:
-  // `prefix`: the path without .bin or .idx. Reads all of the .idx once to check it.
-  // Errors: UserError that names the file, what was found and what would be right: missing file, wrong magic,
-  // version or code, an .idx of another size than its counts say, arrays that contradict each other, a .bin
-  // shorter than the last sequence's end.
+  // `prefix` is the path without .bin or .idx. Reads all of the .idx once to check it. Throws UserError that names the
+  // file, what was found and what would be right: a missing file; a wrong magic, version or code; an .idx of another
+  // size than its counts say; arrays that contradict each other; a .bin that ends before its last sequence.
   explicit IndexedDataset(const std::string& prefix);
 
   std::string name() const override { return bin_.path(); }

@@ -1,10 +1,9 @@
-// Writes PREFIX.bin and PREFIX.idx (see indexed_dataset.h) as Megatron-LM's preprocessor does, byte for byte:
-// each document is one sequence; a document without tokens has none and repeats its entry in the document
-// array.
+// Writes PREFIX.bin and PREFIX.idx (indexed_dataset.h) as Megatron-LM's preprocessor does, byte for byte. Each document is
+// one sequence. A document without tokens has no sequence and repeats its entry in the document array.
 //
-// Both are written aside (PREFIX.bin.part, PREFIX.idx.part), synced and renamed by Finish, the index last; an
-// index of a former dataset goes first, so that at no time an index describes another's tokens. Without
-// Finish nothing remains. Memory: 12 bytes a document.
+// Both files are written aside, as PREFIX.bin.part and PREFIX.idx.part. Finish syncs and renames them, the index last.
+// The index of a former dataset is removed first, so that at no time an index describes another's tokens. Without Finish
+// nothing remains. Memory: 12 bytes a document.
 #pragma once
 
 #include <cstdint>
@@ -18,14 +17,13 @@ namespace unipool {
 
 class IndexedDatasetWriter {
  public:
-  // Errors (all functions): UserError that names the file and the system's reason (no such folder, disk full,
-  // ...).
+  // All functions throw UserError that names the file and the system's reason, for example a full disk.
   IndexedDatasetWriter(std::string prefix, TokenType type);
   ~IndexedDatasetWriter();
   IndexedDatasetWriter(const IndexedDatasetWriter&) = delete;
   IndexedDatasetWriter& operator=(const IndexedDatasetWriter&) = delete;
 
-  // `bytes`: the documents' ids one after another, already in the element type; `lengths`: tokens of each
+  // `bytes` are the documents' ids one after another, already in the element type. `lengths` are the tokens of each
   // document.
   void Add(std::span<const uint8_t> bytes, std::span<const int32_t> lengths);
   void Finish();

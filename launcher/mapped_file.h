@@ -1,5 +1,5 @@
-// A whole file as read-only memory. Pages are loaded when they are first touched and shared by all who map
-// the file, so opening it once per rank costs no memory.
+// A whole file as read-only memory. Pages are loaded when they are first touched. All who map the file share them, so
+// that opening it once per rank costs no memory.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace unipool {
 
 class MappedFile {
  public:
-  // Errors: UserError that names the path if it cannot be opened, is no regular file or cannot be mapped.
+  // Throws UserError that names the path when it cannot be opened, is no regular file or cannot be mapped.
   explicit MappedFile(std::string path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

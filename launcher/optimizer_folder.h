@@ -1,5 +1,5 @@
 // The optimizer files of one checkpoint, read as one: which file holds which elements of which tensor's moments.
-// It lies beside WeightFolder, which reads the weights. CHECKPOINT.md, "Files" says what the files hold.
+// It lies beside WeightFolder, which reads the weights. launcher/CHECKPOINT.md, "Files" says what the files hold.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// Cuts UTF-8 text into the pieces of GPT-2's pattern with PCRE2 (Unicode properties, compiled to machine
-// code).
+// Cuts UTF-8 text into the pieces of GPT-2's pattern (gpt2_tokenizer.h), with PCRE2, which knows Unicode's properties and
+// compiles the pattern to machine code.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ class PieceSplitter {
  public:
   PieceSplitter();
 
-  // Calls piece(std::string_view) for each piece, in order; together they are the whole text.
+  // Calls piece(std::string_view) for each piece, in order. The pieces together are the whole text.
   // REQUIRES: `text` is well-formed UTF-8. Thread-safe.
   template <typename Function>
   void Split(std::string_view text, Function&& piece) const {

@@ -8,16 +8,16 @@
 namespace unipool {
 
 struct SamplerOptions {
-  double temperature = 0;  // 0: greedy, the largest logit (ties to the lower id)
+  double temperature = 0;  // 0: the largest logit, of equals the lower id
   int64_t top_k = 0;       // only the k most likely tokens; 0: all
-  double top_p = 1;        // only the fewest tokens whose probabilities reach p
+  double top_p = 1;        // of those, only the fewest whose probabilities reach p
   uint64_t seed = 1;
 };
 
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options) : options_(options) {}
-  // `step` numbers the choices: the same seed and step choose alike.
+  // The id of the chosen token. `step` numbers the choices: equal seeds, steps and logits choose alike.
   int32_t Choose(std::span<const float> logits, int64_t step);
 
  private:

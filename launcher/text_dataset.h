@@ -15,7 +15,8 @@ class TextDataset : public TokenSource {
   std::string name() const override { return file_.path(); }
   int64_t num_tokens() const override { return static_cast<int64_t>(file_.size_bytes()); }
   void Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const override;
-  int64_t Boundary(double share) const override;  // share * bytes, rounded half to even
+  // share * bytes, rounded half to even.
+  int64_t Boundary(double share) const override;
 
  private:
   MappedFile file_;

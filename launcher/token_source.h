@@ -1,4 +1,4 @@
-// Where tokens come from: one stream of ids with places at which it may be cut into splits.
+// Where tokens come from: one stream of ids, with places at which it may be cut into splits.
 #pragma once
 
 #include <cstdint>
@@ -11,20 +11,21 @@ namespace unipool {
 class TokenSource {
  public:
   virtual ~TokenSource() = default;
-  virtual std::string name() const = 0;  // of the file that holds the ids, for messages
+  // The file that holds the ids, for messages.
+  virtual std::string name() const = 0;
   virtual int64_t num_tokens() const = 0;
-  // Tokens first .. first + tokens.size() of the stream. REQUIRES: they exist. Thread-safe, no allocation.
-  // Errors: UserError that names the file, the id and its position if an id is not in [0, vocab).
+  // Reads tokens [first, first + tokens.size()) of the stream. REQUIRES: they exist. Thread-safe, no allocation.
+  // Throws UserError that names the file, the id and its position when an id is not in [0, vocab).
   virtual void Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const = 0;
   // The token at which a cumulative share (0..1) of the source ends.
   virtual int64_t Boundary(double share) const = 0;
 };
 
-// `path` is a Megatron dataset (PREFIX, PREFIX.bin or PREFIX.idx) or else a text file, read as bytes.
-// Errors: UserError that names what was looked for.
+// `path` is a Megatron dataset (PREFIX, PREFIX.bin or PREFIX.idx), or else a text file, which is read as bytes. Throws
+// UserError that names what was looked for.
 std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path);
 
-// Is there a file that OpenTokenSource(path) would read?
+// Whether there is a file that OpenTokenSource(path) would read.
 bool TokenSourceExists(const std::string& path);
 
 // The sentence for an id outside the vocabulary. `position` counts tokens from the begin of the file.

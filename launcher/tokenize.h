@@ -3,10 +3,10 @@
 //
 //   unipool tokenize --input a.jsonl,b.jsonl --output_prefix p --tokenizer gpt2 --vocab V --merges M
 //
-// writes p_text_document.bin and .idx ("text" is the --key): documents in input order, each its ids and then
-// the end-of-text id; a text without ids keeps an empty document. Blank lines are skipped. A line must be a
-// JSON object in UTF-8 whose --key is a string. Half a surrogate pair ("\ud800" alone) is no character and is
-// an error, as it is for Megatron, whose tokenizer cannot encode it.
+// writes p_text_document.bin and .idx ("text" is the --key). Documents stand in input order. Each is its ids and then the
+// end-of-text id; a text without ids becomes an empty document. Blank lines are skipped. A line must be a JSON object in
+// UTF-8 whose --key is a string. Half a surrogate pair ("\ud800" alone) is no character. It is an error, as it is for
+// Megatron, whose tokenizer cannot encode it.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// JSON lines to texts: cuts files into chunks of whole lines and takes one string out of a line.
+// From files of JSON lines to texts: cuts files into chunks of whole lines, and takes one string out of a line.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct LineChunk {
   std::string text;        // lines with their ends; the last line of a file may have none
 };
 
-// Reads files one after another, in chunks of about `chunk_bytes` (more if a line is longer).
+// Reads files one after another, in chunks of about `chunk_bytes`. A longer line makes a longer chunk.
 class LineReader {
  public:
   LineReader(std::vector<std::string> paths, size_t chunk_bytes);
@@ -23,7 +23,8 @@ class LineReader {
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
 
-  bool Next(LineChunk& chunk);  // false after the last file. Errors: UserError that names the file.
+  // False after the last file. Throws UserError that names the file.
+  bool Next(LineChunk& chunk);
 
  private:
   bool ReadSome();
@@ -37,12 +38,11 @@ class LineReader {
   std::string pending_;  // read but not given out
 };
 
-// The string at `key` of the JSON object `line`; of equal keys the last counts.
-// Errors: UserError with the reason ("is not JSON: ...", "has no key ..."), without file and line, which the
-// caller knows.
+// The string at `key` of the JSON object `line`. Of equal keys the last counts. Throws UserError with the reason ("is not
+// JSON: ...", "has no key ..."), without file and line, which the caller knows.
 void ExtractText(std::string_view line, const std::string& key, std::string& text);
 
-// Files of a comma-separated list.
+// The files of a comma-separated list.
 std::vector<std::string> SplitAtCommas(std::string_view list);
 
 }  // namespace unipool

@@ -1,4 +1,4 @@
-// Work on a sequence of items by several threads, results in the order of the items, bounded memory.
+// Several threads work on a sequence of items. Results come in the order of the items. Memory is bounded.
 #pragma once
 
 #include <condition_variable>
@@ -12,10 +12,9 @@
 
 namespace unipool {
 
-// next(item) fills the next item, false at the end; work(item) gives its result; finish(result) takes the
-// results in order. `next` and `finish` are called by one thread at a time, `work` by all. At most 2 *
-// threads items are between `next` and `finish`. The first error (in the order of the items) ends the run and
-// is thrown from here.
+// next(item) fills the next item and returns false at the end. work(item) gives its result. finish(result) takes the
+// results in order. One thread at a time calls `next` and `finish`; all threads call `work`. At most 2 * threads items are
+// between `next` and `finish`. The first error, in the order of the items, ends the run and is thrown from Run.
 template <typename Item, typename Result>
 class OrderedPipeline {
  public:

@@ -1,5 +1,4 @@
-// Text to token ids and back. An implementation is immutable after construction: any number of threads may
-// share one.
+// Text to token ids and back. An implementation does not change after construction, so any number of threads may share one.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +13,11 @@ namespace unipool {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  // Appends the ids of `text` to `ids`. Special tokens are only ever added by the program: "<|endoftext|>"
-  // written out in a text is ordinary text. Decode(Encode(text)) == text. Errors: UserError that gives the
-  // byte offset if the tokenizer needs UTF-8 and `text` is not.
+  // Appends the ids of `text` to `ids`. Only the program adds special tokens: "<|endoftext|>" written out in a text is
+  // ordinary text. Decode(Encode(text)) == text. Throws UserError with the byte offset when the tokenizer needs UTF-8 and
+  // `text` is not.
   virtual void Encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
-  // The bytes of `ids` one after another; a cut inside a character gives bytes that are not UTF-8 on their
+  // The bytes of `ids` one after another. Ids that begin or end inside a character give bytes that are not UTF-8 on their
   // own. REQUIRES: 0 <= id < vocab_size().
   virtual std::string Decode(std::span<const int32_t> ids) const = 0;
   virtual int32_t vocab_size() const = 0;
@@ -32,14 +31,13 @@ struct TokenizerOptions {
   std::string merges;         // gpt2: path of the merges, in rank order
 };
 
-// Errors: UserError that names the flag or the file.
+// Throws UserError that names the flag or the file.
 std::unique_ptr<Tokenizer> MakeTokenizer(const TokenizerOptions& options);
 
-// From the command line: --tokenizer, --vocab and --merges, shared by all commands that read or write text.
+// The options --tokenizer, --vocab and --merges, which all commands share that read or write text.
 TokenizerOptions TokenizerOptionsFromFlags();
 
-// Byte offset of the first byte that is not part of well-formed UTF-8 (surrogates and overlong forms are
-// not), or -1.
+// Offset of the first byte that is not part of well-formed UTF-8, or -1. Surrogates and overlong forms are not well-formed.
 int64_t FirstInvalidUtf8(std::string_view text);
 
 }  // namespace unipool

@@ -1,5 +1,5 @@
-// A training run on one rank: data, start (fresh, from weights, or from the newest checkpoint), steps,
-// validation, checkpoints, metrics. Everything that can be wrong with files is found before the first step.
+// A training run on one rank: data, start, steps, validation, checkpoints, metrics. Everything that can be wrong with files
+// is found before the first step.
 #pragma once
 
 #include <memory>
@@ -21,16 +21,18 @@ DatasetOptions DatasetOptionsOf(const Config& config);
 
 class Trainer {
  public:
-  // Collective. REQUIRES: the configuration is valid for this world. Throws UserError on every rank alike.
+  // Opens the data, takes the run's lock, builds the engine and starts: from the newest checkpoint of run_dir, else from
+  // train.init_from, else from random weights. Collective. Throws the same UserError on every rank.
+  // REQUIRES: the configuration is valid for this world.
   Trainer(const Config& config, World& world);
-  // Trains from where the run directory stands to train.steps.
+  // Trains from the step that the start gave to train.steps. Collective.
   void Run();
 
  private:
   void OpenData();
-  std::string Start();  // sets step_ and the weights; says from what
+  std::string Start();  // sets step_ and the weights; returns from what, a text for people
   void Step();
-  void ReplaceExperts();   // where and when that is due
+  void ReplaceExperts();   // when parallel.replace_every says so
   double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
   void ReportMemory();
   void ReportEmulation();  // collective
@@ -48,11 +50,11 @@ class Trainer {
   std::unique_ptr<Progress> progress_;    // on rank 0
   LearningRateSchedule learning_rate_;
   int64_t step_ = 0;          // updates done
-  bool has_stepped_ = false;  // in this run
-  // Of this rank where a cluster is emulated, over steps but the first, whose memory is new.
+  bool has_stepped_ = false;  // in this process
+  // Sum over this rank's emulated steps but the first, whose memory is new.
   EmulationReport emulation_;
-  int64_t emulated_steps_ = -1;
-  int64_t saved_step_ = -1;  // of the newest checkpoint
+  int64_t emulated_steps_ = -1;  // in that sum; -1 before the first step
+  int64_t saved_step_ = -1;      // of the newest checkpoint; -1: there is none
 };
 
 }  // namespace unipool

@@ -1,4 +1,4 @@
-// How the ranks of a configuration are started.
+// How the ranks of a configuration are started: threads, a launcher's processes, or an emulated cluster.
 #pragma once
 
 #include "configs/config.pb.h"
@@ -6,7 +6,8 @@
 
 namespace unipool {
 
-// Reads the description of the cluster to emulate, if there is one. Throws UserError.
+// Also reads the description of the cluster to emulate, if parallel.emulate names one. Throws UserError when it cannot be
+// read, or a launcher started the program.
 WorldOptions WorldOptionsOf(const Config& config);
 
 }  // namespace unipool

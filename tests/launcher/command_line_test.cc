@@ -63,8 +63,8 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),
               ElementsAre(HasSubstr("b: a second configuration file (after a)")));
   EXPECT_THAT(ProblemsOf({"tokenize", "a"}), ElementsAre(HasSubstr("tokenize takes flags only")));
-  EXPECT_THAT(ProblemsOf({"info", "a", "--flagfile=x"}),
-              ElementsAre(HasSubstr("--flagfile: unknown flag")));  // gflags' own
+  // gflags' own flag.
+  EXPECT_THAT(ProblemsOf({"info", "a", "--flagfile=x"}), ElementsAre(HasSubstr("--flagfile: unknown flag")));
   EXPECT_THAT(ProblemsOf({"info", "a", "---json"}), ElementsAre(HasSubstr("---json: is no flag")));
   EXPECT_THAT(ProblemsOf({"info", "a", "--v=1"}), ElementsAre());  // glog's
 }

@@ -57,8 +57,8 @@ DatasetOptions Options(std::vector<std::string> train, int64_t s) {
 
 TEST(TokenDataset, SequentialCutsTheStream) {
   TemporaryFolder folder;
-  const std::string prefix =
-      WriteCounting(folder / "p", {3, 0, 50, 1, 1, 48}, 1000);  // samples cross documents
+  // Samples cross documents.
+  const std::string prefix = WriteCounting(folder / "p", {3, 0, 50, 1, 1, 48}, 1000);
   for (const char* name : {"p", "p.bin", "p.idx"}) {
     DatasetOptions options = Options({folder / name}, 10);
     options.sequential = true;

@@ -151,8 +151,8 @@ TEST(Tokenize, EndOfTextCanBeLeftOut) {
   EXPECT_EQ(std::count(without.begin(), without.end(), 50256), 0);
   options.key = "body";
   options.append_eod = true;
-  EXPECT_EQ(tokens(options),
-            (std::vector<int32_t>{'x' - '!', 50256, 'y' - '!', 50256}));  // ids 0.. are '!'..
+  // Ids 0, 1, ... are '!', '"', ...
+  EXPECT_EQ(tokens(options), (std::vector<int32_t>{'x' - '!', 50256, 'y' - '!', 50256}));
 }
 
 TEST(Tokenize, BadLinesAreNamed) {
