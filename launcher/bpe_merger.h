@@ -12,10 +12,11 @@ class BpeMerger {
  public:
   void SetByte(uint8_t byte, int32_t id) { id_of_byte_[byte] = id; }
 
-  // The next merge in rank order: the pair (left, right) becomes `merged`. False if the pair has a rank already.
-  // REQUIRES: `merged` is no byte's id and no earlier merge's result; left and right are each a byte's id or an earlier
-  // merge's result. The result of a merge then takes part in merges of higher rank only. So merging one occurrence at a
-  // time, leftmost first, gives what merging all occurrences of a pair at once gives.
+  // The next merge in rank order: the pair (left, right) becomes `merged`. False if the pair has a rank
+  // already. REQUIRES: `merged` is no byte's id and no earlier merge's result; left and right are each a
+  // byte's id or an earlier merge's result. The result of a merge then takes part in merges of higher rank
+  // only. So merging one occurrence at a time, leftmost first, gives what merging all occurrences of a pair
+  // at once gives.
   bool AddMerge(int32_t left, int32_t right, int32_t merged);
 
   // Appends the ids of `piece`. O(n^2) for short pieces, O(n log n) for long ones. Thread-safe.

@@ -1,10 +1,11 @@
-// Where checkpoints lie, and when one counts. RUN_DIR/checkpoints/step-N/ is written under another name and renamed as
-// the last act, so that a folder of that name is whole. These are functions of one process; checkpoint.h joins the ranks.
+// Where checkpoints lie, and when one counts. RUN_DIR/checkpoints/step-N/ is written under another name and
+// renamed as the last act, so that a folder of that name is whole. These are functions of one process;
+// checkpoint.h joins the ranks.
 //
 //   step-N            a checkpoint
 //   step-N.partial    being written, or left by a job that ended while writing; the next save removes it
-//   step-N.replaced   the former step-N while a new one takes its place, on file systems that cannot swap two names;
-//                     it is still whole
+//   step-N.replaced   the former step-N while a new one takes its place, where a file system cannot swap two
+//                     names; still whole
 #pragma once
 
 #include <cstdint>
@@ -22,20 +23,20 @@ struct TrainingState {
 };
 TrainingState ReadTrainingState(const std::string& dir);  // throws UserError
 
-// The newest complete checkpoint of the run, or "" when there is none. An incomplete one is skipped with a line on the
-// standard error stream.
+// The newest complete checkpoint of the run, or "" when there is none. An incomplete one is skipped with a
+// line on the standard error stream.
 std::string NewestCheckpoint(const std::string& run_dir);
 
 // The step in a checkpoint's name, or -1.
 int64_t StepOfCheckpoint(const std::string& dir);
 
-// Removes what interrupted saves have left, creates the empty folder step-N.partial and returns its path. Throws
-// UserError.
+// Removes what interrupted saves have left, creates the empty folder step-N.partial and returns its path.
+// Throws UserError.
 std::string BeginCheckpoint(const std::string& run_dir, int64_t step);
 
-// Makes `partial` the checkpoint of its step, in place of an earlier one, and returns its path. Then removes all but the
-// newest `keep` checkpoints up to this step; 0 keeps all. Throws UserError. REQUIRES: `partial` is from BeginCheckpoint,
-// and its files are written and synced.
+// Makes `partial` the checkpoint of its step, in place of an earlier one, and returns its path. Then removes
+// all but the newest `keep` checkpoints up to this step; 0 keeps all. Throws UserError. REQUIRES: `partial`
+// is from BeginCheckpoint, and its files are written and synced.
 std::string CommitCheckpoint(const std::string& partial, int keep);
 
 }  // namespace unipool

@@ -8,7 +8,8 @@
 
 namespace unipool {
 
-// Reads a file in the text format of configs/cluster.proto. Throws UserError that names file, field and remedy.
+// Reads a file in the text format of configs/cluster.proto. Throws UserError that names file, field and
+// remedy.
 ClusterDescription LoadCluster(const std::string& path);
 
 }  // namespace unipool

@@ -26,17 +26,19 @@ struct CommandInfo {
 };
 const std::vector<CommandInfo>& Commands();
 
-// Sets gflags' flags and sorts the other arguments. Throws UserError with all problems at once: an unknown command
-// or flag (with the nearest name), a flag that another command's file defines, a bad value, a missing configuration.
+// Sets gflags' flags and sorts the other arguments. Throws UserError with all problems at once: an unknown
+// command or flag (with the nearest name), a flag that another command's file defines, a bad value, a missing
+// configuration.
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments);
 
 std::string HelpText();
 
-// The settings of the command line's file and overrides, with parallel.ranks as it is in this job (rank_count.h).
-// Prints a note when the file says another number of ranks. Throws UserError.
+// The settings of the command line's file and overrides, with parallel.ranks as it is in this job
+// (rank_count.h). Prints a note when the file says another number of ranks. Throws UserError.
 Config LoadConfig(const CommandLine& command_line);
 
-// Whether this process is the one of its job that prints: rank 0 by the launcher's environment, or the only process.
+// Whether this process is the one of its job that prints: rank 0 by the launcher's environment, or the only
+// process.
 bool IsPrintingProcess();
 
 }  // namespace unipool

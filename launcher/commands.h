@@ -1,5 +1,6 @@
-// The entry points of the program: a function for each command, in a file of the command's name. Each returns the
-// process's exit code. A mistake of the user leaves a command as UserError, or ends the ranks through RunWorld.
+// The entry points of the program: a function for each command, in a file of the command's name. Each returns
+// the process's exit code. A mistake of the user leaves a command as UserError, or ends the ranks through
+// RunWorld.
 #pragma once
 
 #include "launcher/command_line.h"

@@ -1,5 +1,5 @@
-// Settings of a run: read from a file in protobuf text format, changed by overrides, checked, and printed in full.
-// Everything that is wrong is reported at once, in one UserError.
+// Settings of a run: read from a file in protobuf text format, changed by overrides, checked, and printed in
+// full. Everything that is wrong is reported at once, in one UserError.
 #pragma once
 
 #include <string>
@@ -13,7 +13,8 @@ namespace unipool {
 //   moe.balance=none                     an enum by its name, in any case
 //   data.train=a,b  data.train=["a","b"]  several values of a repeated field
 //   train.init_from=                     nothing after "=" clears the field
-// Throws UserError that names file and line, or the override; the field; what was found; and what would be right.
+// Throws UserError that names file and line, or the override; the field; what was found; and what would be
+// right.
 Config LoadConfig(const std::string& path, const std::vector<std::string>& overrides);
 Config ParseConfig(const std::string& text, const std::string& name,
                    const std::vector<std::string>& overrides = {});
@@ -21,8 +22,8 @@ Config ParseConfig(const std::string& text, const std::string& name,
 // Reads any message in text format from a file, without overrides. Throws UserError with the same sentences.
 void LoadText(const std::string& path, google::protobuf::Message& message);
 
-// Checks the settings against each other and against the number of ranks, `world_size`. Throws UserError with all
-// problems.
+// Checks the settings against each other and against the number of ranks, `world_size`. Throws UserError with
+// all problems.
 void ValidateConfig(const Config& config, int world_size);
 
 // Every field with its value or default, in text format. Parsing it gives the same settings.

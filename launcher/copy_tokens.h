@@ -10,9 +10,9 @@
 
 namespace unipool {
 
-// Copies tokens.size() ids of type T from `from`, which may be any address. Returns the index of the first id outside
-// [0, vocab), or -1. The loop has no branch, so that the compiler makes vector code of it; only a bad block is searched.
-// REQUIRES: vocab >= 1.
+// Copies tokens.size() ids of type T from `from`, which may be any address. Returns the index of the first id
+// outside [0, vocab), or -1. The loop has no branch, so that the compiler makes vector code of it; only a bad
+// block is searched. REQUIRES: vocab >= 1.
 template <typename T>
 int64_t CopyTokens(const uint8_t* from, int64_t vocab, std::span<int32_t> tokens) {
   using Unsigned = std::make_unsigned_t<T>;  // a negative id is one above every positive id

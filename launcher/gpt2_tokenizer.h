@@ -1,11 +1,11 @@
-// GPT-2's byte-level byte-pair encoding (Radford et al. 2019). Text is cut into pieces by this pattern of Unicode
-// classes:
+// GPT-2's byte-level byte-pair encoding (Radford et al. 2019). Text is cut into pieces by this pattern of
+// Unicode classes:
 //   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-// Each piece is encoded on its own. It starts as one token a byte. Then the neighbouring pair of the lowest merge rank
-// becomes one token, again and again, until no neighbours form a merge.
+// Each piece is encoded on its own. It starts as one token a byte. Then the neighbouring pair of the lowest
+// merge rank becomes one token, again and again, until no neighbours form a merge.
 //
-// The files show a byte as one printable character. Bytes 33-126, 161-172 and 174-255 are the character of that number.
-// The other 68 are U+0100, U+0101, ... in rising order; a space is U+0120.
+// The files show a byte as one printable character. Bytes 33-126, 161-172 and 174-255 are the character of
+// that number. The other 68 are U+0100, U+0101, ... in rising order; a space is U+0120.
 #pragma once
 
 #include <string>
@@ -20,9 +20,9 @@ namespace unipool {
 
 class Gpt2Tokenizer : public Tokenizer {
  public:
-  // `vocab_path` is a JSON object, token string to id; the ids are 0 .. size-1, each once. "<|endoftext|>" ends a
-  // document, if the vocabulary has it. `merges_path` is an optional line that begins with "#version", then a line
-  // "LEFT RIGHT" for each merge. Throws UserError that names the file, and the line or token.
+  // `vocab_path` is a JSON object, token string to id; the ids are 0 .. size-1, each once. "<|endoftext|>"
+  // ends a document, if the vocabulary has it. `merges_path` is an optional line that begins with "#version",
+  // then a line "LEFT RIGHT" for each merge. Throws UserError that names the file, and the line or token.
   Gpt2Tokenizer(const std::string& vocab_path, const std::string& merges_path);
 
   // Keeps a bounded cache for each thread (piece_cache.h).

@@ -1,5 +1,5 @@
-// config.json beside the weights: the model under the keys that LLaMA configurations have at Hugging Face, and under
-// keys of its own for the pool of experts.
+// config.json beside the weights: the model under the keys that LLaMA configurations have at Hugging Face,
+// and under keys of its own for the pool of experts.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// Token ids as Megatron-LM keeps them. PREFIX.bin holds the ids of all sequences one after another. PREFIX.idx says where
-// each begins. Both are memory-mapped.
+// Token ids as Megatron-LM keeps them. PREFIX.bin holds the ids of all sequences one after another.
+// PREFIX.idx says where each begins. Both are memory-mapped.
 //
 // PREFIX.idx is little-endian, without padding: 34 bytes, then arrays that need not be aligned.
 //   "MMIDIDX\0\0"          9 bytes
@@ -31,9 +31,10 @@ TokenType TokenTypeFor(int64_t vocab_size);
 
 class IndexedDataset : public TokenSource {
  public:
-  // `prefix` is the path without .bin or .idx. Reads all of the .idx once to check it. Throws UserError that names the
-  // file, what was found and what would be right: a missing file; a wrong magic, version or code; an .idx of another
-  // size than its counts say; arrays that contradict each other; a .bin that ends before its last sequence.
+  // `prefix` is the path without .bin or .idx. Reads all of the .idx once to check it. Throws UserError that
+  // names the file, what was found and what would be right: a missing file; a wrong magic, version or code;
+  // an .idx of another size than its counts say; arrays that contradict each other; a .bin that ends before
+  // its last sequence.
   explicit IndexedDataset(const std::string& prefix);
 
   std::string name() const override { return bin_.path(); }

@@ -1,9 +1,10 @@
-// Writes PREFIX.bin and PREFIX.idx (indexed_dataset.h) as Megatron-LM's preprocessor does, byte for byte. Each document is
-// one sequence. A document without tokens has no sequence and repeats its entry in the document array.
+// Writes PREFIX.bin and PREFIX.idx (indexed_dataset.h) as Megatron-LM's preprocessor does, byte for byte.
+// Each document is one sequence. A document without tokens has no sequence and repeats its entry in the
+// document array.
 //
-// Both files are written aside, as PREFIX.bin.part and PREFIX.idx.part. Finish syncs and renames them, the index last.
-// The index of a former dataset is removed first, so that at no time an index describes another's tokens. Without Finish
-// nothing remains. Memory: 12 bytes a document.
+// Both files are written aside, as PREFIX.bin.part and PREFIX.idx.part. Finish syncs and renames them, the
+// index last. The index of a former dataset is removed first, so that at no time an index describes another's
+// tokens. Without Finish nothing remains. Memory: 12 bytes a document.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +24,8 @@ class IndexedDatasetWriter {
   IndexedDatasetWriter(const IndexedDatasetWriter&) = delete;
   IndexedDatasetWriter& operator=(const IndexedDatasetWriter&) = delete;
 
-  // `bytes` are the documents' ids one after another, already in the element type. `lengths` are the tokens of each
-  // document.
+  // `bytes` are the documents' ids one after another, already in the element type. `lengths` are the tokens
+  // of each document.
   void Add(std::span<const uint8_t> bytes, std::span<const int32_t> lengths);
   void Finish();
 

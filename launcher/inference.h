@@ -8,8 +8,9 @@
 
 namespace unipool {
 
-// Loads weights into the engine and returns their folder: --checkpoint, else the newest checkpoint of run_dir, else
-// train.init_from. Throws UserError when there is none of the three, or it holds another model. Collective.
+// Loads weights into the engine and returns their folder: --checkpoint, else the newest checkpoint of
+// run_dir, else train.init_from. Throws UserError when there is none of the three, or it holds another model.
+// Collective.
 std::string LoadForInference(const CommandLine& line, const Config& config, World& world,
                              TrainingEngine& engine);
 

@@ -1,5 +1,5 @@
-// A whole file as read-only memory. Pages are loaded when they are first touched. All who map the file share them, so
-// that opening it once per rank costs no memory.
+// A whole file as read-only memory. Pages are loaded when they are first touched. All who map the file share
+// them, so that opening it once per rank costs no memory.
 #pragma once
 
 #include <cstddef>

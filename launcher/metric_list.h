@@ -1,6 +1,6 @@
-// The metrics of a run. Each is declared once, in metric_list.cc: its name, unit, meaning, in which lines it is, and
-// where its value comes from. From that list follow the lines of metrics.jsonl, what `unipool metrics` says, the table in
-// README.md (a test compares it) and what readers may expect.
+// The metrics of a run. Each is declared once, in metric_list.cc: its name, unit, meaning, in which lines it
+// is, and where its value comes from. From that list follow the lines of metrics.jsonl, what `unipool
+// metrics` says, the table in README.md (a test compares it) and what readers may expect.
 #pragma once
 
 #include <cstdint>
@@ -54,13 +54,13 @@ struct Metric {
 const std::vector<Metric<StepOutcome>>& StepMetrics();
 const std::vector<Metric<ValidationOutcome>>& ValidationMetrics();
 
-// One JSON object in a line, without the newline. Keys stand in the order of the list. Numbers read back bit for bit; a
-// number that is not finite becomes null.
+// One JSON object in a line, without the newline. Keys stand in the order of the list. Numbers read back bit
+// for bit; a number that is not finite becomes null.
 std::string StepLine(const StepOutcome& outcome);
 std::string ValidationLine(const ValidationOutcome& outcome);
 
-// The list as a table in Markdown, as it stands in README.md, and as a JSON array of {name, unit, lines, repeats,
-// meaning}, for programs that read metrics.jsonl.
+// The list as a table in Markdown, as it stands in README.md, and as a JSON array of {name, unit, lines,
+// repeats, meaning}, for programs that read metrics.jsonl.
 std::string MetricsTable();
 std::string MetricsJson();
 

@@ -1,4 +1,5 @@
-// RUN_DIR/metrics.jsonl: what a run reports to programs, a JSON object a line. metric_list.h says what a line holds.
+// RUN_DIR/metrics.jsonl: what a run reports to programs, a JSON object a line. metric_list.h says what a line
+// holds.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,8 @@ namespace unipool {
 // One rank of the job has one.
 class MetricsFile {
  public:
-  // Opens the file of a run that continues after step `last_step` (0: from the beginning). Lines of later steps and
-  // torn lines are cut, so that no step appears twice. Creates the folder. Throws UserError.
+  // Opens the file of a run that continues after step `last_step` (0: from the beginning). Lines of later
+  // steps and torn lines are cut, so that no step appears twice. Creates the folder. Throws UserError.
   MetricsFile(const std::string& run_dir, int64_t last_step);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;

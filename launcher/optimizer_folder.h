@@ -1,5 +1,6 @@
-// The optimizer files of one checkpoint, read as one: which file holds which elements of which tensor's moments.
-// It lies beside WeightFolder, which reads the weights. launcher/CHECKPOINT.md, "Files" says what the files hold.
+// The optimizer files of one checkpoint, read as one: which file holds which elements of which tensor's
+// moments. It lies beside WeightFolder, which reads the weights. launcher/CHECKPOINT.md, "Files" says what
+// the files hold.
 #pragma once
 
 #include <map>
@@ -15,14 +16,14 @@ namespace unipool {
 
 class OptimizerFolder {
  public:
-  // Opens optimizer-00001-of-0000n.safetensors and its like in `dir`, n = num_files. Throws UserError when a file
-  // is missing or damaged, or holds an entry that is no piece of optimizer state.
+  // Opens optimizer-00001-of-0000n.safetensors and its like in `dir`, n = num_files. Throws UserError when a
+  // file is missing or damaged, or holds an entry that is no piece of optimizer state.
   OptimizerFolder(const std::string& dir, int num_files);
 
-  // Reads the elements [elements.begin, elements.end) of "exp_avg/NAME" or "exp_avg_sq/NAME" into `out`. Several
-  // pieces in several files may hold them: the layout that wrote them need not be the one that reads. Elements
-  // that no file holds are added to `problems`, as a sentence.
-  // Example: two ranks wrote [0, 6) and [6, 10); a reader of [4, 8) gets 2 elements from each.
+  // Reads the elements [elements.begin, elements.end) of "exp_avg/NAME" or "exp_avg_sq/NAME" into `out`.
+  // Several pieces in several files may hold them: the layout that wrote them need not be the one that reads.
+  // Elements that no file holds are added to `problems`, as a sentence. Example: two ranks wrote [0, 6) and
+  // [6, 10); a reader of [4, 8) gets 2 elements from each.
   void ReadRange(const std::string& name, Range elements, const Tensor& out,
                  std::vector<std::string>& problems) const;
 

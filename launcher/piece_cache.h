@@ -1,6 +1,6 @@
-// The ids of pieces that were encoded before, since text repeats its words. It is a fixed table without chains. Each piece
-// has one slot, and a newcomer replaces what was there. So memory is bounded, and a look-up touches one cache line. Each
-// thread has one, for one tokenizer at a time.
+// The ids of pieces that were encoded before, since text repeats its words. It is a fixed table without
+// chains. Each piece has one slot, and a newcomer replaces what was there. So memory is bounded, and a
+// look-up touches one cache line. Each thread has one, for one tokenizer at a time.
 #pragma once
 
 #include <algorithm>

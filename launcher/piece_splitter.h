@@ -1,5 +1,5 @@
-// Cuts UTF-8 text into the pieces of GPT-2's pattern (gpt2_tokenizer.h), with PCRE2, which knows Unicode's properties and
-// compiles the pattern to machine code.
+// Cuts UTF-8 text into the pieces of GPT-2's pattern (gpt2_tokenizer.h), with PCRE2, which knows Unicode's
+// properties and compiles the pattern to machine code.
 #pragma once
 
 #include <memory>

@@ -86,7 +86,8 @@ Progress::~Progress() {
 }
 
 void Progress::UpdateTimeLeft(const StepOutcome& outcome) {
-  // The first step is slower than the rest (pages, caches), so early steps count for little and are soon forgotten.
+  // The first step is slower than the rest (pages, caches), so early steps count for little and are soon
+  // forgotten.
   const bool first = mean_step_seconds_ == 0;
   mean_step_seconds_ = first ? outcome.seconds : 0.9 * mean_step_seconds_ + 0.1 * outcome.seconds;
   seconds_left_ = mean_step_seconds_ * static_cast<double>(options_.total_steps - outcome.step);

@@ -1,5 +1,5 @@
-// What people see of a run. On a terminal it is one line that stays in place, with a bar. Elsewhere it is plain lines:
-// one a step, or fewer when steps are quick.
+// What people see of a run. On a terminal it is one line that stays in place, with a bar. Elsewhere it is
+// plain lines: one a step, or fewer when steps are quick.
 #pragma once
 
 #include <chrono>
@@ -26,8 +26,8 @@ struct ProgressOptions {
   int columns = 0;  // width of the terminal; 0: asked from it
 };
 
-// The text of one step: step, loss, balancing loss / its value at balance, age of its shares, tokens/s, gradient norm,
-// time left, learning rate.
+// The text of one step: step, loss, balancing loss / its value at balance, age of its shares, tokens/s,
+// gradient norm, time left, learning rate.
 std::string StepSummary(const StepOutcome& outcome, const ProgressOptions& options, double seconds_left);
 
 class Progress {

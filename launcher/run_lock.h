@@ -5,8 +5,9 @@
 
 namespace unipool {
 
-// Holds RUN_DIR/lock until it is destroyed or its process ends, however it ends. Creates the folder. Throws UserError when
-// another run holds the lock, or the folder cannot be written. A file system without locks does not stop a run.
+// Holds RUN_DIR/lock until it is destroyed or its process ends, however it ends. Creates the folder. Throws
+// UserError when another run holds the lock, or the folder cannot be written. A file system without locks
+// does not stop a run.
 class RunLock {
  public:
   explicit RunLock(const std::string& run_dir);

@@ -1,15 +1,15 @@
-// What training reads: samples of seq_length + 1 tokens, numbered from 0 over the whole run without end. Which tokens
-// sample j has depends on the options and j alone, never on who asks or in which order. So every layout and every resumed
-// run reads the same.
+// What training reads: samples of seq_length + 1 tokens, numbered from 0 over the whole run without end.
+// Which tokens sample j has depends on the options and j alone, never on who asks or in which order. So every
+// layout and every resumed run reads the same.
 //
-// The tokens of a source's split form one stream: documents one after another, so that a sample may cross documents.
-// Sample i of an epoch is tokens i*s .. i*s + s of the stream, both ends included, s = seq_length. An epoch has
-// (tokens - 1) / s samples. Example: s = 3 and tokens 0 .. 9 give the samples 0123, 3456, 6789.
-// With `sequential` the samples of an epoch come in this order. Otherwise each epoch has a permutation of its own, made of
-// seed, split, the source's number and the epoch.
+// The tokens of a source's split form one stream: documents one after another, so that a sample may cross
+// documents. Sample i of an epoch is tokens i*s .. i*s + s of the stream, both ends included, s = seq_length.
+// An epoch has (tokens - 1) / s samples. Example: s = 3 and tokens 0 .. 9 give the samples 0123, 3456, 6789.
+// With `sequential` the samples of an epoch come in this order. Otherwise each epoch has a permutation of its
+// own, made of seed, split, the source's number and the epoch.
 //
-// With several sources BlendOrder says whose turn it is. Each source counts its own samples and epochs. Sources without
-// weights are mixed in proportion to their samples.
+// With several sources BlendOrder says whose turn it is. Each source counts its own samples and epochs.
+// Sources without weights are mixed in proportion to their samples.
 #pragma once
 
 #include <cstdint>
@@ -44,15 +44,16 @@ class TokenDataset {
     uint64_t key = 0;            // of its permutations
   };
 
-  // REQUIRES: at least one part, each with num_samples >= 1; weights for all parts or for none. See OpenDataset.
+  // REQUIRES: at least one part, each with num_samples >= 1; weights for all parts or for none. See
+  // OpenDataset.
   TokenDataset(std::vector<Part> parts, const DatasetOptions& options);
 
   int64_t samples_per_epoch() const { return samples_per_epoch_; }  // of all sources together
   int64_t num_tokens() const { return num_tokens_; }                // of the split, over all sources
 
-  // Reads sample `sample`. REQUIRES: tokens.size() == seq_length + 1. Thread-safe. It is a copy, without allocation but
-  // for the blend's notes. Throws UserError when a token is not in the vocabulary, with file, id, position and
-  // model.vocab.
+  // Reads sample `sample`. REQUIRES: tokens.size() == seq_length + 1. Thread-safe. It is a copy, without
+  // allocation but for the blend's notes. Throws UserError when a token is not in the vocabulary, with file,
+  // id, position and model.vocab.
   void Read(int64_t sample, std::span<int32_t> tokens) const;
 
  private:
@@ -63,11 +64,12 @@ class TokenDataset {
   int64_t samples_per_epoch_ = 0, num_tokens_ = 0;
 };
 
-// Opens one split. If `valid` names sources, they are the validation split, `train` is used whole, and there is no test
-// split. Otherwise each source of `train` is cut by `split`: a Megatron dataset between sequences, as Megatron does, and a
-// text file between bytes. Files of up to 2^24 tokens are checked against the vocabulary at once, larger ones as they are
-// read. Throws UserError with the problems of all sources: missing or damaged files, a bad blend or split, a split too
-// small for one sample, a token outside the vocabulary.
+// Opens one split. If `valid` names sources, they are the validation split, `train` is used whole, and there
+// is no test split. Otherwise each source of `train` is cut by `split`: a Megatron dataset between sequences,
+// as Megatron does, and a text file between bytes. Files of up to 2^24 tokens are checked against the
+// vocabulary at once, larger ones as they are read. Throws UserError with the problems of all sources:
+// missing or damaged files, a bad blend or split, a split too small for one sample, a token outside the
+// vocabulary.
 std::unique_ptr<TokenDataset> OpenDataset(const DatasetOptions& options, Split split);
 
 }  // namespace unipool

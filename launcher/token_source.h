@@ -14,15 +14,16 @@ class TokenSource {
   // The file that holds the ids, for messages.
   virtual std::string name() const = 0;
   virtual int64_t num_tokens() const = 0;
-  // Reads tokens [first, first + tokens.size()) of the stream. REQUIRES: they exist. Thread-safe, no allocation.
-  // Throws UserError that names the file, the id and its position when an id is not in [0, vocab).
+  // Reads tokens [first, first + tokens.size()) of the stream. REQUIRES: they exist. Thread-safe, no
+  // allocation. Throws UserError that names the file, the id and its position when an id is not in [0,
+  // vocab).
   virtual void Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const = 0;
   // The token at which a cumulative share (0..1) of the source ends.
   virtual int64_t Boundary(double share) const = 0;
 };
 
-// `path` is a Megatron dataset (PREFIX, PREFIX.bin or PREFIX.idx), or else a text file, which is read as bytes. Throws
-// UserError that names what was looked for.
+// `path` is a Megatron dataset (PREFIX, PREFIX.bin or PREFIX.idx), or else a text file, which is read as
+// bytes. Throws UserError that names what was looked for.
 std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path);
 
 // Whether there is a file that OpenTokenSource(path) would read.

@@ -3,10 +3,10 @@
 //
 //   unipool tokenize --input a.jsonl,b.jsonl --output_prefix p --tokenizer gpt2 --vocab V --merges M
 //
-// writes p_text_document.bin and .idx ("text" is the --key). Documents stand in input order. Each is its ids and then the
-// end-of-text id; a text without ids becomes an empty document. Blank lines are skipped. A line must be a JSON object in
-// UTF-8 whose --key is a string. Half a surrogate pair ("\ud800" alone) is no character. It is an error, as it is for
-// Megatron, whose tokenizer cannot encode it.
+// writes p_text_document.bin and .idx ("text" is the --key). Documents stand in input order. Each is its ids
+// and then the end-of-text id; a text without ids becomes an empty document. Blank lines are skipped. A line
+// must be a JSON object in UTF-8 whose --key is a string. Half a surrogate pair ("\ud800" alone) is no
+// character. It is an error, as it is for Megatron, whose tokenizer cannot encode it.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ struct TokenizeOptions {
 };
 
 // Writes the dataset and returns its prefix, OUTPUT_PREFIX_KEY_document. Prints progress to stderr. Memory is
-// bounded: a few MiB a thread and 12 bytes a document. Throws UserError with all wrong options at once, or with file
-// and line of the first wrong document. Then no file of the dataset is left or changed.
+// bounded: a few MiB a thread and 12 bytes a document. Throws UserError with all wrong options at once, or
+// with file and line of the first wrong document. Then no file of the dataset is left or changed.
 std::string Tokenize(const TokenizeOptions& options);
 
 }  // namespace unipool

@@ -1,4 +1,5 @@
-// From files of JSON lines to texts: cuts files into chunks of whole lines, and takes one string out of a line.
+// From files of JSON lines to texts: cuts files into chunks of whole lines, and takes one string out of a
+// line.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +39,8 @@ class LineReader {
   std::string pending_;  // read but not given out
 };
 
-// The string at `key` of the JSON object `line`. Of equal keys the last counts. Throws UserError with the reason ("is not
-// JSON: ...", "has no key ..."), without file and line, which the caller knows.
+// The string at `key` of the JSON object `line`. Of equal keys the last counts. Throws UserError with the
+// reason ("is not JSON: ...", "has no key ..."), without file and line, which the caller knows.
 void ExtractText(std::string_view line, const std::string& key, std::string& text);
 
 // The files of a comma-separated list.

@@ -12,9 +12,10 @@
 
 namespace unipool {
 
-// next(item) fills the next item and returns false at the end. work(item) gives its result. finish(result) takes the
-// results in order. One thread at a time calls `next` and `finish`; all threads call `work`. At most 2 * threads items are
-// between `next` and `finish`. The first error, in the order of the items, ends the run and is thrown from Run.
+// next(item) fills the next item and returns false at the end. work(item) gives its result. finish(result)
+// takes the results in order. One thread at a time calls `next` and `finish`; all threads call `work`. At
+// most 2 * threads items are between `next` and `finish`. The first error, in the order of the items, ends
+// the run and is thrown from Run.
 template <typename Item, typename Result>
 class OrderedPipeline {
  public:

@@ -1,5 +1,5 @@
-// Says on stderr how far a long run over bytes and documents is. On a terminal it is a bar that is drawn anew. Elsewhere it
-// is a line every ten seconds.
+// Says on stderr how far a long run over bytes and documents is. On a terminal it is a bar that is drawn
+// anew. Elsewhere it is a line every ten seconds.
 #pragma once
 
 #include <chrono>

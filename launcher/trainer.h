@@ -1,5 +1,5 @@
-// A training run on one rank: data, start, steps, validation, checkpoints, metrics. Everything that can be wrong with files
-// is found before the first step.
+// A training run on one rank: data, start, steps, validation, checkpoints, metrics. Everything that can be
+// wrong with files is found before the first step.
 #pragma once
 
 #include <memory>
@@ -21,9 +21,9 @@ DatasetOptions DatasetOptionsOf(const Config& config);
 
 class Trainer {
  public:
-  // Opens the data, takes the run's lock, builds the engine and starts: from the newest checkpoint of run_dir, else from
-  // train.init_from, else from random weights. Collective. Throws the same UserError on every rank.
-  // REQUIRES: the configuration is valid for this world.
+  // Opens the data, takes the run's lock, builds the engine and starts: from the newest checkpoint of
+  // run_dir, else from train.init_from, else from random weights. Collective. Throws the same UserError on
+  // every rank. REQUIRES: the configuration is valid for this world.
   Trainer(const Config& config, World& world);
   // Trains from the step that the start gave to train.steps. Collective.
   void Run();

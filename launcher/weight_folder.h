@@ -1,5 +1,5 @@
-// A folder of safetensors as people exchange models: model.safetensors, or shards with or without an index. A file is
-// opened, as mapped memory, when one of its tensors is asked for.
+// A folder of safetensors as people exchange models: model.safetensors, or shards with or without an index. A
+// file is opened, as mapped memory, when one of its tensors is asked for.
 #pragma once
 
 #include <map>
@@ -13,8 +13,8 @@ namespace unipool {
 
 inline constexpr char kWeightIndexFile[] = "model.safetensors.index.json";
 
-// Paths in `dir`. For i = 0 of 4: model-00001-of-00004.safetensors, optimizer-00001-of-00004.safetensors. The only file of
-// weights is model.safetensors.
+// Paths in `dir`. For i = 0 of 4: model-00001-of-00004.safetensors, optimizer-00001-of-00004.safetensors. The
+// only file of weights is model.safetensors.
 std::string WeightFile(const std::string& dir, int i, int num_files);
 std::string OptimizerFile(const std::string& dir, int i, int num_files);
 
@@ -26,8 +26,9 @@ class WeightFolder {
   const std::string& dir() const { return dir_; }
   std::vector<std::string> Names() const;  // of all tensors, sorted
   bool Has(const std::string& name) const { return file_of_.count(name) > 0; }
-  // Entry, Read and OpenAll throw UserError when a file is missing or damaged, or lacks the tensor that the index says.
-  // REQUIRES: Has(name); for Read also: `out` has as many elements as the entry. Read converts to the type of `out`.
+  // Entry, Read and OpenAll throw UserError when a file is missing or damaged, or lacks the tensor that the
+  // index says. REQUIRES: Has(name); for Read also: `out` has as many elements as the entry. Read converts to
+  // the type of `out`.
   const TensorFileEntry& Entry(const std::string& name);
   void Read(const std::string& name, const Tensor& out);
   void OpenAll();

@@ -6,8 +6,8 @@
 
 namespace unipool {
 
-// Also reads the description of the cluster to emulate, if parallel.emulate names one. Throws UserError when it cannot be
-// read, or a launcher started the program.
+// Also reads the description of the cluster to emulate, if parallel.emulate names one. Throws UserError when
+// it cannot be read, or a launcher started the program.
 WorldOptions WorldOptionsOf(const Config& config);
 
 }  // namespace unipool
