@@ -22,10 +22,6 @@ namespace fs = std::filesystem;
 
 constexpr char kPartial[] = ".partial", kReplaced[] = ".replaced";
 
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 std::string WithoutEnd(const std::string& text, const std::string& end) {
   return text.substr(0, text.size() - end.size());
 }
@@ -36,7 +32,7 @@ fs::path FolderOf(const std::string& run_dir) {
 
 // N of the names "step-N" and "step-N.replaced"; -1 of all others.
 int64_t StepOfName(std::string name) {
-  if (EndsWith(name, kReplaced)) name = WithoutEnd(name, kReplaced);
+  if (name.ends_with(kReplaced)) name = WithoutEnd(name, kReplaced);
   if (name.rfind("step-", 0) != 0 || name.size() == 5 || name.size() > 23) return -1;
   if (name.find_first_not_of("0123456789", 5) != std::string::npos) return -1;
   return std::stoll(name.substr(5));
@@ -57,7 +53,7 @@ void Rename(const fs::path& from, const fs::path& to) {
 void Discard(const fs::path& folder) {
   std::error_code error;
   fs::path doomed = folder;
-  if (!EndsWith(folder.string(), kPartial)) {
+  if (!folder.string().ends_with(kPartial)) {
     doomed += kPartial;
     fs::rename(folder, doomed, error);
     if (error) doomed = folder;
@@ -139,7 +135,7 @@ std::string BeginCheckpoint(const std::string& run_dir, int64_t step) {
   fs::create_directories(folder, error);
   Check(error, "created", folder);
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (EndsWith(entry.path().string(), kPartial)) Discard(entry.path());
+    if (entry.path().string().ends_with(kPartial)) Discard(entry.path());
   }
   const fs::path partial = folder / (Format("step-%d", step) + kPartial);
   fs::create_directory(partial, error);
@@ -148,7 +144,7 @@ std::string BeginCheckpoint(const std::string& run_dir, int64_t step) {
 }
 
 std::string CommitCheckpoint(const std::string& partial, int keep) {
-  CHECK(EndsWith(partial, kPartial)) << partial;
+  CHECK(partial.ends_with(kPartial)) << partial;
   SyncDirectory(partial);
   const fs::path path = WithoutEnd(partial, kPartial), folder = path.parent_path();
   if (!fs::exists(path)) {

@@ -24,10 +24,6 @@ namespace {
 using ConfigUse = CommandInfo::ConfigUse;
 using FlagInfo = gflags::CommandLineFlagInfo;
 
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 // Flags of this program and of glog; gflags' own (--flagfile, --helpxml, ...) end the process in ways of
 // their own.
 std::vector<FlagInfo> UsableFlags() {
@@ -46,7 +42,7 @@ bool IsOurs(const FlagInfo& flag) {
 // "generate" for a flag defined in launcher/generate.cc; "" for flags of all commands.
 std::string CommandOf(const FlagInfo& flag) {
   for (const CommandInfo& command : Commands()) {
-    if (EndsWith(flag.filename, std::string("launcher/") + command.name + ".cc")) return command.name;
+    if (flag.filename.ends_with(std::string("launcher/") + command.name + ".cc")) return command.name;
   }
   return "";
 }
@@ -111,7 +107,8 @@ class Parser {
     const FlagInfo* flag = Find(name);
     bool negated = false;
     if (!flag && name.rfind("no", 0) == 0 && Find(name.substr(2)) && Find(name.substr(2))->type == "bool") {
-      flag = Find(name = name.substr(2));
+      name = name.substr(2);
+      flag = Find(name);
       negated = true;
     }
     if (!flag) return problems_.Add(argument.substr(0, equals) + ": unknown flag" + Nearest(name));
