@@ -6,6 +6,7 @@
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/gemm.h"
 
 namespace unipool {
@@ -56,6 +57,12 @@ struct Pieces {
 template <class T>
 class Forward {
  public:
+  static int64_t ScratchBytes(const AttentionShape& shape) {
+    const int64_t s = shape.sequence_length, d = shape.head_size;
+    const int64_t keys = d * PackedColumns<T>(s), values = s * PackedColumns<T>(d);
+    return (keys + values + kAttentionRows * (PackedColumns<T>(s) + kLanes<T>)) * int64_t{sizeof(T)};
+  }
+
   Forward(Stream& stream, const AttentionShape& shape)
       : shape_(shape),
         s_(shape.sequence_length),
@@ -65,8 +72,7 @@ class Forward {
         scale_(static_cast<T>(1 / std::sqrt(static_cast<double>(d_)))) {
     const int64_t keys = d_ * PackedColumns<T>(s_), values = s_ * PackedColumns<T>(d_);
     const int64_t scores = kAttentionRows * score_stride_;
-    Pieces<T> pieces{
-        static_cast<T*>(stream.Scratch((keys + values + scores) * static_cast<int64_t>(sizeof(T))))};
+    Pieces<T> pieces{static_cast<T*>(stream.Scratch(ScratchBytes(shape)))};
     keys_ = pieces.Take(keys);
     values_ = pieces.Take(values);
     scores_ = pieces.Take(scores);
@@ -276,9 +282,27 @@ void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor
   DispatchFloat(qkv.dtype, [&]<class T>() { Backward<T>(stream, shape).Run(qkv, out, lse, dout, dqkv); });
 }
 
-int64_t AttentionScratchBytes(const AttentionShape& shape, DType dtype) {
+int64_t AttentionScratchBytes(Device device, const AttentionShape& shape, DType dtype) {
+  if (device == Device::kCuda) {
+    const int64_t padded_length = cuda::CeilDiv(shape.sequence_length, cuda::kTermRows) * cuda::kTermRows;
+    return shape.num_sequences * shape.num_heads * padded_length * cuda::kTermBytes;
+  }
   int64_t bytes = 0;
   DispatchFloat(dtype, [&]<class T>() { bytes = Backward<T>::ScratchBytes(shape); });
+  return bytes;
+}
+
+int64_t AttentionDecodeScratchBytes(Device device, const AttentionShape& shape, DType dtype,
+                                    int64_t max_positions) {
+  if (device == Device::kCuda) {
+    const int64_t stretches =
+        std::min<int64_t>(cuda::CeilDiv(max_positions, cuda::kDecodeKeys), cuda::kMostDecodeStretches);
+    return stretches * shape.num_heads * (shape.head_size + 2) * int64_t{sizeof(float)};
+  }
+  int64_t bytes = 0;
+  DispatchFloat(dtype, [&]<class T>() {
+    bytes = shape.num_heads / shape.num_kv_heads * PackedColumns<T>(max_positions) * SizeOf(dtype);
+  });
   return bytes;
 }
 
@@ -300,8 +324,8 @@ void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& 
   DispatchFloat(qkv.dtype, [&]<class T>() {
     std::copy_n(qkv.as<T>() + shape.num_heads * d, stride, cache.as<T>() + position * stride);
     const int64_t score_stride = PackedColumns<T>(num_keys);
-    T* scores =
-        static_cast<T*>(stream.Scratch(group_size * PackedColumns<T>(cache.dim(0)) * SizeOf(qkv.dtype)));
+    T* scores = static_cast<T*>(
+        stream.Scratch(AttentionDecodeScratchBytes(Device::kCpu, shape, qkv.dtype, cache.dim(0))));
     const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(d)));
     for (int64_t g = 0; g < shape.num_kv_heads; ++g) {
       const T* keys = cache.as<T>() + g * d;

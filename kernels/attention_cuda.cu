@@ -35,10 +35,10 @@ __global__ void __launch_bounds__(kTermThreads)
 }
 
 template <class T>
-const RowTerm* MakeRowTerms(Stream& stream, const AttentionView<T>& view) {
+const RowTerm* MakeRowTerms(Stream& stream, int64_t scratch_bytes, const AttentionView<T>& view) {
   const int64_t padded_length = CeilDiv(view.length, kTermRows) * kTermRows;
   const int64_t count = view.num_sequences * view.num_heads * padded_length;
-  RowTerm* terms = static_cast<RowTerm*>(stream.Scratch(count * int64_t{sizeof(RowTerm)}));
+  RowTerm* terms = static_cast<RowTerm*>(stream.Scratch(scratch_bytes));
   Launch("AttentionBackward row terms", view.packs ? &RowTermsKernel<T, kPackOf16<T>> : &RowTermsKernel<T, 1>,
          {.grid = static_cast<unsigned>(CeilDiv(count, kTermsOfBlock)), .block = kTermThreads}, stream, view,
          static_cast<int>(padded_length), terms);
@@ -70,7 +70,7 @@ void AttentionBackward(Stream& stream, const AttentionShape& shape, const Tensor
     view.dout = dout.as<T>();
     view.dqkv = dqkv.as<T>();
     view.lse = lse.as<float>();
-    view.terms = MakeRowTerms(stream, view);
+    view.terms = MakeRowTerms(stream, AttentionScratchBytes(Device::kCuda, shape, qkv.dtype), view);
     AttentionBackwardOn(stream, view);
   });
 }

@@ -7,7 +7,7 @@
 namespace unipool::cuda {
 namespace {
 
-constexpr int kThreads = 128, kTileKeys = 64, kKeysOfStretch = 256, kMostStretches = 64;
+constexpr int kThreads = 128, kTileKeys = kDecodeTileKeys;
 
 template <class T>
 struct DecodeArguments {
@@ -145,13 +145,12 @@ __global__ void __launch_bounds__(kThreads)
 void AttentionDecode(Stream& stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,
                      int64_t position, const Tensor& out) {
   const int64_t num_keys = position + 1;
-  const int64_t stretches = std::min<int64_t>(CeilDiv(num_keys, kKeysOfStretch), kMostStretches);
-  const int64_t keys_of_stretch = CeilDiv(CeilDiv(num_keys, stretches), kTileKeys) * kTileKeys;
+  const int64_t keys_of_stretch = KeysOfStretch(num_keys);
   const auto num_stretches = static_cast<unsigned>(CeilDiv(num_keys, keys_of_stretch));
   const auto num_heads = static_cast<unsigned>(shape.num_heads);
   const auto head_size = static_cast<int>(shape.head_size);
   float* partial = static_cast<float*>(
-      stream.Scratch(num_stretches * num_heads * (shape.head_size + 2) * int64_t{sizeof(float)}));
+      stream.Scratch(AttentionDecodeScratchBytes(Device::kCuda, shape, qkv.dtype, num_keys)));
   DispatchDevice("AttentionDecode", qkv.dtype, [&]<class T>() {
     const DecodeArguments<T> arguments = {.num_heads = static_cast<int>(num_heads),
                                           .num_kv_heads = static_cast<int>(shape.num_kv_heads),

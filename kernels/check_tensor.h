@@ -1,4 +1,4 @@
-// What a kernel requires of its arguments. A violation is a bug: it ends the job and prints what came and
+// What a kernel requires of its arguments. A violation is a bug. It ends the job and prints what came and
 // what is wanted.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace unipool {
 // `what` names the kernel and the argument: "TopK weights".
 void CheckTensor(const char* what, const Tensor& tensor, DType dtype, std::initializer_list<int64_t> shape);
 
-// The same for elementwise kernels, where only type and number of elements matter.
+// For elementwise kernels, where only the type and the number of elements matter.
 void CheckSameSize(const char* what, const Tensor& tensor, const Tensor& expected);
 
 }  // namespace unipool

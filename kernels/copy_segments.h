@@ -12,9 +12,9 @@ struct Segment {
   void* to = nullptr;
   int64_t bytes = 0;
 };
-// Segments do not overlap; addresses and sizes may be any (16-byte accesses where they allow it). Reads
-// `segments` before it returns. Moves each byte twice; on CUDA a launch for each 144 segments that have
-// bytes.
+// REQUIRES: segments do not overlap. Addresses and sizes may be any; where they allow it accesses have 16
+// bytes. `segments` has been read when the call returns. Moves each byte twice. On CUDA it is one launch for
+// each 144 segments that have bytes.
 void CopySegments(Stream& stream, std::span<const Segment> segments);
 
 }  // namespace unipool

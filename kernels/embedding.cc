@@ -5,6 +5,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/scratch.h"
 
 namespace unipool {
 namespace {
@@ -33,6 +34,14 @@ void EmbeddingForward(Stream& stream, const Tensor& tokens, const Tensor& table,
     std::memcpy(static_cast<char*>(out.data) + t * row_bytes,
                 static_cast<const char*>(table.data) + token * row_bytes, row_bytes);
   }
+}
+
+// Keys of 8 bytes in tiles, twice, and of the later rounds; rows of the later rounds, to whole keys.
+int64_t EmbeddingBackwardScratchBytes(Device device, int64_t num_tokens, int64_t width) {
+  if (device != Device::kCuda) return 0;
+  const int64_t num_keys = cuda::CeilDiv(num_tokens, cuda::kEmbeddingTile) * cuda::kEmbeddingTile;
+  const int64_t num_later = cuda::NumLaterRows(num_tokens);
+  return 8 * (2 * num_keys + num_later + cuda::CeilDiv(num_later * width, 2));
 }
 
 void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout, const Tensor& dtable) {

@@ -13,13 +13,14 @@
 // function of the tokens alone.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/embedding.h"
 
 namespace unipool::cuda {
 namespace {
 
 using Key = unsigned long long;  // id in the upper 32 bits, position of the row in the lower
-constexpr int kTile = 1024, kSortThreads = kTile / 2, kRankThreads = 256;
-constexpr int kChunk = 32, kStripWarps = 4, kRowsInFlight = 4;
+constexpr int kTile = kEmbeddingTile, kSortThreads = kTile / 2, kRankThreads = 256;
+constexpr int kChunk = kEmbeddingChunk, kStripWarps = 4, kRowsInFlight = 4;
 constexpr int kSumBlocksPerSm = 6;       // enough rows under way; asked for more, the compiler spills
 constexpr Key kNoKey = ~Key{0};          // behind all keys
 constexpr uint32_t kNoRow = 0xffffffff;  // position of a key that has no row
@@ -196,12 +197,6 @@ void SumRounds(Stream& stream, SumArguments<T> a, bool packs) {
   SumRounds(stream, next, packs);
 }
 
-// Rows that all rounds after the first have.
-int64_t NumLaterRows(int64_t num_keys) {
-  const int64_t num_chunks = CeilDiv(num_keys, kChunk);
-  return num_chunks == 1 ? 0 : num_chunks + NumLaterRows(num_chunks);
-}
-
 }  // namespace
 
 void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout, const Tensor& dtable) {
@@ -209,8 +204,8 @@ void EmbeddingBackward(Stream& stream, const Tensor& tokens, const Tensor& dout,
   if (num_tokens == 0 || width == 0) return;
   const int64_t num_tiles = CeilDiv(num_tokens, kTile), num_keys = num_tiles * kTile;
   const int64_t num_later = NumLaterRows(num_tokens), num_later_floats = CeilDiv(num_later * width, 2) * 2;
-  Key* sorted_tiles = static_cast<Key*>(stream.Scratch((2 * num_keys + num_later) * int64_t{sizeof(Key)} +
-                                                       num_later_floats * int64_t{sizeof(float)}));
+  Key* sorted_tiles =
+      static_cast<Key*>(stream.Scratch(EmbeddingBackwardScratchBytes(Device::kCuda, num_tokens, width)));
   Key* sorted = sorted_tiles + num_keys;
   float* later_rows = reinterpret_cast<float*>(sorted + num_keys);
   Key* later_sorted = reinterpret_cast<Key*>(later_rows + num_later_floats);

@@ -1,14 +1,15 @@
-// One product per expert over its own rows. Group e owns rows [offsets[e], offsets[e+1]) of the row arrays;
-// groups may have 0 rows. E = groups (experts on this rank), R = rows in all, I/O = inner sizes of the expert
-// matrix [O, I].
+// One product per expert over its own rows. Group e owns rows [offsets[e], offsets[e+1]) of the row arrays,
+// and may have no rows. E is the number of groups (experts on this rank), R the number of rows in all. O and
+// I are the sizes of one expert's matrix [O, I].
+// Example: offsets = {0, 2, 2, 5} are E = 3 experts with 2, 0 and 3 rows.
 //
-// Types: x, y, w and their gradients are of one type; dw is of its accumulator (F32 for BF16), so that
-// microbatches add up in F32. On the CPU: F32 and F64. On a CUDA device: F32 and BF16, sums in F32; BF16
-// REQUIRES O and I to be multiples of 8 and arrays that begin at 16 bytes. `offsets` and `has_grad` are host
-// memory on every device.
+// Types: x, y, w and their gradients have one type. dw is in its accumulator (F32 for BF16), so that
+// microbatches add up in F32. On the CPU F32 and F64. On a CUDA device F32 and BF16, with sums in F32. BF16
+// REQUIRES that O and I are multiples of 8 and that arrays begin at 16 bytes. `offsets` and `has_grad` are
+// memory of the host on every device.
 //
-// Each product takes 2 R O I operations and moves both row arrays, R (O + I) elements, once; of the expert
-// matrices, O I elements each, only those of groups with rows.
+// Each product takes 2 R O I operations. It moves both row arrays once, R (O + I) elements. Of the expert
+// matrices, O I elements each, it moves only those of groups with rows.
 #pragma once
 
 #include <span>
@@ -16,6 +17,9 @@
 #include "runtime/stream.h"
 
 namespace unipool {
+
+// Of each of the products below, by at most num_experts experts with rows.
+int64_t GroupedGemmScratchBytes(Device device, int64_t num_experts);
 
 using GroupOffsets = std::span<const int64_t>;  // [E + 1], ascending, first 0, last R
 
@@ -25,23 +29,25 @@ void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x /*
 // dx[rows of e] = dy[rows of e] * w[e]. Moves w[e] once.
 void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/,
                           const Tensor& w /*[E, O, I]*/, const Tensor& dx /*[R, I]*/);
-// dw[e] += dy[rows of e]^T * x[rows of e]. has_grad[e] == 0 says that dw[e] holds nothing yet: it is
-// overwritten, not read, which saves zeroing; has_grad[e] becomes 1 for every group with rows. Groups without
-// rows are not touched. Moves dw[e] once where it is overwritten, twice where it is added to.
+// dw[e] += dy[rows of e]^T * x[rows of e]. has_grad[e] == 0 says that dw[e] holds nothing yet. Then dw[e] is
+// overwritten and not read, which saves zeroing. has_grad[e] becomes 1 for every group with rows. Groups
+// without rows are not touched. Moves dw[e] once where it is overwritten, twice where it is added to.
 void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy /*[R, O]*/,
                            const Tensor& x /*[R, I]*/, const Tensor& dw /*[E, O, I]*/,
                            std::span<uint8_t> has_grad /*[E]*/);
 
 inline constexpr int kMostWeightGradSlots = 16;
-// dw[e] += sum over slots s of dy[rows of e in s]^T * x[rows of e in s]; rows of e in s are
-// [slots[s][e], slots[s][e + 1]) of the row arrays. Each slots[s] is [E + 1], ascending, within 0 and R, and
-// need not begin at 0 or end at R: the rows of several slots lie in one array, one slot behind the other, and
-// a sub-span of a slot's offsets with the same part of dw and has_grad is a sub-range of its experts.
-// has_grad as in GroupedGemmWeightGrad, where an expert has rows if it has them in any slot. At most
+// dw[e] += sum over slots s of dy[rows of e in s]^T * x[rows of e in s]. The rows of e in s are rows
+// [slots[s][e], slots[s][e + 1]) of the row arrays. Each slots[s] is [E + 1] and ascending, within 0 and R.
+// It need not begin at 0 or end at R, because the rows of several slots lie in one array, one slot behind the
+// other.
+// Example: slots[0] = {0, 2, 3} and slots[1] = {3, 3, 7} are 2 experts; expert 1 has row 2 and rows 3..6.
+// To take a sub-range of the experts, pass that part of each slot's offsets, of dw and of has_grad.
+// has_grad is as in GroupedGemmWeightGrad, where an expert has rows if it has rows in any slot. At most
 // kMostWeightGradSlots slots.
-// BF16 on CUDA sums all slots of an expert before it touches dw[e]: dw[e] moves as in one call for one slot.
-// Otherwise the same numbers, bit for bit, as GroupedGemmWeightGrad for each slot in turn, and dw[e] moves
-// for each slot in which e has rows.
+// BF16 on CUDA sums all slots of an expert before it touches dw[e], so dw[e] moves as in one call for one
+// slot. Otherwise the numbers are those of GroupedGemmWeightGrad for each slot in turn, bit for bit, and
+// dw[e] moves for each slot in which e has rows.
 void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> slots,
                                   const Tensor& dy /*[R, O]*/, const Tensor& x /*[R, I]*/,
                                   const Tensor& dw /*[E, O, I]*/, std::span<uint8_t> has_grad /*[E]*/);

@@ -29,8 +29,7 @@ void MultiplyAll(Stream& stream, const Tensor& first, const Tensor& second, cons
   add(first, products.first_begin);
   add(second, products.second_begin);
   add(third, products.third_begin);
-  auto* pointers =
-      static_cast<uintptr_t*>(stream.Scratch(3 * count * static_cast<int64_t>(sizeof(uintptr_t))));
+  auto* pointers = static_cast<uintptr_t*>(stream.Scratch(GroupedGemmScratchBytes(Device::kCuda, count)));
   WriteAddresses(stream, addresses, pointers);
   blas.MultiplyGrouped(products, BlasTypeOf(third), reinterpret_cast<const void* const*>(pointers));
 }

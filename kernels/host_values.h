@@ -1,5 +1,5 @@
-// A few numbers of the host become a tensor of the stream's device. They travel as arguments of a launch: the
-// host's memory is free when the call returns, and the order is the stream's.
+// A few numbers of the host become a tensor of the stream's device. On CUDA they travel as arguments of a
+// launch. So the host's memory is free when the call returns, and the order is the stream's.
 #pragma once
 
 #include <cmath>
@@ -16,8 +16,8 @@ T RoundedTo(double x) {
   return static_cast<T>(std::is_integral_v<T> ? std::nearbyint(x) : x);
 }
 
-// to[i] = values[i], rounded to the type of `to`: F32, F64, I32, I64 (to nearest, ties to even), and on CUDA
-// BF16 (through F32). On CUDA a launch for each 3840 bytes of `to`.
+// to[i] = values[i], rounded to the type of `to`: F32, F64, I32, I64, and on CUDA also BF16 (through F32). On
+// CUDA it is one launch for each 3840 bytes of `to`.
 void SetValues(Stream& stream, std::span<const double> values, const Tensor& to /*[n]*/);
 
 }  // namespace unipool

@@ -7,6 +7,7 @@
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/vector_reduce.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/scratch.h"
 
 namespace unipool {
 namespace {
@@ -69,6 +70,10 @@ void AddedSum(Stream& stream, cuda::SumOf what, const Tensor& x, const Tensor& s
 }
 
 }  // namespace
+
+int64_t AddSumScratchBytes(Device device) {
+  return device == Device::kCuda ? cuda::kMostSumPartials * int64_t{sizeof(double)} : 0;
+}
 
 void AddSumOfSquares(Stream& stream, const Tensor& x, const Tensor& sum) {
   AddedSum(stream, cuda::SumOf::kSquares, x, sum);

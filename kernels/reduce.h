@@ -1,23 +1,24 @@
-// Elementwise sums, norms, fills and copies with a fixed order: the result depends on the values and sizes
-// alone (on CUDA also not on the device).
-// Types: F32 and F64 on the CPU. On CUDA F32 and BF16, and F64 for sums; terms are added in double, a few
-// neighbours first in their own type.
+// Sums, fills and copies. The order of a sum is fixed, so the result depends on the values and sizes alone;
+// on CUDA it does not depend on the device either.
+// Types: F32 and F64 on the CPU. On CUDA F32 and BF16, and F64 for sums. Terms are added in double; on CUDA a
+// few neighbours are added in their own type first.
 #pragma once
 
 #include "runtime/stream.h"
 
 namespace unipool {
 
-// sum += the sum of x, or of the squares of x, where `sum` is on the stream's device and the host never waits.
-// Accumulated in double, in blocks. Reads x once. Several tensors are summed by a call each after
-// Fill(stream, sum, 0).
+// sum += the sum of the squares of x, or of x. `sum` is on the stream's device, and the host never waits.
+// Terms are accumulated in double, in blocks. Reads x once. To sum several tensors, call Fill(stream, sum, 0)
+// and then this for each.
 void AddSumOfSquares(Stream& stream, const Tensor& x, const Tensor& sum /*[1] F64*/);
 void AddSum(Stream& stream, const Tensor& x, const Tensor& sum /*[1] F64*/);
+int64_t AddSumScratchBytes(Device device);
 
-// Every type. Moves x once.
+// x = value, for every type. Moves x once.
 void Fill(Stream& stream, const Tensor& x, double value);
-// Same size; same type, or F32 to BF16 (to nearest, ties to even) or back. Both on the stream's device. Moves
-// src and dst once.
+// dst = src. They have the same size, and the same type or F32 and BF16 (rounded to nearest, ties to even).
+// Both are on the stream's device. Moves src and dst once.
 void Copy(Stream& stream, const Tensor& src, const Tensor& dst);
 
 }  // namespace unipool

@@ -2,13 +2,12 @@
 // one, and so do arrays that do not begin at 16 bytes.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/reduce.h"
 
 namespace unipool::cuda {
 namespace {
 
 constexpr int kThreads = 256, kInFlight = 4, kSumInFlight = 8;
-// Blocks of a sum: a constant, so that its order is the same on all devices; enough for the largest.
-constexpr int64_t kMostPartials = 1024;
 
 template <int kPack>
 constexpr int64_t kBlockElements = int64_t{kThreads} * kInFlight* kPack;
@@ -147,7 +146,7 @@ void LaunchSum(Stream& stream, const Tensor& x, double* partials, double* sum) {
   constexpr int kPack = kPackOf16<T>;
   const bool packs = PacksAllowed(kPack, {&x});
   const int64_t runs = CeilDiv(x.size(), int64_t{kThreads} * kSumInFlight * (packs ? kPack : 1));
-  const int64_t num_partials = std::min(runs, kMostPartials);
+  const int64_t num_partials = std::min(runs, kMostSumPartials);
   Launch("Sum", packs ? &PartialSumKernel<kWhat, T, kPack> : &PartialSumKernel<kWhat, T, 1>,
          {.grid = static_cast<unsigned>(num_partials), .block = kThreads}, stream, x.size(), x.as<T>(),
          partials);
@@ -169,7 +168,7 @@ void DispatchSum(Stream& stream, SumOf what, const Tensor& x, double* partials, 
 }  // namespace
 
 void AddSum(Stream& stream, SumOf what, const Tensor& x, const Tensor& sum) {
-  auto* partials = static_cast<double*>(stream.Scratch(kMostPartials * int64_t{sizeof(double)}));
+  auto* partials = static_cast<double*>(stream.Scratch(AddSumScratchBytes(Device::kCuda)));
   DispatchSum(stream, what, x, partials, sum.as<double>());
 }
 

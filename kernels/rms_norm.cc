@@ -1,10 +1,12 @@
 #include "kernels/rms_norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/vector_reduce.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/scratch.h"
 
 namespace unipool {
 namespace {
@@ -49,6 +51,11 @@ void RmsNormForward(Stream& stream, const Tensor& x, const Tensor& weight, doubl
                                         y.as<T>() + t * width);
     }
   });
+}
+
+int64_t RmsNormBackwardScratchBytes(Device device, int64_t num_rows, int64_t width) {
+  if (device != Device::kCuda) return 0;
+  return std::min(cuda::kMostNormPartials, num_rows) * width * int64_t{sizeof(float)};
 }
 
 void RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& weight, const Tensor& inv_rms,

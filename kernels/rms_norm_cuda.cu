@@ -2,6 +2,7 @@
 // row has at most kHeld packs a lane; longer rows are read again, from the cache.
 #include "kernels/cuda/fold_columns.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/rms_norm.h"
 
 namespace unipool::cuda {
 namespace {
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(kWarp* kMostBackwardWarps, kBackwardBlocksPerS
 }
 
 // Warps of a backward block: as many as keep their sums within kMostSharedBytes.
-constexpr int64_t kMostSharedBytes = 96 << 10, kMostPartials = 256;
+constexpr int64_t kMostSharedBytes = 96 << 10;
 
 int64_t BackwardWarps(int64_t width, int64_t padded_width) {
   const int64_t warps =
@@ -207,8 +208,9 @@ void RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& weight, cons
   if (rows == 0 || width == 0) return;
   // Of the widest packs, so that neither the alignment of arrays nor their type changes the order of sums.
   const int64_t warps = BackwardWarps(width, PaddedWidth<kPackOf16<Bf16>>(width));
-  const int64_t num_partials = std::min(kMostPartials, CeilDiv(rows, warps));
-  float* partial = static_cast<float*>(stream.Scratch(num_partials * width * int64_t{sizeof(float)}));
+  const int64_t num_partials = std::min(kMostNormPartials, CeilDiv(rows, warps));
+  float* partial =
+      static_cast<float*>(stream.Scratch(RmsNormBackwardScratchBytes(Device::kCuda, rows, width)));
   DispatchDevice("RmsNormBackward", x.dtype, [&]<class T>() {
     const BackwardArguments<T> arguments = {
         rows,       width,  x.as<T>(), weight.as<T>(), inv_rms.as<float>(), dy.as<T>(), residual_grad.as<T>(),

@@ -1,7 +1,10 @@
 #include "kernels/router_forward.h"
 
+#include <algorithm>
+
 #include "kernels/check_tensor.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/gemm.h"
 #include "kernels/top_k.h"
 
@@ -17,7 +20,7 @@ void CheckRouter(RouterKind kind, const RouterInputs& in, const RouterOutputs& o
   if (!in.weight_low.empty()) {
     CheckTensor("RouterForward weight_low", in.weight_low, dtype, {num_experts, width});
   }
-  if (kind == RouterKind::kNorm) CheckTensor("RouterForward sigma", in.sigma, accumulator, {1});
+  if (HasSigma(kind)) CheckTensor("RouterForward sigma", in.sigma, accumulator, {1});
   if (!in.bias.empty()) CheckTensor("RouterForward bias", in.bias, accumulator, {num_experts});
   CheckTensor("RouterForward visible", in.visible, accumulator, {num_experts});
   CheckTensor("RouterForward logits", out.logits, accumulator, {num_tokens, num_experts});
@@ -30,6 +33,14 @@ void CheckRouter(RouterKind kind, const RouterInputs& in, const RouterOutputs& o
 }
 
 }  // namespace
+
+int64_t RouterForwardScratchBytes(Device device, DType dtype, int64_t num_tokens, int64_t num_experts) {
+  if (device == Device::kCuda) {
+    return cuda::CeilDiv(num_tokens, cuda::kRouterTokens) * num_experts * int64_t{sizeof(float)};
+  }
+  return std::max(RouterScoresForwardScratchBytes(AccumulatorOf(dtype), num_experts),
+                  TopKScratchBytes(AccumulatorOf(dtype), num_experts));
+}
 
 void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInputs& in,
                    const RouterOutputs& out) {

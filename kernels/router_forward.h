@@ -1,5 +1,5 @@
 // A layer's router in one pass: logits z = W x, their scores (kernels/router_scores.h), the K chosen experts
-// (kernels/top_k.h) and the counts. On the CPU it is defined by those units one after the other; on CUDA one
+// (kernels/top_k.h) and the counts. On the CPU it is defined as those units one after the other. On CUDA one
 // kernel reads every token once.
 #pragma once
 
@@ -7,15 +7,15 @@
 
 namespace unipool {
 
-// x and weight have one dtype: F32 and F64 on the CPU, F32 and BF16 on CUDA. Products are summed in
-// AccumulatorOf(dtype), which all other tensors have that name no type.
+// x and weight have one dtype: F32 or F64 on the CPU, F32 or BF16 on CUDA. Products are summed in
+// AccumulatorOf(dtype). All other tensors that name no type have that type.
 struct RouterInputs {
   Tensor x;       // [T, D]
   Tensor weight;  // [M, D]
-  // [M, D], added to weight, or empty: what a BF16 weight lacks of the F32 one that it stands for
-  // (kernels/split_bf16.h). Logits then have 16 bits of the weight, as exact as the sums.
+  // [M, D], added to weight, or empty. A BF16 weight stands for an F32 weight; this is the part that BF16 cut
+  // off (kernels/split_bf16.h). Logits then see 16 bits of the weight.
   Tensor weight_low;
-  Tensor sigma;    // [1], or empty unless NORM
+  Tensor sigma;    // [1], or empty unless HasSigma
   Tensor bias;     // [M] added for the choice only, or empty
   Tensor visible;  // [M]
 };
@@ -29,10 +29,13 @@ struct RouterOutputs {
   Tensor num_off;    // [1] I64 += tokens whose chosen experts all have score 0
 };
 
-// REQUIRES: as RouterScoresForward and TopK; on CUDA also M <= 768. A token without K scores that are numbers
-// ends the job. Moves T D elements (x), 2 T M accumulators (logits, scores) and 2 T K numbers; W comes from
-// the cache. The bits depend on the inputs alone, not on how a device schedules.
+// REQUIRES: as RouterScoresForward and TopK, and M <= kMostCudaExperts on CUDA. A token without K scores that
+// are numbers ends the job. Moves T D elements (x), 2 T M accumulators (logits, scores) and 2 T K numbers. W
+// comes from the cache. The bits depend on the inputs alone, not on how a device schedules.
 void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInputs& in,
                    const RouterOutputs& out);
+// dtype of x.
+int64_t RouterForwardScratchBytes(Device device, DType dtype, int64_t num_tokens /*T*/,
+                                  int64_t num_experts /*M*/);
 
 }  // namespace unipool

@@ -3,18 +3,18 @@
 #include "kernels/cuda/fold_columns.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/mma.h"
+#include "kernels/cuda/router_kinds.h"
 
 namespace unipool::cuda {
 namespace {
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarp;
-constexpr int kTokens = 32, kExperts = 128;  // of one product tile
-constexpr int kSliceBytes = 128;             // of a row in one step of the product
-constexpr int kRowBytes = kSliceBytes + 16;  // in shared memory: rows begin in different banks
-constexpr int kStages = 2;                   // slices under way
+constexpr int kTokens = kRouterTokens, kExperts = 128;  // of one product tile
+constexpr int kSliceBytes = 128;                        // of a row in one step of the product
+constexpr int kRowBytes = kSliceBytes + 16;             // in shared memory: rows begin in different banks
+constexpr int kStages = 2;                              // slices under way
 constexpr int kStageBytes = (kTokens + kExperts) * kRowBytes;
 constexpr int kTokensPerWarp = kTokens / kWarps;
-constexpr float kNormEpsilon = 1e-8f;
 
 template <class T>
 inline constexpr int kSlice = kSliceBytes / static_cast<int>(sizeof(T));
@@ -26,9 +26,9 @@ struct Arguments {
   int64_t num_tokens, width;
   int num_experts, top_k;
   RouterKind kind;
-  float constant;
+  RouterView router;
   const T *x, *weight, *weight_low;
-  const float *sigma, *bias, *visible;
+  const float* bias;
   float *logits, *scores, *partial_sum;  // partial_sum [blocks, M]
   int32_t* experts;
   float* weights;
@@ -168,40 +168,6 @@ __device__ inline void ComputeLogits(const Arguments<T>& a, int64_t first_token,
   __syncthreads();
 }
 
-// Turns one token's logits z [M] into scores, by one warp.
-template <class T>
-__device__ inline void ScoreRow(const Arguments<T>& a, float* z) {
-  const int lane = threadIdx.x % kWarp;
-  if (a.kind == RouterKind::kNorm) {
-    float squares = 0;
-    for (int i = lane; i < a.num_experts; i += kWarp) {
-      const float u = a.visible[i] * z[i];
-      squares += u * u;
-    }
-    const float factor = a.sigma[0] * a.constant / (sqrtf(WarpSum(squares)) + kNormEpsilon);
-    for (int i = lane; i < a.num_experts; i += kWarp) {
-      const float u = a.visible[i] * z[i];
-      z[i] = factor * (u > 0 ? u : 0.0f);
-    }
-  } else if (a.kind == RouterKind::kSoftmax) {
-    float most = -INFINITY;
-    for (int i = lane; i < a.num_experts; i += kWarp) {
-      if (a.visible[i] > 0) most = fmaxf(most, z[i]);
-    }
-    most = WarpMax(most);
-    float sum = 0;
-    for (int i = lane; i < a.num_experts; i += kWarp) {
-      z[i] = a.visible[i] > 0 ? expf(z[i] - most) : 0.0f;
-      sum += z[i];
-    }
-    const float inverse = 1.0f / WarpSum(sum);
-    for (int i = lane; i < a.num_experts; i += kWarp) z[i] *= inverse;
-  } else {
-    for (int i = lane; i < a.num_experts; i += kWarp)
-      z[i] = a.visible[i] > 0 ? 1.0f / (1.0f + expf(-z[i])) : 0.0f;
-  }
-}
-
 // The next expert of one token: the largest key among those visible and not taken, ties to the lower index.
 // Bit j of `taken` is the lane's j-th expert.
 template <class T>
@@ -211,7 +177,7 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
   int chosen = a.num_experts;
   for (int i = lane, j = 0; i < a.num_experts; i += kWarp, ++j) {
     const float key = a.bias ? s[i] + a.bias[i] : s[i];
-    if (a.visible[i] > 0 && !(taken >> j & 1) && key > best) {
+    if (a.router.visible[i] > 0 && !(taken >> j & 1) && key > best) {
       best = key;
       chosen = i;
     }
@@ -235,8 +201,8 @@ __global__ void __launch_bounds__(kThreads, 2) RouterKernel(Arguments<T> a) {
   unsigned char* shared = DynamicShared<unsigned char>();
   T* stages = reinterpret_cast<T*>(shared);
   float* z = reinterpret_cast<float*>(shared + kStages * kStageBytes);
-  int* counts =
-      reinterpret_cast<int*>(z + kTokens * a.num_experts);  // [M], then the number of tokens that are off
+  // [M], then the number of tokens that are off.
+  int* counts = reinterpret_cast<int*>(z + kTokens * a.num_experts);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t first_token = int64_t{blockIdx.x} * kTokens;
   for (int i = threadIdx.x; i <= a.num_experts; i += kThreads) counts[i] = 0;
@@ -249,7 +215,7 @@ __global__ void __launch_bounds__(kThreads, 2) RouterKernel(Arguments<T> a) {
     float* row = z + (warp * kTokensPerWarp + t) * a.num_experts;
     const int64_t at = token * a.num_experts;
     for (int i = lane; i < a.num_experts; i += kWarp) a.logits[at + i] = row[i];
-    ScoreRow(a, row);
+    ScoreRow(a.kind, a.router, row);
     for (int i = lane; i < a.num_experts; i += kWarp) a.scores[at + i] = row[i];
     __syncwarp();
     unsigned taken = 0;
@@ -289,7 +255,8 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
   CHECK_LE(num_experts, kMostCudaExperts) << "RouterForward on CUDA";
   CHECK_LE(out.experts.dim(1), num_experts) << "top-k needs as many experts";
   if (num_blocks == 0) return;
-  float* partial_sum = static_cast<float*>(stream.Scratch(num_blocks * num_experts * int64_t{sizeof(float)}));
+  float* partial_sum = static_cast<float*>(
+      stream.Scratch(RouterForwardScratchBytes(Device::kCuda, in.x.dtype, num_tokens, num_experts)));
   const auto optional = [](const Tensor& tensor) { return tensor.empty() ? nullptr : tensor.as<float>(); };
   DispatchDevice("RouterForward", in.x.dtype, [&]<class T>() {
     const Arguments<T> arguments = {
@@ -298,13 +265,14 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
         .num_experts = static_cast<int>(num_experts),
         .top_k = static_cast<int>(out.experts.dim(1)),
         .kind = spec.kind,
-        .constant = static_cast<float>(spec.constant),
+        .router = {.num_experts = static_cast<int>(num_experts),
+                   .constant = static_cast<float>(spec.constant),
+                   .sigma = optional(in.sigma),
+                   .visible = in.visible.as<float>()},
         .x = in.x.as<T>(),
         .weight = in.weight.as<T>(),
         .weight_low = in.weight_low.empty() ? nullptr : in.weight_low.as<T>(),
-        .sigma = optional(in.sigma),
         .bias = optional(in.bias),
-        .visible = in.visible.as<float>(),
         .logits = out.logits.as<float>(),
         .scores = out.scores.as<float>(),
         .partial_sum = partial_sum,

@@ -2,22 +2,22 @@
 // one lane, so that no order is left to chance.
 #include "kernels/cuda/fold_columns.h"
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/rows.h"
+#include "kernels/cuda/router_kinds.h"
 
 namespace unipool::cuda {
 namespace {
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarp, kTokensPerWarp = 4, kTokens = kWarps * kTokensPerWarp;
-constexpr float kNormEpsilon = 1e-8f;
+static_assert(kTokens == kRouterTokens);
 
 struct Arguments {
   int64_t num_tokens;
   int num_experts, top_k;
-  float constant;
-  const float *sigma, *visible, *aux, *logits, *scores, *dchosen;
+  RouterView router;
+  const float *aux, *logits, *scores, *dchosen;
   const int32_t* experts;
   float *dlogits, *importance;  // importance [blocks, M], or null
-  double* dscale;               // [blocks], NORM only
+  double* dscale;               // [blocks], HasSigma only
 };
 
 // Adds dchosen of one token to `chosen` [M], which was 0. A warp calls it.
@@ -40,64 +40,27 @@ __device__ inline void SpreadChoices(const Arguments& a, int64_t token, float* c
   __syncwarp();
 }
 
-// What all elements of one row's gradient share: dz = v (g along - u across) for NORM, s (g - across) for
-// SOFTMAX.
-struct RowFactors {
-  float along, across, dscale;
-};
-
-// g = aux + chosen is the gradient of the row's scores; `row` are its logits (NORM) or scores.
-template <RouterKind kKind, int kPack>
-__device__ inline RowFactors FactorsOf(const Arguments& a, const float* row, const float* chosen) {
-  if constexpr (kKind == RouterKind::kSigmoid) return {};
-  float dot = 0, squares = 0;
-  for (int j = threadIdx.x % kWarp * kPack; j < a.num_experts; j += kWarp * kPack) {
-    const auto x = LoadPack<kPack>(row + j), aux = LoadPack<kPack>(a.aux + j),
-               added = LoadPack<kPack>(chosen + j);
-    const auto v = LoadPack<kPack>(a.visible + j);
-#pragma unroll
-    for (int e = 0; e < kPack; ++e) {
-      float u = x.value[e];
-      if constexpr (kKind == RouterKind::kNorm) {
-        u *= v.value[e];
-        squares += u * u;
-        u = u > 0 ? u : 0.0f;
-      }
-      dot += (aux.value[e] + added.value[e]) * u;
-    }
-  }
-  dot = WarpSum(dot);
-  if constexpr (kKind == RouterKind::kSoftmax) return {0, dot, 0};
-  const float scale = a.sigma[0] * a.constant;
-  const float norm = sqrtf(WarpSum(squares)), divisor = norm + kNormEpsilon;
-  return {scale / divisor, norm > 0 ? scale * (dot / divisor) / norm / divisor : 0.0f, dot / divisor};
-}
-
+// What the gradient of the kind is computed from.
 template <RouterKind kKind>
-__device__ inline float ElementGradient(const RowFactors& row, float x, float v, float g) {
-  if constexpr (kKind == RouterKind::kNorm) {
-    const float u = v * x;
-    return v * ((u > 0 ? g : 0.0f) * row.along - u * row.across);
-  } else if constexpr (kKind == RouterKind::kSoftmax) {
-    return x * (g - row.across);
-  } else {
-    return g * (x * (1.0f - x));
-  }
+__device__ inline const float* RowsOf(const Arguments& a) {
+  constexpr bool kReadsLogits = FactsOf(kKind).gradient_reads_logits;
+  return kReadsLogits ? a.logits : a.scores;
 }
 
 // Writes the row's gradient, adds the chosen experts' share to `importance` [M] and leaves `chosen` 0.
 template <RouterKind kKind, int kPack>
 __device__ inline void WriteRow(const Arguments& a, const RowFactors& factors, int64_t at, float* chosen,
                                 float* importance) {
-  const float* row = (kKind == RouterKind::kNorm ? a.logits : a.scores) + at;
+  const float* row = RowsOf<kKind>(a) + at;
   for (int j = threadIdx.x % kWarp * kPack; j < a.num_experts; j += kWarp * kPack) {
     const auto x = LoadPack<kPack>(row + j), aux = LoadPack<kPack>(a.aux + j),
                added = LoadPack<kPack>(chosen + j);
-    const auto v = LoadPack<kPack>(a.visible + j);
+    const auto v = LoadPack<kPack>(a.router.visible + j);
     Pack<float, kPack> dz;
 #pragma unroll
     for (int e = 0; e < kPack; ++e) {
-      dz.value[e] = ElementGradient<kKind>(factors, x.value[e], v.value[e], aux.value[e] + added.value[e]);
+      dz.value[e] =
+          RouterRow<kKind>::Gradient(factors, x.value[e], v.value[e], aux.value[e] + added.value[e]);
       if (added.value[e] == 0) continue;
       importance[j + e] += a.scores[at + j + e] * added.value[e];
       chosen[j + e] = 0;
@@ -122,11 +85,11 @@ __global__ void __launch_bounds__(kThreads) BackwardKernel(Arguments a) {
     const int64_t at = token * n;
     SpreadChoices(a, token, chosen);
     const RowFactors factors =
-        FactorsOf<kKind, kPack>(a, (kKind == RouterKind::kNorm ? a.logits : a.scores) + at, chosen);
+        RouterRow<kKind>::template Factors<kPack>(a.router, RowsOf<kKind>(a) + at, a.aux, chosen);
     dscale += factors.dscale;
     WriteRow<kKind, kPack>(a, factors, at, chosen, importance);
   }
-  if constexpr (kKind == RouterKind::kNorm) {
+  if constexpr (HasSigma(kKind)) {
     dscale = BlockSum(lane == 0 ? dscale : 0.0);
     if (threadIdx.x == 0) a.dscale[blockIdx.x] = dscale;
   }
@@ -167,16 +130,17 @@ void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Ten
   CHECK_LE(num_experts, kMostCudaExperts) << "RouterScoresBackward on CUDA";
   CHECK(logits.dtype == DType::kF32) << "RouterScoresBackward on CUDA: logits are " << NameOf(logits.dtype);
   if (num_blocks == 0 || num_experts == 0) return;
-  const bool weighs = !grads.importance.empty(), scales = spec.kind == RouterKind::kNorm;
+  const bool weighs = !grads.importance.empty(), scales = HasSigma(spec.kind);
   auto* dscale = static_cast<double*>(
-      stream.Scratch(num_blocks * (int64_t{sizeof(double)} + num_experts * int64_t{sizeof(float)})));
+      stream.Scratch(RouterScoresBackwardScratchBytes(Device::kCuda, num_tokens, num_experts)));
   auto* importance = reinterpret_cast<float*>(dscale + num_blocks);
   const Arguments arguments = {.num_tokens = num_tokens,
                                .num_experts = static_cast<int>(num_experts),
                                .top_k = static_cast<int>(grads.experts.dim(1)),
-                               .constant = static_cast<float>(spec.constant),
-                               .sigma = scales ? sigma.as<float>() : nullptr,
-                               .visible = visible.as<float>(),
+                               .router = {.num_experts = static_cast<int>(num_experts),
+                                          .constant = static_cast<float>(spec.constant),
+                                          .sigma = scales ? sigma.as<float>() : nullptr,
+                                          .visible = visible.as<float>()},
                                .aux = grads.aux.as<float>(),
                                .logits = logits.as<float>(),
                                .scores = scores.as<float>(),
@@ -186,24 +150,15 @@ void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Ten
                                .importance = weighs ? importance : nullptr,
                                .dscale = dscale};
   const bool packs = RowsAllowPacks(num_experts, {&logits, &visible, &scores, &grads.aux, &grads.dlogits});
-  switch (spec.kind) {
-    case RouterKind::kNorm:
-      LaunchBackward<RouterKind::kNorm>(stream, arguments, num_blocks, packs);
-      break;
-    case RouterKind::kSoftmax:
-      LaunchBackward<RouterKind::kSoftmax>(stream, arguments, num_blocks, packs);
-      break;
-    case RouterKind::kSigmoid:
-      LaunchBackward<RouterKind::kSigmoid>(stream, arguments, num_blocks, packs);
-      break;
-  }
+  WithRouterKind(spec.kind,
+                 [&]<RouterKind kKind>() { LaunchBackward<kKind>(stream, arguments, num_blocks, packs); });
   if (weighs) {
     FoldColumns("RouterScoresBackward importance", stream, num_blocks, num_experts, importance,
                 grads.importance.as<double>());
   }
   if (scales) {
     Launch("RouterScoresBackward dsigma", &FoldSigmaKernel, {.grid = 1, .block = kThreads}, stream,
-           num_blocks, dscale, arguments.constant, grads.dsigma.as<float>());
+           num_blocks, dscale, arguments.router.constant, grads.dsigma.as<float>());
   }
 }
 

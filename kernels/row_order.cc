@@ -5,6 +5,7 @@
 
 #include "kernels/check_tensor.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/scratch.h"
 
 namespace unipool {
 namespace {
@@ -59,6 +60,11 @@ class CountingSort {
 };
 
 }  // namespace
+
+int64_t OrderRowsScratchBytes(Device device, int64_t num_choices, int64_t num_experts) {
+  if (device != Device::kCuda) return 0;
+  return cuda::CeilDiv(num_choices, cuda::kOrderChunk) * num_experts * int64_t{sizeof(int32_t)};
+}
 
 void OrderRows(Stream& stream, const Tensor& experts, const Tensor& weights, const Tensor& send_index,
                const RowOrder& order) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / kWarp, kPerLane = 4, kPerWarp = kPerLane * kWarp;
 constexpr int kChunk = kThreads * kPerLane;
+static_assert(kChunk == kOrderChunk);
 constexpr int kNotSent = -1;
 
 struct Arguments {
@@ -178,18 +179,18 @@ __global__ void __launch_bounds__(kThreads) PlaceKernel(Arguments a) {
 void OrderRows(Stream& stream, const Tensor& experts, const Tensor& weights, const Tensor& send_index,
                const RowOrder& order) {
   const int64_t num_experts = send_index.rows(), num_chunks = CeilDiv(experts.size(), kChunk);
-  const Arguments arguments = {
-      static_cast<int>(experts.size()),
-      static_cast<int>(experts.dim(1)),
-      static_cast<int>(num_experts),
-      static_cast<int>(num_chunks),
-      experts.as<int32_t>(),
-      send_index.as<int32_t>(),
-      weights.as<float>(),
-      order.row_of.as<int32_t>(),
-      order.token_of.as<int32_t>(),
-      order.rows_of_expert.as<int32_t>(),
-      static_cast<int32_t*>(stream.Scratch(num_chunks * num_experts * int64_t{sizeof(int32_t)}))};
+  const Arguments arguments = {static_cast<int>(experts.size()),
+                               static_cast<int>(experts.dim(1)),
+                               static_cast<int>(num_experts),
+                               static_cast<int>(num_chunks),
+                               experts.as<int32_t>(),
+                               send_index.as<int32_t>(),
+                               weights.as<float>(),
+                               order.row_of.as<int32_t>(),
+                               order.token_of.as<int32_t>(),
+                               order.rows_of_expert.as<int32_t>(),
+                               static_cast<int32_t*>(stream.Scratch(
+                                   OrderRowsScratchBytes(Device::kCuda, experts.size(), num_experts)))};
   const auto grid = static_cast<unsigned>(num_chunks);
   Launch("OrderRows count", &CountKernel,
          {.grid = grid, .block = kThreads, .shared_bytes = num_experts * int64_t{sizeof(int)}}, stream,

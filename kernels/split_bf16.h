@@ -5,8 +5,8 @@
 
 namespace unipool {
 
-// high = x rounded to BF16 (to nearest, ties to even), low = (x - high) rounded to BF16. CUDA only. Moves x
-// and both results once.
+// high is x rounded to BF16 (to nearest, ties to even), and low is x - high rounded to BF16. CUDA only. Moves
+// x and both results once.
 void SplitBf16(Stream& stream, const Tensor& x /*F32*/, const Tensor& high /*BF16*/,
                const Tensor& low /*BF16*/);
 

@@ -1,5 +1,6 @@
-// SwiGLU between the two products of an expert: a = silu(gate) * up. gate_up holds gate in columns [0, F), up
-// in [F, 2F). All tensors in one dtype: F32 and F64 on the CPU, F32 and BF16 (computed in F32) on CUDA.
+// SwiGLU between the two products of an expert: a = silu(gate) * up. gate_up holds gate in columns [0, F) and
+// up in columns [F, 2F). All tensors have one dtype: F32 or F64 on the CPU, F32 or BF16 (computed in F32) on
+// CUDA.
 #pragma once
 
 #include "runtime/stream.h"
@@ -8,8 +9,8 @@ namespace unipool {
 
 // Moves 3 R F elements.
 void SwigluForward(Stream& stream, const Tensor& gate_up /*[R, 2F]*/, const Tensor& activation /*[R, F]*/);
-// Also writes the activation again, which the weight gradient of the down projection needs: one pass instead
-// of two. Moves 6 R F elements.
+// dgate_up is the gradient of gate_up. The activation is written again, because the weight gradient of the
+// down projection needs it; that is one pass instead of two. Moves 6 R F elements.
 void SwigluBackward(Stream& stream, const Tensor& gate_up /*[R, 2F]*/, const Tensor& dactivation /*[R, F]*/,
                     const Tensor& dgate_up /*[R, 2F]*/, const Tensor& activation /*[R, F]*/);
 

@@ -88,6 +88,12 @@ bool WeighRow(int64_t top_k, const T* scores, const int32_t* experts, T* weights
 
 }  // namespace
 
+int64_t TopKScratchBytes(DType dtype, int64_t num_experts) {
+  int64_t count = num_experts;
+  DispatchFloat(dtype, [&]<class T>() { count += PaddedSize<T>(num_experts); });
+  return count * SizeOf(dtype);
+}
+
 int64_t TopK(Stream& stream, const Tensor& scores, const Tensor& bias, const Tensor& visible,
              const Tensor& experts, const Tensor& weights, const Tensor& counts) {
   CHECK(stream.device() == Device::kCpu) << "TopK has no CUDA kernel of its own: RouterForward contains it";
@@ -104,7 +110,7 @@ int64_t TopK(Stream& stream, const Tensor& scores, const Tensor& bias, const Ten
   int64_t num_off = 0;
   DispatchFloat(scores.dtype, [&]<class T>() {
     const int64_t padded_size = PaddedSize<T>(num_experts);
-    T* keys = static_cast<T*>(stream.Scratch((padded_size + num_experts) * sizeof(T)));
+    T* keys = static_cast<T*>(stream.Scratch(TopKScratchBytes(scores.dtype, num_experts)));
     T* offsets = keys + padded_size;
     std::fill(keys, keys + padded_size, -std::numeric_limits<T>::infinity());
     const T* biases = bias.empty() ? nullptr : bias.as<T>();

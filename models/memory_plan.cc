@@ -5,6 +5,13 @@
 #include <numeric>
 #include <set>
 
+#include "kernels/attention.h"
+#include "kernels/embedding.h"
+#include "kernels/grouped_gemm.h"
+#include "kernels/reduce.h"
+#include "kernels/rms_norm.h"
+#include "kernels/router_forward.h"
+#include "kernels/row_order.h"
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
 #include "models/output_head.h"
@@ -16,7 +23,7 @@
 namespace unipool {
 
 int64_t MemoryPlan::total() const {
-  return std::accumulate(bytes.begin(), bytes.end(), int64_t{0});
+  return std::accumulate(bytes_.begin(), bytes_.end(), int64_t{0});
 }
 
 int64_t MostSavedLayers(const SlotSchedule& schedule, int stage) {
@@ -69,48 +76,190 @@ int64_t MostStashedSlots(const SlotSchedule& schedule, const MeshShape& shape, i
 
 namespace {
 
+// What the arrays of one rank are made of. Letters: README.md.
+struct RankSizes {
+  const Config& config;
+  ModelSpec spec;
+  MeshShape mesh;
+  Device device;
+  DType dtype;          // of computing; master weights and sums are in its AccumulatorOf
+  int64_t item, exact;  // bytes of one element of dtype, and of its AccumulatorOf
+  SlotSchedule schedule;
+  int microbatches;
+  int64_t layers;  // of this stage
+  bool is_last;    // stage
+  int64_t saved_layers, stashed_slots;
+  int64_t tokens, rows;                         // T and N of one microbatch
+  int64_t received;                             // rows that reach this rank in one slot
+  int64_t kept;                                 // ExpertPool::KeptColumns
+  int64_t dense_parameters, expert_parameters;  // of this rank, with padding between dense parameters
+  int64_t updated_dense;                        // dense parameters that this rank's optimizer updates
+
+  const TrainConfig& train() const { return config.train(); }
+  int64_t parameters() const { return dense_parameters + expert_parameters; }
+  bool has_copies() const { return dtype != AccumulatorOf(dtype); }  // BF16 beside F32 masters
+};
+
 // Elements between the dense parameters of a stage (DenseParameters::Declare).
 int64_t PaddingOf(const ModelSpec& spec, int64_t layers, bool is_last) {
   const auto padding = [](int64_t size) { return (8 - size % 8) % 8; };
-  const bool has_scale = spec.has_router && spec.router == RouterKind::kNorm;
+  const bool has_scale = spec.has_router && HasSigma(spec.router);
   return (2 * layers + is_last) * padding(spec.hidden) + (has_scale ? layers * padding(1) : 0);
+}
+
+// Every rank of the pool group sends its N rows. With even routing an owner gets them in proportion to its
+// experts.
+int64_t ReceivedRows(const MeshShape& mesh, int64_t rows, int64_t all_experts, int64_t own_experts,
+                     double imbalance) {
+  const int64_t all_rows = rows * mesh.pool(), even_rows = all_rows * own_experts / all_experts;
+  if (own_experts == 0) return 0;
+  const double wanted = imbalance * static_cast<double>(even_rows);
+  return wanted < static_cast<double>(all_rows) ? std::llround(wanted) : all_rows;
+}
+
+RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double imbalance) {
+  const ModelSpec spec = MakeModelSpec(config);
+  const MeshPosition position = PositionOf(mesh, rank);
+  const int data_rank = position.replica * mesh.data + position.data;
+  const ParameterCount count = CountParametersOfRank(config, mesh, rank);
+  const int64_t layers = LayersPerStage(config, mesh)[position.stage];
+  const bool is_last = position.stage == mesh.stages - 1;
+  const int64_t tokens = int64_t{config.train().micro_batch()} * spec.seq_length, rows = tokens * spec.top_k;
+  const int64_t own_experts = EvenPartition(spec.experts, mesh.pool(), rank % mesh.pool()).size();
+  const int microbatches = MicrobatchesPerRank(config, mesh);
+  const SlotSchedule schedule(LayersPerStage(config, mesh), microbatches);
+  const DType dtype = DTypeOfConfig(config);
+  const int64_t dense = count.total() - count.experts + PaddingOf(spec, layers, is_last);
+  return {.config = config,
+          .spec = spec,
+          .mesh = mesh,
+          .device = DeviceOf(config),
+          .dtype = dtype,
+          .item = SizeOf(dtype),
+          .exact = SizeOf(AccumulatorOf(dtype)),
+          .schedule = schedule,
+          .microbatches = microbatches,
+          .layers = layers,
+          .is_last = is_last,
+          .saved_layers = MostSavedLayers(schedule, position.stage),
+          .stashed_slots = MostStashedSlots(schedule, mesh, position.stage),
+          .tokens = tokens,
+          .rows = rows,
+          .received = ReceivedRows(mesh, rows, spec.experts, own_experts, imbalance),
+          .kept = ExpertPool::KeptColumns(spec, config.train().recompute_experts()),
+          .dense_parameters = dense,
+          .expert_parameters = count.experts,
+          .updated_dense = EvenPartition(dense, mesh.data_ranks(), data_rank).size()};
+}
+
+// Master weights, the copies that are computed with, and what the routers' copies lack.
+int64_t ParameterBytes(const RankSizes& s) {
+  const int64_t routers = s.spec.has_router ? s.layers * s.spec.experts * s.spec.hidden : 0;
+  return s.parameters() * s.exact + (s.has_copies() ? (s.parameters() + routers) * s.item : 0);
+}
+
+int64_t GradientBytes(const RankSizes& s) {
+  return s.parameters() * s.exact;
+}
+
+// Both moments of AdamW.
+int64_t OptimizerBytes(const RankSizes& s) {
+  return 2 * (s.updated_dense + s.expert_parameters) * s.exact;
+}
+
+// What layers save, hidden states and their gradients, and the rows of experts with what these keep of them.
+int64_t ActivationBytes(const RankSizes& s) {
+  const int64_t d = s.spec.hidden, columns = d + s.kept;
+  const int64_t hidden_states = s.tokens * d * (s.microbatches > 1 || !s.is_last ? 3 : 2);
+  const int64_t joined = s.mesh.pool() > s.mesh.data ? s.received * columns : 0;
+  return s.saved_layers *
+             LayerSaved::Bytes(s.spec, s.tokens, s.dtype, !s.train().recompute_attention()) +
+         s.item * (hidden_states + s.stashed_slots * s.received * columns + s.received * d + joined);
 }
 
 // On a device sums over ranks take memory that is counted: of dense gradients, of the experts' where there
 // are copies, and of the squared norms.
-int64_t SumStaging(const ModelSpec& spec, const MeshShape& shape, const ParameterCount& count,
-                   int64_t parameters, int64_t item) {
+int64_t SumStagingBytes(const RankSizes& s) {
+  if (s.device == Device::kCpu) return 0;
   const auto staging = [](int64_t elements, int64_t bytes, int ranks) {
     return Communicator::SumStagingBytes(elements, bytes, ranks, Communicator::kDeviceSumRoundBytes);
   };
-  const int64_t gate_up = count.experts / 3 * 2;  // gate and up are reduced first, and are the larger array
-  return staging(parameters - count.experts, item, shape.data_ranks()) +
-         (gate_up > 0 ? staging(gate_up, item, shape.world() / shape.pool()) : 0) +
-         staging(1 + spec.experts, 8, shape.world());
+  // Gate and up are reduced first, and are the larger array.
+  const int64_t gate_up = s.expert_parameters / 3 * 2;
+  return staging(s.dense_parameters, s.exact, s.mesh.data_ranks()) +
+         (gate_up > 0 ? staging(gate_up, s.exact, s.mesh.world() / s.mesh.pool()) : 0) +
+         staging(1 + s.spec.experts, 8, s.mesh.world());
 }
 
-// The most that one kernel takes of the stream's scratch memory: as their headers and sources say.
-int64_t KernelScratch(const ModelSpec& spec, int64_t micro_batch, Device device) {
-  if (device == Device::kCpu) return AttentionScratchBytes(spec.attention(1), DType::kF32);
-  const AttentionShape shape = spec.attention(micro_batch);
-  const int64_t tokens = shape.tokens();
-  const int64_t width = spec.hidden, experts = spec.experts, choices = tokens * spec.top_k;
-  const auto blocks = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
-  const int64_t attention = 8 * tokens * spec.heads;
-  const int64_t embedding = 16 * blocks(tokens, 1024) * 1024 + 8 * blocks(tokens, 32) * width;
-  const int64_t norm = 4 * std::min<int64_t>(256, tokens) * width;
-  const int64_t router = blocks(tokens, 32) * (8 + 4 * experts);
-  const int64_t order = 4 * blocks(choices, 2048) * experts;
-  const int64_t sums = 8 * 1024, products = 3 * 8 * experts;
-  return std::max({attention, embedding, norm, router, order, sums, products});
+// Returned rows. Between ranks also what both lanes send and receive, and what experts answer.
+int64_t ExchangeBytes(const RankSizes& s) {
+  const int64_t remote = s.received - s.received / s.mesh.pool();
+  const bool is_alone = s.mesh.pool() == 1;
+  const int64_t rows = s.rows + (is_alone ? 0 : 2 * s.rows + 2 * remote + s.received);
+  return s.item * s.spec.hidden * rows + SumStagingBytes(s);
 }
 
-int NumSlots(const SlotSchedule& schedule, Lane lane) {
-  int count = 0;
-  for (int t = 0; t < schedule.num_times(); ++t) {
-    for (int u = 0; u < schedule.slots_per_time(); ++u) count += schedule.AnyWork(lane, {t, u});
+// The most that one kernel takes of the stream's scratch memory.
+int64_t KernelScratchBytes(const RankSizes& s) {
+  const Device device = s.device;
+  const int64_t width = s.spec.hidden, experts = s.spec.experts;
+  return std::max({AttentionScratchBytes(device, s.spec.attention(s.train().micro_batch()), s.dtype),
+                   EmbeddingBackwardScratchBytes(device, s.tokens, width),
+                   RmsNormBackwardScratchBytes(device, s.tokens, width),
+                   RouterForwardScratchBytes(device, s.dtype, s.tokens, experts),
+                   RouterScoresBackwardScratchBytes(device, s.tokens, experts),
+                   OrderRowsScratchBytes(device, s.rows, experts), GroupedGemmScratchBytes(device, experts),
+                   AddSumScratchBytes(device)});
+}
+
+// Of experts in the backward: what is computed of each row, and what is left for weight gradients, which is
+// dgate_up of one slot, or the banks of several.
+int64_t ExpertScratchBytes(const RankSizes& s) {
+  const int64_t d = s.spec.hidden, f = s.spec.expert_width;
+  const bool needs_gate_up = s.train().recompute_experts() || s.train().eval_every() > 0;
+  int num_backward_slots = 0;
+  for (int t = 0; t < s.schedule.num_times(); ++t) {
+    for (int u = 0; u < s.schedule.slots_per_time(); ++u)
+      num_backward_slots += s.schedule.AnyWork(Lane::kBackward, {t, u});
   }
-  return count;
+  const int slots = WeightGradSlots(s.config);
+  const int64_t for_weights =
+      slots > 1 ? std::min(2 * slots, num_backward_slots) * WeightGradBanks::ColumnsPerRow(d, f) : 2 * f;
+  return s.item * s.received * (f * (needs_gate_up ? 4 : 2) + for_weights);
+}
+
+// Of one layer's attention and router, and of the rotary angles.
+int64_t LayerScratchBytes(const RankSizes& s) {
+  const ModelSpec& spec = s.spec;
+  const int64_t attention = s.item * s.tokens * (2 * spec.hidden + spec.qkv_size());
+  const int64_t internals =
+      s.train().recompute_attention() ? AttentionLayer::InternalBytes(spec, s.tokens, s.dtype) : 0;
+  const int64_t split_gradient = s.has_copies() && spec.has_router ? 2 * spec.experts * s.item : 0;
+  const int64_t router = (spec.experts + spec.top_k) * s.exact + split_gradient;
+  return attention + internals + s.tokens * (spec.hidden * s.item + router) +
+         s.exact * spec.seq_length * spec.head_size();
+}
+
+// Of the last stage's head.
+int64_t HeadScratchBytes(const RankSizes& s) {
+  if (!s.is_last) return 0;
+  return s.tokens * (2 * s.spec.hidden * s.item + s.exact) +
+         OutputHead::LogitsAtOnce(s.spec, s.tokens, s.device) * s.item;
+}
+
+// Sums and counts of balancing; token ids, targets and losses; squared norms and other single numbers.
+int64_t StatisticsBytes(const RankSizes& s) {
+  const ModelSpec& spec = s.spec;
+  const int64_t experts = spec.experts, groups = spec.num_balance_groups * experts;
+  const int64_t balance = s.exact * (spec.layers * experts + groups + experts) + 8 * spec.layers * experts;
+  const int64_t tokens = s.tokens * (s.microbatches * (4 + 4) + 8);
+  const int64_t numbers = 8 + 4 * experts + 8 * (1 + experts) + (s.device == Device::kCuda ? 8 : 0);
+  return balance + tokens + numbers;
+}
+
+int64_t ScratchBytes(const RankSizes& s) {
+  return KernelScratchBytes(s) + ExpertScratchBytes(s) + LayerScratchBytes(s) + HeadScratchBytes(s) +
+         StatisticsBytes(s);
 }
 
 }  // namespace
@@ -118,79 +267,14 @@ int NumSlots(const SlotSchedule& schedule, Lane lane) {
 MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, double imbalance) {
   Config config = original;
   config.mutable_moe()->set_router_constant(1);  // sizes alone are asked for: spares computing it
-  const ModelSpec spec = MakeModelSpec(config);
-  const TrainConfig& train = config.train();
-  const MeshPosition position = PositionOf(shape, rank);
-  const int pool_rank = rank % shape.pool(), data_rank = position.replica * shape.data + position.data;
-  const ParameterCount count = CountParametersOfRank(config, shape, rank);
-
-  const int64_t tokens = int64_t{train.micro_batch()} * spec.seq_length, rows = tokens * spec.top_k;
-  // Every rank of the pool group sends its N rows; with even routing an owner gets them in proportion to its
-  // experts.
-  const int64_t experts = EvenPartition(spec.experts, shape.pool(), pool_rank).size();
-  const int64_t all_rows = rows * shape.pool(), even_rows = all_rows * experts / spec.experts;
-  const bool gets_all =
-      experts > 0 && imbalance * static_cast<double>(even_rows) > static_cast<double>(all_rows);
-  const int64_t received = gets_all ? all_rows : std::llround(experts > 0 ? imbalance * even_rows : 0);
-  const int64_t d = spec.hidden, f = spec.expert_width,
-                kept = ExpertPool::KeptColumns(spec, train.recompute_experts());
-  const int microbatches = MicrobatchesPerRank(config, shape);
-  const SlotSchedule schedule(LayersPerStage(config, shape), microbatches);
-  const int64_t saved_layers = MostSavedLayers(schedule, position.stage);
-  const int64_t stashed_slots = MostStashedSlots(schedule, shape, position.stage);
-  const bool is_alone = shape.pool() == 1, is_last = position.stage == shape.stages - 1;
-  const DType dtype = DTypeOfConfig(config);
-  const Device device = DeviceOf(config);
-  const int64_t item = SizeOf(dtype), exact = SizeOf(AccumulatorOf(dtype));
-  const int64_t layers = LayersPerStage(config, shape)[position.stage];
-  const int64_t parameters = count.total() + PaddingOf(spec, layers, is_last);
-
-  const int64_t dense_part = EvenPartition(parameters - count.experts, shape.data_ranks(), data_rank).size();
-
+  const RankSizes sizes = SizesOf(config, shape, rank, imbalance);
   MemoryPlan plan;
-  plan[MemoryKind::kParameters] = parameters * exact;
-  if (dtype != AccumulatorOf(dtype)) {  // copies to compute with, and what the routers' lack
-    const int64_t router = spec.has_router ? layers * spec.experts * d : 0;
-    plan[MemoryKind::kParameters] += (parameters + router) * item;
-  }
-  plan[MemoryKind::kGradients] = parameters * exact;
-  plan[MemoryKind::kOptimizer] = 2 * (dense_part + count.experts) * exact;
-
-  const int64_t hidden_states = tokens * d * (microbatches > 1 || !is_last ? 3 : 2);  // output and gradients
-  const int64_t joined = shape.pool() > shape.data ? received * (d + kept) : 0;
-  plan[MemoryKind::kActivations] =
-      saved_layers * LayerSaved::Bytes(spec, tokens, dtype, !train.recompute_attention()) +
-      item * (hidden_states + stashed_slots * received * (d + kept) + received * d + joined);
-  // Returned rows; between ranks also what both lanes send and receive, and what experts answer.
-  const int64_t remote = received - received / shape.pool();
-  plan[MemoryKind::kExchange] =
-      item * d * (rows + (is_alone ? 0 : 2 * rows + 2 * remote + received)) +
-      (device == Device::kCpu ? 0 : SumStaging(spec, shape, count, parameters, exact));
-
-  const bool needs_gate_up = train.recompute_experts() || train.eval_every() > 0;
-  const int slots = WeightGradSlots(config);
-  const int64_t left_for_weights =  // dgate_up of one slot, or the banks of several
-      slots > 1
-          ? std::min(2 * slots, NumSlots(schedule, Lane::kBackward)) * WeightGradBanks::ColumnsPerRow(d, f)
-          : 2 * f;
-  const int64_t expert_scratch = received * (f * (needs_gate_up ? 4 : 2) + left_for_weights);
-  const int64_t attention_scratch = tokens * (2 * d + spec.qkv_size());
-  const int64_t internals =
-      train.recompute_attention() ? AttentionLayer::InternalBytes(spec, tokens, dtype) : 0;
-  const int64_t splits = dtype == AccumulatorOf(dtype) ? 0 : 2 * spec.experts;  // of the router's gradient
-  const int64_t layer_scratch =
-      tokens * (d * item + (spec.experts + spec.top_k) * exact + (spec.has_router ? splits * item : 0));
-  const int64_t head_scratch =
-      is_last ? tokens * (2 * d * item + exact) + OutputHead::LogitsAtOnce(spec, tokens, device) * item : 0;
-  const int64_t groups = spec.num_balance_groups * spec.experts;
-  const int64_t balance =
-      exact * (spec.layers * spec.experts + groups + spec.experts) + 8 * spec.layers * spec.experts;
-  const int64_t token_scratch = tokens * (microbatches * (4 + 4) + 8);  // ids, targets, losses
-  const int64_t numbers = 8 + 4 * spec.experts + 8 * (1 + spec.experts) + (device == Device::kCuda ? 8 : 0);
-  plan[MemoryKind::kScratch] = internals + token_scratch + balance + numbers +
-                               KernelScratch(spec, train.micro_batch(), device) + layer_scratch +
-                               head_scratch + item * (expert_scratch + attention_scratch) +
-                               exact * spec.seq_length * spec.head_size();
+  plan[MemoryKind::kParameters] = ParameterBytes(sizes);
+  plan[MemoryKind::kGradients] = GradientBytes(sizes);
+  plan[MemoryKind::kOptimizer] = OptimizerBytes(sizes);
+  plan[MemoryKind::kActivations] = ActivationBytes(sizes);
+  plan[MemoryKind::kExchange] = ExchangeBytes(sizes);
+  plan[MemoryKind::kScratch] = ScratchBytes(sizes);
   return plan;
 }
 

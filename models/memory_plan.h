@@ -5,7 +5,6 @@
 // (parallel/expert_move.h). Held against the measured peak by a test.
 #pragma once
 
-#include <array>
 #include <limits>
 
 #include "configs/config.pb.h"
@@ -15,11 +14,16 @@
 
 namespace unipool {
 
-struct MemoryPlan {
-  std::array<int64_t, kNumMemoryKinds> bytes{};
-  int64_t& operator[](MemoryKind kind) { return bytes[static_cast<int>(kind)]; }
-  int64_t operator[](MemoryKind kind) const { return bytes[static_cast<int>(kind)]; }
+// Predicted bytes by MemoryKind.
+class MemoryPlan {
+ public:
+  int64_t& operator[](MemoryKind kind) { return bytes_[static_cast<int>(kind)]; }
+  int64_t operator[](MemoryKind kind) const { return bytes_[static_cast<int>(kind)]; }
+  const MemoryParts& parts() const { return bytes_; }
   int64_t total() const;
+
+ private:
+  MemoryParts bytes_{};
 };
 
 // Rows that a rank receives in every slot / its even share, which goes by the experts it owns.

@@ -78,7 +78,7 @@ ModelSpec MakeModelSpec(const Config& config) {
     spec.visible.push_back(std::move(visible));
     spec.balance_group.push_back(block);
     double c = 1;
-    if (spec.has_router && spec.router == RouterKind::kNorm) {
+    if (spec.has_router && HasSigma(spec.router)) {
       c = moe.router_constant();
       if (c == 0) {
         auto [entry, is_new] = constants.try_emplace(experts.size(), 0);

@@ -1,5 +1,6 @@
 #include "models/parameter_count.h"
 
+#include "models/settings.h"
 #include "models/stage_layers.h"
 #include "runtime/range.h"
 
@@ -14,7 +15,7 @@ int64_t AttentionPerLayer(const ModelConfig& m) {
 int64_t RouterPerLayer(const Config& config) {
   const MoeConfig& moe = config.moe();
   if (moe.sharing() == Sharing::DENSE) return 0;
-  return int64_t{moe.experts()} * config.model().hidden() + (moe.router() == RouterType::NORM ? 1 : 0);
+  return int64_t{moe.experts()} * config.model().hidden() + HasSigma(RouterKindOf(moe.router()));
 }
 
 int64_t PerExpert(const Config& config) {

@@ -17,7 +17,7 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Ex
   const std::string prefix = "model.layers." + std::to_string(layer) + ".mlp.router.";
   weight_ = parameters.Declare(prefix + "weight", {spec.experts, spec.hidden}, {.std = spec.init_std},
                                WeightDecay::kYes);
-  if (spec.router == RouterKind::kNorm)
+  if (HasSigma(spec.router))
     scale_ = parameters.Declare(prefix + "scale", {1}, {.mean = 1}, WeightDecay::kNo);
 }
 

@@ -36,6 +36,7 @@ PLANTS = {
     "parallel/planted.cc": ('\n#include "models/router.h"\n', "parallel/planted.cc:2: includes"),
     "kernels/planted.cc": ('#  include "configs/config.pb.h"\n', "kernels/planted.cc:1: includes"),
     "models/planted.h": ('#include "router.h"\n', 'models/planted.h:1: includes "router.h"'),
+    "launcher/private.cc": ('#include "kernels/cpu/simd.h"\n', 'launcher/private.cc:1: includes "kernels/cpu/simd.h"'),
     "launcher/planted.cc": ('#include "tests/world_test.h"\n', "launcher/planted.cc:1: includes"),
     "kernels/CMakeLists.txt": ("target_link_libraries(kernels PUBLIC parallel)\n", "links parallel"),
     "models/README.md": ("\n" * 31, "models/README.md: has"),

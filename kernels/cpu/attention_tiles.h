@@ -1,5 +1,5 @@
-// The steps of attention on a tile of query rows that stays in the nearest cache: products with packed keys
-// or values, and the softmax between them.
+// The steps of attention on a tile of query rows that stays in the nearest cache. They are products with
+// packed keys or values, and the softmax between these products.
 #pragma once
 
 #include <algorithm>
@@ -49,7 +49,7 @@ void TileTimesPacked(TileForm form, int rows, const T* p, int64_t p_stride, int6
   }
 }
 
-// Asks for the rows of the next tile, which lie far apart: arriving one by one they would be waited for.
+// Asks for the rows of the next tile. They lie far apart, and without this each would be waited for.
 template <class T>
 void FetchRows(const T* data, int64_t stride, int64_t columns) {
   for (int i = 0; i < kAttentionRows; ++i) {
@@ -94,7 +94,8 @@ T Dot(const T* a, const T* b, int64_t count) {
   return sum;
 }
 
-// gradient[j] = p[j] * (gradient[j] - shift): from the gradient of the probabilities to that of the scores.
+// gradient[j] = p[j] * (gradient[j] - shift). The gradient of the probabilities becomes the gradient of the
+// scores.
 template <class T>
 void SoftmaxBackwardRow(const T* p, T* gradient, T shift, int64_t width) {
   for (int64_t j = 0; j < width; j += kLanes<T>) {

@@ -1,5 +1,6 @@
-// exp(x) that a plain loop over floats turns into vector instructions (libm's expf is a call an element). No
-// branches, no tables: 2^n * e^r with n = round(x / ln 2), |r| <= ln(2) / 2, and a polynomial in r.
+// exp(x) that a plain loop over floats turns into vector instructions. (libm's expf is a call for each
+// element.) It has no branches and no tables. It is 2^n * e^r with n = round(x / ln 2), |r| <= ln(2) / 2, and
+// a polynomial in r.
 #pragma once
 
 #include <bit>
@@ -25,12 +26,12 @@ inline double MulAdd(double a, double b, double c) {
 #endif
 }
 
-// Relative error at most 2e-7 for -86.6 <= x <= 88.72. Below: exactly 0 (true value under 2.5e-38), above:
-// +infinity. exp(0) is exactly 1; NaN stays NaN.
+// Relative error at most 2e-7 for -86.6 <= x <= 88.72. Smaller x give exactly 0, where the true value is
+// under 2.5e-38. Larger x give +infinity. exp(0) is exactly 1. NaN stays NaN.
 inline float FastExp(float x) {
   constexpr float kLowest = -86.6f, kHighest = 88.72f;
-  constexpr float kRound =
-      12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded integer in the low mantissa bits
+  // 1.5 * 2^23. Adding it leaves the rounded integer in the low bits of the mantissa.
+  constexpr float kRound = 12582912.0f;
   constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   const float low_clamped = x < kLowest ? kLowest : x;
   const float y = low_clamped > kHighest ? kHighest : low_clamped;

@@ -26,8 +26,8 @@ int64_t PackedColumns(int64_t total) {
   return (total + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 }
 
-// A matrix seen as [outer, k]: element (i, k) lies at data[i * stride] [k] or, if !k_contiguous, at data[k *
-// stride] [i].
+// A matrix seen as [outer, k]. Element (i, k) lies at data[i * stride + k] if k_contiguous, and otherwise at
+// data[k * stride + i].
 template <class T>
 struct Operand {
   const T* data;
@@ -38,8 +38,8 @@ struct Operand {
   }
 };
 
-// dst[k][i] for i < R: one tile of p. May write up to a vector beyond the end of dst (what follows is packed
-// later).
+// dst[k][i] for i < R is one tile of p. It may write up to a vector beyond the end of dst, because what
+// follows there is packed later.
 template <class T, int R>
 void PackTile(const Operand<T>& src, int64_t i0, int64_t k0, int64_t num_k, T* dst) {
   constexpr int kL = kLanes<T>;
@@ -61,7 +61,8 @@ void PackTile(const Operand<T>& src, int64_t i0, int64_t k0, int64_t num_k, T* d
   }
 }
 
-// dst[k][j] for j < width (a whole number of vectors): one panel of q; columns from `columns` on become 0.
+// dst[k][j] for j < width is one panel of q. width is a whole number of vectors. Columns from `columns` on
+// become 0.
 template <class T>
 void PackPanel(const Operand<T>& src, int64_t j0, int columns, int width, int64_t k0, int64_t num_k, T* dst) {
   constexpr int kL = kLanes<T>;
@@ -99,7 +100,7 @@ void PackPanel(const Operand<T>& src, int64_t j0, int columns, int width, int64_
   }
 }
 
-// All panels of q one after the other; panel j begins at dst + j * kTileColumns * num_k.
+// All panels of q one after the other. Panel j begins at dst + j * kTileColumns * num_k.
 template <class T>
 void PackPanels(const Operand<T>& src, int64_t j0, int64_t total, int64_t k0, int64_t num_k, T* dst) {
   for (int64_t j = 0; j < Panel<T>::Count(total); ++j) {

@@ -1,12 +1,12 @@
-// The innermost part of a product: a tile of the result, up to R rows x 2 vectors, kept in registers while k
-// runs. q is read as vectors, p is broadcast. Three forms, which differ in how p lies and how the result is
-// stored:
-//   kDirect   tile[i][j] = sum_k p[k * p_stride + i] * q[k * q_stride + j]      rows of c
-//   kRows     tile[i][j] = sum_k p[i * p_stride + k] * q[k * q_stride + j]      rows of c
-//   kSwapped  as kRows, but c[j * c_stride + i] = tile[i][j]. For x W^T with few rows x: the weight is p,
-//   read once from
-//             memory with no copy, and x (small) is q.
-// and dot products of rows, for the very few rows that would leave most of a vector empty.
+// The innermost part of a product. A tile of the result, up to R rows x 2 vectors, stays in registers while k
+// runs. q is read as vectors, p is broadcast. There are three forms, which differ in how p lies and in how
+// the result is stored:
+//   kDirect   tile[i][j] = sum_k p[k * p_stride + i] * q[k * q_stride + j]   stored as rows of c
+//   kRows     tile[i][j] = sum_k p[i * p_stride + k] * q[k * q_stride + j]   stored as rows of c
+//   kSwapped  tile[i][j] as kRows                                            c[j * c_stride + i] = tile[i][j]
+// kSwapped is for x W^T with few rows x. The weight is p, which is read from memory once and is not copied.
+// q is x, which is small.
+// A fourth function makes dot products of rows, for so few rows that most of a vector would be empty.
 #pragma once
 
 #include "kernels/cpu/prefetcher.h"
@@ -19,8 +19,7 @@ template <class T>
 inline constexpr int kTileColumns = kTileVectors* kLanes<T>;
 
 enum class TileForm : uint8_t { kDirect, kRows, kSwapped };
-// The most rows of a tile: what the registers hold, and for kRows and kSwapped what the address registers
-// reach.
+// The most rows of a tile. The vector registers limit kDirect, the address registers limit the other forms.
 constexpr int MostRows(TileForm form) {
   if (kVectorRegisters < 32) return form == TileForm::kDirect ? 6 : 4;
   return form == TileForm::kDirect ? 14 : 12;

@@ -5,9 +5,9 @@
 
 namespace unipool {
 
-// Memory that will be read next, fetched into L2 a piece per step of a tile's k loop while it computes: rows
-// of `row` elements, `stride` apart, `lines` (1 or 2) cache lines a step. Each tile goes on where the one
-// before stopped.
+// Fetches memory that will be read next into the L2 cache. Each step of a tile's k loop fetches a piece of
+// `lines` (1 or 2) cache lines. The memory is rows of `row` elements, `stride` elements apart. Each tile goes
+// on where the tile before it stopped.
 template <class T>
 class Prefetcher {
  public:

@@ -1,6 +1,6 @@
-// Vectors of the widest kind the processor has, as the compiler's vector extension: the kernels that need
-// registers in hand (products, attention) are written once with these and compile for AVX-512, AVX2, SSE or
-// any other target.
+// Vectors of the widest kind that the processor has, as the compiler's vector extension. Kernels that need
+// registers in hand (products, attention) are written once with these vectors. They compile for AVX-512,
+// AVX2, SSE or any other target.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,11 @@
-// Sums and maxima of long rows on vector instructions without -ffast-math, because their order is fixed here:
-// terms go in turn to the lanes of two vectors, which are joined at the end. The result depends on the terms
+// Sums and maxima of long rows on vector instructions without -ffast-math. The order of terms is fixed here.
+// Terms go in turn to the lanes of two vectors, which are joined at the end. The result depends on the terms
 // and their number alone, not on addresses.
 //
-// A term is a generic function of a position: VectorSum<T>(n, [=](auto at) { return at(x) * at(y); }), where
-// at(x) is a vector of neighbouring elements of x, or a single one in the tail. Selects work on both: at(x) >
-// 0 ? at(y) : T(0).
+// A term is a generic function of a position. Example, a dot product:
+//   VectorSum<T>(n, [=](auto at) { return at(x) * at(y); })
+// at(x) is a vector of neighbouring elements of x, or a single element in the tail. Selects work on both:
+// at(x) > 0 ? at(y) : T(0).
 #pragma once
 
 #include <cstring>

@@ -11,14 +11,12 @@ namespace unipool::cuda {
 
 inline constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 
-// Rows of RowTerm of a head: multiples of the largest query tile.
-inline constexpr int64_t kTermRows = 128;
-
 // What the backward needs of a query row: log-sum-exp of its scores to base 2 (infinite behind the last row,
 // so that probabilities are 0 there) and <out, dout>.
 struct alignas(8) RowTerm {
   float lse2, mean;
 };
+static_assert(sizeof(RowTerm) == kTermBytes);
 
 template <class T>
 struct AttentionView {

@@ -1,5 +1,5 @@
-// The vendor's dense products of one CUDA stream. The library (libcublas) is opened when a Blas is made and
-// not when the program starts: a program built with a CUDA toolkit runs on machines without CUDA libraries,
+// The vendor's dense products of one CUDA stream. The library (libcublas) is opened when a Blas is made, not
+// when the program starts. So a program built with a CUDA toolkit runs on machines without CUDA libraries,
 // and a bundle need not carry half a gigabyte.
 #pragma once
 
@@ -55,13 +55,13 @@ class Blas {
   decltype(&cublasGemmGroupedBatchedEx_64) grouped_gemm_ = nullptr;
 };
 
-Blas& BlasOf(Stream& stream);                     // that of its CudaQueue
+Blas& BlasOf(Stream& stream);                     // the Blas of the stream's CudaQueue
 cudaDataType_t BlasTypeOf(const Tensor& tensor);  // REQUIRES: F32 or BF16
 
 }  // namespace unipool::cuda
 
-// A call that fails ends the job with the status by its name and with what was asked: `what` is streamed, the
-// shapes first of all.
+// A call that fails ends the job with the name of the status and with `what` was asked, which is streamed:
+// the shapes first of all.
 #define UNIPOOL_CHECK_BLAS(blas, call, what)                                                            \
   do {                                                                                                  \
     const cublasStatus_t unipool_status = (call);                                                       \

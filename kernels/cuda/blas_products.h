@@ -1,9 +1,9 @@
 // Row-major products as a column-major BLAS takes them, and which experts of a grouped product take part.
-// Pure functions: tests/kernels/blas_products_test.cc interprets the descriptions with a plain triple loop,
-// so that of the products on a CUDA device only the vendor's library itself needs a GPU to be tested.
+// These are pure functions. tests/kernels/blas_products_test.cc interprets the descriptions with a plain
+// triple loop. So of the products on a CUDA device only the vendor's library itself needs a GPU to be tested.
 //
 // A row-major matrix [r, c] is, seen column by column, its transpose [c, r] with leading dimension c. So
-// c = op(a) op(b) row-major is c^T = op(b)^T op(a)^T column-major: the factors change places and nothing is
+// c = op(a) op(b) row-major is c^T = op(b)^T op(a)^T column-major. The factors change places and nothing is
 // copied.
 #pragma once
 
@@ -28,9 +28,9 @@ struct BlasProduct {
 // Gemm(trans_a, a, trans_b, b, beta, c) with first = b and second = a. shape is of the row-major product.
 BlasProduct AsBlasProduct(Trans trans_a, Trans trans_b, GemmShape shape, float beta);
 
-// One BLAS product per expert that has rows, as arrays over these experts (what cublasGemmGroupedBatchedEx
-// reads). Experts without rows are left out: their rows do not exist, and in a weight gradient beta would
-// scale, or zero, a matrix that must stay untouched.
+// One BLAS product per expert that has rows, as the arrays over these experts that cublasGemmGroupedBatchedEx
+// reads. Experts without rows are left out. In a weight gradient beta would scale, or zero, a matrix of
+// theirs that must stay untouched.
 class GroupedBlasProducts {
  public:
   // y = x w^T: first = w, second = x, third = y.

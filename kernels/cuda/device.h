@@ -1,7 +1,7 @@
-// What kernel bodies are written with, on a device and, compiled as C++ for the tests, on the host: bf16,
-// 16-byte accesses, shared memory, sums over a warp and a block. CUDA's own names (threadIdx, __syncthreads,
-// __shfl_xor_sync, atomicAdd, ...) are used as they are; bare __shared__ is not, so that the tests can watch
-// shared memory.
+// What kernel bodies are written with: bf16, 16-byte accesses, shared memory, sums over a warp and a block.
+// The tests compile the same bodies as C++ for the host. CUDA's own names (threadIdx, __syncthreads,
+// __shfl_xor_sync, atomicAdd, ...) are used as they are. Bare __shared__ is not used, so that the tests can
+// watch shared memory.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -37,8 +37,8 @@ __device__ inline float FromFloat<float>(float x) {
 }
 template <>
 __device__ inline Bf16 FromFloat<Bf16>(float x) {
-  return __float2bfloat16(x);
-}  // to nearest, ties to even
+  return __float2bfloat16(x);  // to nearest, ties to even
+}
 
 // kCount neighbouring elements that move in one access. Packs of 16 bytes where rows allow it, of one element
 // where they do not.

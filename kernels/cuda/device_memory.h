@@ -1,5 +1,5 @@
-// Memory of a CUDA device: taken whole (Allocate, small reservations), or address space that becomes memory
-// piece by piece (Reserve and Commit).
+// Memory of a CUDA device. Allocate and small reservations take it whole. Reserve takes address space, which
+// Commit makes memory piece by piece.
 #pragma once
 
 #include <map>
@@ -17,8 +17,8 @@ class CudaMemory {
   CudaMemory(const CudaMemory&) = delete;
   CudaMemory& operator=(const CudaMemory&) = delete;
 
-  // As DeviceMemory says; UserError where memory is not there. New bytes are zero when Commit returns.
-  // Nothing waits for work of other streams; Free REQUIRES that no work uses the memory.
+  // As DeviceMemory says. UserError where memory is not there. New bytes are zero when Commit returns.
+  // Nothing waits for work of other streams. Free REQUIRES that no work uses the memory.
   void* Allocate(int64_t bytes);
   void* Reserve(int64_t max_bytes);
   void Commit(void* data, int64_t bytes);
@@ -32,7 +32,7 @@ class CudaMemory {
   struct Block {
     int64_t max_bytes = 0;
     int64_t mapped_bytes = 0;     // physical, from the beginning
-    std::vector<int64_t> pieces;  // sizes, in order; empty: taken whole
+    std::vector<int64_t> pieces;  // sizes, in order; empty if taken whole
     bool is_whole = true;
   };
   void Map(CUdeviceptr at, int64_t bytes);

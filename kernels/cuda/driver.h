@@ -1,5 +1,5 @@
-// CUDA's driver, and the errors of CUDA. Nothing is linked with libcuda: programs start without a driver and
-// say what is missing.
+// CUDA's driver, and the errors of CUDA. Nothing is linked with libcuda. So programs start without a driver
+// and say what is missing.
 #pragma once
 
 #include <cuda.h>
@@ -11,9 +11,10 @@
 
 namespace unipool::cuda {
 
-// Why no GPU can be used here, in words: no driver, one that is too old, no GPU. Empty: `count` GPUs can.
+// Why no GPU can be used here, in words: no driver, a driver that is too old, or no GPU. Empty if `count`
+// GPUs can be used.
 std::string WhyNoDevice(int& count);
-// The newest CUDA that the driver knows: 13000 is 13.0; 0: there is no driver.
+// The newest CUDA that the driver knows, 13000 for 13.0. 0 if there is no driver.
 int DriverVersion();
 std::string VersionText(int version);  // "13.0"
 
@@ -33,8 +34,8 @@ std::string NameOf(CUresult result);
 
 }  // namespace unipool::cuda
 
-// A call that fails ends the job with CUDA's reason and with what was tried (streamed). Work that was
-// enqueued earlier may have failed, not the call.
+// A call that fails ends the job with CUDA's reason and with `what` was tried, which is streamed. The cause
+// may be work that was enqueued earlier.
 #define UNIPOOL_CHECK_CUDA(call, what)                                                                      \
   do {                                                                                                      \
     const cudaError_t unipool_error = (call);                                                               \

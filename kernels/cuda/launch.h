@@ -1,11 +1,12 @@
-// Starts a kernel: by nvcc's own launch on a device, or thread by thread on the host where a .cu file is
-// compiled as C++ for the tests (tests/cuda_emulation).
+// Starts a kernel. On a device this is nvcc's own launch. Where a .cu file is compiled as C++ for the tests,
+// the kernel runs thread by thread on the host (tests/cuda_emulation).
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
+#include "kernels/cuda/scratch.h"
 #include "runtime/stream.h"
 
 namespace unipool::cuda {
@@ -15,10 +16,6 @@ struct LaunchShape {
   dim3 block;                // at most 1024 threads
   int64_t shared_bytes = 0;  // dynamic shared memory, see DynamicShared
 };
-
-inline int64_t CeilDiv(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 inline cudaStream_t QueueOf(Stream& stream) {
   return static_cast<cudaStream_t>(stream.cuda().stream);

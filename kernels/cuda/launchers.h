@@ -6,8 +6,8 @@
 //                                if (stream.device() == Device::kCuda) return cuda::Forward(stream, x);
 //
 // So a launcher may rely on checked shapes and types; what its tensors hold stands in x.h.
-// Without a toolkit the declaration is also a weak definition that ends the job with a sentence. The CPU build
-// links, and nothing falls back silently. Tests that execute the kernels on the host link the .cu files
+// Without a toolkit the declaration is also a weak definition that ends the job with a sentence. The CPU
+// build links, and nothing falls back silently. Tests that execute the kernels on the host link the .cu files
 // compiled as C++, whose definitions win over the weak ones.
 #pragma once
 
@@ -86,8 +86,8 @@ UNIPOOL_CUDA_LAUNCHER(GroupedGemmWeightGrad, Stream& stream, GroupOffsets offset
 UNIPOOL_CUDA_LAUNCHER(GroupedWeightGradBf16, Stream& stream, std::span<const GroupOffsets> slots,
                       const Tensor& dy, const Tensor& x, const Tensor& dw, std::span<uint8_t> has_grad)
 // to[i] = addresses[i], which a library reads from device memory; `to` is device memory. The addresses travel
-// as arguments of a kernel. So the host's array is free when the call returns, nothing waits, no pinned memory
-// is kept, and the order is the stream's. One launch for each 480 addresses.
+// as arguments of a kernel. So the host's array is free when the call returns, nothing waits, no pinned
+// memory is kept, and the order is the stream's. One launch for each 480 addresses.
 UNIPOOL_CUDA_LAUNCHER(WriteAddresses, Stream& stream, std::span<const uintptr_t> addresses, uintptr_t* to)
 
 // host_values.h

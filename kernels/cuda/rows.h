@@ -1,5 +1,4 @@
-// Pieces of kernels that move rows, possibly between two types: packs of both, an indexed row that must
-// exist.
+// Pieces of kernels that move rows, possibly between two types.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +12,7 @@ namespace unipool::cuda {
 template <class... T>
 inline constexpr int kPackOf = 16 / static_cast<int>(std::max({sizeof(T)...}));
 
-// Ends the job if `holds` is false: the kernel's caller broke the contract of its header.
+// Ends the job if `holds` is false, which means that the kernel's caller broke the contract of its header.
 __device__ inline void DeviceCheck(bool holds, [[maybe_unused]] const char* contract) {
   if (holds) return;
 #ifdef __CUDACC__
@@ -57,7 +56,7 @@ __device__ inline void LoadRow(const T* row, int64_t begin, int64_t width, Pack<
   }
 }
 
-// Can all of these move in packs of kPack elements? Rows of `width` elements; tensors that are empty do not
+// Can all of these, rows of `width` elements, move in packs of `pack` elements? Tensors that are empty do not
 // matter.
 inline bool RowsAllowPacksOf(int pack, int64_t width, std::initializer_list<const Tensor*> tensors) {
   for (const Tensor* tensor : tensors) {

@@ -1,7 +1,6 @@
 #include "tests/cuda_emulation/machine.h"
 
 #include <signal.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -18,10 +17,6 @@ std::string Text(const std::source_location& where) {
 namespace {
 
 constexpr int kMostThreads = 1024, kMostGridYZ = 65535;
-constexpr int64_t kMostStaticShared = 48 << 10,
-                  kMostShared = 163 << 10;  // of sm_80, the smallest we build for
-constexpr int64_t kGapBytes = 64;           // between static shared arrays, watched
-constexpr int64_t kSharedBytes = 512 << 10, kGuardBytes = 64 << 10;
 
 // One thread per rank runs kernels of its own device.
 constinit thread_local Machine* current = nullptr;
@@ -71,16 +66,7 @@ class SignalScope {
 }  // namespace
 
 Machine::Machine(ThreadOrder order, uint64_t seed, GuardedMemory& memory)
-    : order_(order), random_(seed), memory_(memory) {
-  // Dynamic shared memory ends where the guard begins; static arrays lie in the lower half.
-  void* mapping = mmap(nullptr, kSharedBytes + kGuardBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  PCHECK(mapping != MAP_FAILED && mprotect(mapping, kSharedBytes, PROT_READ | PROT_WRITE) == 0);
-  shared_ = static_cast<char*>(mapping);
-}
-
-Machine::~Machine() {
-  munmap(shared_, kSharedBytes + kGuardBytes);
-}
+    : order_(order), random_(seed), memory_(memory) {}
 
 Machine& Machine::Current() {
   CHECK(current) << "no kernel is running";
@@ -98,23 +84,21 @@ void Machine::Throw(const std::string& problem) const {
 void Machine::Launch(const std::string& kernel, dim3 grid, dim3 block, int64_t shared_bytes,
                      std::function<void()> body) {
   kernel_ = kernel;
-  num_threads_ = static_cast<int>(block.x * block.y * block.z);
-  if (num_threads_ < 1 || num_threads_ > kMostThreads || block.z > 64)
-    Throw("a block of " + std::to_string(num_threads_) + " threads");
+  now_.num_threads = static_cast<int>(block.x * block.y * block.z);
+  if (now_.num_threads < 1 || now_.num_threads > kMostThreads || block.z > 64)
+    Throw("a block of " + std::to_string(now_.num_threads) + " threads");
   if (grid.y > kMostGridYZ || grid.z > kMostGridYZ || grid.x > 0x7fffffff) Throw("the grid is too large");
-  if (shared_bytes > kMostShared) Throw(std::to_string(shared_bytes) + " bytes of dynamic shared memory");
+  if (shared_bytes > SharedMemory::kMostBytes)
+    Throw(std::to_string(shared_bytes) + " bytes of dynamic shared memory");
   CHECK(!current) << "a kernel within a kernel";
   body_ = std::move(body);
-  dynamic_bytes_ = shared_bytes;
-  static_bytes_ = 0;
-  shared_arrays_.clear();
-  std::memset(shared_, kPoison, kMostStaticShared + kGapBytes);
+  shared_.BeginKernel(shared_bytes);
   failure_.clear();
   blockDim = block;
   gridDim = grid;
-  stacks_.Reserve(num_threads_);
-  threads_.resize(num_threads_);
-  thread_order_.resize(num_threads_);
+  stacks_.Reserve(now_.num_threads);
+  threads_.resize(now_.num_threads);
+  thread_order_.resize(now_.num_threads);
   block_order_.resize(int64_t{grid.x} * grid.y * grid.z);
   const SignalScope signals(&OnSignal);
   struct CurrentScope {
@@ -134,7 +118,7 @@ void Machine::RunBlocks() {
   Shuffle(block_order_);
   if (sigsetjmp(fault_, 1) != 0) {
     running_ = -1;
-    LandOn(scheduler_bottom_, scheduler_bytes_);
+    LandOn(scheduler_.bottom, scheduler_.bytes);
     Throw(failure_);
   }
   for (const int64_t block : block_order_) {
@@ -144,22 +128,21 @@ void Machine::RunBlocks() {
 }
 
 void Machine::PrepareBlock() {
-  std::memset(shared_, kPoison, static_bytes_ + kGapBytes);
-  std::memset(shared_ + kSharedBytes - dynamic_bytes_ - kGapBytes, kPoison, dynamic_bytes_ + kGapBytes);
-  for (int i = 0; i < num_threads_; ++i) {
+  shared_.BeginBlock();
+  for (int i = 0; i < now_.num_threads; ++i) {
     threads_[i].index = Unravel(i, blockDim);
     threads_[i].state = State::kReady;
     threads_[i].copies.clear();
     threads_[i].num_groups = 0;
     stacks_.Prepare(i, threads_[i].context, &ThreadMain);
   }
-  num_ended_ = num_at_barrier_ = votes_ = 0;
+  now_.num_ended = now_.num_at_barrier = now_.votes = 0;
   Shuffle(thread_order_);
 }
 
 void Machine::RunBlock() {
   PrepareBlock();
-  while (num_ended_ < num_threads_) {
+  while (now_.num_ended < now_.num_threads) {
     bool progress = false;
     for (const int64_t thread : thread_order_) {
       if (threads_[thread].state != State::kReady) continue;
@@ -167,36 +150,39 @@ void Machine::RunBlock() {
       Resume(static_cast<int>(thread));
       if (!failure_.empty()) Throw(failure_);
     }
-    if (num_at_barrier_ == num_threads_) {
+    if (now_.num_at_barrier == now_.num_threads) {
       ReleaseBarrier();
     } else if (!progress) {
       CheckStuck();
     }
   }
-  for (int i = 0; i < num_threads_; ++i) {
+  for (int i = 0; i < now_.num_threads; ++i) {
     if (stacks_.Overflowed(i)) Throw("its threads need larger stacks than the emulation gives them");
   }
-  CheckShared();
+  if (const auto damaged = shared_.Damage()) {
+    Throw("block " + Text(blockIdx) + ": written outside the shared array " + *damaged);
+  }
 }
 
 void Machine::Resume(int thread) {
   running_ = thread;
   threadIdx = threads_[thread].index;
-  Switch(scheduler_, threads_[thread].context, stacks_.bottom(thread), FiberStacks::kStackBytes);
+  Switch(scheduler_.context, threads_[thread].context, stacks_.bottom(thread), FiberStacks::kStackBytes);
   running_ = -1;
 }
 
 void Machine::GiveWay() {
   Thread& thread = threads_[running_];
-  Switch(thread.context, scheduler_, scheduler_bottom_, scheduler_bytes_, thread.state == State::kEnded);
+  Switch(thread.context, scheduler_.context, scheduler_.bottom, scheduler_.bytes,
+         thread.state == State::kEnded);
 }
 
 void Machine::ThreadMain() {
   Machine& machine = *current;
-  EnterFiber(&machine.scheduler_bottom_, &machine.scheduler_bytes_);
+  EnterFiber(&machine.scheduler_.bottom, &machine.scheduler_.bytes);
   machine.body_();
   machine.threads_[machine.running_].state = State::kEnded;
-  ++machine.num_ended_;
+  ++machine.now_.num_ended;
   machine.GiveWay();
   LOG(FATAL) << "a thread continued after its end";
 }
@@ -213,14 +199,14 @@ void Machine::Barrier(const std::source_location& where) {
   Thread& thread = threads_[running_];
   thread.state = State::kAtBarrier;
   thread.where = where;
-  ++num_at_barrier_;
+  ++now_.num_at_barrier;
   GiveWay();
 }
 
 int Machine::CountingBarrier(bool vote, const std::source_location& where) {
-  votes_ += vote;
+  now_.votes += vote;
   Barrier(where);
-  return last_votes_;
+  return now_.last_votes;
 }
 
 void Machine::ReleaseBarrier() {
@@ -232,8 +218,8 @@ void Machine::ReleaseBarrier() {
     }
     thread.state = State::kReady;
   }
-  last_votes_ = votes_;
-  num_at_barrier_ = votes_ = 0;
+  now_.last_votes = now_.votes;
+  now_.num_at_barrier = now_.votes = 0;
   if (order_ == ThreadOrder::kRandom) Shuffle(thread_order_);
 }
 
@@ -253,18 +239,18 @@ std::string Machine::Waiting(const Thread& thread) const {
 
 // Nobody can go on: names the first thread that waits and the first that will not come.
 void Machine::CheckStuck() const {
-  for (int i = 0; i < num_threads_; ++i) {
+  for (int i = 0; i < now_.num_threads; ++i) {
     const Thread& waiting = threads_[i];
     if (waiting.state != State::kAtWarpOperation) continue;
     for (int lane = 0; lane < kLanes; ++lane) {
       const int peer = i / kLanes * kLanes + lane;
       if (!(waiting.mask >> lane & 1) || peer == i) continue;
-      if (peer < num_threads_ && threads_[peer].state == State::kAtWarpOperation) continue;
+      if (peer < now_.num_threads && threads_[peer].state == State::kAtWarpOperation) continue;
       Throw(Place(i) + " is " + Waiting(waiting) + " and waits for lane " + std::to_string(lane) +
-            ", which is " + (peer < num_threads_ ? Waiting(threads_[peer]) : "no thread of the block"));
+            ", which is " + (peer < now_.num_threads ? Waiting(threads_[peer]) : "no thread of the block"));
     }
   }
-  for (int i = 0; i < num_threads_; ++i) {
+  for (int i = 0; i < now_.num_threads; ++i) {
     if (threads_[i].state != State::kAtBarrier) continue;
     for (const Thread& other : threads_) {
       if (other.state == State::kAtBarrier) continue;
@@ -276,38 +262,15 @@ void Machine::CheckStuck() const {
 }
 
 void* Machine::Shared(const void* site, const char* name, int64_t bytes, int64_t alignment) {
-  for (const SharedArray& array : shared_arrays_) {
-    if (array.site == site) return shared_ + array.offset;
+  void* array = shared_.Array(site, name, bytes, alignment);
+  if (array == nullptr) {
+    Fail("static shared memory of more than " + std::to_string(SharedMemory::kMostStaticBytes) + " bytes");
   }
-  const int64_t offset = (static_bytes_ + kGapBytes + alignment - 1) / alignment * alignment;
-  if (offset + bytes > kMostStaticShared) {
-    Fail("static shared memory of more than " + std::to_string(kMostStaticShared) + " bytes");
-  }
-  shared_arrays_.push_back({site, name, offset, bytes});
-  static_bytes_ = offset + bytes;
-  return shared_ + offset;
+  return array;
 }
 
 void* Machine::DynamicShared() {
-  return shared_ + kSharedBytes - (dynamic_bytes_ + 15) / 16 * 16;
-}
-
-// The bytes around shared arrays are as they were.
-void Machine::CheckShared() const {
-  const auto check = [&](int64_t begin, int64_t end, const std::string& neighbour) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (static_cast<unsigned char>(shared_[i]) == kPoison) continue;
-      Throw("block " + Text(blockIdx) + ": written outside the shared array " + neighbour);
-    }
-  };
-  int64_t end = 0;
-  for (const SharedArray& array : shared_arrays_) {
-    check(end, array.offset, array.name);
-    end = array.offset + array.bytes;
-  }
-  if (!shared_arrays_.empty()) check(end, end + kGapBytes, shared_arrays_.back().name);
-  check(kSharedBytes - dynamic_bytes_ - kGapBytes, kSharedBytes - (dynamic_bytes_ + 15) / 16 * 16,
-        "of dynamic size");
+  return shared_.Dynamic();
 }
 
 void Machine::OnSignal(int number, siginfo_t* info, [[maybe_unused]] void* context) {
@@ -326,8 +289,8 @@ void Machine::OnSignal(int number, siginfo_t* info, [[maybe_unused]] void* conte
     const auto error = static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR];
     access = error & kWriteBit ? "writes " : "reads ";
 #endif
-    const int64_t behind = address - (machine.shared_ + kSharedBytes);
-    if (behind >= 0 && behind < kGuardBytes) {
+    const int64_t behind = machine.shared_.BytesBehind(address);
+    if (behind >= 0) {
       problem += access + std::to_string(behind) + " bytes behind the end of dynamic shared memory";
     } else {
       problem += access + machine.memory_.Describe(address);

@@ -19,6 +19,7 @@
 #include "tests/cuda_emulation/fiber.h"
 #include "tests/cuda_emulation/guarded_memory.h"
 #include "tests/cuda_emulation/kernel_queue.h"
+#include "tests/cuda_emulation/shared_memory.h"
 #include "tests/cuda_emulation/thread_index.h"
 
 namespace unipool::emulation {
@@ -29,7 +30,6 @@ class KernelError : public std::runtime_error {
 };
 
 inline constexpr int kLanes = 32;
-inline constexpr unsigned char kPoison = 0xff;  // shared memory begins with it
 std::string Text(const std::source_location& where);
 
 // Order in which blocks run, and threads of a block between two barriers. Correct kernels give the same bits
@@ -42,7 +42,6 @@ using WarpOperation = void (*)(const void* const in[32], void* const out[32]);
 class Machine final : public KernelQueue {
  public:
   Machine(ThreadOrder order, uint64_t seed, GuardedMemory& memory);
-  ~Machine() override;
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
@@ -89,10 +88,16 @@ class Machine final : public KernelQueue {
     std::vector<Copy> copies;
     int num_groups;
   };
-  struct SharedArray {
-    const void* site;
-    const char* name;
-    int64_t offset, bytes;
+  // Where the scheduler goes on, and its stack.
+  struct Scheduler {
+    Context context;
+    const void* bottom = nullptr;
+    size_t bytes = 0;
+  };
+  // Of the block that runs.
+  struct Progress {
+    int num_threads = 0, num_ended = 0, num_at_barrier = 0;
+    int votes = 0, last_votes = 0;  // of the counting barrier that threads are at, and of the one before
   };
 
   static void ThreadMain();
@@ -105,7 +110,6 @@ class Machine final : public KernelQueue {
   void ReleaseBarrier();
   void CheckStuck() const;
   void FinishWarpOperation(int first);
-  void CheckShared() const;
   void Shuffle(std::vector<int64_t>& order);
   std::string Waiting(const Thread& thread) const;
   std::string Place(int thread) const;
@@ -117,18 +121,14 @@ class Machine final : public KernelQueue {
   FiberStacks stacks_;
   std::vector<Thread> threads_;
   std::vector<int64_t> thread_order_, block_order_;
-  Context scheduler_;
-  const void* scheduler_bottom_ = nullptr;  // its stack
-  size_t scheduler_bytes_ = 0;
+  Scheduler scheduler_;
   sigjmp_buf fault_;
   std::string failure_;
   std::string kernel_;
   std::function<void()> body_;
-  int num_threads_ = 0, num_ended_ = 0, num_at_barrier_ = 0, votes_ = 0, last_votes_ = 0;
+  Progress now_;
   volatile int running_ = -1;  // -1: the scheduler
-  char* shared_ = nullptr;
-  int64_t dynamic_bytes_ = 0, static_bytes_ = 0;
-  std::vector<SharedArray> shared_arrays_;
+  SharedMemory shared_;
 };
 
 }  // namespace unipool::emulation

@@ -28,7 +28,7 @@ void Machine::FinishWarpOperation(int first) {
   void* out[kLanes] = {};
   for (int lane = 0; lane < kLanes; ++lane) {
     if (!(self.mask >> lane & 1)) continue;
-    if (first + lane >= num_threads_) return;  // never comes: CheckStuck says so
+    if (first + lane >= now_.num_threads) return;  // never comes: CheckStuck says so
     const Thread& peer = threads_[first + lane];
     if (peer.state != State::kAtWarpOperation) return;
     if (peer.mask != self.mask || peer.operation != self.operation ||

@@ -34,7 +34,7 @@ class CudaRefusal : public testing::Test {
 
 TEST_F(CudaRefusal, RouterScoresForward) {
   const Tensor sigma = OutOfReach(DType::kF32, {1});
-  for (const RouterKind kind : {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid}) {
+  for (const RouterKind kind : kAllRouterKinds) {
     EXPECT_DEATH(RouterScoresForward(stream_, {.kind = kind}, scores_, sigma, visible_, scores_, sums_),
                  "RouterScoresForward has no CUDA kernel of its own: RouterForward contains it");
   }

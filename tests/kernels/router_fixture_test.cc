@@ -24,8 +24,10 @@ Array<double> ReadArray(const nlohmann::json& values, std::initializer_list<int6
 }
 
 RouterKind KindOf(const std::string& name) {
-  if (name == "norm") return RouterKind::kNorm;
-  return name == "softmax" ? RouterKind::kSoftmax : RouterKind::kSigmoid;
+  for (const RouterKind kind : kAllRouterKinds) {
+    if (strcasecmp(name.c_str(), NameOf(kind)) == 0) return kind;
+  }
+  LOG(FATAL) << "the fixtures name a router " << name;
 }
 
 // One case, all layers stacked: row l * T + t is token t of layer l.

@@ -1,11 +1,10 @@
 #include "kernels/router_scores.h"
 
+#include "tests/kernels/reference_scores.h"
 #include "tests/kernels/test_array.h"
 
 namespace unipool {
 namespace {
-
-constexpr RouterKind kKinds[] = {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid};
 
 template <class T>
 constexpr double kBound = 1e-13;
@@ -35,33 +34,8 @@ struct Case {
 };
 
 template <class T>
-void ReferenceRow(const Case<T>& c, const T* z, double* s) {
-  const int64_t n = c.visible.size();
-  double squares = 0, exps = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const double v = c.visible[i];
-    squares += v * z[i] * v * z[i];
-    if (v > 0) exps += std::exp(static_cast<double>(z[i]));
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    const double v = c.visible[i], x = z[i];
-    switch (c.spec.kind) {
-      case RouterKind::kNorm:
-        s[i] = c.sigma[0] * c.spec.constant * std::max(0.0, v * x / (std::sqrt(squares) + 1e-8));
-        break;
-      case RouterKind::kSoftmax:
-        s[i] = v > 0 ? std::exp(x) / exps : 0;
-        break;
-      case RouterKind::kSigmoid:
-        s[i] = v > 0 ? 1 / (1 + std::exp(-x)) : 0;
-        break;
-    }
-  }
-}
-
-template <class T>
 void CheckForward(RouterKind kind, int64_t num_tokens, int64_t num_experts) {
-  SCOPED_TRACE(testing::Message() << static_cast<int>(kind) << ": " << num_tokens << " x " << num_experts);
+  SCOPED_TRACE(testing::Message() << NameOf(kind) << ": " << num_tokens << " x " << num_experts);
   std::mt19937_64 random(num_tokens + num_experts);
   TestStream stream;
   Case<T> c(random, kind, num_tokens, num_experts);
@@ -69,9 +43,11 @@ void CheckForward(RouterKind kind, int64_t num_tokens, int64_t num_experts) {
   stream.ExpectOneCall(Op::kRouter,
                        (2 * num_tokens * num_experts + num_experts) * sizeof(T) + 16 * num_experts);
   Array<double> expected({num_tokens, num_experts}), expected_sum({num_experts}, 0.5);
-  std::vector<double> row(num_experts);
+  std::vector<double> z(num_experts), visible(num_experts);
+  std::copy_n(c.visible.tensor().template as<T>(), num_experts, visible.begin());
   for (int64_t t = 0; t < num_tokens; ++t) {
-    ReferenceRow(c, c.logits.tensor().template as<T>() + t * num_experts, row.data());
+    std::copy_n(c.logits.tensor().template as<T>() + t * num_experts, num_experts, z.begin());
+    const std::vector<double> row = ReferenceScores(kind, c.sigma[0] * c.spec.constant, visible, z);
     for (int64_t i = 0; i < num_experts; ++i) {
       expected[t * num_experts + i] = row[i];
       expected_sum[i] += row[i];
@@ -82,7 +58,7 @@ void CheckForward(RouterKind kind, int64_t num_tokens, int64_t num_experts) {
 }
 
 TEST(RouterScores, ForwardMatchesPlainComputation) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     for (const int64_t num_tokens : {0, 1, 7}) {
       for (const int64_t num_experts : {1, 17, 31, 64, 1000}) {
         CheckForward<float>(kind, num_tokens, num_experts);
@@ -126,7 +102,7 @@ double Loss(const Case<double>& c, const Gradients<double>& g) {
 }
 
 void CheckBackward(RouterKind kind, int64_t num_experts, int64_t top_k) {
-  SCOPED_TRACE(testing::Message() << static_cast<int>(kind) << ": " << num_experts << " top " << top_k);
+  SCOPED_TRACE(testing::Message() << NameOf(kind) << ": " << num_experts << " top " << top_k);
   std::mt19937_64 random(num_experts + top_k);
   TestStream stream;
   Case<double> c(random, kind, 4, num_experts);
@@ -142,7 +118,7 @@ void CheckBackward(RouterKind kind, int64_t num_experts, int64_t top_k) {
   ExpectGradient(g.dlogits, c.logits, loss);
   g.dsigma[0] -= 5;
   ExpectGradient(g.dsigma, c.sigma, loss);
-  if (kind != RouterKind::kNorm) {
+  if (!HasSigma(kind)) {
     EXPECT_EQ(g.dsigma[0], 0);
   }
   Array<double> importance({num_experts}, 0.25);
@@ -153,7 +129,7 @@ void CheckBackward(RouterKind kind, int64_t num_experts, int64_t top_k) {
 }
 
 TEST(RouterScores, BackwardMatchesFiniteDifferences) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     for (const int64_t num_experts : {17, 31, 40}) {
       for (const int64_t top_k : {1, 2, 4}) CheckBackward(kind, num_experts, top_k);
     }
@@ -161,7 +137,7 @@ TEST(RouterScores, BackwardMatchesFiniteDifferences) {
 }
 
 TEST(RouterScores, SingleIsNearDouble) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     for (const int64_t num_experts : {1, 31, 1000}) {
       std::mt19937_64 random(num_experts);
       TestStream stream;

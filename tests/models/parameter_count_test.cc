@@ -7,6 +7,7 @@
 #include <string>
 
 #include "models/memory_plan.h"
+#include "models/settings.h"
 #include "models/stage_layers.h"
 
 namespace unipool {
@@ -48,7 +49,7 @@ int64_t SumOfTensors(const Config& config) {
     sum += d + d;                            // input_layernorm, post_attention_layernorm
     sum += d * d + kv * d + kv * d + d * d;  // q, k, v, o
     if (config.moe().sharing() != Sharing::DENSE) sum += config.moe().experts() * d;  // router.weight
-    if (config.moe().sharing() != Sharing::DENSE && config.moe().router() == RouterType::NORM)
+    if (config.moe().sharing() != Sharing::DENSE && HasSigma(RouterKindOf(config.moe().router())))
       sum += 1;  // router.scale
   }
   for (int i = 0; i < config.moe().experts(); ++i) sum += f * d + f * d + d * f;  // gate, up, down

@@ -11,6 +11,8 @@
 
 #include "configs/config.pb.h"
 #include "models/parameter.h"
+#include "models/settings.h"
+#include "tests/kernels/reference_scores.h"
 
 namespace unipool {
 
@@ -141,26 +143,13 @@ class ReferenceModel {
 
   Vector Scores(int layer, const Vector& x) const {
     const std::string router = Prefix(layer) + "mlp.router.";
-    Vector z = Times(router + "weight", x);
-    double squares = 0, exps = 0;
-    for (int i = 0; i < config_.moe().experts(); ++i) {
-      if (!sees(layer, i)) continue;
-      squares += z[i] * z[i];
-      exps += std::exp(z[i]);
-    }
-    for (int i = 0; i < config_.moe().experts(); ++i) {
-      if (!sees(layer, i)) {
-        z[i] = 0;
-      } else if (config_.moe().router() == RouterType::SOFTMAX) {
-        z[i] = std::exp(z[i]) / exps;
-      } else if (config_.moe().router() == RouterType::SIGMOID) {
-        z[i] = 1 / (1 + std::exp(-z[i]));
-      } else {
-        const double relu = std::max(0.0, z[i]) / (std::sqrt(squares) + 1e-8);
-        z[i] = weights_.at(router + "scale")[0] * config_.moe().router_constant() * relu;
-      }
-    }
-    return z;
+    const Vector z = Times(router + "weight", x);
+    Vector visible(z.size());
+    for (int i = 0; i < config_.moe().experts(); ++i) visible[i] = sees(layer, i);
+    const RouterKind kind = RouterKindOf(config_.moe().router());
+    const double scale =
+        HasSigma(kind) ? weights_.at(router + "scale")[0] * config_.moe().router_constant() : 0;
+    return ReferenceScores(kind, scale, visible, z);
   }
 
   Choice Choose(int layer, const Vector& x) const {

@@ -27,6 +27,8 @@ def IncludeProblems(root: str, path: str) -> list[str]:
         if include and include[1].split("/")[0] not in MAY_INCLUDE[folder]:
             problems.append(f'{path}:{number}: includes "{include[1]}"; {folder} may include from '
                             f'{", ".join(sorted(MAY_INCLUDE[folder]))} only, with the folder in the path')
+        elif include and include[1].startswith("kernels/cpu/") and folder != "kernels":
+            problems.append(f'{path}:{number}: includes "{include[1]}", which only kernels may: it is no contract')
     return problems
 
 

@@ -94,7 +94,6 @@ void Routers(CudaBench& bench, DType type, int64_t experts, int64_t top_k) {
 
 void RouterBackwards(CudaBench& bench, RouterKind kind, int64_t experts, int64_t top_k) {
   Stream& s = bench.stream();
-  constexpr const char* kNames[] = {"norm", "softmax", "sigmoid"};
   const int64_t rows = (48 << 20) / experts;
   const std::vector<float> ones(experts, 1.0f);
   const Tensor logits = bench.Random(DType::kF32, {rows, experts});
@@ -107,8 +106,8 @@ void RouterBackwards(CudaBench& bench, RouterKind kind, int64_t experts, int64_t
                                   .dlogits = bench.Random(DType::kF32, {rows, experts}),
                                   .dsigma = bench.Random(DType::kF32, {1}),
                                   .importance = bench.Random(DType::kF64, {experts})};
-  bench.Run(Format("router backward %s, top %d of %d", kNames[static_cast<int>(kind)],
-                   static_cast<int>(top_k), static_cast<int>(experts)),
+  bench.Run(Format("router backward %s, top %d of %d", NameOf(kind), static_cast<int>(top_k),
+                   static_cast<int>(experts)),
             [&] { RouterScoresBackward(s, {.kind = kind}, logits, sigma, visible, scores, grads); });
   bench.Clear();
 }
@@ -223,7 +222,7 @@ void RunAll(CudaBench& bench) {
   }
   Routers(bench, DType::kBF16, 96, 1);
   Routers(bench, DType::kBF16, 384, 4);
-  for (const RouterKind kind : {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid}) {
+  for (const RouterKind kind : kAllRouterKinds) {
     RouterBackwards(bench, kind, 96, 1);
   }
   RouterBackwards(bench, RouterKind::kNorm, 384, 4);

@@ -247,7 +247,7 @@ class Model:
         if moe.router == "NORM":
             scores = scale * self.constant * torch.relu(z / (z.square().sum(-1, keepdim=True).sqrt() + 1e-8))
         else:
-            scores = z.softmax(-1) if moe.router == "SOFTMAX" else z.sigmoid()
+            scores = {"SOFTMAX": lambda: z.softmax(-1), "SIGMOID": lambda: z.sigmoid()}[moe.router]()
         # Ties go to the lower index.
         if moe.top_k == 1:
             chosen = scores.argmax(-1, keepdim=True)

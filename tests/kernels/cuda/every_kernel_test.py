@@ -15,6 +15,8 @@ import unittest
 REFUSE = {"RouterScoresForward", "TopK"}
 # Those that only CUDA has, with the test that proves that a CPU stream is refused.
 CUDA_ALONE = {"SplitBf16": "split_bf16_test.cc"}
+# Scratch memory that no training run takes.
+GENERATION_ALONE = {"AttentionDecodeScratchBytes"}
 
 
 def Read(path: str) -> str:
@@ -62,6 +64,23 @@ class EveryKernelTest(unittest.TestCase):
         self.assertEqual([], [name for name, answer in answers.items() if answer == "nothing"])
         self.assertEqual(REFUSE, {name for name, answer in answers.items() if answer == "refuses"})
         self.assertEqual(set(CUDA_ALONE), {name for name, answer in answers.items() if answer == "runs alone"})
+
+    def test_scratch_memory_is_told(self) -> None:
+        """A kernel takes what its header's XScratchBytes says, and the memory plan asks each of them."""
+        told: set[str] = set()
+        for path in glob.glob(f"{self.root}/kernels/*.h"):
+            told.update(re.findall(r"^int64_t (\w+ScratchBytes)\(", Read(path), re.M))
+        self.assertGreater(len(told), 8, "the headers were not understood")
+        for path in glob.glob(f"{self.root}/kernels/**/*.*", recursive=True):
+            if not path.endswith((".h", ".cc", ".cu")):
+                continue
+            for argument in re.findall(r"stream\.Scratch\(\s*([^;]*);", Read(path)):
+                self.assertRegex(argument, r"^(\w*ScratchBytes\(|scratch_bytes\))", path)
+        asking = Read(f"{self.root}/models/memory_plan.cc")
+        for path in glob.glob(f"{self.root}/kernels/*.cc"):  # one kernel that contains another asks it
+            asking += "".join(re.findall(r"^int64_t \w+ScratchBytes\([^{;]*\{\n(.*?)^\}", Read(path), re.M | re.S))
+        for name in told - GENERATION_ALONE:
+            self.assertIn(f"{name}(", asking, "the memory plan forgets it: KernelScratchBytes of models/memory_plan.cc")
 
     def test_refusals_are_tested(self) -> None:
         test = Read(os.path.join(self.root, "tests/kernels/cuda_refusal_test.cc"))

@@ -4,7 +4,6 @@
 namespace unipool {
 namespace {
 
-constexpr RouterKind kKinds[] = {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid};
 using CudaRouterForward = CudaTest;
 
 struct RouterCase {
@@ -38,7 +37,7 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
                   {.x = t[x],
                    .weight = t[weight],
                    .weight_low = weight_low ? t[*weight_low] : Tensor{},
-                   .sigma = r.kind == RouterKind::kNorm ? t[sigma] : Tensor{},
+                   .sigma = HasSigma(r.kind) ? t[sigma] : Tensor{},
                    .bias = r.biased ? t[bias] : Tensor{},
                    .visible = t[v]},
                   {.logits = t[logits],
@@ -52,7 +51,7 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
 }
 
 TEST_F(CudaRouterForward, EveryKind) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     SCOPED_TRACE(static_cast<int>(kind));
     ForEachCase(ExpertShapes(), [&](CudaCase& c, const ExpertShape& s) {
       const RouterCase r = {kind, 100, kind != RouterKind::kSoftmax};

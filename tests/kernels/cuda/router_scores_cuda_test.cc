@@ -6,7 +6,6 @@
 namespace unipool {
 namespace {
 
-constexpr RouterKind kKinds[] = {RouterKind::kNorm, RouterKind::kSoftmax, RouterKind::kSigmoid};
 using CudaRouterScores = CudaTest;
 using Values = std::vector<double>;
 
@@ -58,21 +57,21 @@ void RunBackward(CudaCase& c, const ExpertShape& s, RouterKind kind, const Value
   const Bound sum_bound = {.relative = 3e-6, .absolute = 3e-5};
   const auto dsigma = c.InOut("dsigma", {1}, -1, 1, sum_bound, kType);
   const auto importance = c.InOut("importance", {n}, -1, 1, sum_bound, ArrayType::kF64);
-  const bool norm = kind == RouterKind::kNorm;
+  const bool has_sigma = HasSigma(kind);
   c.Run([&](Stream& stream, const CaseTensors& t) {
-    RouterScoresBackward(stream, {.kind = kind, .constant = 3.5}, t[logits], norm ? t[sigma] : Tensor{}, t[v],
-                         t[scores],
+    RouterScoresBackward(stream, {.kind = kind, .constant = 3.5}, t[logits], has_sigma ? t[sigma] : Tensor{},
+                         t[v], t[scores],
                          {.experts = t[experts],
                           .dchosen = t[dchosen],
                           .aux = t[aux],
                           .dlogits = t[dlogits],
-                          .dsigma = norm ? t[dsigma] : Tensor{},
+                          .dsigma = has_sigma ? t[dsigma] : Tensor{},
                           .importance = weighs ? t[importance] : Tensor{}});
   });
 }
 
 TEST_F(CudaRouterScores, BackwardOfEveryKind) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     SCOPED_TRACE(static_cast<int>(kind));
     std::vector<ExpertShape> shapes = ExpertShapes();
     shapes.push_back({5, 768, 40, ExpertSpread::kEven});  // the most experts, more choices than lanes
@@ -82,7 +81,7 @@ TEST_F(CudaRouterScores, BackwardOfEveryKind) {
 }
 
 TEST_F(CudaRouterScores, BackwardWithoutImportance) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     ForEachCase({ExpertShape{70, 12, 3, ExpertSpread::kEven}},
                 [&](CudaCase& c, const ExpertShape& s) { RunBackward(c, s, kind, Choices(c, s), false); });
   }
@@ -90,7 +89,7 @@ TEST_F(CudaRouterScores, BackwardWithoutImportance) {
 
 // The definition adds choices that name one expert twice.
 TEST_F(CudaRouterScores, BackwardOfRepeatedChoices) {
-  for (const RouterKind kind : kKinds) {
+  for (const RouterKind kind : kAllRouterKinds) {
     ForEachCase({ExpertShape{40, 9, 4, ExpertSpread::kEven}}, [&](CudaCase& c, const ExpertShape& s) {
       Values choices(s.tokens * s.top_k);
       for (double& choice : choices) choice = static_cast<double>(c.random()() % 3);
