@@ -35,7 +35,7 @@ constexpr double kEarlyImbalance = 2;
 Json MemoryJson(const Config& config, const MeshShape& shape, int rank, double imbalance) {
   const MemoryPlan plan = PlanMemory(config, shape, rank, imbalance);
   Json bytes;
-  for (int i = 0; i < kNumMemoryKinds; ++i) bytes[NameOf(static_cast<MemoryKind>(i))] = plan.bytes[i];
+  for (int i = 0; i < kNumMemoryKinds; ++i) bytes[NameOf(static_cast<MemoryKind>(i))] = plan.parts()[i];
   bytes["total"] = plan.total();
   return bytes;
 }

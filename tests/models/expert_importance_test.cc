@@ -2,6 +2,8 @@
 // experts adds up to sigma * d(loss) / d(sigma), whatever the routing was.
 #include "models/expert_importance.h"
 
+#include <gtest/gtest.h>
+
 #include "tests/models/training_run.h"
 
 namespace unipool {

@@ -88,7 +88,7 @@ TEST(MemoryPlan, MeasuredPeaksLieBetweenEvenRoutingAndTheWorstCase) {
   RunOnRanks([](World& world) {
     for (const Case& c : CasesOf(world.size())) {
       SCOPED_TRACE(Format("stages %d, replicas %d, per stage %d, recompute %d %d", c.stages, c.replicas,
-                          c.experts, c.recompute_experts, c.recompute_attention));
+                          static_cast<int>(c.experts), int{c.recompute_experts}, int{c.recompute_attention}));
       CheckCase(c, world);
     }
   });

@@ -2,6 +2,8 @@
 // together.
 #include "models/model_spec.h"
 
+#include <gtest/gtest.h>
+
 #include "models/balance_options.h"
 #include "tests/models/small_model.h"
 

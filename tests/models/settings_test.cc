@@ -35,7 +35,9 @@ TEST(Settings, EveryEnumeratorHasItsOwnWordBelow) {
   });
   for (int i = 0; i < Transport::Value_descriptor()->value_count(); ++i) {
     const auto value = static_cast<Transport::Value>(Transport::Value_descriptor()->value(i)->number());
-    if (value != Transport::AUTO) EXPECT_EQ(NameOf(TransportKindOf(value)), Transport::Value_Name(value));
+    if (value != Transport::AUTO) {
+      EXPECT_EQ(NameOf(TransportKindOf(value)), Transport::Value_Name(value));
+    }
   }
   EXPECT_EQ(RouterKindOf(RouterType::NORM), RouterKind::kNorm);
   EXPECT_EQ(RouterKindOf(RouterType::SOFTMAX), RouterKind::kSoftmax);

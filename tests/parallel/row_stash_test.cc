@@ -183,8 +183,12 @@ TEST(RowStash, AnEntryIsFreeAfterTheLowestStagesBackward) {
     walk.Forward(slot);
     const void* x = walk.stash().X(slot).data;
     if (time == 2) at_two = x;
-    if (time > 2 && time < 6) EXPECT_NE(x, at_two) << "time step " << time;
-    if (time == 6) EXPECT_EQ(x, at_two);
+    if (time > 2 && time < 6) {
+      EXPECT_NE(x, at_two) << "time step " << time;
+    }
+    if (time == 6) {
+      EXPECT_EQ(x, at_two);
+    }
     if (walk.schedule().AnyWork(Lane::kBackward, slot)) walk.Backward(slot);
   }
 }

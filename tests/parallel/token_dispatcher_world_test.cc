@@ -279,7 +279,7 @@ class Walk {
 void RunCase(World& world, const Case& c, const ExpertPlacement& placement) {
   SCOPED_TRACE(Format("R=%d S=%d D=%d span=%d M=%d B=%d choices=%d forward_only=%d", c.shape.replicas,
                       c.shape.stages, c.shape.data, static_cast<int>(c.shape.span), c.num_experts,
-                      c.num_microbatches, static_cast<int>(c.choices), c.forward_only));
+                      c.num_microbatches, static_cast<int>(c.choices), int{c.forward_only}));
   const uint64_t seed = SharedSeed(world);
   SCOPED_TRACE(SeedText(seed));
   Walk(world, c, placement, seed).Run();

@@ -136,9 +136,9 @@ TEST(DeviceState, PeakMemoryIsWhatInfoPredicts) {
         for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
           SCOPED_TRACE(unipool::NameOf(static_cast<MemoryKind>(kind)));
           if (ranks == 1) {
-            EXPECT_NEAR(Relative(parts[kind], even.bytes[kind]), 1, 0.03);
+            EXPECT_NEAR(Relative(parts[kind], even.parts()[kind]), 1, 0.03);
           } else {
-            EXPECT_LE(parts[kind], worst.bytes[kind]);
+            EXPECT_LE(parts[kind], worst.parts()[kind]);
           }
         }
         const int64_t peak = engine.parts().place.memory().peak_bytes();
