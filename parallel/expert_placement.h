@@ -1,8 +1,8 @@
 // Which rank of the pool group owns which expert. A pure value, the same on every rank.
 //
 // Each rank has one placement that many share: the dispatcher, its wire, the MoE layers and the expert pool
-// refer to it. It changes in one place, between steps: ExpertReplacer::MoveTo (models/expert_replacer.h) moves
-// the experts, assigns, and tells the expert pool. Every rank keeps its number of experts, which the
+// refer to it. It changes in one place, between steps: ExpertReplacer::MoveTo (models/expert_replacer.h)
+// moves the experts, assigns, and tells the expert pool. Every rank keeps its number of experts, which the
 // dispatcher checks. What is copied from a placement (send_index, for a device) is copied anew in each run.
 #pragma once
 

@@ -5,14 +5,15 @@
 //
 // To add a transport:
 //   1. configs/config.proto, Transport: its name, and what it needs.
-//   2. Here TransportKind, and RankFacts where ranks must say more. In transport.cc NameOf and ChooseTransport:
-//      when AUTO takes it, and when and why a request for it is refused.
+//   2. Here TransportKind, and RankFacts where ranks must say more. In transport.cc NameOf and
+//      ChooseTransport: when AUTO takes it, and when and why a request for it is refused.
 //   3. models/settings.cc, TransportKindOf.
 //   4. parallel/NAME_communicator.h and .cc: a DeviceCommunicator that writes Start, Wait and Abort.
 //   5. parallel/device_links.cc: a DeviceLinks that makes it, and GatherFacts where ranks say more.
-//   6. tests/parallel/transport_test.cc, each choice and refusal; tests/parallel/device/NAME_communicator_test.cc.
-// The switches of 2, 3 and 5 have no default, so the compiler asks for each of them. launcher/validate_config.cc
-// needs no change: with device: CPU it refuses every transport but AUTO.
+//   6. tests/parallel/transport_test.cc, each choice and refusal;
+//      tests/parallel/device/NAME_communicator_test.cc.
+// The switches of 2, 3 and 5 have no default, so the compiler asks for each of them.
+// launcher/validate_config.cc needs no change: with device: CPU it refuses every transport but AUTO.
 #pragma once
 
 #include <string>
@@ -44,9 +45,10 @@ struct TransportChoice {
   std::string why;  // one line, "transport: MPI through pinned memory, because ..."
 };
 
-// AUTO is NCCL where every rank has a device of its own and the library can be used on all ranks. Otherwise AUTO
-// stages through pinned memory: MPI or THREADS, as the ranks are. With one rank it stages too, since nothing
-// travels and NCCL is not needed. A request that cannot be met is a UserError with its reason and a remedy.
+// AUTO is NCCL where every rank has a device of its own and the library can be used on all ranks. Otherwise
+// AUTO stages through pinned memory: MPI or THREADS, as the ranks are. With one rank it stages too, since
+// nothing travels and NCCL is not needed. A request that cannot be met is a UserError with its reason and a
+// remedy.
 TransportChoice ChooseTransport(TransportKind requested, const TransportFacts& facts);
 
 }  // namespace unipool

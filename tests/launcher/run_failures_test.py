@@ -2,25 +2,26 @@
 """A rank that dies or stops in the midst of training ends the whole job in time, with a message that names it."""
 import os
 import signal
+import subprocess
 import time
 import unittest
 
 import run_harness
-from run_harness import IsAlive, RanksOf, RunTest, WaitUntil
+from run_harness import IsAlive, Outcome, RanksOf, RunTest, WaitUntil
 
 WATCHDOG_SECONDS = 3
 GRACE_SECONDS = 12  # answers of the others, mpirun's end, a busy machine
 
 
 class FailuresTest(RunTest):
-    def StartLongRun(self, run_dir):
+    def StartLongRun(self, run_dir: str) -> tuple[subprocess.Popen[bytes], dict[int, int]]:
         process = self.Start("train", "small.txtpb", f"run_dir={run_dir}", "train.steps=1000000", "train.save_every=0", "train.eval_every=0",
                              f"parallel.watchdog_seconds={WATCHDOG_SECONDS}", mpi=3)
         path = self.Path(run_dir, "metrics.jsonl")
         WaitUntil(lambda: os.path.exists(path) and os.path.getsize(path) > 2000, "some steps")
         return process, RanksOf(process.pid)
 
-    def Signal(self, number, victim):
+    def Signal(self, number: int, victim: int) -> tuple[Outcome, float]:
         process, ranks = self.StartLongRun(f"victim-{victim}")
         self.assertEqual(sorted(ranks), [0, 1, 2])
         os.kill(ranks[victim], number)
@@ -31,11 +32,11 @@ class FailuresTest(RunTest):
         self.assertEqual(outcome.text.count("Check fail"), 0, outcome)
         return outcome, time.monotonic() - begin
 
-    def test_killed_rank_is_named(self):
+    def test_killed_rank_is_named(self) -> None:
         outcome, _ = self.Signal(signal.SIGKILL, 1)
         self.assertRegex(outcome.text, r"rank 1 .*exited on signal 9", outcome)
 
-    def test_stopped_rank_is_named(self):
+    def test_stopped_rank_is_named(self) -> None:
         for victim in [2, 0]:
             outcome, seconds = self.Signal(signal.SIGSTOP, victim)
             self.assertRegex(outcome.text, rf"stuck: rank \d has waited .* s in '[a-z ]+', step \d+.*no sign of life from rank {victim} \(")

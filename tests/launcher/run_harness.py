@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 import unittest
+from collections.abc import Callable
+from typing import Any
 
 BINARY = MPIRUN = ""  # set by Main
 
@@ -33,33 +35,36 @@ MPI_ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIR
                    "OMP_NUM_THREADS": "1"}
 
 
+Tensors = dict[str, tuple[str, list[int], bytes]]  # name: dtype, shape, data; of a safetensors file
+
+
 class Outcome:
-    def __init__(self, code, stdout, stderr, seconds):
+    def __init__(self, code: int, stdout: bytes, stderr: bytes, seconds: float) -> None:
         self.code, self.stdout, self.stderr, self.seconds = code, stdout, stderr, seconds
         self.text = stdout.decode(errors="replace") + stderr.decode(errors="replace")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"exit code {self.code} after {self.seconds:.1f} s\n{self.text}"
 
 
 class RunTest(unittest.TestCase):
     """Each test has a folder of its own as the program's working directory."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="unipool-run-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.Write("small.txtpb", SETTINGS)
         self.Write("book.txt", SomeText(3000, seed=5))
 
-    def Path(self, *parts):
+    def Path(self, *parts: str) -> str:
         return os.path.join(self.folder, *parts)
 
-    def Write(self, name, content):
+    def Write(self, name: str, content: str | bytes) -> None:
         mode = "wb" if isinstance(content, bytes) else "w"
         with open(self.Path(name), mode) as file:
             file.write(content)
 
-    def Start(self, *arguments, mpi=0):
+    def Start(self, *arguments: str, mpi: int = 0) -> subprocess.Popen[bytes]:
         """mpi: ranks under mpirun; 0: without."""
         command = ([MPIRUN, "-np", str(mpi)] if mpi else []) + [BINARY, *arguments]
         process = subprocess.Popen(command, cwd=self.folder, env={**os.environ, **MPI_ENVIRONMENT}, stdout=subprocess.PIPE,
@@ -67,79 +72,81 @@ class RunTest(unittest.TestCase):
         self.addCleanup(self.End, process)
         return process
 
-    def End(self, process):
+    def End(self, process: subprocess.Popen[bytes]) -> None:
         """Nothing is left behind, whatever a test found."""
         if process.poll() is None:
             for pid in [*RanksOf(process.pid).values(), process.pid]:
                 os.kill(pid, signal.SIGKILL)
             process.communicate()
-        process.stdout.close()
-        process.stderr.close()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
 
-    def Finish(self, process, limit_seconds=120):
+    def Finish(self, process: subprocess.Popen[bytes], limit_seconds: float = 120) -> Outcome:
         begin = time.monotonic()
         try:
             stdout, stderr = process.communicate(timeout=limit_seconds)
         except subprocess.TimeoutExpired:
             ranks = RanksOf(process.pid)
             self.End(process)
-            self.fail(f"{process.args} did not end within {limit_seconds} s (ranks {ranks})")
+            self.fail(f"{process.args!r} did not end within {limit_seconds} s (ranks {ranks})")
         return Outcome(process.returncode, stdout, stderr, time.monotonic() - begin)
 
-    def Run(self, *arguments, mpi=0, code=0):
+    def Run(self, *arguments: str, mpi: int = 0, code: int = 0) -> Outcome:
         outcome = self.Finish(self.Start(*arguments, mpi=mpi))
         self.assertEqual(outcome.code, code, f"{' '.join(arguments)}, mpi={mpi}: {outcome}")
         return outcome
 
-    def Train(self, *overrides, mpi=0, code=0):
+    def Train(self, *overrides: str, mpi: int = 0, code: int = 0) -> Outcome:
         return self.Run("train", "small.txtpb", *overrides, mpi=mpi, code=code)
 
-    def EvalLoss(self, *arguments, mpi=0):
+    def EvalLoss(self, *arguments: str, mpi: int = 0) -> float:
         lines = self.Run("eval", "small.txtpb", "--json", *arguments, mpi=mpi).stdout.decode().splitlines()
         self.assertEqual(len(lines), 1, lines)
-        return json.loads(lines[0])["loss"]
+        loss: float = json.loads(lines[0])["loss"]
+        return loss
 
-    def Metrics(self, run_dir="run"):
+    def Metrics(self, run_dir: str = "run") -> list[dict[str, Any]]:
         with open(self.Path(run_dir, "metrics.jsonl")) as file:
             return [json.loads(line) for line in file]
 
-    def MetricList(self):
+    def MetricList(self) -> Any:
         """What a line of metrics.jsonl may hold, as the program says."""
         return json.loads(self.Run("metrics", "--json").stdout)
 
-    def Steps(self, run_dir="run"):
+    def Steps(self, run_dir: str = "run") -> list[dict[str, Any]]:
         return [line for line in self.Metrics(run_dir) if "loss" in line]
 
-    def ValidLosses(self, run_dir="run"):
+    def ValidLosses(self, run_dir: str = "run") -> dict[int, float]:
         return {line["step"]: line["valid_loss"] for line in self.Metrics(run_dir) if "valid_loss" in line}
 
-    def Results(self, run_dir="run"):
+    def Results(self, run_dir: str = "run") -> list[dict[str, Any]]:
         """What must be equal bit for bit in equal runs: everything but what is measured, times and memory."""
         dropped = {metric["name"] for metric in self.MetricList() if metric["repeats"] == "measured"}
         self.assertIn("step_seconds", dropped)
         return [{key: value for key, value in line.items() if key not in dropped} for line in self.Metrics(run_dir)]
 
-    def AssertLossesClose(self, run_dir, expected_dir, first_step=1, tolerance=1e-5):
+    def AssertLossesClose(self, run_dir: str, expected_dir: str, first_step: int = 1, tolerance: float = 1e-5) -> None:
         losses = {line["step"]: line["loss"] for line in self.Steps(run_dir)}
         expected = {line["step"]: line["loss"] for line in self.Steps(expected_dir)}
         self.assertEqual(losses.keys(), expected.keys())
         for step in range(first_step, max(expected) + 1):
             self.assertLessEqual(abs(losses[step] - expected[step]), tolerance * expected[step], f"step {step} of {run_dir}")
 
-    def CopyCheckpoint(self, step, run_dir, source="run"):
+    def CopyCheckpoint(self, step: int, run_dir: str, source: str = "run") -> None:
         """A run that has got as far as this checkpoint of the source."""
         name = os.path.join("checkpoints", f"step-{step}")
         shutil.copytree(self.Path(source, name), self.Path(run_dir, name))
         shutil.copy(self.Path(source, "metrics.jsonl"), self.Path(run_dir))
 
 
-def SomeText(count, seed):
+def SomeText(count: int, seed: int) -> str:
     words = "the pool of experts is shared by all layers and every token finds one".split()
     generator = random.Random(seed)
     return " ".join(generator.choice(words) for _ in range(count)) + "\n"
 
 
-def WriteMegatron(prefix, documents):
+def WriteMegatron(prefix: str, documents: list[list[int]]) -> None:
     """PREFIX.bin and PREFIX.idx of int32 tokens, as Megatron writes them."""
     with open(prefix + ".bin", "wb") as file:
         for tokens in documents:
@@ -152,7 +159,7 @@ def WriteMegatron(prefix, documents):
         file.write(struct.pack(f"<{count}i{count}q{count + 1}q", *lengths, *pointers, *range(count + 1)))
 
 
-def ReadTensors(path):
+def ReadTensors(path: str) -> Tensors:
     """name -> (dtype, shape, bytes) of a safetensors file."""
     with open(path, "rb") as file:
         size, = struct.unpack("<Q", file.read(8))
@@ -162,8 +169,8 @@ def ReadTensors(path):
             for name, entry in header.items() if name != "__metadata__"}
 
 
-def WriteTensors(path, tensors):
-    header, offset = {}, 0
+def WriteTensors(path: str, tensors: Tensors) -> None:
+    header, offset = dict[str, Any](), 0
     for name, (dtype, shape, data) in tensors.items():
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
         offset += len(data)
@@ -174,15 +181,15 @@ def WriteTensors(path, tensors):
             file.write(data)
 
 
-def ReadFolder(folder):
-    tensors = {}
+def ReadFolder(folder: str) -> Tensors:
+    tensors: Tensors = {}
     for name in sorted(os.listdir(folder)):
         if name.startswith("model") and name.endswith(".safetensors"):
             tensors.update(ReadTensors(os.path.join(folder, name)))
     return tensors
 
 
-def RanksOf(mpirun_pid):
+def RanksOf(mpirun_pid: int) -> dict[int, int]:
     """Process ids of the ranks that an mpirun has started on this machine, by rank."""
     ranks = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -200,7 +207,7 @@ def RanksOf(mpirun_pid):
     return ranks
 
 
-def IsAlive(pid):
+def IsAlive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -208,7 +215,7 @@ def IsAlive(pid):
         return False
 
 
-def WaitUntil(condition, what, limit_seconds=60):
+def WaitUntil(condition: Callable[[], bool], what: str, limit_seconds: float = 60) -> None:
     end = time.monotonic() + limit_seconds
     while not condition():
         if time.monotonic() > end:
@@ -216,7 +223,7 @@ def WaitUntil(condition, what, limit_seconds=60):
         time.sleep(0.002)
 
 
-def Main(usage):
+def Main(usage: str | None) -> None:
     """NAME_test.py UNIPOOL_BINARY MPIRUN [unittest arguments]"""
     global BINARY, MPIRUN
     if len(sys.argv) < 3:

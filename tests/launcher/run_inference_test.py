@@ -12,11 +12,11 @@ from run_harness import ReadFolder, RunTest, WriteTensors
 
 
 class InferenceTest(RunTest):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.Train("parallel.ranks=2")
 
-    def test_eval_is_the_validation_of_training(self):
+    def test_eval_is_the_validation_of_training(self) -> None:
         expected = self.ValidLosses()[12]
         self.assertAlmostEqual(self.EvalLoss(), expected, delta=1e-6)
         self.assertEqual(self.EvalLoss("parallel.ranks=2"), expected)
@@ -29,7 +29,7 @@ class InferenceTest(RunTest):
         self.assertAlmostEqual(self.EvalLoss("--sequences=7", "parallel.ranks=3", "train.micro_batch=4"), few, delta=1e-6)
         self.assertAlmostEqual(self.EvalLoss("--checkpoint=run/checkpoints/step-6"), self.ValidLosses()[6], delta=1e-6)
 
-    def test_eval_for_people_and_for_programs(self):
+    def test_eval_for_people_and_for_programs(self) -> None:
         text = self.Run("eval", "small.txtpb").text
         result = json.loads(self.Run("eval", "small.txtpb", "--json").stdout)
         self.assertIn(f"loss {result['loss']:.6f}", text)
@@ -38,10 +38,10 @@ class InferenceTest(RunTest):
         train = self.EvalLoss("--split=train")
         self.assertNotEqual(train, result["loss"])
 
-    def Generate(self, *arguments, prompt="the pool"):
+    def Generate(self, *arguments: str, prompt: str = "the pool") -> bytes:
         return self.Run("generate", "small.txtpb", f"--prompt={prompt}", *arguments).stdout
 
-    def test_generate_is_greedy_and_keeps_its_length(self):
+    def test_generate_is_greedy_and_keeps_its_length(self) -> None:
         prompt = b"the pool"
         first = self.Generate("--max_tokens=40")  # longer than the model's context
         self.assertEqual(self.Generate("--max_tokens=40"), first)
@@ -53,13 +53,13 @@ class InferenceTest(RunTest):
         # Settings of the layout that trained it do not matter.
         self.assertEqual(self.Generate("--max_tokens=40", "parallel.ranks=4", "train.micro_batch=3"), first)
 
-    def test_generate_samples_by_its_seed(self):
-        def sample(seed):
+    def test_generate_samples_by_its_seed(self) -> None:
+        def sample(seed: int) -> bytes:
             return self.Generate("--max_tokens=60", "--temperature=1", f"--sample_seed={seed}")
         self.assertEqual(sample(1), sample(1))
         self.assertEqual(len({sample(seed) for seed in range(4)}), 4)
 
-    def test_generate_continues_an_empty_context_with_a_long_prompt(self):
+    def test_generate_continues_an_empty_context_with_a_long_prompt(self) -> None:
         prompt = "every token finds one expert and the pool"  # longer than the context of 16
         text = self.Generate("--max_tokens=3", prompt=prompt)
         self.assertEqual(len(text), len(prompt) + 3 + 1)
@@ -68,16 +68,16 @@ class InferenceTest(RunTest):
 class StartFromWeightsTest(RunTest):
     """Folders of weights are written here, not by the program."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.Train("train.steps=6", "train.lr=1e-2")
         self.tensors = ReadFolder(self.Path("run", "checkpoints", "step-6"))
         self.loss = self.EvalLoss("--checkpoint=run/checkpoints/step-6")
 
-    def WriteShards(self, folder, shards, index):
+    def WriteShards(self, folder: str, shards: list[list[str]], index: bool) -> None:
         """shards: lists of names, one a file."""
         os.makedirs(self.Path(folder))
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for i, names in enumerate(shards):
             file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
             WriteTensors(self.Path(folder, file), {name: self.tensors[name] for name in names})
@@ -86,12 +86,12 @@ class StartFromWeightsTest(RunTest):
             self.Write(os.path.join(folder, "model.safetensors.index.json"),
                        json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
 
-    def Shards(self, count):
+    def Shards(self, count: int) -> list[list[str]]:
         names = list(self.tensors)
         random.Random(3).shuffle(names)
         return [names[i::count] for i in range(count)]
 
-    def test_any_number_of_shards(self):
+    def test_any_number_of_shards(self) -> None:
         self.WriteShards("five", self.Shards(5), index=True)
         self.WriteShards("three", self.Shards(3), index=False)
         for folder in ["five", "three"]:
@@ -102,7 +102,7 @@ class StartFromWeightsTest(RunTest):
         self.assertLess(abs(self.Steps("a")[0]["loss"] - self.loss), 0.3)
         self.assertGreater(self.Steps("run")[0]["loss"] - self.loss, 0.6)
 
-    def test_weights_of_other_types(self):
+    def test_weights_of_other_types(self) -> None:
         for name, (dtype, shape, data) in list(self.tensors.items()):
             self.assertEqual(dtype, "F32")
             values = struct.unpack(f"<{len(data) // 4}f", data)
@@ -117,7 +117,7 @@ class StartFromWeightsTest(RunTest):
         self.assertNotEqual(loss, self.loss)
         self.assertAlmostEqual(loss, self.loss, delta=0.02)
 
-    def test_what_does_not_fit_is_named(self):
+    def test_what_does_not_fit_is_named(self) -> None:
         name = "model.layers.1.self_attn.k_proj.weight"
         dtype, shape, data = self.tensors.pop("model.pool.experts.6.up_proj.weight")
         self.tensors["model.layers.9.mlp.gate.weight"] = (dtype, shape, data)
@@ -131,7 +131,7 @@ class StartFromWeightsTest(RunTest):
                 self.assertEqual(outcome.text.count(line), 1, f"{line}\n{outcome}")
         self.assertFalse(os.path.exists(self.Path("none", "checkpoints")))
 
-    def test_damaged_folders_are_named(self):
+    def test_damaged_folders_are_named(self) -> None:
         self.WriteShards("gone", self.Shards(3), index=True)
         os.remove(self.Path("gone", "model-00002-of-00003.safetensors"))
         self.assertIn("gone/model-00002-of-00003.safetensors", self.Train("train.init_from=gone", "run_dir=n", code=2).text)

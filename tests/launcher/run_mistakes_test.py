@@ -12,11 +12,13 @@ import unittest
 import run_harness
 from run_harness import RunTest, SIGNS_OF_A_BUG, WriteMegatron
 
+Way = tuple[list[str], int]  # settings, and ranks under mpirun
+
 
 class MistakesTest(RunTest):
-    WAYS = [([], 0), (["parallel.ranks=3"], 0), ([], 3)]
+    WAYS: list[Way] = [([], 0), (["parallel.ranks=3"], 0), ([], 3)]
 
-    def Expect(self, patterns, *arguments, ways=None):
+    def Expect(self, patterns: list[str], *arguments: str, ways: list[Way] | None = None) -> None:
         """All patterns are said, the first one exactly once."""
         for overrides, mpi in ways or self.WAYS:
             outcome = self.Run(*arguments, *overrides, mpi=mpi, code=2)
@@ -27,11 +29,11 @@ class MistakesTest(RunTest):
             self.assertEqual(outcome.text.count(patterns[0]), 1, outcome)
             self.assertLess(outcome.seconds, 30)
 
-    def ExpectTraining(self, patterns, *overrides, ways=None):
+    def ExpectTraining(self, patterns: list[str], *overrides: str, ways: list[Way] | None = None) -> None:
         self.Expect(patterns, "train", "small.txtpb", *overrides, ways=ways)
         self.assertFalse(os.path.exists(self.Path("run", "checkpoints")))
 
-    def test_settings(self):
+    def test_settings(self) -> None:
         self.Write("unknown.txtpb", 'model {\n  hiden: 32\n}\n')
         self.Expect(["unknown.txtpb:2", "hiden", "hidden"], "train", "unknown.txtpb")
         self.Write("type.txtpb", 'model {\n  hidden: "wide"\n}\n')
@@ -42,25 +44,25 @@ class MistakesTest(RunTest):
         self.ExpectTraining(["model.hidden: is 30", "model.heads (4)"], "model.hidden=30")
         self.ExpectTraining(["model.heads: is 4", "model.kv_heads (3)"], "model.kv_heads=3")
 
-    def test_settings_that_compute_something_else_than_the_checkpoint(self):
+    def test_settings_that_compute_something_else_than_the_checkpoint(self) -> None:
         self.Train("train.steps=1")
         for setting in ["moe.router_constant=9", "model.norm_eps=0.1", "model.rope_base=100"]:
             name = setting.split("=")[0]
             self.Expect(["holds another model", name], "train", "small.txtpb", "train.steps=2", setting, ways=self.WAYS[:1])
             self.Expect(["holds another model", name], "eval", "small.txtpb", setting, ways=self.WAYS[:1])
 
-    def test_one_run_per_folder(self):
+    def test_one_run_per_folder(self) -> None:
         os.makedirs(self.Path("run"))
         with open(self.Path("run", "lock"), "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.ExpectTraining(["another run is using"])
         self.Train("train.steps=1")
 
-    def test_batches_that_do_not_divide_say_what_would_fit(self):
+    def test_batches_that_do_not_divide_say_what_would_fit(self) -> None:
         patterns = ["train.global_batch: is 10 sequences", "train.global_batch 9 or 12"]
         self.ExpectTraining(patterns, "train.global_batch=10", ways=self.WAYS[1:])
 
-    def test_data_files(self):
+    def test_data_files(self) -> None:
         self.ExpectTraining(["data source nobook.txt"], "data.train=nobook.txt")
         documents = [[i % 50 for i in range(first, first + 200)] for first in range(30)]
         WriteMegatron(self.Path("good"), documents)
@@ -82,7 +84,7 @@ class MistakesTest(RunTest):
         self.Write("short.txt", "short")
         self.ExpectTraining(["short.txt"], "data.train=short.txt")
 
-    def test_checkpoint_of_another_model(self):
+    def test_checkpoint_of_another_model(self) -> None:
         self.Train()
         before = sorted(os.listdir(self.Path("run", "checkpoints")))
         self.Expect(["model.hidden is 32 there and 48 here", "run/checkpoints/step-12", "misshaped"], "train", "small.txtpb",
@@ -92,13 +94,13 @@ class MistakesTest(RunTest):
         self.Expect(["misshaped: lm_head.weight is [256,32] and must be [256,48]"], "eval", "small.txtpb", "model.hidden=48")
         self.assertEqual(sorted(os.listdir(self.Path("run", "checkpoints"))), before)
 
-    def test_broken_index_says_what_to_do(self):
+    def test_broken_index_says_what_to_do(self) -> None:
         os.makedirs(self.Path("weights"))
         self.Write("weights/model.safetensors.index.json", '{"weight_map": 3')
         self.ExpectTraining(["index.json: is damaged", "copy the folder again, or remove the index"],
                             "train.init_from=weights")
 
-    def test_biases_and_models_without(self):
+    def test_biases_and_models_without(self) -> None:
         biased = ["moe.balance=BIAS", "run_dir=biased"]
         self.Train("train.steps=1")
         self.Train("train.steps=1", *biased)
@@ -114,7 +116,7 @@ class MistakesTest(RunTest):
         with open(self.Path("biased", step, "config.json"), encoding="utf-8") as file:
             self.assertEqual(json.load(file)["load_balance"], "BIAS")
 
-    def test_damaged_newest_checkpoint(self):
+    def test_damaged_newest_checkpoint(self) -> None:
         self.Train()
         with open(self.Path("run/checkpoints/step-12/model.safetensors"), "r+b") as file:
             file.truncate(1000)
@@ -122,14 +124,14 @@ class MistakesTest(RunTest):
         self.assertRegex(outcome.text, r"(?m)^warning: run/checkpoints/step-12: is no complete checkpoint and is not used: ")
         self.assertIn("continuing from run/checkpoints/step-6", outcome.text)
 
-    def test_what_nobody_reads_at_temperature_zero_is_said(self):
+    def test_what_nobody_reads_at_temperature_zero_is_said(self) -> None:
         self.Train("train.steps=1")
         outcome = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5")
         self.assertIn(b"note: --top_k and --top_p", outcome.stderr)
         warm = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5", "--temperature=1")
         self.assertEqual(warm.stderr, b"")
 
-    def test_advice_on_a_lost_loss_names_a_checkpoint_only_if_there_is_one(self):
+    def test_advice_on_a_lost_loss_names_a_checkpoint_only_if_there_is_one(self) -> None:
         lost = ["train.lr=1e30", "train.warmup_fraction=0", "train.clip=0", "train.min_lr=1e30"]
         self.Expect(["no longer a number", "start again: no checkpoint was saved yet"], "train", "small.txtpb", *lost,
                     "train.save_every=0", "train.eval_every=0", ways=self.WAYS[:1])
@@ -137,10 +139,10 @@ class MistakesTest(RunTest):
         self.Expect(["no longer a number", "continue from the checkpoint of step 1 in run"], "train", "small.txtpb", *lost,
                     "train.save_every=0", "train.eval_every=0", ways=self.WAYS[:1])
 
-    def test_commands_without_what_they_need(self):
+    def test_commands_without_what_they_need(self) -> None:
         self.Expect(["no checkpoint in run/checkpoints", "--checkpoint"], "eval", "small.txtpb")
         self.Expect(["--split=middle"], "eval", "small.txtpb", "--split=middle")
-        one = [([], 0)]
+        one: list[Way] = [([], 0)]
         self.Expect(["no checkpoint in run/checkpoints"], "generate", "small.txtpb", "--prompt=a", ways=one)
         self.Expect(["--prompt is empty"], "generate", "small.txtpb", ways=one)
         self.Expect(["--max_tokens=0"], "generate", "small.txtpb", "--prompt=a", "--max_tokens=0", ways=one)
@@ -149,7 +151,7 @@ class MistakesTest(RunTest):
         self.Write("runfile", "a file where the run's folder should be")
         self.Expect(["runfile"], "train", "small.txtpb", "run_dir=runfile")
 
-    def test_full_disk_while_saving(self):
+    def test_full_disk_while_saving(self) -> None:
         os.mkdir(self.Path("disk"))
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mount(b"unipool", self.Path("disk").encode(), b"tmpfs", 0, b"size=700k") != 0:

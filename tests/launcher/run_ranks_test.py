@@ -6,7 +6,7 @@ import os
 import shutil
 
 import run_harness
-from run_harness import RunTest
+from run_harness import Outcome, RunTest
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../configs/demo.txtpb")
 SMALL = ["data.train=book.txt", "run_dir=run", "model.layers=2", "model.hidden=32", "model.seq_length=16", "moe.width=16",
@@ -15,18 +15,18 @@ NOTE = "note: 3 ranks, as the launcher (mpirun or srun) started; parallel.ranks:
 
 
 class RanksTest(RunTest):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         shutil.copy(DEMO, self.Path("demo.txtpb"))
 
-    def Demo(self, command, *arguments, mpi=0, code=0):
+    def Demo(self, command: str, *arguments: str, mpi: int = 0, code: int = 0) -> Outcome:
         return self.Run(command, "demo.txtpb", *arguments, *SMALL, mpi=mpi, code=code)
 
-    def RanksOfRun(self):
+    def RanksOfRun(self) -> str:
         with open(self.Path("run", "config.txtpb"), encoding="utf-8") as file:
             return file.read().split("parallel {\n  ranks: ")[1].split("\n")[0]
 
-    def test_one_file_serves_threads_and_a_launcher(self):
+    def test_one_file_serves_threads_and_a_launcher(self) -> None:
         alone = self.Demo("train")
         self.assertNotIn("note: ", alone.text)
         self.assertEqual(self.RanksOfRun(), "4")
@@ -41,7 +41,7 @@ class RanksTest(RunTest):
         self.assertIn("\n    2  ", launched.text)  # the third rank's peak memory
         self.assertNotIn("\n    3  ", launched.text)
 
-    def test_eval_info_and_settings_count_alike(self):
+    def test_eval_info_and_settings_count_alike(self) -> None:
         self.Demo("train")
         evaluated = self.Demo("eval", "--json", mpi=3)
         self.assertEqual(evaluated.text.count(NOTE), 1, evaluated)
@@ -53,7 +53,7 @@ class RanksTest(RunTest):
         self.assertIn("note: 1 rank, as", self.Demo("generate", "--prompt=a", "--max_tokens=1", mpi=1).text)
         self.assertIn("start it without mpirun", self.Demo("generate", "--prompt=a", mpi=3, code=2).text)
 
-    def test_a_command_line_that_contradicts_the_launcher_is_refused(self):
+    def test_a_command_line_that_contradicts_the_launcher_is_refused(self) -> None:
         for command, *flags in [("train",), ("eval",), ("info",), ("generate", "--prompt=a"), ("train", "--print_config")]:
             outcome = self.Demo(command, *flags, "parallel.ranks=4", mpi=3, code=2)
             sentence = "parallel.ranks: the command line says 4, but the launcher (mpirun or srun) started 3"

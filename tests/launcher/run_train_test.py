@@ -2,14 +2,16 @@
 """The program trains: alike in every way to start it, and on from where it stood, whatever interrupted it."""
 import os
 import signal
+import subprocess
 import unittest
+from collections.abc import Callable
 
 import run_harness
 from run_harness import RanksOf, RunTest, WaitUntil
 
 
 class TrainTest(RunTest):
-    def CheckMetrics(self, run_dir):
+    def CheckMetrics(self, run_dir: str) -> None:
         lines = self.Metrics(run_dir)
         self.assertEqual([line["step"] for line in lines if "loss" in line], list(range(1, 13)))
         self.assertEqual([line["step"] for line in lines if "valid_loss" in line], [6, 12])
@@ -23,8 +25,8 @@ class TrainTest(RunTest):
             self.assertEqual(line["pool_loss"] > 0, line["step"] > 1)
         self.assertLess(lines[-1]["valid_loss"], lines[0]["loss"] - 0.3, "nothing was learned")
 
-    def test_every_way_to_start_gives_the_same_losses(self):
-        ways = {"run": ([], 0), "threads": (["parallel.ranks=4"], 0), "mpi": ([], 3)}
+    def test_every_way_to_start_gives_the_same_losses(self) -> None:
+        ways: dict[str, tuple[list[str], int]] = {"run": ([], 0), "threads": (["parallel.ranks=4"], 0), "mpi": ([], 3)}
         for run_dir, (overrides, mpi) in ways.items():
             outcome = self.Train(f"run_dir={run_dir}", *overrides, mpi=mpi)
             self.CheckMetrics(run_dir)
@@ -35,16 +37,16 @@ class TrainTest(RunTest):
             self.AssertLossesClose(run_dir, "run")
             self.assertAlmostEqual(self.ValidLosses(run_dir)[12], self.ValidLosses("run")[12], delta=1e-5)
 
-    def test_the_file_of_settings_that_a_run_leaves_repeats_it(self):
+    def test_the_file_of_settings_that_a_run_leaves_repeats_it(self) -> None:
         self.Train("train.seed=9", "moe.top_k=2")
         self.Run("train", "run/config.txtpb", "run_dir=again")
         self.assertEqual(self.Results("again"), self.Results("run"))
 
 
 class ResumeTest(RunTest):
-    def KillAt(self, process, run_dir, step, victim):
+    def KillAt(self, process: subprocess.Popen[bytes], run_dir: str, step: int, victim: Callable[[], int]) -> None:
         """SIGKILL once the run has reported this step."""
-        def reported():
+        def reported() -> bool:
             self.assertIsNone(process.poll(), "the run ended before it could be killed")
             path = self.Path(run_dir, "metrics.jsonl")
             return os.path.exists(path) and len(self.Lines(path)) >= step
@@ -55,13 +57,13 @@ class ResumeTest(RunTest):
         self.assertLess(len(self.Lines(self.Path(run_dir, "metrics.jsonl"))), 300)
 
     @staticmethod
-    def Lines(path):
+    def Lines(path: str) -> list[bytes]:
         with open(path, "rb") as file:
             return file.readlines()
 
     LONG = ["train.steps=300", "train.save_every=40", "train.eval_every=30", "train.eval_batches=1"]
 
-    def test_killed_threads_continue_bit_for_bit_in_every_scope(self):
+    def test_killed_threads_continue_bit_for_bit_in_every_scope(self) -> None:
         for scope in ["STEP", "MICROBATCH", "RANK"]:
             settings = self.LONG + [f"moe.balance_scope={scope}", "parallel.ranks=3"]
             self.Train(f"run_dir=whole-{scope}", *settings)
@@ -71,7 +73,7 @@ class ResumeTest(RunTest):
             self.assertRegex(outcome.text, rf"continuing from {scope}/checkpoints/step-\d+")
             self.assertEqual(self.Results(scope), self.Results(f"whole-{scope}"))
 
-    def test_killed_rank_of_mpirun_continues_bit_for_bit(self):
+    def test_killed_rank_of_mpirun_continues_bit_for_bit(self) -> None:
         settings = self.LONG + ["moe.router=SIGMOID", "moe.router_constant=0", "moe.balance=BIAS"]
         self.Train("run_dir=whole", *settings, mpi=3)
         process = self.Start("train", "small.txtpb", "run_dir=killed", *settings, mpi=3)
@@ -79,7 +81,7 @@ class ResumeTest(RunTest):
         self.Train("run_dir=killed", *settings, mpi=3)
         self.assertEqual(self.Results("killed"), self.Results("whole"))
 
-    def test_experts_move_and_change_nothing(self):
+    def test_experts_move_and_change_nothing(self) -> None:
         settings = ["train.steps=60", "train.save_every=25", "train.eval_every=0", "parallel.ranks=3"]
         self.Train("run_dir=still", "parallel.placement=CONTIGUOUS", *settings)
         outcome = self.Train("run_dir=moving", "parallel.replace_every=10", *settings)
@@ -96,7 +98,7 @@ class ResumeTest(RunTest):
         self.Train("run_dir=two", "parallel.replace_every=10", *settings[:-1], "parallel.ranks=2")
         self.AssertLossesClose("two", "moving", first_step=26)
 
-    def test_what_an_interrupted_save_leaves_is_not_taken(self):
+    def test_what_an_interrupted_save_leaves_is_not_taken(self) -> None:
         self.Train()
         self.CopyCheckpoint(6, "left")
         checkpoints = self.Path("left", "checkpoints")
@@ -110,13 +112,13 @@ class ResumeTest(RunTest):
         self.assertEqual(self.Results("left"), self.Results("run"))
         self.assertNotIn("step-9.partial", os.listdir(checkpoints))
 
-    def test_a_finished_run_has_nothing_to_do(self):
+    def test_a_finished_run_has_nothing_to_do(self) -> None:
         self.Train()
         before = self.Results()
         self.assertNotIn("step 12/12", self.Train().text)
         self.assertEqual(self.Results(), before)
 
-    def test_another_layout_continues_a_checkpoint(self):
+    def test_another_layout_continues_a_checkpoint(self) -> None:
         self.Train("parallel.ranks=4")
         layouts = {"one": (["parallel.ranks=1"], 0), "three": (["parallel.ranks=3"], 0), "mpi": ([], 3),
                    "stages": (["parallel.ranks=2", "parallel.stages=2"], 0),
