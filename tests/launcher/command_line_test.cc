@@ -126,8 +126,7 @@ TEST(Program, OneMessageUnderMpirun) {
   const Outcome flag = RunShell(mpirun + kBinary + " train --jsom");
   EXPECT_EQ(flag.exit_code, 2) << flag.output;
   EXPECT_EQ(Count(flag.output, "--jsom: unknown flag"), 1) << flag.output;
-  const Outcome setting =
-      RunShell(mpirun + kBinary + " info " + kDemo + " parallel.ranks=1 train.global_batch=32");
+  const Outcome setting = RunShell(mpirun + kBinary + " info " + kDemo + " train.global_batch=32");
   EXPECT_EQ(setting.exit_code, 2) << setting.output;
   EXPECT_EQ(Count(setting.output,
                   "train.global_batch: is 32 sequences, which is not a multiple of train.micro_batch (8) x "
