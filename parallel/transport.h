@@ -12,6 +12,7 @@
 //   5. parallel/device_links.cc: a DeviceLinks that makes it, and GatherFacts where ranks say more.
 //   6. tests/parallel/transport_test.cc, each choice and refusal;
 //      tests/parallel/device/NAME_communicator_test.cc.
+//      tools/gpu/check_layouts.py compares layouts of each transport on a GPU.
 // The switches of 2, 3 and 5 have no default, so the compiler asks for each of them.
 // launcher/validate_config.cc needs no change: with device: CPU it refuses every transport but AUTO.
 #pragma once
