@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <gflags/gflags.h>
 #include <glog/logging.h>
 
@@ -23,6 +24,15 @@ void Print(const std::string& text) {
   if (IsPrintingProcess()) std::fputs(text.c_str(), stdout);
 }
 
+// A job may be started without standard input, output or error output. A file that is opened later, metrics.jsonl for
+// example, would get the missing descriptor and all that is printed. What is opened here instead can be neither read nor
+// written: printing is the same error as before.
+void OccupyStandardDescriptors() {
+  for (int descriptor = 0; descriptor <= 2; ++descriptor) {
+    if (fcntl(descriptor, F_GETFD) < 0) open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
+  }
+}
+
 int Main(int argc, char** argv) {
   try {
     const CommandLine line = ParseCommandLine({argv + 1, argv + argc});
@@ -45,6 +55,7 @@ int Main(int argc, char** argv) {
 }  // namespace unipool
 
 int main(int argc, char** argv) {
+  unipool::OccupyStandardDescriptors();
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of the write, reported as such
   FLAGS_logtostderr = true;
   FLAGS_minloglevel = google::GLOG_WARNING;
