@@ -2,7 +2,8 @@
 line each, so that what once failed can be repeated anywhere.
 
 {"name": ..., "files": {PATH: CHANGE}, "command": [ARGUMENT, ...]} and, where they differ from the default, "world", "expect"
-(refused, done; else either), "says" (a pattern that the output matches) and "limit_seconds". A CHANGE of the workspace's file is
+(refused, done; else either), "says" (a pattern that the output matches) and "limit_seconds". The command may be ["bash", "-c",
+SCRIPT], where $U is the program and $M mpirun. A CHANGE of the workspace's file is
   {"text": T}                      these bytes (T in Latin-1, or with "utf8": true in UTF-8; with "times": N so often)
   {"edits": [[AT, REMOVED, T]]}    bytes removed and inserted, one edit after the other, T in Latin-1
   {"json": [[KEY, ...], VALUE]}    another value in a JSON file
@@ -174,11 +175,16 @@ def IsMoving(folder: str) -> bool:
 def Try(program: Program, case: Case, seeds: str, folder: str) -> tuple[str, Ending]:
     """("", ending) if all is well, or what is wrong."""
     Prepare(case, seeds, folder)
+    if case.command[0] == "bash":  # bash -c SCRIPT
+        program = dataclasses.replace(program, binary="/bin/bash", binary_of_scripts=program.binary)
     user = NOBODY if case.bound and os.getuid() == 0 else None
     if user is not None:
         GiveTo(user, folder)
-    ending = program.Run(folder, *case.command, world=case.world, user=user, limit_seconds=case.limit_seconds)
+    arguments = case.command[1:] if program.binary_of_scripts else case.command
+    ending = program.Run(folder, *arguments, world=case.world, user=user, limit_seconds=case.limit_seconds)
     if ending.hung:
+        if case.expect:
+            return f"still runs after {case.limit_seconds:.0f} s instead of {case.expect}", ending
         return ("" if IsMoving(folder) else f"hang over {case.limit_seconds:.0f} s"), ending
     if ending.crashed:
         return f"crash: exit {ending.code}: {ending.sign[:200]}", ending

@@ -80,12 +80,20 @@ PLAIN: list[Mutation] = [FlipBit, FlipBit, SetByte, Insert, Delete, Duplicate, T
 BINARY: list[Mutation] = PLAIN + [SetInteger] * 5
 
 
+def Number(choose: random.Random) -> str:
+    """At an edge, or small as sizes of a model and a cluster are."""
+    kind = choose.random()
+    if kind < 0.4:
+        return choose.choice(NUMBERS)
+    return str(choose.choice([1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64])) if kind < 0.8 else f"{choose.random() * 2:.3g}"
+
+
 def SetNumber(data: bytes, choose: random.Random) -> bytes:
     numbers = list(re.finditer(rb"(?<![A-Za-z_])[-+]?\d[\d.eE+-]*", data))
     if not numbers:
         return Insert(data, choose)
     number = choose.choice(numbers)
-    return data[:number.start()] + choose.choice(NUMBERS).encode() + data[number.end():]
+    return data[:number.start()] + Number(choose).encode() + data[number.end():]
 
 
 def SetWord(data: bytes, choose: random.Random) -> bytes:

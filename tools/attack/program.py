@@ -78,6 +78,7 @@ class Program:
     binary: str
     mpirun: str = "mpirun"
     address_space_bytes: int = 0  # limit of each process; 0: none (a sanitizer needs terabytes)
+    binary_of_scripts: str = ""   # the program where `binary` is a shell
 
     def __post_init__(self) -> None:
         self.binary = os.path.abspath(self.binary)
@@ -95,7 +96,7 @@ class Program:
             command.append(f"parallel.ranks={RANKS}")
         elif world == "mpi":
             command = [self.mpirun, "-np", str(RANKS), *command]
-        environment = {**os.environ, **ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT, "U": self.binary_of_scripts, "M": self.mpirun}
         identity: dict[str, object] = {}
         if user is not None:
             identity = {"user": user, "group": user, "extra_groups": []}

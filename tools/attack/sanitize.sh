@@ -47,21 +47,23 @@ pattern() {  # PRESET: what is excluded, as one pattern
   excluded | awk -v preset="$1" '$1 == "both" || $1 == preset {printf "%s%s", separator, $2; separator = "|"}'
 }
 
-corpus() { tools/attack/fuzz.py build-sanitize/unipool --no-memory-limit --replay tests/fuzz/corpus; }
+corpus() {  # FILE-OR-FOLDER...
+  tools/attack/fuzz.py build-sanitize/unipool --no-memory-limit --replay "$@"
+}
 
 times=()
 if [[ $part == fast ]]; then
   step "build, address and undefined" build sanitize unipool runtime_tests launcher_tests
   step "runtime and launcher, address and undefined" tests sanitize -R '^(runtime|launcher)$'
-  step "corpus, address and undefined" corpus
+  step "corpus, address and undefined" corpus tests/fuzz/corpus/{state,numbers,sizes,places,paths,flags,data}.jsonl
   step "build, thread" build sanitize-thread runtime_world_tests
-  step "runtime on threads, thread" tests sanitize-thread -R '^runtime_threads_'
+  step "runtime on four threads, thread" tests sanitize-thread -R '^runtime_threads_4$'
 else
   for preset in sanitize sanitize-thread; do
     step "build, $preset" build "$preset"
     step "tests, $preset" tests "$preset" -E "$(pattern "$preset")"
   done
-  step "corpus, sanitize" corpus
+  step "corpus, sanitize" corpus tests/fuzz/corpus
   step "damages, sanitize" tools/attack/damage.py build-sanitize/unipool --fast
   printf '\nNot run:\n'
   excluded

@@ -10,7 +10,7 @@ import shutil
 import struct
 
 from cases import Case, EditsBetween
-from mutations import BINARY, JSON, LINES, NUMBERS, TENSORS, TEXT, WORDS, Mutation
+from mutations import BINARY, JSON, LINES, TENSORS, TEXT, WORDS, Mutation, Number
 from program import FreshFolder, Program, WriteText
 
 SMALL = """run_dir: "run"
@@ -141,11 +141,11 @@ class CaseMaker:
         return Case(name, list(command), {path: {"edits": edits}})
 
     def Value(self, words: float = 0.3) -> str:
-        value = self.choose.choice(WORDS if self.choose.random() < words else NUMBERS)
+        value = self.choose.choice(WORDS) if self.choose.random() < words else Number(self.choose)
         return value.replace("\0", "")[:60000]
 
     def Overrides(self) -> Case:
-        settings = [f"{self.choose.choice(self.fields)}={self.Value()}" for _ in range(self.choose.choice([1, 1, 2, 3]))]
+        settings = [f"{self.choose.choice(self.fields)}={self.Value(0.15)}" for _ in range(self.choose.choice([1, 1, 2, 3, 5]))]
         command = self.choose.choice([["info", "small.txtpb"], TRAIN, TRAIN])
         last = [] if any(LARGE_STEPS.match(setting) for setting in settings) or command[0] == "info" else ["train.steps=1"]
         return Case("overrides", [*command, *settings, *last])
