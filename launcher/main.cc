@@ -24,9 +24,9 @@ void Print(const std::string& text) {
   if (IsPrintingProcess()) std::fputs(text.c_str(), stdout);
 }
 
-// A job may be started without standard input, output or error output. A file that is opened later, for example
-// metrics.jsonl, would get the missing descriptor and all that is printed. What is opened here instead can be
-// neither read nor written, so that printing is the same error as before.
+// A job may be started without standard input, output or error output. A file that is opened later, for
+// example metrics.jsonl, would get the missing descriptor and all that is printed. What is opened here
+// instead can be neither read nor written, so that printing is the same error as before.
 void OccupyStandardDescriptors() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
     if (fcntl(descriptor, F_GETFD) < 0) open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
