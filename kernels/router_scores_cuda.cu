@@ -8,6 +8,8 @@ namespace unipool::cuda {
 namespace {
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarp, kTokensPerWarp = 4, kTokens = kWarps * kTokensPerWarp;
+// Room for 80 registers a thread. Left alone, ptxas stops at 40 for sm_100 and spills.
+constexpr int kBlocksPerProcessor = 3;
 static_assert(kTokens == kRouterTokens);
 
 struct Arguments {
@@ -43,8 +45,7 @@ __device__ inline void SpreadChoices(const Arguments& a, int64_t token, float* c
 // What the gradient of the kind is computed from.
 template <RouterKind kKind>
 __device__ inline const float* RowsOf(const Arguments& a) {
-  constexpr bool kReadsLogits = FactsOf(kKind).gradient_reads_logits;
-  return kReadsLogits ? a.logits : a.scores;
+  return kGradientReadsLogits<kKind> ? a.logits : a.scores;
 }
 
 // Writes the row's gradient, adds the chosen experts' share to `importance` [M] and leaves `chosen` 0.
@@ -72,7 +73,7 @@ __device__ inline void WriteRow(const Arguments& a, const RowFactors& factors, i
 
 // Dynamic shared memory: [2 kWarps, M], what each warp needs for `chosen` and `importance`.
 template <RouterKind kKind, int kPack>
-__global__ void __launch_bounds__(kThreads) BackwardKernel(Arguments a) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) BackwardKernel(Arguments a) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, n = a.num_experts;
   float* all_importance = DynamicShared<float>() + kWarps * n;
   float *chosen = DynamicShared<float>() + warp * n, *importance = all_importance + warp * n;
@@ -86,10 +87,10 @@ __global__ void __launch_bounds__(kThreads) BackwardKernel(Arguments a) {
     SpreadChoices(a, token, chosen);
     const RowFactors factors =
         RouterRow<kKind>::template Factors<kPack>(a.router, RowsOf<kKind>(a) + at, a.aux, chosen);
-    dscale += factors.dscale;
+    if constexpr (kHasSigma<kKind>) dscale += factors.dscale;
     WriteRow<kKind, kPack>(a, factors, at, chosen, importance);
   }
-  if constexpr (HasSigma(kKind)) {
+  if constexpr (kHasSigma<kKind>) {
     dscale = BlockSum(lane == 0 ? dscale : 0.0);
     if (threadIdx.x == 0) a.dscale[blockIdx.x] = dscale;
   }

@@ -8,6 +8,12 @@
 
 namespace unipool::cuda {
 
+// Facts of a kind as constants, since device code calls no constexpr function of the host.
+template <RouterKind kKind>
+inline constexpr bool kHasSigma = HasSigma(kKind);
+template <RouterKind kKind>
+inline constexpr bool kGradientReadsLogits = FactsOf(kKind).gradient_reads_logits;
+
 // One layer's router as all its rows see it.
 struct RouterView {
   int num_experts;  // M
