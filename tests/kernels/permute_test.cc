@@ -107,7 +107,7 @@ void CheckAdjoint(const Shape& shape) {
   for (int64_t i = 0; i < x.size(); ++i) ASSERT_EQ(added[i], x[i] + summed[i]);
 }
 
-TEST(Permute, SumRowsIsTheAdjointOfGather) {
+TEST(Permute, BackwardIsTheAdjoint) {
   for (const Shape& shape : kShapes) {
     CheckAdjoint<float>(shape);
     CheckAdjoint<double>(shape);

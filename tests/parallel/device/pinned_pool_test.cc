@@ -137,5 +137,17 @@ TEST(PinnedPool, APieceThatIsALittleTooSmallGrows) {
   EXPECT_EQ(p.pool.allocated_bytes(), piece.bytes);
 }
 
+// Before it grows, its memory is freed. So the copy that reads it has to be done.
+TEST(PinnedPool, APieceThatGrowsWaitsForItsReader) {
+  Pool p(RunPolicy::kLate);
+  const Buffer memory = p.device.Allocate(8 * kMiB);
+  const PinnedPool::Piece& piece = p.Pass(8 * kMiB, memory.data());
+  EXPECT_TRUE(p.device.context.records().host_waits.empty());
+  EXPECT_EQ(&p.pool.Take(9 * kMiB, kLabel), &piece);
+  ASSERT_EQ(p.device.context.records().host_waits.size(), 1U);
+  EXPECT_EQ(p.device.context.records().host_waits[0].event, piece.read);
+  p.device.context.Drain();
+}
+
 }  // namespace
 }  // namespace unipool
