@@ -10,9 +10,9 @@
 namespace unipool {
 
 // Reads `path` and applies overrides "field.path=value" in order. An override replaces what the file says:
-//   moe.balance=none                     an enum by its name, in any case
-//   data.train=a,b  data.train=["a","b"]  several values of a repeated field
-//   train.init_from=                     nothing after "=" clears the field
+//   moe.balance=none                        an enum by its name, in any case
+//   data.train=a,b or data.train=["a","b"]  several values of a repeated field
+//   train.init_from=                        nothing after "=" empties a text or list; numbers need a value
 // Throws UserError that names file and line, or the override; the field; what was found; and what would be
 // right.
 Config LoadConfig(const std::string& path, const std::vector<std::string>& overrides);

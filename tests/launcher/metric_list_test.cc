@@ -20,15 +20,32 @@ using testing::HasSubstr;
 using Json = nlohmann::json;
 
 TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
-  EXPECT_EQ(
-      StepLine(ExampleOutcome(2)),
-      "{\"step\":2,\"tokens\":8192,\"loss\":2.5,\"pool_loss\":0.16,\"pool_loss_over_balance\":1.28,"
-      "\"max_violation\":1.5,"
-      "\"dead_experts\":3,\"zero_score_share\":0.125,\"grad_norm\":0.5,\"lr\":0.0003,\"tokens_per_"
-      "second\":12345.0,"
-      "\"step_seconds\":2.0,\"pool_shares_age\":1,\"balance_seconds\":0.25,\"peak_memory_bytes\":2100000,"
-      "\"peak_memory_rank\":3,\"peak_memory\":{\"weights\":600000,\"gradients\":700000,\"optimizer\":800000,"
-      "\"activations\":0,\"exchange\":0,\"scratch\":0}}");
+  const Json expected = {{"step", 2},
+                         {"tokens", 8192},
+                         {"loss", 2.5},
+                         {"pool_loss", 0.16},
+                         {"pool_loss_over_balance", 1.28},
+                         {"max_violation", 1.5},
+                         {"dead_experts", 3},
+                         {"zero_score_share", 0.125},
+                         {"grad_norm", 0.5},
+                         {"lr", 0.0003},
+                         {"tokens_per_second", 12345.0},
+                         {"step_seconds", 2.0},
+                         {"pool_shares_age", 1},
+                         {"balance_seconds", 0.25},
+                         {"peak_memory_bytes", 2100000},
+                         {"peak_memory_rank", 3},
+                         {"peak_memory",
+                          {{"weights", 600000},
+                           {"gradients", 700000},
+                           {"optimizer", 800000},
+                           {"activations", 0},
+                           {"exchange", 0},
+                           {"scratch", 0}}}};
+  const Json line = Json::parse(StepLine(ExampleOutcome(2)));
+  for (const auto& [key, value] : expected.items()) EXPECT_EQ(line.value(key, Json()), value) << key;
+  EXPECT_EQ(StepLine(ExampleOutcome(2)).find("{\"step\":2,\"tokens\":8192,\"loss\":2.5,"), 0u);
   StepOutcome several = ExampleOutcome(2);
   several.slot_imbalance = 1.25;
   EXPECT_EQ(Json::parse(StepLine(several))["slot_imbalance"], 1.25);
