@@ -149,10 +149,9 @@ class Validation {
           Format("moe.groups: is %d, but is used only with moe.sharing GROUPED (now %s); set one of the two",
                  m.groups(), Sharing::Value_Name(m.sharing()).c_str()));
     }
-    if (m.router() != RouterType::NORM && m.router_constant() != 0) {
+    if (!HasSigma(RouterKindOf(m.router())) && m.router_constant() != 0) {
       problems_.Add(
-          Format("moe.router_constant: is %g, but only the NORM router has a constant (moe.router is %s); "
-                 "leave it 0",
+          Format("moe.router_constant: is %g, but the router has no constant (moe.router is %s); leave it 0",
                  m.router_constant(), RouterType::Value_Name(m.router()).c_str()));
     }
     if (m.balance() != Balance::POOL_LOSS && m.balance_scope() != BalanceScope::STEP) {

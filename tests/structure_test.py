@@ -28,6 +28,8 @@ CLASS = "class Planted {{\n  int F(int x_) {{ int y_ = 0; return [z_ = y_] {{ re
 MEMBERS = [f"  int a{i}_ = 0;\n" for i in range(MOST_MEMBERS - 4)] + [
     "  struct Inner {\n    int inner_ = 0;\n  };\n", "  int* list_ = nullptr, array_[2], braces_{1};\n",
     "  std::function<void(int p_)> call_;  // not_ these_;\n"]
+# A struct with 17 members, and what is declared beside them.
+RECORD = "struct {} {{\n" + "".join(f"  int a{i} = 0, *b{i};\n" for i in range(7)) + "  std::map<int, int> c;\n  float d[2], e[3];\n{}}};\n"
 FULL = "// " + "x" * 20 + " which is a line of a comment that fills its place up to the " + "column" * 3 + "\n"
 
 # path: (text that is added to the file, what must be said of it). Exactly one problem follows from each.
@@ -54,6 +56,8 @@ PLANTS = {
                           'kernels/heading.h:1: cites README.md, "No such heading"'),
     "kernels/design.cu": ("// as in DESIGN section 5\n", "kernels/design.cu:1: cites a design"),
     "kernels/large.h": (CLASS.format("".join(MEMBERS) + "  int one_too_many_;\n"), "class Planted has 17 data members"),
+    "kernels/methods.h": (RECORD.format("Methods", "  int Sum() const { return d[0]; }\n"), "class Methods has 17 data members"),
+    "kernels/arguments.cu": (RECORD.format("ToAKernel", ""), "class ToAKernel has 17 data members"),
     "runtime/untested.h": ("", "no tests/runtime/untested_test.cc"),
 }
 # What looks alike and is allowed.
@@ -64,6 +68,7 @@ INNOCENT = {
         "enum class E { kA,  // first\n               kB };  // second\n"
         "void F(int a,\n       int b);\nint G(int a,  // [N]\n      int b);  // [M]\n"),
     "kernels/fits.h": CLASS.format("".join(MEMBERS)),
+    "kernels/options.h": RECORD.format("Options", "  bool operator==(const Options&) const = default;\n"),
     "runtime/held.h": "", "tests/runtime/held_world_test.cc": "",
     "tests/runtime/README.md": "| `noted`, `noted_too` | `held_world_test.cc` |\n",
     "runtime/noted.h": "", "runtime/noted_too.cc": "",

@@ -51,6 +51,7 @@ TEST(RankCount, AnotherNumberOnTheCommandLineIsRefused) {
         << override_text;
   }
   EXPECT_THROW(Take(3, "parallel { ranks: 3 }", {"parallel.ranks=1"}), UserError);
+  EXPECT_THROW(Take(3, "parallel { ranks: 3 }", {"parallel.ranks="}), UserError);  // no number
 }
 
 }  // namespace

@@ -116,7 +116,7 @@ TEST(ValidateConfig, SenselessCombinations) {
   EXPECT_THAT(Check({"moe.groups=2"}),
               ElementsAre(HasSubstr("used only with moe.sharing GROUPED (now GLOBAL)")));
   EXPECT_THAT(Check({"moe.router=SOFTMAX", "moe.router_constant=2"}),
-              ElementsAre(HasSubstr("only the NORM router")));
+              ElementsAre(HasSubstr("the router has no constant (moe.router is SOFTMAX)")));
   EXPECT_THAT(Check({"moe.balance=NONE", "moe.balance_scope=RANK"}),
               ElementsAre(HasSubstr("only POOL_LOSS has a scope")));
   EXPECT_THAT(Check({"parallel.experts=PER_STAGE", "parallel.stages=2"}, 2), ElementsAre());

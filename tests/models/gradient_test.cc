@@ -47,7 +47,7 @@ class GradientCheck {
     for (const DiskTensor& state : engine_->state().BetweenSteps()) {
       for (int64_t i = 0; i < state.value.size(); ++i)
         state.value.as<double>()[i] = std::uniform_real_distribution<double>(0.02, 0.3)(random_);
-      if (state.name.ends_with("number")) state.value.as<double>()[0] = 0;
+      if (state.name.ends_with(".step")) state.value.as<double>()[0] = 0;
     }
     Loss();
     counts_ = engine_->parts().use.statistics.step_counts();
