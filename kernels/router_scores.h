@@ -2,9 +2,22 @@
 //   NORM     s = sigma * c * relu(v z / (|v z|_2 + 1e-8))         sigma learnable
 //   SOFTMAX  s = softmax over visible experts of z
 //   SIGMOID  s = sigmoid(z)                                       (DeepSeek-style)
-// v in [0, 1] is `visible`. NORM multiplies the logits by v before the norm. In all kinds an expert with v =
-// 0 has score 0 and gradient 0. Nothing is ever filled with -max. What the router is for:
-// models/POOL_LOSS.md. To add a kind: kernels/README.md.
+// v in [0, 1] is `visible`. NORM multiplies the logits by v before the norm. In all kinds an expert with
+// v = 0 has score 0 and gradient 0. Nothing is ever filled with -max. What the router is for:
+// models/POOL_LOSS.md.
+//
+// To add a kind:
+//   1. configs/config.proto: a value of RouterType; the comment of router_constant, if it has a sigma.
+//   2. Here: RouterKind, kAllRouterKinds, FactsOf, and its formula above. The formula also stands in the
+//      table of models/POOL_LOSS.md, "The router".
+//   3. models/settings.cc: RouterKindOf. models/router.cc, if it learns a parameter besides weight and sigma
+//      (models/README.md has the places of a parameter).
+//   4. kernels/cpu/router_kinds.h and kernels/cuda/router_kinds.h: its forward and backward.
+//   5. tests/kernels/reference_scores.h: the formula in double. tests/launcher/config_test.cc: two expected
+//      messages list all kinds.
+//   6. tools/torch/torch_model.py: the parameters where they are declared, and `route`.
+// The compiler or a test asks for 2 to 5, but for the table and for a learned parameter. Worth it besides: a
+// line in tests/models/settings_test.cc and a model in PresetKinds of tests/models/small_model.h.
 #pragma once
 
 #include "runtime/stream.h"

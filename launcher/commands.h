@@ -1,6 +1,15 @@
 // The entry points of the program: a function for each command, in a file of the command's name. Each returns
 // the process's exit code. A mistake of the user leaves a command as UserError, or ends the ranks through
 // RunWorld.
+//
+// To add a command:
+//   1. launcher/NAME.cc: NameCommand, and DEFINE_... of its own flags. Other commands refuse these, `help`
+//      lists them.
+//   2. Here its declaration; in command_line.cc its entry in Commands(), and the help texts of --json and
+//      --checkpoint if it takes them.
+//   3. tests/launcher/command_line_test.cc: two expected messages list all commands. A test of what it does,
+//      and a row in tests/launcher/README.md.
+//   4. Rows of launcher/README.md. tools/attack/targets.py, COMMANDS and FLAGS: so the attack tries it.
 #pragma once
 
 #include "launcher/command_line.h"

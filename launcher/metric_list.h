@@ -1,6 +1,17 @@
 // The metrics of a run. Each is declared once, in metric_list.cc: its name, unit, meaning, in which lines it
 // is, and where its value comes from. From that list follow the lines of metrics.jsonl, what `unipool
 // metrics` says, the table in README.md (a test compares it) and what readers may expect.
+//
+// To add a metric:
+//   1. launcher/metric_list.cc: its entry.
+//   2. Its value: a field of StepReport (models/training_engine.h), of LoadReport (models/expert_use.h) or of
+//      StepOutcome (here, filled in launcher/trainer.cc).
+//   3. A number that ranks add up: a field of StepSums (models/step_sums.h), also in ForEach
+//      (models/step_sums.cc), and tests/models/step_sums_world_test.cc.
+//   4. README.md, "What a run writes": the table that `unipool metrics` prints.
+//   5. tests/launcher/example_outcome.h: a value of its own, and tests/launcher/metric_list_test.cc: that value.
+//      An optional metric also gets a value in the test that counts keys.
+// Tests fail until 4 is done, and for an optional metric until the last of 5.
 #pragma once
 
 #include <cstdint>

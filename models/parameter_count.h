@@ -13,8 +13,9 @@ struct ParameterCount {
   int64_t embedding = 0;  // Vp * D
   int64_t head = 0;       // Vp * D, not tied to the embedding
   int64_t attention = 0;  // per layer (2 H + 2 G) * (D / H) * D
-  int64_t router = 0;  // per layer M * D, and 1 (sigma) with NORM; nothing with DENSE. Every layer has a row
-                       // for every expert, also for those it does not see; a BIAS is state and is not counted
+  // Per layer M * D, and 1 (sigma) where the router HasSigma; nothing with DENSE. Every layer has a row for
+  // every expert, also for those it does not see. A BIAS is state and is not counted.
+  int64_t router = 0;
   int64_t experts = 0;  // per expert 3 * F * D
   int64_t norms = 0;    // 2 D per layer and a last D
   int64_t dense() const { return embedding + head + attention + router + norms; }  // all but experts

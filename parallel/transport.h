@@ -1,20 +1,24 @@
 // Which transport carries device memory between ranks. A pure function of what all ranks say. A transport is
-// what a run chooses (parallel.transport in its config). Host memory always travels by the world's own
-// communicator (runtime/communicator.h). What then moves the bytes is a DeviceCommunicator,
-// which device_links.h makes.
+// what a run chooses (parallel.transport in its config). What then moves the bytes is a DeviceCommunicator,
+// which device_links.h makes. Host memory always travels by the world's own communicator
+// (runtime/communicator.h).
 //
 // To add a transport:
 //   1. configs/config.proto, Transport: its name, and what it needs.
-//   2. Here TransportKind, and RankFacts where ranks must say more. In transport.cc NameOf and
-//      ChooseTransport: when AUTO takes it, and when and why a request for it is refused.
+//   2. Here TransportKind, and RankFacts where ranks must say more. In transport.cc NameOf, ChooseTransport
+//      (when and why a request for it is refused) and Auto (when AUTO takes it).
 //   3. models/settings.cc, TransportKindOf.
 //   4. parallel/NAME_communicator.h and .cc: a DeviceCommunicator that writes Start, Wait and Abort.
-//   5. parallel/device_links.cc: a DeviceLinks that makes it, and GatherFacts where ranks say more.
-//   6. tests/parallel/transport_test.cc, each choice and refusal;
-//      tests/parallel/device/NAME_communicator_test.cc.
-//      tools/gpu/check_layouts.py compares layouts of each transport on a GPU.
-// The switches of 2, 3 and 5 have no default, so the compiler asks for each of them.
-// launcher/validate_config.cc needs no change: with device: CPU it refuses every transport but AUTO.
+//      parallel/CMakeLists.txt, if it needs a vendor's header. A row of parallel/README.md.
+//   5. parallel/device_links.cc: a DeviceLinks that makes it, MakeDeviceLinks, and GatherFacts where ranks
+//      say more.
+//   6. tests/parallel/transport_test.cc, each choice and refusal.
+//      tests/parallel/device/NAME_communicator_test.cc, and a row of tests/parallel/README.md for units that
+//      it tests under another name.
+//   7. tools/gpu/check_layouts.py, CheckRanks: the layouts of each transport on a GPU.
+// NameOf, ChooseTransport, TransportKindOf and MakeDeviceLinks are switches without default, so the compiler
+// asks for them. It does not ask for Auto and GatherFacts. launcher/validate_config.cc needs no change: with
+// device: CPU it refuses every transport but AUTO.
 #pragma once
 
 #include <string>
