@@ -12,8 +12,10 @@ namespace unipool {
 // thread is the only one that uses the context, and it ends the context. There are two queues; the
 // communication queue has the higher priority. Memory of Reserve is physical up to what was committed, in
 // pieces of the device's granularity (2 MiB). A reservation below 4 MiB is taken whole.
-// UserError, one sentence each: the program was built without a CUDA toolkit; there is no driver, a driver
-// that is too old, or no GPU; memory is not there, with what was asked for, what is free, and what to change.
+// Throws a UserError, one sentence each, in three cases:
+//   - The program was built without a CUDA toolkit.
+//   - There is no driver, a driver that is too old, or no GPU.
+//   - There is not enough memory. The sentence has what was asked for, what is free, and what to change.
 std::unique_ptr<DeviceContext> MakeCudaContext(int local_rank);
 
 // What CUDA says of that GPU now. UserError as above.

@@ -5,10 +5,11 @@
 // Permute copies tokens into rows, and Unpermute sums rows into tokens; each has its backward. What carries
 // rows between ranks is dispatch and combine, of the floor above.
 //
-// Types: F32 and F64 on the CPU, all tensors in one. On CUDA F32 and BF16. There the type of what belongs to
-// rows (rows, drows) and the type of what belongs to tokens (residual, out, dout) may differ, and numbers are
-// converted on the way; weights and dweights have AccumulatorOf(rows' type); sums are F32, rounded once.
-// Letters: README.md.
+// Types on the CPU: all tensors F32, or all F64. Types on CUDA:
+//   rows, drows            F32 or BF16
+//   residual, out, dout    F32 or BF16, which may be another type than the rows'; numbers are converted
+//   weights, dweights      AccumulatorOf(rows' type)
+// Sums are F32 on CUDA and rounded once. Letters: README.md.
 #pragma once
 
 #include "runtime/stream.h"

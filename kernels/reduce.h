@@ -1,7 +1,7 @@
 // Sums, fills and copies. The order of a sum is fixed, so the result depends on the values and sizes alone;
 // on CUDA it does not depend on the device either.
-// Types: F32 and F64 on the CPU. On CUDA F32 and BF16, and F64 for sums. Terms are added in double; on CUDA a
-// few neighbours are added in their own type first.
+// Types: F32 and F64 on the CPU. On CUDA F32 and BF16, and F64 for sums. Terms are added in double. On CUDA a
+// few neighbours are added first: BF16 and F32 terms in F32, F64 terms in F64.
 #pragma once
 
 #include "runtime/stream.h"

@@ -1,8 +1,8 @@
 // From the experts that tokens chose to the rows that travel. Rows are ordered by (place of the expert in the
 // send order, token, k). Choices with weight 0 are not sent. It is a counting sort of integers, so every
 // device gives the same.
-// Example: T = 2 tokens choose K = 1 expert of M = 2, experts = {1, 0}, both with weight 1, send_index = {0,
-// 1}. Expert 0 comes first, so row_of = {1, 0}, token_of = {1, 0}, rows_of_expert = {1, 1}.
+// Example: T = 2 tokens choose K = 1 expert of M = 2 with weight 1, experts = {1, 0} and send_index = {0, 1}.
+// Expert 0 comes first, so row_of = {1, 0}, token_of = {1, 0}, rows_of_expert = {1, 1}.
 #pragma once
 
 #include "runtime/stream.h"

@@ -31,10 +31,12 @@ TokenType TokenTypeFor(int64_t vocab_size);
 
 class IndexedDataset : public TokenSource {
  public:
-  // `prefix` is the path without .bin or .idx. Reads all of the .idx once to check it. Throws UserError that
-  // names the file, what was found and what would be right: a missing file; a wrong magic, version or code;
-  // an .idx of another size than its counts say; arrays that contradict each other; a .bin that ends before
-  // its last sequence.
+  // `prefix` is the path without .bin or .idx. Reads all of the .idx once to check it. Throws a UserError
+  // that names the file, what was found and what would be right:
+  //   - A file is missing.
+  //   - The .idx has a wrong magic, version or element code.
+  //   - The .idx has another size than its counts say, or its arrays contradict each other.
+  //   - The .bin ends before its last sequence.
   explicit IndexedDataset(const std::string& prefix);
 
   std::string name() const override { return bin_.path(); }

@@ -8,11 +8,13 @@
 // gradient, and the loss is linear in it. So the gradient is one number per expert, the same for the score of
 // every token:
 //
-//   g_i = alpha * M * fbar_i / (layers * T * microbatches of all ranks)        and  L_pool = sum of g_i * s_i
+//   g_i = alpha * M * fbar_i / (layers * T * microbatches of all data ranks)
+//   L_pool = sum of g_i * s_i over all scores s_i
 //
-// over all scores s_i of expert i. While there are no shares, there is no loss. The Switch loss takes the
-// share f and the mean score P of the layer's own microbatch, alpha * M * sum_i f_i * P_i, summed over
-// layers: layers is 1 in the formula for g.
+// While there are no shares, there is no loss.
+//
+// The Switch loss is alpha * M * sum_i f_i * P_i, summed over layers. It uses the share f and the mean score
+// P of one layer's microbatch. Its g is the formula above with f in place of fbar and layers = 1.
 #pragma once
 
 #include <span>

@@ -48,8 +48,8 @@ class ExpertReplacer {
   double SlotImbalanceOf(std::span<const double> counts) const;
 
   // Owners and counts, for checkpoints. Owners belong to a number of ranks. A run with another number drops
-  // them, and its experts stay where they are until they are placed next. StateLoaded moves the
-  // experts, whose weights and moments were loaded before it. Collective over the pool group.
+  // them, and its experts stay where they are until they are placed next. StateLoaded moves the experts,
+  // whose weights and moments were loaded before it. Collective over the pool group.
   std::vector<DiskTensor> State() const;
   void StateLoaded();
 

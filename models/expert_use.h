@@ -32,8 +32,8 @@ struct LoadReport {
   double max_violation = 0;         // over balance groups: largest load of an expert / mean load - 1
   int64_t dead_experts = 0;         // experts that no token of the step chose
   double zero_score_share = 0;      // share of token-layers without a positive score
-  // Steps (STEP) or microbatches from the counting of the shares that the step's last microbatch used to that
-  // microbatch; -1: no pool loss, or no shares yet.
+  // Age of the shares that the step's last microbatch used, in steps (STEP) or microbatches. -1: no pool
+  // loss, or no shares yet.
   int64_t shares_age = -1;
   // That this rank spent starting and awaiting the step's statistics (late ranks included).
   double seconds = 0;

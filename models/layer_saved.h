@@ -11,8 +11,9 @@ struct LayerSaved {
   AttentionLayer::Saved attention;
   MoeLayer::Saved moe;
 
-  // Fields in `base`, which has Bytes() of memory and outlives it. `internals`: where all layers have the
-  // fields of attention that a recomputation fills again, all but x; null: this layer keeps its own.
+  // Fields in `base`, which has Bytes() of memory and outlives it. `internals` is memory that all layers
+  // share: the fields of attention that a recomputation fills again (all but x). null: this layer has its
+  // own.
   LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
              const AttentionLayer::Saved* internals, DeviceContext* device, char* base);
   ~LayerSaved();

@@ -1,8 +1,9 @@
-// Predicts the memory of a rank by kind from the settings alone, before a run: the same arrays that the
-// engine takes, with the number of live ones found by walking the slot schedule. What routing decides is
-// stated: the rows that reach the rank in every slot. Early in training they are uneven, later nearly even;
-// memory once taken is kept. A rank that moves experts takes up to 16 MiB more meanwhile
-// (parallel/expert_move.h). Held against the measured peak by a test.
+// Predicts the memory of a rank by kind from the settings alone, before a run. It counts the arrays that the
+// engine takes, and walks the slot schedule to find how many of them are alive at once.
+// Routing cannot be predicted, so the caller says how many rows reach the rank in every slot (`imbalance`).
+// Early in training they are uneven, later nearly even. Memory once taken is kept. A rank that moves experts
+// takes up to 16 MiB more meanwhile (parallel/expert_move.h). A test holds all this against the measured
+// peak.
 #pragma once
 
 #include <limits>

@@ -39,8 +39,10 @@ class PoolShares {
   std::span<const double> of(int group) const {  // [M]
     return std::span(shares_).subspan(group * spec_.experts, spec_.experts);
   }
-  // Steps (STEP) or microbatches from the counting of the shares in force to the running step's last
-  // microbatch. REQUIRES: exist().
+  // Age of the shares in force when the running step ends, in steps (STEP) or microbatches. REQUIRES:
+  // exist().
+  //   Example, RANK, B = 3: the last backward of a step is of its microbatch 2. It used the shares of
+  //   microbatch 1, so the age is 1.
   int64_t age() const { return LastNumberOf(step_) - number_; }
 
   // Shares between steps, for checkpoints of POOL_LOSS, with the number of the step that they close: it holds

@@ -1,6 +1,6 @@
 // What the settings (configs/config.proto) mean in the words of the floors below. Every enum of the schema
-// that a lower floor has under another name is converted here, by a switch without default: a new value of
-// either does not compile until it is named.
+// that a lower floor has under another name is converted here, by a switch without default. So a new value of
+// the schema does not compile until it is named here.
 #pragma once
 
 #include "configs/config.pb.h"

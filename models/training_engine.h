@@ -1,9 +1,11 @@
 // One rank's training step and evaluation: samples in, updates and losses out. It works on the parts of
 // engine_parts.h; what checkpoints hold of them is in engine_state.h. It knows no files.
 //
-// On a device the host enqueues a step and waits in it for three things only: the row counts of each forward
-// slot (while weight gradients run, see parallel/slot_executor.cc), what a staged transport brings, and at
-// the end of the step loss and gradient norm, while the update runs.
+// On a device the host enqueues a step and waits in it for three things only:
+//   what the host waits for              what the device does meanwhile
+//   row counts of each forward slot      weight gradients (parallel/slot_executor.cc)
+//   what a staged transport brings       the other lane's work
+//   loss and gradient norm of the step   the update
 #pragma once
 
 #include <numeric>

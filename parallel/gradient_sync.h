@@ -6,8 +6,9 @@
 
 namespace unipool {
 
-// Dense parameters of a stage lie in one flat array on all its R*D data ranks; each rank keeps the optimizer
-// state of one even part. Bytes sent per rank: (n-1)/n of the array each way.
+// The dense parameters of a stage lie in one flat array on all n ranks of the stage, n = replicas x data
+// ranks (parallel/mesh.h). Each rank keeps the optimizer state of one even part. Bytes sent per rank: (n - 1)
+// / n of the array each way.
 class GradientSync {
  public:
   explicit GradientSync(const Mesh& mesh) : mesh_(mesh) {}

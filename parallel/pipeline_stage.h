@@ -13,9 +13,12 @@
 //   backward   BackwardUnpermute    (rows to the experts and back)   BackwardPermute, BackwardRoute
 //
 // Lifetimes. A microbatch is in flight from its BeginForward to its EndBackward. Stage s of S holds at most
-// SlotSchedule::MaxInFlight(s) = 2 (S - s) microbatches, and one more around the boundary of two time steps:
-// there the next microbatch's BeginForward and the ForwardRoute of its layer 0 come before the last
-// microbatch's BackwardPermute and BackwardRoute of layer 0 and its EndBackward.
+// SlotSchedule::MaxInFlight(s) = min(B, 2 (S - s)) microbatches. At the boundary of two time steps it holds
+// one more: the next microbatch's layer 0 is routed before the last one's layer 0 ends.
+//   Example, stage 0 of 2, B = 5: it holds 4. At the boundary to time step 4 BeginForward(4) and
+//   ForwardRoute(4, 0) come first. BackwardPermute(0, 0), BackwardRoute(0, 0) and EndBackward(0) come after
+//   them.
+//
 // The tensors of the four functions below live this long:
 //
 //   ForwardInput(m)     written before BackwardRoute of layer 0 of microbatch m - 2 (S - s), on stages > 0

@@ -3,8 +3,8 @@
 // of its weights.
 //
 // A forward slot joins the rows of several stages, but each stage's gradients come back in a time step of its
-// own: stage s of S gets them 2 (S - s) - 1 time steps after the forward. So the rows of one forward slot are
-// asked for in up to S backward slots, and a backward slot joins rows of up to S forward slots.
+// own. Stage s of S gets them 2 (S - s) - 1 time steps after the forward. So the rows of one forward slot
+// are asked for in up to S backward slots, and a backward slot joins rows of up to S forward slots.
 //
 //   Example: S = 2, one layer per stage, so n = 1 slot per time step. In time step 2 stage 0 sends rows of
 //   its microbatch 2, and stage 1 sends rows of microbatch 1. Stage 1's gradients come back in time step 3,
@@ -53,9 +53,9 @@ class RowStash {
   // Fills plan.rows with the rows that each source sends in the slot. They are the rows that the source sent
   // in the forward slot whose gradients its stage sends now.
   void FillRows(SlotId backward_slot, OwnerPlan& plan);
-  // x [R, D] and kept [R, kept_columns] in the order of `plan`, which was built after FillRows. Where all of
-  // them are the rows of one forward slot, they are the entry itself; it is always so when the pool group is
-  // one stage. Otherwise they are copies, which stay until the next call.
+  // x [R, D] and kept [R, kept_columns] in the order of `plan`, which was built after FillRows. Where they
+  // are exactly all rows of one forward slot, they are the entry itself. That is always so when the pool
+  // group is one stage. Otherwise they are copies, which stay until the next call.
   struct Joined {
     Tensor x, kept;
   };

@@ -12,9 +12,9 @@ namespace unipool {
 //
 // kInterleaved: in every slot the two lanes take turns, so that one lane's rows travel while the other lane
 // computes. What covers what, and where it does not: parallel/SCHEDULE.md, "What covers what".
-//   Example, slot 3 of a step on 2 stages with 1 layer each: while the rows of microbatch 2 travel to their
-//   experts, stage 1 begins the backward of microbatch 1, whose gradients then travel while the experts work
-//   on microbatch 2.
+//   Example, slot 3 of a step on 2 stages with 1 layer each: stage 1 routes microbatch 2. While its rows
+//   travel, stage 1 begins the backward of microbatch 1. The gradients of microbatch 1 travel while the
+//   experts work on microbatch 2.
 //
 // kSequential: in every slot the forward lane runs to its end, then the backward lane. Only weight gradients
 // cover the wire. This order is what overlap is compared with.

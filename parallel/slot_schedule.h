@@ -64,13 +64,14 @@ class SlotSchedule {
   // Does any stage have work in this lane and slot? If not, all ranks leave out the lane's exchanges there.
   // Example: 2 stages. In time step 1 no stage has a backward yet, so there is no dispatch B.
   bool AnyWork(Lane lane, SlotId slot) const;
-  // What the last stage runs of its head in the place of a lane's dense work in a slot. Slot index n of the
-  // forward lane means after the slots. The forward lane's parts come behind the last layer's slot. The
-  // backward lane's parts come in the next time step, before the first backward slot of the microbatch. The
-  // last part comes before the next microbatch has left its last layer.
+  // Which parts of the head the last stage runs in a slot, where a lane's dense work of a missing layer would
+  // stand. index == n, forward lane: after all slots. The forward lane's parts come behind the last layer's
+  // slot. The backward lane's parts come in the next time step, before the first backward slot of the
+  // microbatch. The last part comes before the next microbatch has left its last layer.
   HeadWork Head(Lane lane, SlotId slot) const;
   int num_head_parts() const;  // 3 (n - n_last); n - n_last when forward only; at least 1
-  // Most microbatches that a stage holds at once (forward begun, backward not ended): at most 2 (S - s).
+  // Most microbatches that a stage holds at once (forward begun, backward not ended): min(B, 2 (S - s)), or 1
+  // when forward only. pipeline_stage.h has the one more at a boundary.
   int MaxInFlight(int stage) const;
 
  private:

@@ -22,9 +22,9 @@
 // Example, 2 ranks: rank 0 waits for combine 7, because rank 1 has not posted it. Rank 1 waits for dispatch
 // 5. Rank 0 has posted dispatch 5, since its Wait of 7 posted 5 before. So rank 1 goes on and posts 7.
 //
-// Step 5 holds for host memory too: Wait of a host communicator posts what was started before (HostGate). If
-// a rank could wait for a row count while it keeps back rows, and another rank needed these rows before it
-// could send its count, the circle would be closed.
+// Step 5 holds for host memory too: Wait of a host communicator posts what was started before (HostGate).
+// Suppose it did not, and rank 0 waits for a row count of rank 1 while it keeps back rows. If rank 1 needs
+// these rows before it can count, both wait for ever.
 #pragma once
 
 #include <chrono>

@@ -4,8 +4,8 @@
 //
 // Method. Each rank has a virtual clock (virtual_clock.h). All communicators that are split from the rank's
 // first one share it. The clock runs with the processor time of the rank's thread, times compute_scale. It
-// stands still inside Start, Wait and Split, so copying, waiting and being preempted do not count. A
-// block of n bytes that Start sends at virtual time t over a wire of bandwidth w
+// stands still inside Start, Wait and Split, so copying, waiting and being preempted do not count.
+// A block of n bytes that Start sends at virtual time t over a wire of bandwidth w
 //   leaves     from b = max(t, when the sender's outgoing link is free) until b + n / w
 //   arrives    from a = max(b + latency, when the receiver's incoming link is free) until a + n / w
 // So a receiver gets the first byte while the last is still being sent. A rank has one outgoing and one
@@ -31,8 +31,9 @@
 //     large one.
 //   - Links belong to ranks. There is no contention inside the network.
 //   - Sending and receiving take no processor time.
-//   - A block that a rank waits for later takes a gap that earlier awaited blocks left on the incoming link,
-//     even where the later awaited block was sent first.
+//   - Blocks take gaps on the incoming link in the order of waiting, not of sending. The block that a rank
+//     waits for first takes the first gap that it fits, even where another block was sent before it.
+//     Example: Take in emulated_link.h.
 //   - Ranks that share caches compute somewhat longer than on processors of their own, and times vary from
 //     run to run. Given equal processor times, everything else is deterministic.
 #pragma once

@@ -12,8 +12,8 @@ struct Range {
 };
 
 // Part p of the numbers 0 .. n - 1, cut into `parts` consecutive ranges. Their sizes differ by at most one,
-// and the larger parts come first. Example: 5 numbers in 2 parts are 0 .. 2 and 3 .. 4. REQUIRES: 0 <= p <
-// parts.
+// and the larger parts come first. Example: 5 numbers in 2 parts are 0 .. 2 and 3 .. 4.
+// REQUIRES: 0 <= p < parts.
 Range EvenPartition(int64_t n, int parts, int p);
 
 }  // namespace unipool

@@ -22,9 +22,11 @@ struct TensorFileEntry {
   int64_t bytes = 0;
 };
 
-// A mapped file. The constructor throws a UserError, which names the file and what is wrong, where the file
-// cannot be opened, is cut off, or is not what its header says: bad JSON, a name twice, offsets that overlap,
-// leave holes or lie outside, a size that does not match dtype and shape.
+// A mapped file. The constructor throws a UserError that names the file and what is wrong:
+//   - The file cannot be opened, or it is cut off.
+//   - The header is bad JSON, or has a name twice.
+//   - Offsets overlap, leave holes or lie outside the file.
+//   - A tensor's size does not match its dtype and shape.
 class TensorFileReader {
  public:
   explicit TensorFileReader(const std::string& path);

@@ -181,7 +181,7 @@ void Dots(const DotArgs<T>& a) {
   }
 }
 
-// Functions for 1 .. kMax rows, so that a remainder costs what it is worth.
+// A function for each number of rows, 1 .. MostRows(kForm), so that a remainder costs what it is worth.
 template <class T, TileForm kForm, int R, int N>
 constexpr TileFunction<T> Function() {
   if constexpr (kForm == TileForm::kDirect)

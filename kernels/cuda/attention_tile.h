@@ -8,8 +8,9 @@ namespace unipool::cuda {
 
 inline constexpr int kChunk = 8;  // elements of 16 bytes, which move and lie together
 
-// Where the chunks of a row-major tile of kWidth columns lie, without padding: the same chunk of any 8 rows
-// that begin at a multiple of 8 falls into 8 different groups of banks, so ldmatrix has no conflicts.
+// Where the chunks of a row-major tile of kWidth columns lie, without padding. The chunks of a row are
+// permuted. Take 8 rows, from a multiple of 8 on. The same chunk of these rows lies in 8 different groups of
+// banks. So ldmatrix has no conflicts.
 template <int kWidth>
 struct TileLayout {
   static_assert(kWidth % 16 == 0);
@@ -89,21 +90,22 @@ __device__ inline void StoreTileRows(const Bf16* tile, int first, const HeadRows
   }
 }
 
-// The operand A [16, 16]: rows `row`.. and columns 16 k.. of a tile.
+// Loads an operand A [16, 16]: 16 rows of a tile from `row` on, 16 columns from 16 k on.
 template <int kWidth>
 __device__ inline void LoadA(uint32_t (&a)[4], const Bf16* tile, int row, int k) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   LoadMatrices(a, tile + TileLayout<kWidth>::At(row + lane % 16, 2 * k + lane / 16));
 }
-// Two operands B [16, 8], b[0..1] and b[2..3], whose columns are rows `row`.. and `row + 8`.. of a tile and
-// whose rows are its columns 16 k.. : for products with the tile's transpose.
+// Loads two operands B [16, 8] for products with the tile's transpose: b[0..1] and b[2..3]. Column j of the
+// first is row `row + j` of the tile, column j of the second is row `row + 8 + j`. Row i of both is the
+// tile's column 16 k + i.
 template <int kWidth>
 __device__ inline void LoadBOfTranspose(uint32_t (&b)[4], const Bf16* tile, int row, int k) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   LoadMatrices(b, tile + TileLayout<kWidth>::At(row + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
 }
-// Two operands B [16, 8], whose rows are rows `row`.. of a tile and whose columns are its columns 16 n.. and
-// 16 n + 8..: for products with the tile.
+// Loads two operands B [16, 8] for products with the tile. Row i of both is row `row + i` of the tile. Column
+// j of the first is the tile's column 16 n + j, column j of the second is 16 n + 8 + j.
 template <int kWidth>
 __device__ inline void LoadB(uint32_t (&b)[4], const Bf16* tile, int row, int n) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;

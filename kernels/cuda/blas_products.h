@@ -16,8 +16,8 @@
 
 namespace unipool {
 
-// third = op(first) op(second) + beta * third, column-major: op(first) [m, k], op(second) [k, n], third [m,
-// n].
+// third = op(first) op(second) + beta * third, column-major:
+// op(first) [m, k], op(second) [k, n], third [m, n].
 struct BlasProduct {
   Trans trans_first, trans_second;
   int64_t m, n, k;

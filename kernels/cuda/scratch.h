@@ -24,7 +24,8 @@ inline constexpr int64_t kTermBytes = 8, kTermRows = 128;
 // AttentionDecode: keys of a stretch, or more where there would be more stretches than kMostDecodeStretches.
 // A stretch is a multiple of kDecodeTileKeys.
 inline constexpr int kDecodeKeys = 256, kMostDecodeStretches = 64, kDecodeTileKeys = 64;
-// EmbeddingBackward: keys that a block sorts, and keys of which a round leaves at most one row.
+// EmbeddingBackward: keys that a block sorts. A round adds the rows of up to kEmbeddingChunk keys into one
+// row.
 inline constexpr int kEmbeddingTile = 1024, kEmbeddingChunk = 32;
 
 // Rows that all rounds of EmbeddingBackward after the first have.
