@@ -9,8 +9,8 @@
 //   3. A number that ranks add up: a field of StepSums (models/step_sums.h), also in ForEach
 //      (models/step_sums.cc), and tests/models/step_sums_world_test.cc.
 //   4. README.md, "What a run writes": the table that `unipool metrics` prints.
-//   5. tests/launcher/example_outcome.h: a value of its own, and tests/launcher/metric_list_test.cc: that value.
-//      An optional metric also gets a value in the test that counts keys.
+//   5. tests/launcher/example_outcome.h: a value of its own, and tests/launcher/metric_list_test.cc: that
+//      value. An optional metric also gets a value in the test that counts keys.
 // Tests fail until 4 is done, and for an optional metric until the last of 5.
 #pragma once
 
