@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import fnmatch
 import os
 import random
 import shutil
@@ -21,7 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 from damages import NEWEST, OLDER, AllCases, Case, Site  # noqa: E402
 from program import (NOBODY, SETTINGS, Curve, Ending, FreshFolder, GiveTo, Program, Snapshot, Tensors,  # noqa: E402
-                     WriteText)
+                     Waiting, WriteText)
 
 STEPS = 12
 MPI_SHARE = 6  # of the fast part one case in so many runs under mpirun, whose start takes longest
@@ -152,6 +153,7 @@ def main() -> int:
     parser.add_argument("--world", choices=["threads", "mpi", "both"], default="threads")
     parser.add_argument("--fast", action="store_true", help="a share of the cases")
     parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--waiting", default="", help="file with patterns of the names of cases that are not run, a line each")
     parser.add_argument("--all-lines", action="store_true", help="a line for each case, not for the bad ones alone")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the last case")
     options = parser.parse_args()
@@ -164,6 +166,10 @@ def main() -> int:
             cases = [case for case in AllCases(test.names) if options.only in case.name]
             if options.fast:
                 cases = FastPart(cases)[::1 if world == "threads" else MPI_SHARE]
+            waiting = [case for case in cases if any(fnmatch.fnmatch(case.name, line) for line in Waiting(options.waiting))]
+            if waiting:
+                print(f"damage, {world}: {len(waiting)} cases wait for a mend and are not run")
+            cases = [case for case in cases if case not in waiting]
             verdicts = {case.name: test.Try(case) for case in cases}
             bad += Report(verdicts, time.monotonic() - begin, world, options.all_lines)
         finally:

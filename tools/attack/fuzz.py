@@ -22,7 +22,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 from cases import Case, Try  # noqa: E402
-from program import Program  # noqa: E402
+from program import Program, Waiting  # noqa: E402
 from targets import GENERATED, TARGETS, CaseMaker, MakeSeeds  # noqa: E402
 
 ADDRESS_SPACE_BYTES = 6 << 30
@@ -104,6 +104,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kinds of input, separated by commas; of: " + " ".join([*TARGETS, *GENERATED]))
     parser.add_argument("--failures", default="build/fuzz-failures", help="folder for what failed")
     parser.add_argument("--replay", nargs="+", default=[], help="files or folders of cases; nothing else is run")
+    parser.add_argument("--waiting", default="", help="file with the names of cases that are not run, a line each")
     parser.add_argument("--no-memory-limit", action="store_true", help="for a program that a sanitizer instruments")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
@@ -118,8 +119,11 @@ def main() -> int:
         fuzzer = Fuzzer(program, work, options.failures)
         if options.replay:
             cases = ReadCases(options.replay)
-            failed = fuzzer.Replay(cases)
-            print(f"corpus: {len(cases)} cases in {time.monotonic() - begin:.0f} s, {failed} failed")
+            waiting = set(Waiting(options.waiting))
+            running = [case for case in cases if case.name not in waiting]
+            failed = fuzzer.Replay(running)
+            print(f"corpus: {len(running)} cases in {time.monotonic() - begin:.0f} s, {failed} failed; "
+                  f"{len(cases) - len(running)} wait for a mend and were not run")
             return 1 if failed or not cases else 0
         fuzzer.CheckBaseLines(names)
         fuzzer.Fuzz(names, options.minutes, random.Random(options.seed))

@@ -123,6 +123,7 @@ class Program:
         except subprocess.TimeoutExpired:
             hung = True
             EndTree(process)
+        EndSession(process.pid)
         with open(os.path.join(folder, "console"), "rb") as file:
             text = file.read(1 << 20).decode(errors="replace")
         return Ending(process.returncode, text, time.monotonic() - begin, hung)
@@ -181,10 +182,22 @@ def Signal(pid: int, number: int) -> None:
 
 
 def EndTree(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and all that it started, by their ids."""
-    for pid in [*Children(process.pid), process.pid]:
+    """Ends the process and all that it started, by their ids; the process first, so that it does nothing about the others."""
+    for pid in [process.pid, *Children(process.pid)]:
         Signal(pid, signal.SIGKILL)
     process.wait()
+
+
+def EndSession(leader: int) -> None:
+    """Ends what a script started in the background and left."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                session = int(file.read().rsplit(")", 1)[1].split()[3])
+            if session == leader:
+                Signal(int(name), signal.SIGKILL)
+        except (OSError, IndexError):
+            pass
 
 
 UNSTEADY = re.compile(r"second|time|memory|host|pid|rate$")
@@ -237,6 +250,14 @@ def FreshFolder(path: str) -> str:
     shutil.rmtree(path, ignore_errors=True)
     os.makedirs(path)
     return path
+
+
+def Waiting(path: str) -> list[str]:
+    """Patterns of the names of cases that wait for a mend and are not run: the file's lines but for comments."""
+    if not path:
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file if line.strip() and not line.startswith("#")]
 
 
 def GiveTo(user: int, folder: str) -> None:

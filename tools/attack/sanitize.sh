@@ -16,6 +16,7 @@ excluded() {
   cat <<'TEXT'
 both             ^structure$|^gpu_tools$|_compile_report$|_every_kernel$|^gpu_timeline$   run no instrumented code
 both             ^torch_comparison$|^gpu_training$|^readme$   train for minutes what the other entries train in seconds
+both             ^cuda_kernel_cases$   needs a GPU
 both             _cuda_emulated$|_device$|_device_mpi_   fibers change stacks in a way that the sanitizers take for overflow
 both             ^attack_   run below without a limit of memory, which sanitizers need without end
 sanitize-thread  _mpi_|failing_rank$|^launcher_run_   Open MPI is not instrumented, so that its own locks are not seen
@@ -48,9 +49,11 @@ pattern() {  # PRESET: what is excluded, as one pattern
 }
 
 corpus() {  # FILE-OR-FOLDER...
-  tools/attack/fuzz.py build-sanitize/unipool --no-memory-limit --replay "$@"
+  tools/attack/fuzz.py build-sanitize/unipool --no-memory-limit --waiting tests/fuzz/waiting.txt --replay "$@"
 }
 
+# What the entries that are not excluded run.
+readonly programs=(unipool failing_rank {runtime,kernels,parallel,models,launcher}_tests {runtime,parallel,models}_world_tests)
 times=()
 if [[ $part == fast ]]; then
   step "build, address and undefined" build sanitize unipool runtime_tests launcher_tests
@@ -60,11 +63,11 @@ if [[ $part == fast ]]; then
   step "runtime on four threads, thread" tests sanitize-thread -R '^runtime_threads_4$'
 else
   for preset in sanitize sanitize-thread; do
-    step "build, $preset" build "$preset"
+    step "build, $preset" build "$preset" "${programs[@]}"
     step "tests, $preset" tests "$preset" -E "$(pattern "$preset")"
   done
   step "corpus, sanitize" corpus tests/fuzz/corpus
-  step "damages, sanitize" tools/attack/damage.py build-sanitize/unipool --fast
+  step "damages, sanitize" tools/attack/damage.py build-sanitize/unipool --fast --waiting tests/attack/waiting_damages.txt
   printf '\nNot run:\n'
   excluded
 fi
