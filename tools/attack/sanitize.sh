@@ -48,17 +48,17 @@ pattern() {  # PRESET: what is excluded, as one pattern
   excluded | awk -v preset="$1" '$1 == "both" || $1 == preset {printf "%s%s", separator, $2; separator = "|"}'
 }
 
-corpus() {  # FILE-OR-FOLDER...
-  tools/attack/fuzz.py build-sanitize/unipool --no-memory-limit --waiting tests/fuzz/waiting.txt --replay "$@"
+corpus() {  # PRESET FILE-OR-FOLDER...
+  tools/attack/fuzz.py "build-$1/unipool" --no-memory-limit --waiting tests/fuzz/waiting.txt --replay "${@:2}"
 }
 
 # What the entries that are not excluded run.
 readonly programs=(unipool failing_rank {runtime,kernels,parallel,models,launcher}_tests {runtime,parallel,models}_world_tests)
 times=()
-if [[ $part == fast ]]; then
-  step "build, address and undefined" build sanitize unipool runtime_tests launcher_tests
-  step "runtime and launcher, address and undefined" tests sanitize -R '^(runtime|launcher)$'
-  step "corpus, address and undefined" corpus tests/fuzz/corpus/{state,numbers,sizes,places,paths,flags,data}.jsonl
+if [[ $part == fast ]]; then  # without optimisation half the time goes into compiling
+  step "build, address and undefined" build sanitize-fast unipool runtime_tests
+  step "runtime, address and undefined" tests sanitize-fast -R '^runtime$'
+  step "corpus, address and undefined" corpus sanitize-fast tests/fuzz/corpus/{state,numbers,sizes,places,paths,flags,data}.jsonl
   step "build, thread" build sanitize-thread runtime_world_tests
   step "runtime on four threads, thread" tests sanitize-thread -R '^runtime_threads_4$'
 else
@@ -66,7 +66,7 @@ else
     step "build, $preset" build "$preset" "${programs[@]}"
     step "tests, $preset" tests "$preset" -E "$(pattern "$preset")"
   done
-  step "corpus, sanitize" corpus tests/fuzz/corpus
+  step "corpus, sanitize" corpus sanitize tests/fuzz/corpus
   step "damages, sanitize" tools/attack/damage.py build-sanitize/unipool --fast --waiting tests/attack/waiting_damages.txt
   printf '\nNot run:\n'
   excluded
