@@ -19,13 +19,13 @@ enum class Op : uint8_t {
   kAttention,
   kRope,
   kRmsNorm,
-  kRouter,   // scores and top-k, forward and backward (their product is kGemm)
-  kPermute,  // gather, combine
+  kRouter,   // scores and top-k, forward and backward (on the CPU their product is kGemm)
+  kPermute,  // rows between token order and expert order, and that order
   kSwiglu,
   kEmbedding,
   kCrossEntropy,
   kOptimizer,
-  kReduce,    // sums, norms, copies
+  kReduce,    // sums, fills, copies
   kExchange,  // between ranks
 };
 inline constexpr int kNumOps = 13;
