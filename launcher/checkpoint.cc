@@ -2,17 +2,19 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "launcher/config.h"
 #include "launcher/optimizer_folder.h"
+#include "launcher/saved_state.h"
 #include "launcher/weight_check.h"
 #include "launcher/weight_folder.h"
 #include "runtime/errors.h"
+#include "runtime/file_sum.h"
 #include "runtime/tensor_file.h"
+#include "runtime/watchdog.h"
 #include "runtime/world.h"
 
 namespace unipool {
@@ -61,7 +63,7 @@ Numbering Number(int num_ranks, const std::function<bool(int)>& writes) {
   return numbering;
 }
 
-void WriteWeights(const std::string& path, const std::vector<DiskTensor>& tensors) {
+FileSum WriteWeights(const std::string& path, const std::vector<DiskTensor>& tensors) {
   TensorFileWriter writer(path);
   writer.SetMetadata("format", "pt");
   for (const DiskTensor& tensor : tensors) {
@@ -70,14 +72,14 @@ void WriteWeights(const std::string& path, const std::vector<DiskTensor>& tensor
   for (const DiskTensor& tensor : tensors) {
     if (tensor.writes) writer.Append(tensor.value.data, tensor.value.bytes());
   }
-  writer.Close();
+  return writer.Close();
 }
 
 std::string PieceName(const char* moment, const OptimizerPiece& piece) {
   return Format("%s/%s/%d", moment, piece.name.c_str(), piece.elements.begin);
 }
 
-void WriteOptimizer(const std::string& path, const CheckpointView& view) {
+FileSum WriteOptimizer(const std::string& path, const CheckpointView& view) {
   TensorFileWriter writer(path);
   std::vector<Tensor> values;
   auto add = [&](const std::string& name, const Tensor& value, const std::vector<int64_t>& shape) {
@@ -93,10 +95,17 @@ void WriteOptimizer(const std::string& path, const CheckpointView& view) {
     if (tensor.writes) add("state/" + tensor.name, tensor.value, tensor.shape);
   }
   for (const Tensor& value : values) writer.Append(value.data, value.bytes());
-  writer.Close();
+  return writer.Close();
 }
 
-void WriteIndex(const std::string& dir, const Inventory& inventory, const Numbering& numbering) {
+using Sums = std::map<std::string, FileSum>;  // by file name
+
+void WriteSummed(const std::string& dir, const std::string& name, const std::string& text, Sums& sums) {
+  WriteTextFile((fs::path(dir) / name).string(), text);
+  sums[name] = SumOfText(text);
+}
+
+void WriteIndex(const std::string& dir, const Inventory& inventory, const Numbering& numbering, Sums& sums) {
   Json map = Json::object();
   int64_t total_bytes = 0;
   for (size_t rank = 0; rank < inventory.weights.size(); ++rank) {
@@ -109,33 +118,59 @@ void WriteIndex(const std::string& dir, const Inventory& inventory, const Number
   }
   if (numbering.count <= 1) return;
   const Json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", map}};
-  WriteTextFile((fs::path(dir) / kWeightIndexFile).string(), index.dump(2) + "\n");
+  WriteSummed(dir, kWeightIndexFile, index.dump(2) + "\n", sums);
 }
 
-void WriteSmallFiles(const std::string& dir, int64_t step, const CheckpointView& view, int optimizer_files) {
-  auto path = [&](const char* name) { return (fs::path(dir) / name).string(); };
-  WriteTextFile(path("config.json"), view.hf_config_json);
-  WriteTextFile(path("config.txtpb"), view.config_text);
-  const Json caller = view.training_state.empty() ? Json::object() : Json::parse(view.training_state);
-  const Json state = {{"step", step}, {"optimizer_files", optimizer_files}, {"training_state", caller}};
-  WriteTextFile(path("training_state.json"), state.dump(2) + "\n");
+// Returns the sums of all files but training_state.json, as this rank knows them: of its own.
+Sums WriteFiles(const std::string& partial, int rank, const Inventory& inventory, const CheckpointView& view,
+                const Numbering& weights, const Numbering& optimizer) {
+  Sums sums;
+  const auto note = [&](const std::string& path, const FileSum& sum) {
+    sums[fs::path(path).filename().string()] = sum;
+  };
+  if (weights.index[rank] >= 0) {
+    const std::string path = WeightFile(partial, weights.index[rank], weights.count);
+    note(path, WriteWeights(path, view.tensors));
+  }
+  if (optimizer.index[rank] >= 0) {
+    const std::string path = OptimizerFile(partial, optimizer.index[rank], optimizer.count);
+    note(path, WriteOptimizer(path, view));
+  }
+  if (rank != 0) return sums;
+  WriteIndex(partial, inventory, weights, sums);
+  WriteSummed(partial, "config.json", view.hf_config_json, sums);
+  WriteSummed(partial, "config.txtpb", view.config_text, sums);
+  return sums;
+}
+
+// The sums of all ranks. Collective.
+Sums ShareSums(Communicator& world, const Sums& own) {
+  Json mine = Json::object();
+  for (const auto& [name, sum] : own) mine[name] = {sum.bytes, sum.hash};
+  Sums all;
+  for (const std::string& text : world.AllGatherText(mine.dump(), kLabel)) {
+    const Json rank = Json::parse(text);
+    for (const auto& [name, sum] : rank.items()) {
+      all[name] = {.bytes = sum[0].get<int64_t>(), .hash = sum[1].get<std::string>()};
+    }
+  }
+  return all;
 }
 
 void WriteAll(Communicator& world, const std::string& partial, int64_t step, const CheckpointView& view) {
   const Inventory inventory = ShareInventory(world, view);
-  const int rank = world.rank();
   const Numbering weights = Number(world.size(), [&](int r) { return !inventory.weights[r].empty(); });
   const Numbering optimizer = Number(world.size(), [&](int r) { return inventory.optimizer[r]; });
+  Sums sums;
+  RunTogether(world, [&] { sums = WriteFiles(partial, world.rank(), inventory, view, weights, optimizer); });
+  sums = ShareSums(world, sums);
   RunTogether(world, [&] {
-    if (weights.index[rank] >= 0) {
-      WriteWeights(WeightFile(partial, weights.index[rank], weights.count), view.tensors);
-    }
-    if (optimizer.index[rank] >= 0) {
-      WriteOptimizer(OptimizerFile(partial, optimizer.index[rank], optimizer.count), view);
-    }
-    if (rank != 0) return;
-    WriteIndex(partial, inventory, weights);
-    WriteSmallFiles(partial, step, view, optimizer.count);
+    if (world.rank() != 0) return;
+    const SavedState state{.step = step,
+                           .optimizer_files = optimizer.count,
+                           .files = sums,
+                           .trainer = view.training_state.empty() ? "{}" : view.training_state};
+    WriteTextFile((fs::path(partial) / kSavedStateFile).string(), SavedStateText(state));
   });
 }
 
@@ -167,13 +202,6 @@ std::string FromRankZero(Communicator& world, const std::function<std::string()>
     if (world.rank() == 0) text = compute();
   });
   return world.AllGatherText(text, kLabel)[0];
-}
-
-std::string ReadText(const fs::path& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) throw UserError(path.string() + ": cannot be read");
-  return text.str();
 }
 
 // Returns the names of state that is not there and need not be.
@@ -224,8 +252,53 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
   }
 }
 
+std::string WhyUnusable(Communicator& world, const std::string& dir) {
+  std::string found;  // "d" and what is damaged, "u" and what cannot be read
+  try {
+    VerifyFiles(dir, world.rank(), world.size());
+  } catch (const UnreadableError& error) {
+    found = std::string("u") + error.what();
+  } catch (const std::exception& error) {
+    found = std::string("d") + error.what();
+  }
+  std::vector<std::string> damages, unreadable;
+  for (const std::string& text : world.AllGatherText(found, kLabel)) {
+    if (text.empty()) continue;
+    std::vector<std::string>& list = text[0] == 'u' ? unreadable : damages;
+    if (std::find(list.begin(), list.end(), text.substr(1)) == list.end()) list.push_back(text.substr(1));
+  }
+  if (!unreadable.empty()) {
+    unreadable.push_back(dir + ": whether it is whole cannot be known; nothing was changed");
+    throw UserError(unreadable);
+  }
+  std::string why;
+  for (const std::string& damage : damages) why += (why.empty() ? "" : "; ") + damage;
+  return why;
+}
+
 std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir) {
-  return FromRankZero(world, [&] { return NewestCheckpoint(run_dir); });
+  std::string list;
+  RunTogether(world, [&] {
+    if (world.rank() == 0)
+      list = Json(ListCheckpoints(run_dir)).dump(-1, ' ', false, Json::error_handler_t::replace);
+  });
+  std::vector<std::string> problems;
+  for (const std::string dir : Json::parse(world.AllGatherText(list, kLabel)[0])) {
+    const std::string why = WhyUnusable(world, dir);
+    if (why.empty()) {
+      if (world.rank() == 0) {
+        for (const std::string& problem : problems) PrintErrorLine("warning: " + problem);
+      }
+      return dir;
+    }
+    problems.push_back(dir + ": is no complete checkpoint and is not used: " + why);
+  }
+  if (problems.empty()) return "";
+  problems.push_back(
+      run_dir +
+      "/checkpoints: none of its checkpoints can be used; nothing was changed. Mend one, choose "
+      "another run_dir, or start anew with --anew, which moves what is there aside");
+  throw UserError(problems);
 }
 
 std::string LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view) {
@@ -234,20 +307,20 @@ std::string LoadCheckpoint(Communicator& world, const std::string& dir, Checkpoi
   RunTogether(world, [&] {
     WeightFolder folder(dir);
     if (world.rank() == 0) {
-      const std::string saved_config = ReadText(fs::path(dir) / "config.txtpb");
+      const std::string saved_config = ReadTextFile((fs::path(dir) / "config.txtpb").string());
       CheckWeights(folder, wanted, DescribeDifferences(saved_config, view.config_text));
       CheckSameModel(dir, saved_config, view.config_text);
       note = MissingBiases(folder, wanted);
     }
   });
   RunTogether(world, [&] {
-    const TrainingState state = ReadTrainingState(dir);
+    const SavedState state = ReadSavedState(dir);
     WeightFolder folder(dir);
     ReadTensors(folder, view.tensors);
     const std::string missing = MissingState(dir, LoadOptimizer(dir, state.optimizer_files, view));
     if (world.rank() == 0 && !missing.empty()) note += (note.empty() ? "" : "\nwarning: ") + missing;
     view.training_state = state.trainer;
-    view.config_text = ReadText(fs::path(dir) / "config.txtpb");
+    view.config_text = ReadTextFile((fs::path(dir) / "config.txtpb").string());
   });
   return note;
 }
@@ -256,6 +329,9 @@ std::string LoadWeights(Communicator& world, const std::string& dir, const std::
   const std::vector<WantedTensor> wanted = GatherWanted(world, tensors);
   std::string note;
   RunTogether(world, [&] {
+    std::error_code ignored;
+    const bool is_checkpoint = fs::exists(fs::path(dir) / kSavedStateFile, ignored);
+    if (is_checkpoint) VerifyFiles(dir, world.rank(), world.size());
     WeightFolder folder(dir);
     if (world.rank() != 0) return;
     CheckWeights(folder, wanted, "");

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <limits>
 #include <vector>
 
+#include "launcher/saved_state.h"
 #include "launcher/weight_folder.h"
 #include "runtime/errors.h"
 #include "runtime/tensor_file.h"
@@ -30,11 +30,12 @@ fs::path FolderOf(const std::string& run_dir) {
   return fs::path(run_dir) / "checkpoints";
 }
 
-// N of the names "step-N" and "step-N.replaced"; -1 of all others.
+// N of the names "step-N" and "step-N.replaced"; -1 of all others. An N too large counts as the largest.
 int64_t StepOfName(std::string name) {
   if (name.ends_with(kReplaced)) name = WithoutEnd(name, kReplaced);
-  if (name.rfind("step-", 0) != 0 || name.size() == 5 || name.size() > 23) return -1;
+  if (name.rfind("step-", 0) != 0 || name.size() == 5) return -1;
   if (name.find_first_not_of("0123456789", 5) != std::string::npos) return -1;
+  if (name.size() > 23) return std::numeric_limits<int64_t>::max();
   return std::stoll(name.substr(5));
 }
 
@@ -62,18 +63,41 @@ void Discard(const fs::path& folder) {
   if (error) PrintErrorLine("warning: " + doomed.string() + ": cannot be removed (" + error.message() + ")");
 }
 
+// Names in the folder; none where there is no such folder.
+std::vector<fs::path> Listed(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  fs::directory_iterator next(folder, error);
+  if (error == std::errc::no_such_file_or_directory) return paths;
+  for (; !error && next != fs::directory_iterator(); next.increment(error)) paths.push_back(next->path());
+  if (error) {
+    throw UserError(folder.string() + ": cannot be listed (" + error.message() +
+                    "), so nobody knows which checkpoints there are; nothing was changed");
+  }
+  return paths;
+}
+
 // (step, path), newest first; a whole folder before the one it replaces.
 std::vector<std::pair<int64_t, fs::path>> AllCheckpoints(const fs::path& folder) {
   std::vector<std::pair<int64_t, fs::path>> found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    const int64_t step = StepOfName(entry.path().filename().string());
-    if (step >= 0) found.emplace_back(step, entry.path());
+  for (const fs::path& path : Listed(folder)) {
+    const int64_t step = StepOfName(path.filename().string());
+    if (step >= 0) found.emplace_back(step, path);
   }
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   });
   return found;
+}
+
+// The first of PATH.replaced-1, PATH.replaced-2, ... that nobody has, with PATH's ending.
+fs::path NameAside(const fs::path& path) {
+  for (int i = 1;; ++i) {
+    fs::path aside = path;
+    aside.replace_filename(path.stem().string() + Format(".replaced-%d", i) + path.extension().string());
+    std::error_code ignored;
+    if (!fs::exists(fs::symlink_status(aside, ignored))) return aside;
+  }
 }
 
 void Prune(const fs::path& folder, int64_t newest_step, int keep) {
@@ -85,8 +109,8 @@ void Prune(const fs::path& folder, int64_t newest_step, int keep) {
 }
 
 void CheckFiles(const std::string& dir) {
-  const int files = ReadTrainingState(dir).optimizer_files;
-  if (!fs::exists(fs::path(dir) / "config.txtpb")) throw UserError(dir + "/config.txtpb: is missing");
+  const int files = ReadSavedState(dir).optimizer_files;
+  ReadTextFile((fs::path(dir) / "config.txtpb").string());
   for (int i = 0; i < files; ++i) TensorFileReader(OptimizerFile(dir, i, files));
   WeightFolder(dir).OpenAll();
 }
@@ -96,31 +120,35 @@ void CheckFiles(const std::string& dir) {
 std::string WhyIncomplete(const std::string& dir) {
   try {
     CheckFiles(dir);
-  } catch (const UserError& error) {
+  } catch (const std::exception& error) {
     return error.what();
   }
   return "";
 }
 
-TrainingState ReadTrainingState(const std::string& dir) {
-  const std::string path = (fs::path(dir) / "training_state.json").string();
-  std::ifstream file(path);
-  if (!file) throw UserError(path + ": is missing; " + dir + " is no checkpoint");
-  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (!json.is_object() || !json.contains("optimizer_files") ||
-      !json["optimizer_files"].is_number_integer() || !json.contains("training_state")) {
-    throw UserError(path + ": is damaged; use an older checkpoint");
-  }
-  return {json["optimizer_files"], json["training_state"].dump()};
+std::vector<std::string> ListCheckpoints(const std::string& run_dir) {
+  std::vector<std::string> paths;
+  for (const auto& [step, path] : AllCheckpoints(FolderOf(run_dir))) paths.push_back(path.string());
+  return paths;
 }
 
-std::string NewestCheckpoint(const std::string& run_dir) {
-  for (const auto& [step, path] : AllCheckpoints(FolderOf(run_dir))) {
-    const std::string problem = WhyIncomplete(path.string());
-    if (problem.empty()) return path.string();
-    PrintErrorLine("warning: " + path.string() + ": is no complete checkpoint and is not used: " + problem);
+void RemoveUnfinished(const std::string& run_dir) {
+  for (const fs::path& path : Listed(FolderOf(run_dir))) {
+    const std::string name = path.filename().string();
+    if (name.ends_with(kPartial) && StepOfName(WithoutEnd(name, kPartial)) >= 0) Discard(path);
   }
-  return "";
+}
+
+std::string SetAside(const std::string& run_dir) {
+  std::string moved;
+  for (const fs::path& path : {FolderOf(run_dir), fs::path(run_dir) / "metrics.jsonl"}) {
+    std::error_code ignored;
+    if (!fs::exists(fs::symlink_status(path, ignored))) continue;
+    const fs::path aside = NameAside(path);
+    Rename(path, aside);
+    moved += (moved.empty() ? "" : ", ") + path.string() + " is now " + aside.string();
+  }
+  return moved;
 }
 
 int64_t StepOfCheckpoint(const std::string& dir) {
@@ -134,9 +162,7 @@ std::string BeginCheckpoint(const std::string& run_dir, int64_t step) {
   std::error_code error;
   fs::create_directories(folder, error);
   Check(error, "created", folder);
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().string().ends_with(kPartial)) Discard(entry.path());
-  }
+  RemoveUnfinished(run_dir);
   const fs::path partial = folder / (Format("step-%d", step) + kPartial);
   fs::create_directory(partial, error);
   Check(error, "created", partial);
@@ -147,7 +173,8 @@ std::string CommitCheckpoint(const std::string& partial, int keep) {
   CHECK(partial.ends_with(kPartial)) << partial;
   SyncDirectory(partial);
   const fs::path path = WithoutEnd(partial, kPartial), folder = path.parent_path();
-  if (!fs::exists(path)) {
+  std::error_code absent;
+  if (!fs::exists(fs::symlink_status(path, absent))) {
     Rename(partial, path);
     SyncDirectory(folder.string());
   } else if (renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {

@@ -3,29 +3,31 @@
 // checkpoint.h joins the ranks.
 //
 //   step-N            a checkpoint
-//   step-N.partial    being written, or left by a job that ended while writing; the next save removes it
+//   step-N.partial    being written, or left by a job that ended while writing; the next start or save
+//                     removes it
 //   step-N.replaced   the former step-N while a new one takes its place, where a file system cannot swap two
 //                     names; still whole
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace unipool {
 
 // What makes the folder `dir` incomplete. "" when all files are there, each as long as its header says.
 std::string WhyIncomplete(const std::string& dir);
 
-// What training_state.json holds.
-struct TrainingState {
-  int optimizer_files = 0;  // that belong to the checkpoint
-  std::string trainer;      // the JSON object that the trainer saved
-};
-TrainingState ReadTrainingState(const std::string& dir);  // throws UserError
+// The folders step-N (and step-N.replaced) of the run, whole or not, the newest first. Throws UserError where
+// the folder cannot be listed: that is no sign that there are none.
+std::vector<std::string> ListCheckpoints(const std::string& run_dir);
 
-// The newest complete checkpoint of the run, or "" when there is none. An incomplete one is skipped with a
-// line on the standard error stream.
-std::string NewestCheckpoint(const std::string& run_dir);
+// Removes the folders step-N.partial that interrupted saves have left, and nothing else.
+void RemoveUnfinished(const std::string& run_dir);
+
+// Moves checkpoints and metrics of earlier starts to names of their own, so that a run may begin anew.
+// Returns what was moved where, or "". Throws UserError.
+std::string SetAside(const std::string& run_dir);
 
 // The step in a checkpoint's name, or -1.
 int64_t StepOfCheckpoint(const std::string& dir);

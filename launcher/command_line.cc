@@ -80,7 +80,7 @@ class Parser {
   void Positional(const std::string& argument) {
     if (line_.command.empty()) {
       line_.command = argument;
-    } else if (argument.find('=') != std::string::npos) {
+    } else if (argument.find('=') != std::string::npos && !TakesFolder()) {
       line_.overrides.push_back(argument);
     } else if (line_.config_path.empty()) {
       line_.config_path = argument;
@@ -88,6 +88,13 @@ class Parser {
       problems_.Add(argument + ": a second configuration file (after " + line_.config_path +
                     "); settings are changed with field.path=value");
     }
+  }
+
+  bool TakesFolder() const {
+    for (const CommandInfo& command : Commands()) {
+      if (command.name == line_.command) return command.config == ConfigUse::kFolder;
+    }
+    return false;
   }
 
   const FlagInfo* Find(const std::string& name) const {
@@ -159,6 +166,13 @@ class Parser {
       const std::string& extra = line_.config_path.empty() ? line_.overrides[0] : line_.config_path;
       problems_.Add(extra + ": " + command.name + " takes flags only; see `unipool help`");
     }
+    if (command.config == ConfigUse::kFolder) {
+      if (line_.config_path.empty()) {
+        problems_.Add(std::string(command.name) + ": a folder is missing, for example: unipool " +
+                      command.name + " runs/demo");
+      }
+      return;
+    }
     const bool needs_config =
         command.config == ConfigUse::kRequired || !line_.overrides.empty() || FLAGS_print_config;
     if (command.config != ConfigUse::kNone && needs_config && line_.config_path.empty()) {
@@ -183,6 +197,8 @@ const std::vector<CommandInfo>& Commands() {
        TrainCommand},
       {"eval", ConfigUse::kRequired, "loss and perplexity of a checkpoint on a split", EvalCommand},
       {"generate", ConfigUse::kOptional, "continue a --prompt with text from a checkpoint", GenerateCommand},
+      {"verify", ConfigUse::kFolder,
+       "whether checkpoints in a DIR (of a run, or one of its own) are as saved", VerifyCommand},
       {"info", ConfigUse::kRequired, "parameters by kind, per rank, and memory", InfoCommand},
       {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand},
       {"tokenize", ConfigUse::kNone, "turn JSON lines into a token file (.bin, .idx)", TokenizeCommand},

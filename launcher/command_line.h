@@ -10,7 +10,7 @@ namespace unipool {
 
 struct CommandLine {
   std::string command;                 // one of Commands(); "help" when help was asked for
-  std::string config_path;             // "" when none was given, where the command allows that
+  std::string config_path;             // or the folder, for commands that take one; "" when none was given
   std::vector<std::string> overrides;  // "field.path=value"
   std::string checkpoint;              // --checkpoint: folder of one checkpoint; "": the newest of run_dir
   bool json = false;                   // --json: print JSON for programs instead of a text for people
@@ -20,7 +20,8 @@ struct CommandLine {
 // One command of the program. Its flags are those that its own file defines.
 struct CommandInfo {
   const char* name;
-  enum class ConfigUse { kNone, kOptional, kRequired } config;
+  // kFolder: one folder in its place.
+  enum class ConfigUse { kNone, kOptional, kRequired, kFolder } config;
   const char* summary;                  // for `help`
   int (*run)(const CommandLine& line);  // returns the exit code (commands.h)
 };

@@ -19,6 +19,7 @@ namespace unipool {
 int TrainCommand(const CommandLine& command_line);
 int EvalCommand(const CommandLine& command_line);
 int GenerateCommand(const CommandLine& command_line);
+int VerifyCommand(const CommandLine& command_line);
 int InfoCommand(const CommandLine& command_line);
 int MetricsCommand(const CommandLine& command_line);
 int TokenizeCommand(const CommandLine& command_line);

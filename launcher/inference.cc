@@ -1,10 +1,11 @@
 #include "launcher/inference.h"
 
-#include <fstream>
+#include <filesystem>
 
 #include "launcher/checkpoint.h"
 #include "launcher/config.h"
 #include "launcher/weight_check.h"
+#include "runtime/file_sum.h"
 
 namespace unipool {
 
@@ -20,10 +21,10 @@ std::string LoadForInference(const CommandLine& line, const Config& config, Worl
   LoadWeights(*world.communicator, folder, engine.state().Weights());
   engine.state().WeightsLoaded();
   RunTogether(*world.communicator, [&] {
-    std::ifstream saved(folder + "/config.txtpb");
-    if (!saved) return;  // a folder made elsewhere
-    const std::string text{std::istreambuf_iterator<char>(saved), {}};
-    CheckSameModel(folder, text, ResolvedConfigText(config));
+    std::error_code ignored;
+    const std::string saved = folder + "/config.txtpb";
+    if (!std::filesystem::exists(saved, ignored)) return;  // a folder made elsewhere
+    CheckSameModel(folder, ReadTextFile(saved), ResolvedConfigText(config));
   });
   return folder;
 }

@@ -6,11 +6,13 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "runtime/errors.h"
+#include "runtime/file_sum.h"
 #include "runtime/tensor_file.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
@@ -18,19 +20,43 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-// The lines that a run continuing after `last_step` keeps; `changed` says whether any were cut or mended.
-std::string KeptLines(const std::string& path, int64_t last_step, bool& changed) {
-  std::ifstream file(path);
-  std::string kept, line;
-  while (std::getline(file, line)) {
+struct Lines {
+  std::string kept, cut;
+  int64_t num_cut = 0;
+  bool changed = false;  // whether any were cut or mended
+};
+
+// What a run continuing after `last_step` keeps, and the rest.
+Lines SortLines(const std::string& path, int64_t last_step) {
+  std::error_code ignored;
+  if (!fs::exists(fs::symlink_status(path, ignored))) return {};
+  std::istringstream file(ReadTextFile(path));
+  Lines lines;
+  for (std::string line; std::getline(file, line);) {
     const bool torn = file.eof();  // no newline at its end
     const Json json = Json::parse(line, nullptr, false);
     const bool whole = json.is_object() && json.contains("step") && json["step"].is_number_integer();
     const bool keep = whole && json["step"].get<int64_t>() <= last_step;
-    if (keep) kept += line + "\n";
-    changed |= torn || !keep;
+    (keep ? lines.kept : lines.cut) += line + "\n";
+    lines.num_cut += !keep;
+    lines.changed |= torn || !keep;
   }
-  return kept;
+  return lines;
+}
+
+// Appends and syncs.
+void AppendText(const std::string& path, const std::string& text) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
+  size_t done = 0;
+  while (fd >= 0 && done < text.size()) {
+    const ssize_t written = write(fd, text.data() + done, text.size() - done);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) break;
+    done += written;
+  }
+  const int error = fd < 0 || done < text.size() || fsync(fd) != 0 ? errno : 0;
+  if (fd >= 0) close(fd);
+  if (error != 0) throw UserError(path + ": cannot be written (" + std::strerror(error) + ")");
 }
 
 }  // namespace
@@ -41,9 +67,14 @@ MetricsFile::MetricsFile(const std::string& run_dir, int64_t last_step)
   fs::create_directories(run_dir, error);
   if (error)
     throw UserError(run_dir + ": cannot be created (" + error.message() + "); choose another run_dir");
-  bool changed = false;
-  const std::string kept = KeptLines(path_, last_step, changed);
-  if (changed) WriteTextFile(path_, kept);
+  const Lines lines = SortLines(path_, last_step);
+  if (lines.num_cut > 0) {
+    const std::string replaced = (fs::path(run_dir) / "metrics.replaced.jsonl").string();
+    AppendText(replaced, lines.cut);
+    PrintErrorLine(Format("note: %d lines of %s after step %d are now in %s", lines.num_cut, path_.c_str(),
+                          last_step, replaced.c_str()));
+  }
+  if (lines.changed) WriteTextFile(path_, lines.kept);
   fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd_ < 0)
     throw UserError(path_ + ": cannot be opened (" + std::strerror(errno) + "); choose another run_dir");

@@ -11,7 +11,8 @@ namespace unipool {
 class MetricsFile {
  public:
   // Opens the file of a run that continues after step `last_step` (0: from the beginning). Lines of later
-  // steps and torn lines are cut, so that no step appears twice. Creates the folder. Throws UserError.
+  // steps and torn lines move to the end of metrics.replaced.jsonl, so that no step appears twice and none
+  // is lost. Creates the folder. Throws UserError.
   MetricsFile(const std::string& run_dir, int64_t last_step);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;

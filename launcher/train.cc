@@ -1,7 +1,13 @@
+#include <gflags/gflags.h>
+
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
+
+DEFINE_bool(
+    anew, false,
+    "train: begin with step 0; checkpoints and metrics of earlier starts are moved aside, not deleted");
 
 namespace unipool {
 
@@ -9,7 +15,7 @@ int TrainCommand(const CommandLine& command_line) {
   const Config config = LoadConfig(command_line);
   const WorldOptions options = WorldOptionsOf(config);
   ValidateConfig(config, WorldSize(options));
-  return RunWorld(options, [&](World& world) { Trainer(config, world).Run(); });
+  return RunWorld(options, [&](World& world) { Trainer(config, world, FLAGS_anew).Run(); });
 }
 
 }  // namespace unipool

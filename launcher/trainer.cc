@@ -13,6 +13,7 @@
 #include "launcher/weight_check.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -27,7 +28,7 @@ DatasetOptions DatasetOptionsOf(const Config& config) {
           .vocab = config.model().vocab()};
 }
 
-Trainer::Trainer(const Config& config, World& world) : config_(config), world_(world) {
+Trainer::Trainer(const Config& config, World& world, bool anew) : config_(config), world_(world) {
   const TrainConfig& train = config.train();
   learning_rate_ = {.highest = train.lr(),
                     .lowest = train.min_lr(),
@@ -35,7 +36,11 @@ Trainer::Trainer(const Config& config, World& world) : config_(config), world_(w
                     .steps = train.steps()};
   RunTogether(*world.communicator, [&] { OpenData(); });
   RunTogether(*world.communicator, [&] {
-    if (world.rank() == 0) lock_ = std::make_unique<RunLock>(config.run_dir());
+    if (world.rank() != 0) return;
+    lock_ = std::make_unique<RunLock>(config.run_dir());
+    const std::string moved = anew ? SetAside(config.run_dir()) : "";
+    if (!moved.empty()) PrintErrorLine("note: " + moved);
+    RemoveUnfinished(config.run_dir());
   });
   engine_ = std::make_unique<TrainingEngine>(config, world);
   reader_ =

@@ -24,7 +24,8 @@ class Trainer {
   // Opens the data, takes the run's lock, builds the engine and starts: from the newest checkpoint of
   // run_dir, else from train.init_from, else from random weights. Collective. Throws the same UserError on
   // every rank. REQUIRES: the configuration is valid for this world.
-  Trainer(const Config& config, World& world);
+  // anew: moves checkpoints and metrics of earlier starts aside first, and so begins with step 0.
+  Trainer(const Config& config, World& world, bool anew);
   // Trains from the step that the start gave to train.steps. Collective.
   void Run();
 

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "runtime/errors.h"
+#include "runtime/file_sum.h"
 
 namespace unipool {
 namespace {
@@ -23,6 +23,11 @@ std::string NumberedFile(const std::string& dir, const char* kind, int i, int nu
 std::vector<std::string> WeightFilesIn(const std::string& dir) {
   std::vector<std::string> files;
   std::error_code ignored;
+  // What else lies in a checkpoint of ours does not belong to it.
+  if (fs::exists(fs::path(dir) / "training_state.json", ignored) &&
+      fs::exists(fs::path(dir) / "model.safetensors", ignored)) {
+    return {"model.safetensors"};
+  }
   for (const auto& entry : fs::directory_iterator(dir, ignored)) {
     const std::string name = entry.path().filename().string();
     if (entry.path().extension() == ".safetensors" && name.rfind("optimizer-", 0) != 0) files.push_back(name);
@@ -55,7 +60,8 @@ std::string OptimizerFile(const std::string& dir, int i, int num_files) {
 
 WeightFolder::WeightFolder(std::string dir) : dir_(std::move(dir)) {
   const std::string index = (fs::path(dir_) / kWeightIndexFile).string();
-  if (fs::exists(index)) {
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(index, ignored))) {
     ReadIndex(index);
     return;
   }
@@ -71,8 +77,7 @@ WeightFolder::WeightFolder(std::string dir) : dir_(std::move(dir)) {
 }
 
 void WeightFolder::ReadIndex(const std::string& path) {
-  std::ifstream file(path);
-  const nlohmann::json index = nlohmann::json::parse(file, nullptr, false);
+  const nlohmann::json index = nlohmann::json::parse(ReadTextFile(path), nullptr, false);
   const bool good = index.is_object() && index.contains("weight_map") && index["weight_map"].is_object();
   if (!good)
     throw UserError(path + ": is damaged; expected JSON with a \"weight_map\" of tensor names to files" +

@@ -1,6 +1,5 @@
 #include "runtime/tensor_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,14 +40,13 @@ std::string ShapeString(const std::vector<int64_t>& shape) {
 }
 
 std::pair<void*, int64_t> MapFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw UserError(Format("cannot open %s: %s", path.c_str(), std::strerror(errno)));
+  const int fd = OpenRegularFile(path);
   struct stat status {};
   CHECK_EQ(fstat(fd, &status), 0) << path;
   const int64_t bytes = status.st_size;
-  if (!S_ISREG(status.st_mode) || bytes < 8) {
+  if (bytes < 8) {
     close(fd);
-    ThrowBroken(path, S_ISREG(status.st_mode) ? Format("only %d bytes long", bytes) : "not a regular file");
+    ThrowBroken(path, Format("only %d bytes long", bytes));
   }
   void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
   const int error = errno;

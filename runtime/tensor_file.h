@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/file_sum.h"
 #include "runtime/tensor.h"
 
 namespace unipool {
@@ -50,8 +51,9 @@ class TensorFileReader {
 };
 
 // Writes one file. First Declare all tensors. Then Append their data in the same order, in pieces of any
-// size. Then Close, which syncs to disk. Any error of writing, such as a full disk, is a UserError that names
-// the file. The unfinished file is removed after an error, and where the writer is destroyed before Close.
+// size. Then Close, which syncs to disk and returns the sum of all that was written. Any error of writing,
+// such as a full disk, is a UserError that names the file. The unfinished file is removed after an error, and
+// where the writer is destroyed before Close.
 class TensorFileWriter {
  public:
   explicit TensorFileWriter(std::string path);
@@ -61,7 +63,7 @@ class TensorFileWriter {
   void Declare(const std::string& name, DType dtype, std::vector<int64_t> shape);
   // The next bytes of the declared tensors, in the order of their declaration.
   void Append(const void* data, int64_t bytes);
-  void Close();
+  FileSum Close();
   int64_t declared_bytes() const { return declared_bytes_; }
 
  private:
@@ -74,6 +76,7 @@ class TensorFileWriter {
   void Write(const void* data, int64_t bytes);
   void Discard();  // removes the unfinished file
   std::string path_;
+  FileSummer summer_;
   int fd_ = -1;
   bool header_written_ = false;
   int64_t declared_bytes_ = 0, appended_bytes_ = 0;

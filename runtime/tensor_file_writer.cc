@@ -106,17 +106,18 @@ void TensorFileWriter::Append(const void* data, int64_t bytes) {
 
 void TensorFileWriter::Write(const void* data, int64_t bytes) {
   CHECK_GE(fd_, 0) << path_ << " is closed";
+  summer_.Add(data, bytes);
   const int error = WriteAll(fd_, data, bytes);
   if (error == 0) return;
   Discard();
   ThrowErrno("write", path_, error);
 }
 
-void TensorFileWriter::Close() {
+FileSum TensorFileWriter::Close() {
   if (!header_written_) WriteHeader();
   CHECK_EQ(appended_bytes_, declared_bytes_) << path_;
   const int error = SyncAndClose(std::exchange(fd_, -1));
-  if (error == 0) return;
+  if (error == 0) return summer_.Sum();
   unlink(path_.c_str());
   ThrowErrno("write", path_, error);
 }

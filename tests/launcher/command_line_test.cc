@@ -55,9 +55,9 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
                   "--test_warmth: expected a value of type double, found \"hot\"",
                   "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
   EXPECT_THAT(ProblemsOf({}),
-              ElementsAre("a command is missing; one of train, eval, generate, info, metrics, tokenize"));
+              ElementsAre("a command is missing; one of train, eval, generate, verify, info, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"fly"}),
-              ElementsAre("fly: unknown command; one of train, eval, generate, info, metrics, tokenize"));
+              ElementsAre("fly: unknown command; one of train, eval, generate, verify, info, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
               ElementsAre(HasSubstr("train: the configuration file is missing")));
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),

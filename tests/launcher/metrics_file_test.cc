@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -54,6 +55,8 @@ TEST(MetricsFile, ResumedRunHasEveryStepOnce) {
     kept.push_back(line);
   }
   EXPECT_EQ(kept.size(), 3u + 1 + 2);  // steps 1..3, validations of 3, 2 and 3
+  const std::string replaced = ReadAll(run + "/metrics.replaced.jsonl");
+  EXPECT_EQ(std::count(replaced.begin(), replaced.end(), '\n'), 2 + 3);  // steps 4 and 5, validations of 4, 5 and 6
   fs::remove_all(run);
 }
 
