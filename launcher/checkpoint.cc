@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/config.h"
+#include "launcher/finite_check.h"
 #include "launcher/optimizer_folder.h"
 #include "launcher/saved_state.h"
 #include "launcher/weight_check.h"
@@ -204,6 +205,22 @@ std::string FromRankZero(Communicator& world, const std::function<std::string()>
   return world.AllGatherText(text, kLabel)[0];
 }
 
+// Throws UserError that names this rank's tensors with numbers that are none; the first of each.
+void CheckFinite(const std::string& where, const std::vector<DiskTensor>& tensors,
+                 const std::vector<OptimizerPiece>& pieces) {
+  std::vector<std::string> problems;
+  const auto check = [&](const std::string& name, const Tensor& value) {
+    const std::string problem = FirstNotFinite(value);
+    if (!problem.empty()) problems.push_back(name + ": " + problem);
+  };
+  for (const DiskTensor& tensor : tensors) check(tensor.name, tensor.value);
+  for (const OptimizerPiece& piece : pieces) {
+    check("exp_avg/" + piece.name, piece.first_moment);
+    check("exp_avg_sq/" + piece.name, piece.second_moment);
+  }
+  if (!problems.empty()) throw UserError(ListOfProblems(where + ": holds what is no number", problems));
+}
+
 // Returns the names of state that is not there and need not be.
 std::vector<std::string> LoadOptimizer(const std::string& dir, int num_files, CheckpointView& view) {
   const OptimizerFolder folder(dir, num_files);
@@ -235,6 +252,7 @@ void ReadTensors(WeightFolder& folder, const std::vector<DiskTensor>& tensors) {
 
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int64_t step,
                            const CheckpointView& view, int keep) {
+  RunTogether(world, [&] { CheckFinite(Format("step %d: the model", step), view.tensors, view.pieces); });
   std::string partial;
   try {
     partial = FromRankZero(world, [&] { return BeginCheckpoint(run_dir, step); });
@@ -318,6 +336,7 @@ std::string LoadCheckpoint(Communicator& world, const std::string& dir, Checkpoi
     WeightFolder folder(dir);
     ReadTensors(folder, view.tensors);
     const std::string missing = MissingState(dir, LoadOptimizer(dir, state.optimizer_files, view));
+    CheckFinite(dir, view.tensors, view.pieces);
     if (world.rank() == 0 && !missing.empty()) note += (note.empty() ? "" : "\nwarning: ") + missing;
     view.training_state = state.trainer;
     view.config_text = ReadTextFile((fs::path(dir) / "config.txtpb").string());
@@ -340,6 +359,7 @@ std::string LoadWeights(Communicator& world, const std::string& dir, const std::
   RunTogether(world, [&] {
     WeightFolder folder(dir);
     ReadTensors(folder, tensors);
+    CheckFinite(dir, tensors, {});
   });
   return note;
 }

@@ -39,10 +39,9 @@ struct CheckpointModel {
     view.hf_config_json = "{}\n";
   }
 
-  // Bits of element i of `name`: mostly ordinary floats, some of them NaN, infinite, denormal or negative
-  // zero.
+  // Bits of element i of `name`: mostly ordinary floats, some of them the largest, denormal or negative zero.
   float Value(const std::string& name, int64_t i) const {
-    static const uint32_t rare[] = {0x7fc12345, 0xff800000, 0x80000000, 0x00000001};
+    static const uint32_t rare[] = {0x7f7fffff, 0xff7fffff, 0x80000000, 0x00000001};
     const uint64_t random = RandomBits(HashBytes(name) ^ seed_, i);
     const uint32_t bits =
         random % 16 < 4 ? rare[random % 4] : static_cast<uint32_t>(random >> 32) & 0xbfffffff;

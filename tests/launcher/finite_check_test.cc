@@ -1,0 +1,63 @@
+// Numbers that are none: the first one is found, wherever it lies.
+#include "launcher/finite_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <limits>
+#include <vector>
+
+#include "runtime/errors.h"
+#include "runtime/world.h"
+#include "tests/launcher/checkpoint_model.h"
+
+namespace unipool {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <class T>
+void FindsTheFirst(DType dtype) {
+  std::vector<T> numbers(40'000, std::numeric_limits<T>::max());
+  numbers[3] = std::numeric_limits<T>::denorm_min();
+  const auto size = static_cast<int64_t>(numbers.size());
+  const Tensor tensor(numbers.data(), dtype, {size});
+  EXPECT_EQ(FirstNotFinite(tensor), "");
+  EXPECT_EQ(FirstNotFinite(Tensor(numbers.data(), dtype, {0})), "");
+  numbers[39'999] = std::numeric_limits<T>::quiet_NaN();
+  EXPECT_EQ(FirstNotFinite(tensor), "element 39999 is nan");
+  numbers[16'384] = -std::numeric_limits<T>::infinity();
+  EXPECT_EQ(FirstNotFinite(tensor), "element 16384 is -inf");
+}
+
+// Found on a rank before anything is written, and told on all.
+TEST(FiniteCheck, NumbersThatAreNoneAreNotSaved) {
+  const fs::path run = fs::path(testing::TempDir()) / ("finite_check_" + std::to_string(getpid()));
+  for (const bool in_moments : {false, true}) {
+    RunWorld({.num_threads = 2}, [&](World& world) {
+      CheckpointModel model(world.rank(), world.size(), 5);
+      model.Fill();
+      const Tensor spoilt = in_moments ? model.view.pieces[0].second_moment : model.view.tensors[0].value;
+      if (world.rank() == 0) spoilt.as<float>()[2] = std::numeric_limits<float>::quiet_NaN();
+      try {
+        SaveCheckpoint(*world.communicator, run.string(), 8, model.view, 1);
+        ADD_FAILURE() << "it was saved";
+      } catch (const UserError& error) {
+        EXPECT_THAT(error.what(),
+                    testing::AllOf(testing::HasSubstr("step 8"), testing::HasSubstr("is nan"),
+                                   testing::HasSubstr(in_moments ? "exp_avg_sq/" : "embed_tokens")));
+      }
+    });
+    EXPECT_FALSE(fs::exists(run));
+  }
+}
+
+TEST(FiniteCheck, FindsTheFirstNumberThatIsNone) {
+  FindsTheFirst<float>(DType::kF32);
+  FindsTheFirst<double>(DType::kF64);
+}
+
+}  // namespace
+}  // namespace unipool
