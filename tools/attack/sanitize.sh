@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `tools/dev test --sanitize`: all tests that can run under the address, undefined-behaviour and thread sanitizers, and what ever
-# failed (tests/fuzz/corpus) and damaged checkpoints with the instrumented program. `--sanitize=fast` is the part that CI runs.
+# failed (tests/fuzz/corpus) and damaged checkpoints with the instrumented program. `--sanitize=fast` is a part of a few minutes.
 #
 # Usage: sanitize.sh all | fast
 set -euo pipefail
