@@ -55,8 +55,7 @@ void OptimizerFolder::ReadRange(const std::string& name, Range elements, const T
     }
   }
   if (at == elements.end) return;
-  problems.push_back(Format("%s: elements %d to %d are missing", name.c_str(), at,
-                            elements.end));
+  problems.push_back(Format("%s: elements %d to %d are missing", name.c_str(), at, elements.end));
 }
 
 void OptimizerFolder::ReadState(const DiskTensor& tensor, std::vector<std::string>& problems,

@@ -72,8 +72,7 @@ std::string BalancingLoss(const StepOutcome& outcome, Balance::Value balance) {
 
 std::string StepSummary(const StepOutcome& outcome, const ProgressOptions& options, double seconds_left) {
   const StepReport& report = outcome.report;
-  return Format("step %d/%d  loss %.4f", outcome.step, options.total_steps,
-                report.loss) +
+  return Format("step %d/%d  loss %.4f", outcome.step, options.total_steps, report.loss) +
          BalancingLoss(outcome, options.balance) +
          AgeOfShares(report.load.shares_age, options.balance_scope) +
          Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",

@@ -8,8 +8,6 @@
 namespace unipool {
 namespace {
 
-
-
 std::string Scaled(int64_t value, const char* separator, const char* suffix) {
   const double x = static_cast<double>(value);
   if (value >= 999'950'000) return Format("%.3f%sB%s", x / 1e9, separator, suffix);

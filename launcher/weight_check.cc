@@ -117,7 +117,7 @@ bool ChangesTheModel(const std::string& path) {
       "model.layers",    "model.hidden",        "model.heads", "model.kv_heads", "model.vocab",
       "model.rope_base", "model.norm_eps",      "moe.experts", "moe.top_k",      "moe.width",
       "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups"};
-  return kPaths.count(path) > 0;
+  return kPaths.contains(path);
 }
 
 template <class Filter>

@@ -172,8 +172,7 @@ int64_t ActivationBytes(const RankSizes& s) {
   const int64_t d = s.spec.hidden, columns = d + s.kept;
   const int64_t hidden_states = s.tokens * d * (s.microbatches > 1 || !s.is_last ? 3 : 2);
   const int64_t joined = s.mesh.pool() > s.mesh.data ? s.received * columns : 0;
-  return s.saved_layers *
-             LayerSaved::Bytes(s.spec, s.tokens, s.dtype, !s.train().recompute_attention()) +
+  return s.saved_layers * LayerSaved::Bytes(s.spec, s.tokens, s.dtype, !s.train().recompute_attention()) +
          s.item * (hidden_states + s.stashed_slots * s.received * columns + s.received * d + joined);
 }
 

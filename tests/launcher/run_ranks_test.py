@@ -10,7 +10,7 @@ from run_harness import Outcome, RunTest
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../configs/demo.txtpb")
 SMALL = ["data.train=book.txt", "run_dir=run", "model.layers=2", "model.hidden=32", "model.seq_length=16", "moe.width=16",
-         "train.steps=2", "train.global_batch=12", "train.micro_batch=1", "train.eval_every=2", "train.eval_batches=1"]
+         "train.steps=2", "train.eval_every=2", "train.eval_batches=1"]
 NOTE = "note: 3 ranks, as the launcher (mpirun or srun) started; parallel.ranks: 4 of the file"
 
 
