@@ -56,8 +56,8 @@ TEST(MetricsFile, ResumedRunHasEveryStepOnce) {
   }
   EXPECT_EQ(kept.size(), 3u + 1 + 2);  // steps 1..3, validations of 3, 2 and 3
   const std::string replaced = ReadAll(run + "/metrics.replaced.jsonl");
-  EXPECT_EQ(std::count(replaced.begin(), replaced.end(), '\n'),
-            2 + 3);  // steps 4 and 5, validations of 4, 5 and 6
+  // Steps 4 and 5, validations of 4, 5 and 6.
+  EXPECT_EQ(std::count(replaced.begin(), replaced.end(), '\n'), 2 + 3);
   fs::remove_all(run);
 }
 
