@@ -163,16 +163,21 @@ void WriteAll(Communicator& world, const std::string& partial, int64_t step, con
   const Numbering weights = Number(world.size(), [&](int r) { return !inventory.weights[r].empty(); });
   const Numbering optimizer = Number(world.size(), [&](int r) { return inventory.optimizer[r]; });
   Sums sums;
-  RunTogether(world, [&] { sums = WriteFiles(partial, world.rank(), inventory, view, weights, optimizer); });
+  RunTogether(
+      world, [&] { sums = WriteFiles(partial, world.rank(), inventory, view, weights, optimizer); },
+      "writes the checkpoint");
   sums = ShareSums(world, sums);
-  RunTogether(world, [&] {
-    if (world.rank() != 0) return;
-    const SavedState state{.step = step,
-                           .optimizer_files = optimizer.count,
-                           .files = sums,
-                           .trainer = view.training_state.empty() ? "{}" : view.training_state};
-    WriteTextFile((fs::path(partial) / kSavedStateFile).string(), SavedStateText(state));
-  });
+  RunTogether(
+      world,
+      [&] {
+        if (world.rank() != 0) return;
+        const SavedState state{.step = step,
+                               .optimizer_files = optimizer.count,
+                               .files = sums,
+                               .trainer = view.training_state.empty() ? "{}" : view.training_state};
+        WriteTextFile((fs::path(partial) / kSavedStateFile).string(), SavedStateText(state));
+      },
+      "writes the checkpoint");
 }
 
 // Problems of files with one cause as one: "FILE and 2 more files: cannot be written (...)".
@@ -266,7 +271,7 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
         Format("the checkpoint of step %d was not saved in %s; make room or choose another run_dir, then "
                "start again: the run continues from its last complete checkpoint",
                step, run_dir.c_str()));
-    throw UserError(std::move(problems));
+    throw UserError(std::move(problems), kNotSavedExitCode);
   }
 }
 

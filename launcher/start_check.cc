@@ -16,6 +16,7 @@
 #include "models/memory_plan.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
+#include "runtime/watchdog.h"
 #include "runtime/host_memory.h"
 
 namespace unipool {
@@ -23,12 +24,6 @@ namespace {
 
 std::vector<std::string> Gather(World& world, const std::string& text, const char* operation) {
   return world.communicator->AllGatherText(text, {.operation = operation, .step = -1, .slot = -1});
-}
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
 }
 
 std::vector<std::string> Lines(const std::string& text) {

@@ -85,11 +85,10 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "override model.hiden=5: no such field; did you mean model.hidden?",
           "override steps=3: no such field; did you mean train.steps?",
           "override train: expected field.path=value, for example train.steps=100",
-          "override train=3: is a block; name one of its fields: steps, seed, global_batch, micro_batch, lr, "
-          "min_lr, "
-          "warmup_fraction, beta1, beta2, adam_eps, weight_decay, clip, init_from, eval_every, eval_batches, "
-          "save_every, "
-          "keep_checkpoints, recompute_experts, recompute_attention, precision, weight_grad_slots",
+          "override train=3: is a block; name one of its fields: steps, seed, global_batch, "
+          "micro_batch, lr, min_lr, warmup_fraction, beta1, beta2, adam_eps, weight_decay, clip, "
+          "init_from, eval_every, eval_batches, save_every, keep_checkpoints, recompute_experts, "
+          "recompute_attention, precision, weight_grad_slots, save_minutes, stop_at",
           "override moe.router=nrom: expected one of NORM, SOFTMAX, SIGMOID, found \"NROM\"; did you mean "
           "NORM?",
           "override train.lr.x=1: train.lr has no fields of its own",
