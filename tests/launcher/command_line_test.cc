@@ -131,7 +131,7 @@ TEST(Program, OneMessageUnderMpirun) {
   const Outcome setting = RunShell(mpirun + kBinary + " info " + kDemo + " train.global_batch=32");
   EXPECT_EQ(setting.exit_code, 2) << setting.output;
   EXPECT_EQ(Count(setting.output,
-                  "train.global_batch: is 32 sequences, which is not a multiple of train.micro_batch (8) x "
+                  "train.global_batch: is 32 sequences, which is not a multiple of train.micro_batch (4) x "
                   "data ranks (3)"),
             1)
       << setting.output;
