@@ -8,9 +8,8 @@
 #include "launcher/checkpoint.h"
 #include "launcher/metrics_file.h"
 #include "launcher/progress.h"
-#include "launcher/run_lock.h"
+#include "launcher/run_control.h"
 #include "launcher/token_dataset.h"
-#include "models/learning_rate.h"
 #include "models/training_engine.h"
 #include "runtime/emulation_report.h"
 
@@ -21,13 +20,13 @@ DatasetOptions DatasetOptionsOf(const Config& config);
 
 class Trainer {
  public:
-  // Opens the data, takes the run's lock, builds the engine and starts: from the newest checkpoint of
-  // run_dir, else from train.init_from, else from random weights. Collective. Throws the same UserError on
-  // every rank. REQUIRES: the configuration is valid for this world.
-  // anew: moves checkpoints and metrics of earlier starts aside first, and so begins with step 0.
-  Trainer(const Config& config, World& world, bool anew);
-  // Trains from the step that the start gave to train.steps. Collective.
-  void Run();
+  // Builds the engine, opens the data and starts: from the newest checkpoint of run_dir, else from
+  // train.init_from, else from random weights. Collective. Throws the same UserError on every rank. REQUIRES:
+  // the configuration is valid for this world.
+  Trainer(const Config& config, World& world, RunControl& control);
+  // Trains from the step that the start gave to train.steps, or until it is asked to stop. Returns the
+  // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Collective.
+  int Run();
 
  private:
   void OpenData();
@@ -37,21 +36,28 @@ class Trainer {
   double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
   void ReportMemory();
   void ReportEmulation();  // collective
-  void Validate();
+  void ValidateIfDue();
+  void SaveIfDue();
   void Save();
+  // The ends of Run.
+  int Finish();
+  int Stop();
   CheckpointView View();
+  std::string TrainingStateText() const;
+  bool ValidationIsWritten() const;  // collective
 
   const Config& config_;
   World& world_;
-  std::unique_ptr<RunLock> lock_;  // on rank 0
+  RunControl& control_;
+  RunRequests requests_;  // of all ranks, that are not answered yet
   std::unique_ptr<TrainingEngine> engine_;
   std::unique_ptr<TokenDataset> train_, valid_;
   std::unique_ptr<BatchReader> reader_;
   std::unique_ptr<MetricsFile> metrics_;  // on rank 0
   std::unique_ptr<Progress> progress_;    // on rank 0
-  LearningRateSchedule learning_rate_;
-  int64_t step_ = 0;          // updates done
-  bool has_stepped_ = false;  // in this process
+  int64_t step_ = 0;                      // updates done
+  bool has_stepped_ = false;              // in this process
+  bool validation_due_ = false;           // of the weights as they are; a stop leaves it to the next start
   // Sum over this rank's emulated steps but the first, whose memory is new.
   EmulationReport emulation_;
   int64_t emulated_steps_ = -1;  // in that sum; -1 before the first step

@@ -8,6 +8,7 @@
 #include "launcher/config.h"
 #include "launcher/data_split.h"
 #include "launcher/nearest_name.h"
+#include "launcher/stop_time.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
 
@@ -54,6 +55,11 @@ class Validation {
   void NotNegative(const char* field, double value) {
     if (!(value >= 0) || !std::isfinite(value))
       problems_.Add(Format("%s: is %g; must not be negative", field, value));
+  }
+  // A limit of the watchdog: milliseconds that fit, or 0.
+  void WatchdogSeconds(const char* field, double value) {
+    if (value == 0 || (value >= 1e-3 && value <= 1e9)) return;
+    problems_.Add(Format("%s: is %g; must be from 0.001 to 1e9 seconds, or 0 to turn it off", field, value));
   }
   void Fraction(const char* field, double value, bool one_allowed) {
     if (value >= 0 && (one_allowed ? value <= 1 : value < 1)) return;
@@ -168,6 +174,12 @@ class Validation {
     AtLeast("train.eval_batches", t.eval_batches(), 0);
     AtLeast<int64_t>("train.save_every", t.save_every(), 0);
     AtLeast("train.keep_checkpoints", t.keep_checkpoints(), 0);
+    NotNegative("train.save_minutes", t.save_minutes());
+    try {
+      ParseStopTime(t.stop_at(), {});
+    } catch (const UserError& error) {
+      problems_.Add(error.what());
+    }
     Positive("train.lr", t.lr());
     NotNegative("train.min_lr", t.min_lr());
     if (t.min_lr() > t.lr()) {
@@ -194,7 +206,8 @@ class Validation {
   void Parallel() {
     const ParallelConfig& p = config_.parallel();
     const bool ranks = AtLeast("parallel.ranks", p.ranks(), 1);
-    Positive("parallel.watchdog_seconds", p.watchdog_seconds());
+    WatchdogSeconds("parallel.watchdog_seconds", p.watchdog_seconds());
+    WatchdogSeconds("parallel.file_watchdog_seconds", p.file_watchdog_seconds());
     AtLeast<int64_t>("parallel.replace_every", p.replace_every(), 0);
     const bool stages = AtLeast("parallel.stages", p.stages(), 1);
     const bool replicas = AtLeast("parallel.pool_replicas", p.pool_replicas(), 1);
