@@ -1,6 +1,7 @@
 // ValidateConfig: what can be known to be wrong from the settings and the number of ranks alone.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <sstream>
 
 #include "kernels/attention.h"
@@ -8,6 +9,7 @@
 #include "launcher/config.h"
 #include "launcher/data_split.h"
 #include "launcher/nearest_name.h"
+#include "launcher/size_check.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
 
@@ -27,6 +29,9 @@ class Validation {
   Validation(const Config& config, int world_size) : config_(config), world_(world_size) {}
 
   void Run() {
+    // What follows computes with the sizes.
+    for (std::string& problem : ImpossibleSizes(config_, world_)) problems_.Add(std::move(problem));
+    problems_.ThrowIfAny();
     Model();
     Moe();
     Train();
@@ -49,14 +54,23 @@ class Validation {
   }
   void Positive(const char* field, double value) {
     if (!(value > 0) || !std::isfinite(value))
-      problems_.Add(Format("%s: is %g; must be greater than 0", field, value));
+      return problems_.Add(Format("%s: is %g; must be greater than 0", field, value));
+    FitsF32(field, value);
   }
   void NotNegative(const char* field, double value) {
     if (!(value >= 0) || !std::isfinite(value))
-      problems_.Add(Format("%s: is %g; must not be negative", field, value));
+      return problems_.Add(Format("%s: is %g; must not be negative", field, value));
+    FitsF32(field, value);
+  }
+  // Kernels compute with the value as FP32: infinity, or 0 where it is not, would be another setting.
+  void FitsF32(const char* field, double value) {
+    using F32 = std::numeric_limits<float>;
+    if (value == 0 || (value >= F32::min() && value <= F32::max())) return;
+    problems_.Add(Format("%s: is %g, which FP32 cannot hold; must be %sfrom %.3g to %.3g", field, value,
+                         value < 1 ? "0 (where that is allowed) or " : "", F32::min(), F32::max()));
   }
   void Fraction(const char* field, double value, bool one_allowed) {
-    if (value >= 0 && (one_allowed ? value <= 1 : value < 1)) return;
+    if (value >= 0 && (one_allowed ? value <= 1 : static_cast<float>(value) < 1)) return;
     problems_.Add(Format("%s: is %g; must be from 0 to %s1", field, value, one_allowed ? "" : "below "));
   }
   // b divides a. Both are known to be at least 1.

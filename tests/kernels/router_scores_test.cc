@@ -239,6 +239,14 @@ TEST(RouterConstant, FewExpertsUseTheMedian) {
   EXPECT_NEAR(RouterConstant(2, 2), std::sqrt(2.0), 0.02);
 }
 
+// Fewer samples, the same value: c(M, 1) grows slowly, and the most experts take no longer than 1024.
+TEST(RouterConstant, VeryManyExperts) {
+  const double at_1024 = RouterConstant(1024, 1), at_1100 = RouterConstant(1100, 1);
+  EXPECT_NEAR(at_1100 / at_1024, std::sqrt(1100.0 / 1024) * 0.997, 0.01);
+  const double many = RouterConstant(1 << 17, 1);  // sqrt(M) / E[max of M normal numbers], about 4.4
+  EXPECT_NEAR(many / std::sqrt(static_cast<double>(1 << 17)), 1 / 4.4, 0.01);
+}
+
 TEST(RouterConstant, IsTheSameEveryTime) {
   EXPECT_EQ(RouterConstant(40, 3), RouterConstant(40, 3));
 }

@@ -53,6 +53,18 @@ TEST(ValidateConfig, ModelSizes) {
       6u);
 }
 
+TEST(ValidateConfig, NumbersThatFp32CannotHold) {
+  for (const std::string setting :
+       {"train.lr=1e39", "train.adam_eps=1e-300", "model.init_std=1e300", "moe.router_constant=1e300",
+        "train.weight_decay=1e-40", "moe.balance_coeff=1e60", "train.clip=1e39", "model.norm_eps=1e-50",
+        "model.rope_base=1e50", "train.beta2=0.999999999999"}) {
+    const std::string field = setting.substr(0, setting.find('='));
+    EXPECT_THAT(Check({setting, "train.min_lr=0"}), ElementsAre(testing::StartsWith(field + ": is ")))
+        << setting;
+  }
+  EXPECT_THAT(Check({"train.lr=3e38", "train.min_lr=0", "model.init_std=0", "train.clip=0"}), ElementsAre());
+}
+
 TEST(ValidateConfig, ExpertsSeenByALayer) {
   EXPECT_THAT(Check({"moe.top_k=33"}),
               ElementsAre("moe.top_k: is 33, but each layer sees 32 of the 32 experts (moe.sharing "
