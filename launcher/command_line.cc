@@ -2,10 +2,13 @@
 
 #include <gflags/gflags.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/home_path.h"
 #include "launcher/nearest_name.h"
 #include "launcher/rank_count.h"
 #include "runtime/errors.h"
@@ -39,12 +42,42 @@ bool IsOurs(const FlagInfo& flag) {
   return flag.filename.find("launcher/") != std::string::npos;
 }
 
-// "generate" for a flag defined in launcher/generate.cc; "" for flags of all commands.
-std::string CommandOf(const FlagInfo& flag) {
+// The commands that use a flag: that of its file, "generate" for launcher/generate.cc, and those that name
+// it. Empty for flags of all commands (glog's).
+std::vector<std::string> UsersOf(const FlagInfo& flag) {
+  std::vector<std::string> users;
   for (const CommandInfo& command : Commands()) {
-    if (flag.filename.ends_with(std::string("launcher/") + command.name + ".cc")) return command.name;
+    const bool is_own = flag.filename.ends_with(std::string("launcher/") + command.name + ".cc");
+    const auto& shared = command.shared_flags;
+    if (is_own || std::find(shared.begin(), shared.end(), flag.name) != shared.end())
+      users.emplace_back(command.name);
   }
-  return "";
+  return users;
+}
+
+// Flags whose value is a path; no shell expands ~ behind "=".
+bool IsPathFlag(const std::string& name) {
+  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix"}) {
+    if (name == path) return true;
+  }
+  return false;
+}
+
+bool IsFile(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(path, ignored);
+}
+
+bool SetsField(const std::string& argument) {
+  std::string first = argument.substr(0, argument.find_first_of(".="));
+  std::erase(first, ' ');
+  return Config::descriptor()->FindFieldByName(first) != nullptr;
+}
+
+// A file may bear any name, with "=" in it too.
+bool IsConfigPath(const std::string& argument) {
+  if (argument.find('=') == std::string::npos || IsFile(argument)) return true;
+  return argument.ends_with(".txtpb") && !SetsField(argument);
 }
 
 class Parser {
@@ -80,10 +113,10 @@ class Parser {
   void Positional(const std::string& argument) {
     if (line_.command.empty()) {
       line_.command = argument;
+    } else if (line_.config_path.empty() && (TakesFolder() || IsConfigPath(argument))) {
+      line_.config_path = ExpandHome(argument);
     } else if (argument.find('=') != std::string::npos && !TakesFolder()) {
       line_.overrides.push_back(argument);
-    } else if (line_.config_path.empty()) {
-      line_.config_path = argument;
     } else {
       problems_.Add(argument + ": a second configuration file (after " + line_.config_path +
                     "); settings are changed with field.path=value");
@@ -134,7 +167,8 @@ class Parser {
     return suggestion.empty() ? "; see `unipool help`" : suggestion;
   }
 
-  void Set(const FlagInfo& flag, const std::string& value) {
+  void Set(const FlagInfo& flag, const std::string& given) {
+    const std::string value = IsPathFlag(flag.name) ? ExpandHome(given) : given;
     if (gflags::SetCommandLineOption(flag.name.c_str(), value.c_str()).empty()) {
       problems_.Add("--" + flag.name + ": expected " +
                     (flag.type == "string" ? "a text" : "a value of type " + flag.type) + ", found \"" +
@@ -157,10 +191,9 @@ class Parser {
 
   void CheckConfigUse(const CommandInfo& command) {
     for (const FlagInfo* flag : set_flags_) {
-      const std::string owner = CommandOf(*flag);
-      if (!owner.empty() && owner != command.name) {
-        problems_.Add("--" + flag->name + ": is a flag of " + owner + ", not of " + command.name);
-      }
+      const std::vector<std::string> users = UsersOf(*flag);
+      if (users.empty() || std::find(users.begin(), users.end(), command.name) != users.end()) continue;
+      problems_.Add("--" + flag->name + ": is a flag of " + JoinNames(users) + ", not of " + command.name);
     }
     if (command.config == ConfigUse::kNone && !(line_.config_path.empty() && line_.overrides.empty())) {
       const std::string& extra = line_.config_path.empty() ? line_.overrides[0] : line_.config_path;
@@ -175,7 +208,10 @@ class Parser {
     }
     const bool needs_config =
         command.config == ConfigUse::kRequired || !line_.overrides.empty() || FLAGS_print_config;
-    if (command.config != ConfigUse::kNone && needs_config && line_.config_path.empty()) {
+    const bool is_in_checkpoint =
+        command.config == ConfigUse::kOptional && !FLAGS_checkpoint.empty() && !FLAGS_print_config;
+    if (command.config != ConfigUse::kNone && needs_config && !is_in_checkpoint &&
+        line_.config_path.empty()) {
       problems_.Add(std::string(command.name) + ": the configuration file is missing, for example: unipool " +
                     command.name + " configs/demo.txtpb");
     }
@@ -193,15 +229,37 @@ class Parser {
 
 const std::vector<CommandInfo>& Commands() {
   static const std::vector<CommandInfo> commands = {
-      {"train", ConfigUse::kRequired, "train a model; continues from the newest checkpoint of its run_dir",
-       TrainCommand},
-      {"eval", ConfigUse::kRequired, "loss and perplexity of a checkpoint on a split", EvalCommand},
-      {"generate", ConfigUse::kOptional, "continue a --prompt with text from a checkpoint", GenerateCommand},
-      {"verify", ConfigUse::kFolder,
-       "whether checkpoints in a DIR (of a run, or one of its own) are as saved", VerifyCommand},
-      {"info", ConfigUse::kRequired, "parameters by kind, per rank, and memory", InfoCommand},
-      {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand},
-      {"tokenize", ConfigUse::kNone, "turn JSON lines into a token file (.bin, .idx)", TokenizeCommand},
+      {"train",
+       ConfigUse::kRequired,
+       "train a model; continues from the newest checkpoint of its run_dir",
+       TrainCommand,
+       {"print_config"}},
+      {"eval",
+       ConfigUse::kRequired,
+       "loss and perplexity of a checkpoint on a split",
+       EvalCommand,
+       {"print_config", "json", "checkpoint"}},
+      {"generate",
+       ConfigUse::kOptional,
+       "continue a --prompt with text from a checkpoint",
+       GenerateCommand,
+       {"print_config", "json", "checkpoint", "tokenizer", "vocab", "merges"}},
+      {"verify",
+       ConfigUse::kFolder,
+       "whether checkpoints in a DIR (of a run, or one of its own) are as saved",
+       VerifyCommand,
+       {}},
+      {"info",
+       ConfigUse::kRequired,
+       "parameters by kind, per rank, and memory",
+       InfoCommand,
+       {"print_config", "json"}},
+      {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand, {"json"}},
+      {"tokenize",
+       ConfigUse::kNone,
+       "turn JSON lines into a token file (.bin, .idx)",
+       TokenizeCommand,
+       {"tokenizer", "vocab", "merges"}},
   };
   return commands;
 }
@@ -235,17 +293,18 @@ std::string HelpText() {
 
 Config LoadConfig(const CommandLine& command_line) {
   Config config = LoadConfig(command_line.config_path, command_line.overrides);
-  if (!UnderMpiLauncher()) return config;
+  const bool needs_world = command_line.command != "info" && !command_line.print_config;
+  if (!UnderMpiLauncher() || (!needs_world && !JoinsMpi())) return config;
   const std::string note = TakeLaunchedRanks(WorldSize({}), command_line.overrides, config);
   if (!note.empty() && IsPrintingProcess()) PrintErrorLine("note: " + note);
   return config;
 }
 
 bool IsPrintingProcess() {
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"}) {
     if (const char* rank = std::getenv(variable)) return std::atoi(rank) == 0;
   }
-  return true;
+  return true;  // Slurm's variables alone tell of no job: a shell of a step has them too
 }
 
 }  // namespace unipool

@@ -17,29 +17,30 @@ struct CommandLine {
   bool print_config = false;           // --print_config: show the resolved settings and stop
 };
 
-// One command of the program. Its flags are those that its own file defines.
+// One command of the program. Its flags are those that its own file defines, and `shared_flags`.
 struct CommandInfo {
   const char* name;
-  // kFolder: one folder in its place.
-  enum class ConfigUse { kNone, kOptional, kRequired, kFolder } config;
-  const char* summary;                  // for `help`
-  int (*run)(const CommandLine& line);  // returns the exit code (commands.h)
+  enum class ConfigUse { kNone, kOptional, kRequired, kFolder } config;  // kFolder: one folder in its place
+  const char* summary;                                                   // for `help`
+  int (*run)(const CommandLine& line);                                   // returns the exit code (commands.h)
+  std::vector<std::string> shared_flags;  // of those that other files define, the ones that it uses
 };
 const std::vector<CommandInfo>& Commands();
 
 // Sets gflags' flags and sorts the other arguments. Throws UserError with all problems at once: an unknown
-// command or flag (with the nearest name), a flag that another command's file defines, a bad value, a missing
-// configuration.
+// command or flag (with the nearest name), a flag that the command does not use, a bad value, a missing
+// configuration. The configuration is the first argument after the command that is an existing file, ends in
+// .txtpb, or has no "=".
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments);
 
 std::string HelpText();
 
 // The settings of the command line's file and overrides, with parallel.ranks as it is in this job
-// (rank_count.h). Prints a note when the file says another number of ranks. Throws UserError.
+// (rank_count.h). Slurm's variables alone are no job to commands that need no world (info, --print_config).
+// Prints a note when the file says another number of ranks. Throws UserError.
 Config LoadConfig(const CommandLine& command_line);
 
-// Whether this process is the one of its job that prints: rank 0 by the launcher's environment, or the only
-// process.
+// Whether this process is the one of its job that prints: rank 0 by MPI's environment, or the only process.
 bool IsPrintingProcess();
 
 }  // namespace unipool

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "launcher/config_text.h"
+#include "launcher/home_path.h"
 #include "launcher/nearest_name.h"
 #include "runtime/errors.h"
 
@@ -20,6 +21,11 @@ namespace {
 
 namespace pb = google::protobuf;
 
+// Some editors begin a text with these three bytes.
+std::string WithoutByteOrderMark(const std::string& text) {
+  return text.rfind("\xEF\xBB\xBF", 0) == 0 ? text.substr(3) : text;
+}
+
 std::string ReadConfigFile(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
@@ -27,7 +33,7 @@ std::string ReadConfigFile(const std::string& path) {
     throw UserError(path + ": is a folder; give a configuration file (.txtpb)");
   std::ifstream file(path);
   std::ostringstream text;
-  if (file && text << file.rdbuf()) return text.str();
+  if (file && text << file.rdbuf()) return WithoutByteOrderMark(text.str());
   if (file && fs::is_empty(path, ignored)) return "";
   const std::string reason = std::strerror(errno);
   std::vector<std::string> neighbours;
@@ -192,6 +198,7 @@ Config ParseConfig(const std::string& text, const std::string& name,
     if (!problem.empty()) problems.Add("override " + override_text + ": " + problem);
   }
   problems.ThrowIfAny();
+  ExpandHome(config);
   return config;
 }
 

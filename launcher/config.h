@@ -13,6 +13,7 @@ namespace unipool {
 //   moe.balance=none                        an enum by its name, in any case
 //   data.train=a,b or data.train=["a","b"]  several values of a repeated field
 //   train.init_from=                        nothing after "=" empties a text or list; numbers need a value
+// A byte order mark is skipped, and ~/ at the beginning of a path stands for $HOME/.
 // Throws UserError that names file and line, or the override; the field; what was found; and what would be
 // right.
 Config LoadConfig(const std::string& path, const std::vector<std::string>& overrides);

@@ -1,6 +1,8 @@
 #include <gflags/gflags.h>
 
+#include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "launcher/commands.h"
@@ -26,9 +28,10 @@ void CheckFlags() {
   Problems problems;
   if (FLAGS_prompt.empty()) problems.Add("--prompt is empty: give the text to continue");
   if (FLAGS_max_tokens < 1) problems.Add(Format("--max_tokens=%d: must be 1 or more", FLAGS_max_tokens));
-  if (FLAGS_temperature < 0) problems.Add(Format("--temperature=%g: must be 0 or more", FLAGS_temperature));
+  if (!(FLAGS_temperature >= 0) || !std::isfinite(FLAGS_temperature))
+    problems.Add(Format("--temperature=%g: must be a finite number, 0 or more", FLAGS_temperature));
   if (FLAGS_top_k < 0) problems.Add(Format("--top_k=%d: must be 0 or more", FLAGS_top_k));
-  if (FLAGS_top_p <= 0 || FLAGS_top_p > 1)
+  if (!(FLAGS_top_p > 0 && FLAGS_top_p <= 1))
     problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
   problems.ThrowIfAny();
   if (FLAGS_temperature == 0 && (FLAGS_top_k != 0 || FLAGS_top_p != 1)) {
@@ -89,11 +92,27 @@ std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, const s
   return tokenizer.Decode(added);
 }
 
+// Without a configuration file the checkpoint's own is used.
+CommandLine WithConfigOfCheckpoint(CommandLine line) {
+  if (!line.config_path.empty()) return line;
+  if (line.checkpoint.empty()) {
+    throw UserError(
+        "generate: the configuration file is missing, for example: unipool generate "
+        "runs/default/config.txtpb; "
+        "or name a checkpoint with --checkpoint, whose own config.txtpb is then used");
+  }
+  line.config_path = (std::filesystem::path(line.checkpoint) / "config.txtpb").string();
+  std::error_code ignored;
+  if (std::filesystem::exists(line.config_path, ignored)) return line;
+  throw UserError(line.checkpoint +
+                  ": holds no config.txtpb; give the configuration file of its model before the flags");
+}
+
 }  // namespace
 
 int GenerateCommand(const CommandLine& command_line) {
   CheckFlags();
-  Config config = LoadConfig(command_line);
+  Config config = LoadConfig(WithConfigOfCheckpoint(command_line));
   // Any checkpoint loads on one rank, whatever layout wrote it.
   config.mutable_parallel()->set_ranks(1);
   config.mutable_parallel()->set_stages(1);

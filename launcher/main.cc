@@ -8,6 +8,8 @@
 #include "launcher/command_line.h"
 #include "launcher/config.h"
 #include "runtime/errors.h"
+#include "runtime/problem_list.h"
+#include "runtime/watchdog.h"
 #include "runtime/world.h"
 
 namespace unipool {
@@ -46,6 +48,10 @@ int Main(int argc, char** argv) {
     }
     return RunCommand(line);
   } catch (const UserError& error) {
+    if (!JoinsMpi()) {
+      PrintErrorLine(DescribeProblems({PackProblems(error)}));
+      return kUserErrorExitCode;
+    }
     // All processes of a job get here with the same error; the world prints it once and ends them together.
     return RunWorld(WorldOptions{}, [&](World&) { throw error; });
   }

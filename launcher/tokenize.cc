@@ -158,7 +158,7 @@ std::string Tokenize(const TokenizeOptions& options) {
 }
 
 int TokenizeCommand(const CommandLine& /*command_line*/) {
-  if (WorldSize({}) > 1) {
+  if (JoinsMpi() && WorldSize({}) > 1) {
     throw UserError(
         "tokenize runs as one process and uses all cores of it (--threads): start it without mpirun");
   }

@@ -23,8 +23,12 @@ int SlurmTasks() {
 
 }  // namespace
 
+bool JoinsMpi() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK");
+}
+
 bool UnderMpiLauncher() {
-  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK") || SlurmTasks() > 1;
+  return JoinsMpi() || SlurmTasks() > 1;
 }
 
 int WorldSize(const WorldOptions& options) {

@@ -41,6 +41,9 @@ struct WorldOptions {
 
 // Whether a launcher (mpirun, srun with PMIx) has started this process as a rank, be it the only one.
 bool UnderMpiLauncher();
+// Whether MPI's own variables say so, and not Slurm's alone. Slurm's are also there in a shell of a Slurm
+// step (srun --pty), where a command that needs no other ranks is a process by itself.
+bool JoinsMpi();
 // The number of ranks that RunWorld would have: the launcher's count under a launcher, and
 // options.num_threads otherwise. Does not start MPI. Throws a UserError where a launcher does not tell its
 // count.

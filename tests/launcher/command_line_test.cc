@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 
 #include "runtime/errors.h"
 
@@ -34,9 +35,9 @@ std::vector<std::string> ProblemsOf(const std::vector<std::string>& arguments) {
 
 TEST(CommandLine, SortsArguments) {
   gflags::FlagSaver saver;
-  const CommandLine line = ParseCommandLine({"train", "--json", "a.txtpb", "train.steps=5", "--test_warmth",
+  const CommandLine line = ParseCommandLine({"eval", "--json", "a.txtpb", "train.steps=5", "--test_warmth",
                                              "0.5", "run_dir=--x", "--checkpoint=c=d"});
-  EXPECT_EQ(line.command, "train");
+  EXPECT_EQ(line.command, "eval");
   EXPECT_EQ(line.config_path, "a.txtpb");
   EXPECT_THAT(line.overrides, ElementsAre("train.steps=5", "run_dir=--x"));
   EXPECT_TRUE(line.json);
@@ -69,6 +70,28 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
   EXPECT_THAT(ProblemsOf({"info", "a", "--flagfile=x"}), ElementsAre(HasSubstr("--flagfile: unknown flag")));
   EXPECT_THAT(ProblemsOf({"info", "a", "---json"}), ElementsAre(HasSubstr("---json: is no flag")));
   EXPECT_THAT(ProblemsOf({"info", "a", "--v=1"}), ElementsAre());  // glog's
+}
+
+TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
+  EXPECT_THAT(ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
+              ElementsAre("--checkpoint: is a flag of eval, generate, not of train",
+                          "--json: is a flag of eval, generate, info, metrics, not of train",
+                          "--vocab: is a flag of generate, tokenize, not of train"));
+  EXPECT_THAT(ProblemsOf({"metrics", "--print_config"}),
+              ElementsAre(HasSubstr("--print_config: is a flag of")));
+  EXPECT_THAT(ProblemsOf({"info", "a.txtpb", "--prompt=x"}),
+              ElementsAre("--prompt: is a flag of generate, not of info"));
+}
+
+TEST(CommandLine, AConfigPathMayContainAnything) {
+  gflags::FlagSaver saver;
+  EXPECT_EQ(ParseCommandLine({"info", "lr=1e-3/config.txtpb"}).config_path, "lr=1e-3/config.txtpb");
+  const std::string file = testing::TempDir() + "a=b.settings";
+  std::ofstream(file) << "";
+  EXPECT_EQ(ParseCommandLine({"info", "train.steps=2", file}).config_path, file);
+  const CommandLine line = ParseCommandLine({"info", "parallel.emulate=two.txtpb", "c.txtpb"});
+  EXPECT_EQ(line.config_path, "c.txtpb");
+  EXPECT_THAT(line.overrides, ElementsAre("parallel.emulate=two.txtpb"));
 }
 
 struct Outcome {
