@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/inference.h"
+#include "launcher/start_check.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
 
@@ -38,14 +40,35 @@ void PrintResult(const CommandLine& line, const std::string& checkpoint, double 
   std::fputs(text.c_str(), stdout);
 }
 
+// Any checkpoint loads in any layout, so the sizes of training need not fit this one: without training a
+// step is one microbatch, and stages and replicas that do not divide the ranks are left out.
+void FitToRanks(int ranks, Config& config) {
+  ParallelConfig& parallel = *config.mutable_parallel();
+  TrainConfig& train = *config.mutable_train();
+  if (parallel.stages() < 1 || parallel.pool_replicas() < 1) return;  // refused later
+  const int64_t parts = int64_t{parallel.stages()} * parallel.pool_replicas();
+  if (ranks % parts != 0) {
+    parallel.set_stages(1);
+    parallel.set_pool_replicas(1);
+    parallel.clear_layers_per_stage();
+  }
+  const int64_t batch = int64_t{train.micro_batch()} * (ranks / parallel.stages());
+  if (batch <= std::numeric_limits<int32_t>::max()) train.set_global_batch(static_cast<int32_t>(batch));
+}
+
 }  // namespace
 
 int EvalCommand(const CommandLine& command_line) {
   const Split split = SplitFromFlag();
-  const Config config = LoadConfig(command_line);
+  if (FLAGS_sequences < 0)
+    throw UserError(Format("--sequences=%d: must be 0 (the whole split) or more", FLAGS_sequences));
+  Config config = LoadConfig(command_line);
   const WorldOptions options = WorldOptionsOf(config);
+  FitToRanks(WorldSize(options), config);
   ValidateConfig(config, WorldSize(options));
   return RunWorld(options, [&](World& world) {
+    CheckSameSettings(config, world);
+    CheckSameData(config, world);
     std::unique_ptr<TokenDataset> dataset;
     RunTogether(*world.communicator, [&] { dataset = OpenDataset(DatasetOptionsOf(config), split); });
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});

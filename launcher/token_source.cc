@@ -39,6 +39,12 @@ bool TokenSourceExists(const std::string& path) {
   return IsIndexed(path) || IsFile(path);
 }
 
+std::vector<std::string> FilesOfTokenSource(const std::string& path) {
+  if (!IsIndexed(path)) return {path};
+  const std::string prefix = WithoutSuffix(path);
+  return {prefix + ".idx", prefix + ".bin"};
+}
+
 std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path) {
   if (IsIndexed(path)) return std::make_unique<IndexedDataset>(WithoutSuffix(path));
   if (IsFile(path)) {

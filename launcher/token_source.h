@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace unipool {
 
@@ -28,6 +29,9 @@ std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path);
 
 // Whether there is a file that OpenTokenSource(path) would read.
 bool TokenSourceExists(const std::string& path);
+
+// The files that OpenTokenSource(path) would read, be they there or not.
+std::vector<std::string> FilesOfTokenSource(const std::string& path);
 
 // The sentence for an id outside the vocabulary. `position` counts tokens from the begin of the file.
 std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab);

@@ -2,6 +2,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/start_check.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
 
@@ -15,7 +16,10 @@ int TrainCommand(const CommandLine& command_line) {
   const Config config = LoadConfig(command_line);
   const WorldOptions options = WorldOptionsOf(config);
   ValidateConfig(config, WorldSize(options));
-  return RunWorld(options, [&](World& world) { Trainer(config, world, FLAGS_anew).Run(); });
+  return RunWorld(options, [&](World& world) {
+    CheckStart(config, world);
+    Trainer(config, world, FLAGS_anew).Run();
+  });
 }
 
 }  // namespace unipool

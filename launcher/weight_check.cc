@@ -121,13 +121,15 @@ bool ChangesTheModel(const std::string& path) {
 }
 
 template <class Filter>
-std::string Differences(const std::string& there, const std::string& here, Filter&& filter) {
+std::string Differences(const std::string& there, const std::string& here, Filter&& filter,
+                        const std::string& of_theirs = "there", const std::string& of_ours = "here") {
   const std::map<std::string, std::string> theirs = Settings(there), ours = Settings(here);
   std::string text;
   for (const auto& [path, value] : ours) {
     const auto found = theirs.find(path);
     if (!filter(path) || found == theirs.end() || found->second == value) continue;
-    text += (text.empty() ? "" : ", ") + path + " is " + found->second + " there and " + value + " here";
+    text += (text.empty() ? "" : ", ") + path + " is " + found->second + " " + of_theirs + " and " + value +
+            " " + of_ours;
   }
   return text;
 }
@@ -162,6 +164,12 @@ std::string DescribeDifferences(const std::string& there, const std::string& her
   return Differences(there, here, [](const std::string& path) {
     return path.rfind("model.", 0) == 0 || path.rfind("moe.", 0) == 0;
   });
+}
+
+std::string SettingDifferences(const std::string& one, const std::string& other, const std::string& of_one,
+                               const std::string& of_other) {
+  return Differences(
+      one, other, [](const std::string&) { return true; }, of_one, of_other);
 }
 
 }  // namespace unipool

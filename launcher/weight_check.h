@@ -40,6 +40,10 @@ void CheckSameModel(const std::string& dir, const std::string& there, const std:
 // of the run, its folder and its layout may differ and are left out.
 std::string RunDifferences(const std::string& there, const std::string& here);
 
+// All settings in which two resolved settings differ: "train.lr is 0.1 on rank 0 and 0.2 on rank 1, ...".
+std::string SettingDifferences(const std::string& one, const std::string& other, const std::string& of_one,
+                               const std::string& of_other);
+
 // A heading, the first 20 problems below it, and how many more there are.
 std::string ListOfProblems(const std::string& heading, const std::vector<std::string>& problems);
 

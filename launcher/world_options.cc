@@ -8,6 +8,13 @@ namespace unipool {
 
 WorldOptions WorldOptionsOf(const Config& config) {
   const ParallelConfig& parallel = config.parallel();
+  constexpr int kMostThreads = 1024;
+  if (!UnderMpiLauncher() && parallel.ranks() > kMostThreads) {
+    throw UserError(
+        Format("parallel.ranks: is %d; ranks that are threads of one process may be at most %d; start more "
+               "with mpirun or srun",
+               parallel.ranks(), kMostThreads));
+  }
   WorldOptions options{
       .num_threads = parallel.ranks(),
       .timeout = std::chrono::milliseconds(static_cast<int64_t>(parallel.watchdog_seconds() * 1000)),

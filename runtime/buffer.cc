@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
+
+#include "runtime/errors.h"
 
 namespace unipool {
 
@@ -28,10 +31,19 @@ void MemoryMeter::Add(MemoryKind kind, int64_t bytes) {
 namespace {
 // Anonymous pages: zeroed, aligned, taken from the machine when first touched, and in large pages where it
 // pays.
-void* MapPages(int64_t bytes) {
+void* MapPages(const MemoryMeter& meter, MemoryKind kind, int64_t bytes) {
   void* data =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  CHECK(data != MAP_FAILED) << "no address space for " << bytes << " bytes: " << std::strerror(errno);
+  if (data == MAP_FAILED) {
+    const std::string reason = std::strerror(errno);
+    int64_t held = 0;
+    for (int i = 0; i < kNumMemoryKinds; ++i) held += meter.current_bytes(static_cast<MemoryKind>(i));
+    throw UserError(Format(
+        "out of memory: no address space for %.1f MB of %s beside %.1f MB that this rank has (%s); `unipool "
+        "info` shows "
+        "what these settings need, `ulimit -v` what a process may have",
+        static_cast<double>(bytes) / 1e6, NameOf(kind), static_cast<double>(held) / 1e6, reason.c_str()));
+  }
   if (bytes >= (4 << 20)) madvise(data, bytes, MADV_HUGEPAGE);
   return data;
 }
@@ -49,7 +61,8 @@ Buffer Buffer::Reserve(MemoryMeter& meter, MemoryKind kind, int64_t max_bytes) {
   buffer.meter_ = &meter;
   buffer.kind_ = kind;
   buffer.max_bytes_ = max_bytes;
-  if (max_bytes > 0) buffer.data_ = meter.device() ? meter.device()->Reserve(max_bytes) : MapPages(max_bytes);
+  if (max_bytes > 0)
+    buffer.data_ = meter.device() ? meter.device()->Reserve(max_bytes) : MapPages(meter, kind, max_bytes);
   return buffer;
 }
 

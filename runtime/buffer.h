@@ -55,8 +55,8 @@ class MemoryMeter {
   int64_t total_ = 0, peak_total_ = 0;
 };
 
-// An array in the place where its meter counts, on the host aligned to 64 bytes. There are two ways to get
-// one:
+// An array in the place where its meter counts, on the host aligned to 64 bytes. Throws UserError where the
+// host gives no address space. There are two ways to get one:
 //   Allocate   all bytes are memory at once
 //   Reserve    address space for the worst case, which becomes memory as it is first touched
 // Both begin as zeros, except on a device without reserved address space (DeviceMemory). A buffer whose size

@@ -1,0 +1,14 @@
+// Tells whether two processes see the same data, by a few reads.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace unipool {
+
+// One line for each file of a data source (PREFIX.idx and PREFIX.bin, or a text file): name, bytes, and the
+// hash of 64 blocks of 4 KiB spread over it, the first and the last among them. "absent" for a file that
+// cannot be read.
+std::vector<std::string> DescribeDataFiles(const std::string& source);
+
+}  // namespace unipool
