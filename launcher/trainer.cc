@@ -10,6 +10,7 @@
 #include "launcher/config.h"
 #include "launcher/hf_config.h"
 #include "launcher/readable_number.h"
+#include "launcher/resume_effect.h"
 #include "launcher/weight_check.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
@@ -30,10 +31,6 @@ DatasetOptions DatasetOptionsOf(const Config& config) {
 
 Trainer::Trainer(const Config& config, World& world, bool anew) : config_(config), world_(world) {
   const TrainConfig& train = config.train();
-  learning_rate_ = {.highest = train.lr(),
-                    .lowest = train.min_lr(),
-                    .warmup_fraction = train.warmup_fraction(),
-                    .steps = train.steps()};
   RunTogether(*world.communicator, [&] { OpenData(); });
   RunTogether(*world.communicator, [&] {
     if (world.rank() != 0) return;
@@ -83,6 +80,10 @@ std::string Trainer::Start() {
     const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
     if (!differences.empty()) origin += "\nwarning: other settings than before: " + differences;
     if (!note.empty()) origin += "\nwarning: " + note;
+    const Config before = SettingsOf(view.config_text, config_);
+    trained_ = CountOf(view.training_state, before, step_);
+    const std::string effects = ResumeEffects(before, config_, step_);
+    if (!effects.empty()) origin += "\nwarning: " + effects;
     if (step_ >= config_.train().steps()) {
       origin +=
           Format("\nthe run has done its %d steps; raise train.steps to go on", config_.train().steps());
@@ -117,15 +118,17 @@ void Trainer::Step() {
     world_.communicator->Barrier({.operation = "begin of the step", .step = step_});
     world_.emulation->ResetReport();
   }
-  const Tensor samples = reader_->Read(step_ * global_batch, global_batch);
-  const double lr = LearningRate(learning_rate_, step_);
+  const Tensor samples = reader_->Read(trained_.samples, global_batch);
+  const double lr = LearningRate(ScheduleOf(config_.train()), step_);
   const StepReport report = engine_->TrainStep(step_, lr, samples);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
   has_stepped_ = true;
   const int64_t step_tokens = global_batch * config_.model().seq_length();
+  trained_.samples += global_batch;
+  trained_.tokens += step_tokens;
   StepOutcome outcome{.step = step_,
-                      .tokens = step_ * step_tokens,
+                      .tokens = trained_.tokens,
                       .step_tokens = step_tokens,
                       .lr = lr,
                       .seconds = seconds,
@@ -205,12 +208,14 @@ void Trainer::Validate() {
 }
 
 CheckpointView Trainer::View() {
-  return {.tensors = engine_->state().Weights(),
-          .pieces = engine_->state().Moments(),
-          .state = engine_->state().BetweenSteps(),
-          .config_text = ResolvedConfigText(config_),
-          .training_state = nlohmann::json{{"step", step_}}.dump(),
-          .hf_config_json = HuggingFaceConfigText(config_)};
+  return {
+      .tensors = engine_->state().Weights(),
+      .pieces = engine_->state().Moments(),
+      .state = engine_->state().BetweenSteps(),
+      .config_text = ResolvedConfigText(config_),
+      .training_state =
+          nlohmann::json{{"step", step_}, {"samples", trained_.samples}, {"tokens", trained_.tokens}}.dump(),
+      .hf_config_json = HuggingFaceConfigText(config_)};
 }
 
 void Trainer::Save() {

@@ -8,6 +8,7 @@
 #include "launcher/checkpoint.h"
 #include "launcher/metrics_file.h"
 #include "launcher/progress.h"
+#include "launcher/resume_effect.h"
 #include "launcher/run_lock.h"
 #include "launcher/token_dataset.h"
 #include "models/learning_rate.h"
@@ -49,8 +50,8 @@ class Trainer {
   std::unique_ptr<BatchReader> reader_;
   std::unique_ptr<MetricsFile> metrics_;  // on rank 0
   std::unique_ptr<Progress> progress_;    // on rank 0
-  LearningRateSchedule learning_rate_;
-  int64_t step_ = 0;          // updates done
+  int64_t step_ = 0;                      // updates done
+  DataCount trained_;         // what these updates have seen; the next sample is number trained_.samples
   bool has_stepped_ = false;  // in this process
   // Sum over this rank's emulated steps but the first, whose memory is new.
   EmulationReport emulation_;
