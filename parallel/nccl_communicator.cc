@@ -29,7 +29,7 @@ NcclTraffic::NcclTraffic(std::unique_ptr<NcclApi> nccl, const CommunicationDevic
     : nccl_(std::move(nccl)),
       device_(device),
       world_(world),
-      most_seconds_(std::chrono::duration<double>(timeout).count()),
+      patience_(timeout),
       computed_(device.context.MakeEvent()) {
   std::string id = world.rank() == 0 ? nccl_->UniqueId() : "";
   id = world.AllGatherText(id, kMaking)[0];
@@ -129,6 +129,7 @@ void NcclTraffic::Launch(std::span<const int> members, int rank, std::span<const
 // The launch is in the queue when this returns. It takes time only where a pair of ranks is connected first.
 void NcclTraffic::Settle(const Exchange& x) {
   const auto begin = Clock::now();
+  PatientClock waited(begin);
   for (;;) {
     switch (nccl_->Poll()) {
       case NcclApi::Progress::kDone:
@@ -136,7 +137,9 @@ void NcclTraffic::Settle(const Exchange& x) {
       case NcclApi::Progress::kFailed:
         EndFailed(&x);
       case NcclApi::Progress::kUnderWay:
-        if (SecondsSince(begin) > most_seconds_) EndStuck(x, SecondsSince(begin));
+        if (patience_.IsOver(waited.Look(Clock::now()), [&] { return world_.SomeoneAtFiles(); })) {
+          EndStuck(x, SecondsSince(begin));
+        }
         sched_yield();
     }
   }
@@ -165,7 +168,7 @@ const NcclTraffic::Exchange* NcclTraffic::OldestNotDone() {
 
 void NcclTraffic::Watch(const ExchangeLabel& label, double waited_seconds) {
   if (nccl_->Poll() == NcclApi::Progress::kFailed) EndFailed(OldestNotDone());
-  if (waited_seconds < most_seconds_) return;
+  if (!patience_.IsOver(waited_seconds, [&] { return world_.SomeoneAtFiles(); })) return;
   if (const Exchange* x = OldestNotDone()) EndStuck(*x, waited_seconds);
   End(kStuckExitCode, Format("stuck: rank %d has waited %.1f s for its device in %s. The job ends.",
                              world_.rank(), waited_seconds, Describe(label).c_str()));

@@ -17,6 +17,7 @@
 
 #include "parallel/device_communicator.h"
 #include "parallel/nccl_api.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -60,7 +61,7 @@ class NcclTraffic {
   std::unique_ptr<NcclApi> nccl_;
   CommunicationDevice device_;
   Communicator& world_;
-  const double most_seconds_;
+  Patience patience_;
   std::vector<std::unique_ptr<Exchange>> exchanges_;
   std::vector<Exchange*> resting_;  // waited for, the one that rests longest first
   DeviceContext::Event computed_;   // all work of the compute queue so far

@@ -22,9 +22,9 @@ StagedTraffic::StagedTraffic(const CommunicationDevice& device, Communicator& wo
       round_bytes_(options.round_bytes),
       pool_(device.context, host_memory),
       computed_(device.context.MakeEvent()) {
-  const double most_seconds = std::chrono::duration<double>(options.timeout).count();
-  watch_ = device.context.AddWatch([&world, most_seconds](const ExchangeLabel& label, double waited_seconds) {
-    if (waited_seconds < most_seconds) return;
+  watch_ = device.context.AddWatch([&world, patience = Patience(options.timeout)](
+                                       const ExchangeLabel& label, double waited_seconds) mutable {
+    if (!patience.IsOver(waited_seconds, [&] { return world.SomeoneAtFiles(); })) return;
     world.Abort(kStuckExitCode, Format("stuck: rank %d has waited %.1f s for its device in %s. The job ends.",
                                        world.rank(), waited_seconds, Describe(label).c_str()));
   });

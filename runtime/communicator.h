@@ -5,8 +5,8 @@
 //
 // Each rank uses a communicator from one thread. All ranks start their exchanges in the same order. At most
 // kMaxUnderWay exchanges may be under way at once, and a rank may wait for them in any order. Nothing waits
-// for ever. A rank that has waited for `timeout` names the operation and the missing ranks, and ends the
-// whole job with kStuckExitCode.
+// for ever. A rank that has waited for the watchdog's time (WorldOptions) names the operation and the missing
+// ranks, and ends the whole job with kStuckExitCode, unless a rank is at file work.
 #pragma once
 
 #include <chrono>
@@ -56,6 +56,16 @@ class Communicator {
     Wait(Start(send, recv, label));
   }
 
+  // Work with files may take long on one rank while the others wait for it. Between these two calls this rank
+  // is at file work. Waiting ranks do not take it for stuck before the world's limit for files has passed.
+  // `what` is a static string, as in "is at file work: WHAT". The calls nest. REQUIRES: no exchange is
+  // started or waited for in between, on any communicator of this rank. Communicators of device memory tell
+  // nobody.
+  virtual void BeginFileWork(const char* /*what*/) {}
+  virtual void EndFileWork() {}
+  // Whether a rank of the job is at file work and within its limit. It may take a second to find out.
+  virtual bool SomeoneAtFiles() { return false; }
+
   // Ranks of equal color form a communicator, in which they are ordered by key. Collective over this one.
   virtual std::unique_ptr<Communicator> Split(int color, int key) = 0;
 
@@ -104,6 +114,19 @@ class Communicator {
   std::vector<SendBlock> send_;  // reused by the functions above, so that steady state allocates nothing
   std::vector<RecvBlock> recv_;
   std::vector<char> staging_;
+};
+
+// File work as long as it lives.
+class FileWork {
+ public:
+  FileWork(Communicator& communicator, const char* what) : communicator_(communicator) {
+    communicator_.BeginFileWork(what);
+  }
+  ~FileWork() { communicator_.EndFileWork(); }
+  FileWork(const FileWork&) = delete;
+
+ private:
+  Communicator& communicator_;
 };
 
 }  // namespace unipool

@@ -40,14 +40,14 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   OnHostWait(event, label);
   const WaitScope scope(waiting_for_, label);
   if (IsDone(event)) return;
-  const auto begin = Clock::now();
-  for (auto watched = begin; !IsDone(event); sched_yield()) {
+  auto watched = Clock::now();
+  for (PatientClock waited(watched); !IsDone(event); sched_yield()) {
     for (const auto& [number, poll] : polls_) poll();
     const auto now = Clock::now();
     if (now - watched < kWatchEvery) continue;
     watched = now;
     for (const auto& [number, watch] : watches_) {
-      watch(label, std::chrono::duration<double>(now - begin).count());
+      watch(label, waited.Look(now));
     }
   }
 }

@@ -123,6 +123,9 @@ class EmulatedCommunicator : public Communicator {
     carrier_->Abort(exit_code, message);
     std::abort();  // not reached
   }
+  void BeginFileWork(const char* what) override { carrier_->BeginFileWork(what); }
+  void EndFileWork() override { carrier_->EndFileWork(); }
+  bool SomeoneAtFiles() override { return carrier_->SomeoneAtFiles(); }
 
  private:
   struct UnderWay {

@@ -2,7 +2,8 @@
 
 namespace unipool {
 
-UserError::UserError(std::vector<std::string> problems) : problems_(std::move(problems)) {
+UserError::UserError(std::vector<std::string> problems, int exit_code)
+    : problems_(std::move(problems)), exit_code_(exit_code) {
   for (const std::string& problem : problems_) {
     if (!text_.empty()) text_ += '\n';
     text_ += problem;

@@ -22,8 +22,11 @@ class MpiCommunicator : public Communicator {
   void Wait(Ticket ticket) override;
   std::unique_ptr<Communicator> Split(int color, int key) override;
   [[noreturn]] void Abort(int exit_code, const std::string& message) override {
-    job_.End(exit_code, message);
+    job_.End({.exit_code = exit_code, .reason = message});
   }
+  void BeginFileWork(const char* what) override { job_.BeginFileWork(what); }
+  void EndFileWork() override { job_.EndFileWork(); }
+  bool SomeoneAtFiles() override { return job_.SomeoneAtFiles(); }
 
  private:
   struct Piece {
@@ -103,6 +106,7 @@ Communicator::Ticket MpiCommunicator::Start(std::span<const SendBlock> send, std
   CHECK_EQ(static_cast<int>(send.size()), size_) << Describe(label);
   CHECK_EQ(static_cast<int>(recv.size()), size_) << Describe(label);
   CHECK_EQ(send[rank_].bytes, recv[rank_].bytes) << "own block of " << Describe(label);
+  CHECK(!job_.is_at_files()) << Describe(label) << " in the midst of file work";
   const Ticket ticket = next_++;
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   CHECK_EQ(x.ticket, -1) << "more than " << kMaxUnderWay << " exchanges under way in " << Describe(label)
@@ -170,6 +174,8 @@ void MpiCommunicator::Wait(Ticket ticket) {
 // Waits, and now and then tells others that it does. Ends the job when it has waited for too long.
 void MpiCommunicator::WaitLonger(UnderWay& x) {
   const auto begin = Clock::now();
+  PatientClock waited(begin, PatientClock::SliceOf(job_.limits().exchange));
+  Patience patience(job_.limits().exchange);
   auto served = begin;
   for (;;) {
     Progress(x);
@@ -178,7 +184,9 @@ void MpiCommunicator::WaitLonger(UnderWay& x) {
     if (now - served >= kServeEvery) {
       served = now;
       job_.Serve([&] { return "waits in " + Describe(x.label) + " for " + NameRanks(Missing(x)); });
-      if (now - begin >= job_.timeout()) EndStuck(x, std::chrono::duration<double>(now - begin).count());
+      if (patience.IsOver(waited.Look(now), [&] { return SomeoneAtFiles(); })) {
+        EndStuck(x, std::chrono::duration<double>(now - begin).count());
+      }
     }
     sched_yield();
   }

@@ -1,10 +1,6 @@
 #include "runtime/mpi_world.h"
 
-#include <execinfo.h>
-#include <unistd.h>
-
-#include <cstdlib>
-
+#include "runtime/failed_check.h"
 #include "runtime/mpi_communicator.h"
 #include "runtime/mpi_progress.h"
 #include "runtime/problem_list.h"
@@ -12,13 +8,9 @@
 namespace unipool {
 namespace {
 
-// What a failed CHECK does after its message: a rank that only ended itself might leave the others waiting.
-[[noreturn]] void EndJobAfterFailedCheck() {
-  constexpr int kAborted = 128 + 6;  // what a shell reports for a process that aborted
-  void* frames[64];
-  backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
-  MPI_Abort(MPI_COMM_WORLD, kAborted);
-  std::abort();
+// After a failed CHECK: a rank that only ended itself might leave the others waiting.
+void EndJobAfterFailedCheck() {
+  MPI_Abort(MPI_COMM_WORLD, kAbortedExitCode);
 }
 
 int LocalRank() {
@@ -34,18 +26,16 @@ int LocalRank() {
 std::string RunBody(MpiJob& job, const std::function<void(World&)>& body) {
   const std::unique_ptr<Communicator> communicator = MakeMpiCommunicator(job);
   MemoryMeter memory;
-  World world{
-      .communicator = communicator.get(), .memory = &memory, .is_mpi = true, .local_rank = LocalRank()};
-  try {
-    body(world);
-  } catch (const UserError& error) {
-    return PackProblems(error);
-  }
-  return "";
+  World world{.communicator = communicator.get(),
+              .memory = &memory,
+              .is_mpi = true,
+              .local_rank = LocalRank(),
+              .hosts = job.hosts()};
+  return ProblemsOf([&] { body(world); });
 }
 
 int RunJob(const WorldOptions& options, const std::function<void(World&)>& body, bool progress_thread) {
-  MpiJob job(options.timeout);
+  MpiJob job({.exchange = options.timeout, .files = options.file_timeout}, options.on_end);
   const int expected = WorldSize(options);
   if (job.size() != expected) {
     PrintErrorLine(
@@ -62,13 +52,14 @@ int RunJob(const WorldOptions& options, const std::function<void(World&)>& body,
 
 int RunMpiWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
   const bool progress_thread = WantsProgressThread(options.progress_thread);
-  const int wanted = progress_thread ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED;
+  const int wanted = progress_thread ? MPI_THREAD_MULTIPLE : MPI_THREAD_SERIALIZED;
   int provided = 0;
   MPI_CHECK(MPI_Init_thread(nullptr, nullptr, wanted, &provided));
   CHECK_GE(provided, wanted) << "this MPI cannot be called by several threads: turn the progress thread off";
-  google::InstallFailureFunction(reinterpret_cast<google::logging_fail_func_t>(&EndJobAfterFailedCheck));
-  const int exit_code = RunJob(options, body, progress_thread);
-  google::InstallFailureFunction(reinterpret_cast<google::logging_fail_func_t>(&std::abort));
+  const int exit_code = [&] {
+    const FailedCheckActs acts(options.on_end, &EndJobAfterFailedCheck);
+    return RunJob(options, body, progress_thread);
+  }();
   MPI_CHECK(MPI_Finalize());
   return exit_code;
 }

@@ -10,21 +10,43 @@ namespace {
 constexpr char kEnd = '\0';  // after each problem
 }
 
+// The exit code comes first.
 std::string PackProblems(const UserError& error) {
-  std::string text;
+  std::string text = std::to_string(error.exit_code()) + kEnd;
   for (const std::string& problem : error.problems()) text += problem + kEnd;
-  if (text.empty()) text += kEnd;
+  if (error.problems().empty()) text += kEnd;
   return text;
+}
+
+std::string ProblemsOf(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const UserError& error) {
+    return PackProblems(error);
+  } catch (const std::exception& error) {  // of a library, where nobody thought of it
+    return PackProblems(UserError(error.what()));
+  }
+  return "";
 }
 
 std::vector<std::string> UnpackProblems(const std::string& text) {
   std::vector<std::string> problems;
-  for (size_t begin = 0; begin < text.size();) {
+  for (size_t begin = text.empty() ? 0 : text.find(kEnd) + 1; begin < text.size();) {
     const size_t end = std::min(text.find(kEnd, begin), text.size());
     problems.push_back(text.substr(begin, end - begin));
     begin = end + 1;
   }
   return problems;
+}
+
+int ExitCodeOf(const std::vector<std::string>& packed) {
+  int lowest = 0;
+  for (const std::string& text : packed) {
+    if (text.empty()) continue;
+    const int code = std::stoi(text);
+    if (lowest == 0 || code < lowest) lowest = code;
+  }
+  return lowest;
 }
 
 std::vector<std::string> DistinctProblems(const std::vector<std::string>& packed) {

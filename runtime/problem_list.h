@@ -1,6 +1,7 @@
 // The problems of several ranks (texts of UserErrors, errors.h) as one list for the user.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,10 +9,15 @@
 
 namespace unipool {
 
-// The problems of one rank as one text, and back, without loss. The empty text stands for a rank without a
-// problem.
+// The problems of one rank with their exit code as one text, and back, without loss. The empty text stands
+// for a rank without a problem.
 std::string PackProblems(const UserError& error);
+// The packed problems of `work`: what it throws, whatever exception that is; empty if nothing.
+std::string ProblemsOf(const std::function<void()>& work);
 std::vector<std::string> UnpackProblems(const std::string& text);
+// The exit code of a job whose ranks have these problems: the lowest of the ranks' codes, since wrong input
+// stays wrong whatever else went wrong. 0 when no rank has a problem.
+int ExitCodeOf(const std::vector<std::string>& packed);
 
 // Each different problem once, in the order of ranks. packed[r] is rank r's text.
 std::vector<std::string> DistinctProblems(const std::vector<std::string>& packed);

@@ -6,13 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <thread>
 
-#include "runtime/watchdog.h"
+#include "runtime/thread_job.h"
 
 namespace unipool {
 namespace {
@@ -26,53 +25,6 @@ constexpr std::chrono::microseconds kYieldTime{200};  // then it sleeps
 // With a rank that has left, and may be about to end the job for a reason.
 constexpr milliseconds kPatience{2000};
 constexpr milliseconds kLongestSleep{100};  // also how soon a disagreement about sizes is seen
-
-// One rank of the job, whatever the communicators it belongs to.
-struct RankThread {
-  explicit RankThread(int rank) : rank(rank) {}
-
-  // Others ring when something has happened that this rank may be waiting for.
-  void Ring() {
-    events.fetch_add(1);
-    if (!asleep.load()) return;
-    std::lock_guard lock(mutex);
-    wake.notify_one();
-  }
-  // Sleeps unless something has happened since `events` was read as `seen`.
-  void Sleep(uint64_t seen, milliseconds longest) {
-    std::unique_lock lock(mutex);
-    asleep.store(true);
-    wake.wait_for(lock, longest, [&] { return events.load() != seen; });
-    asleep.store(false);
-  }
-
-  const int rank;
-  std::atomic<uint64_t> events{0};
-  std::atomic<bool> asleep{false};
-  std::mutex mutex;
-  std::condition_variable wake;
-  // For the watchdogs of others; guarded by `mutex`.
-  int num_communicators = 0;  // 0: it has left
-  bool waiting = false;
-  ExchangeLabel waiting_label;
-  std::vector<int> waiting_for;
-};
-
-// All ranks of the job.
-struct Job {
-  std::vector<std::unique_ptr<RankThread>> ranks;
-  milliseconds timeout{0};
-  bool crowded = false;  // more ranks than processors: a rank that spins takes another one's time
-  std::atomic<bool> ending{false};
-
-  [[noreturn]] void End(int exit_code, const std::string& message) {
-    if (ending.exchange(true)) {
-      for (;;) pause();  // another rank is already ending the process
-    }
-    PrintErrorLine(message);
-    _exit(exit_code);
-  }
-};
 
 // One block on its way from one rank to another. Numbers are those of exchanges. The transfer is done by
 // whichever side comes to wait first once both have started, so a rank that still computes holds nobody up.
@@ -88,7 +40,7 @@ struct alignas(64) Mailbox {
 
 // What the members of one communicator share.
 struct Group {
-  Group(Job& job, std::vector<RankThread*> members)
+  Group(ThreadJob& job, std::vector<RankThread*> members)
       : job(job),
         members(std::move(members)),
         started(this->members.size()),
@@ -101,7 +53,7 @@ struct Group {
   struct alignas(64) Counter {
     std::atomic<int64_t> value{0};
   };
-  Job& job;
+  ThreadJob& job;
   std::vector<RankThread*> members;
   std::vector<Counter> started;  // exchanges that each member has started
   std::vector<Mailbox> boxes;
@@ -112,15 +64,18 @@ struct Group {
 
 class ThreadCommunicator : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<Job> job, std::shared_ptr<Group> group, int rank);
+  ThreadCommunicator(std::shared_ptr<ThreadJob> job, std::shared_ptr<Group> group, int rank);
   ~ThreadCommunicator() override;
   Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                const ExchangeLabel& label) override;
   void Wait(Ticket ticket) override;
   std::unique_ptr<Communicator> Split(int color, int key) override;
   [[noreturn]] void Abort(int exit_code, const std::string& message) override {
-    job_->End(exit_code, message);
+    job_->End({.exit_code = exit_code, .reason = message});
   }
+  void BeginFileWork(const char* what) override;
+  void EndFileWork() override;
+  bool SomeoneAtFiles() override;
 
  private:
   struct UnderWay {
@@ -137,14 +92,14 @@ class ThreadCommunicator : public Communicator {
   RankThread& self() const { return *group_->members[rank_]; }
   int JobRank(int member) const { return group_->members[member]->rank; }
 
-  std::shared_ptr<Job> job_;
+  std::shared_ptr<ThreadJob> job_;
   std::shared_ptr<Group> group_;
   std::array<UnderWay, kMaxUnderWay> under_way_;
   Ticket next_ = 0;
   int64_t num_splits_ = 0;
 };
 
-ThreadCommunicator::ThreadCommunicator(std::shared_ptr<Job> job, std::shared_ptr<Group> group, int rank)
+ThreadCommunicator::ThreadCommunicator(std::shared_ptr<ThreadJob> job, std::shared_ptr<Group> group, int rank)
     : Communicator(rank, group->size()), job_(std::move(job)), group_(std::move(group)) {
   for (UnderWay& x : under_way_) {
     x.in_bytes.resize(size_);
@@ -247,6 +202,8 @@ void ThreadCommunicator::Wait(Ticket ticket) {
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   CHECK_EQ(x.ticket, ticket) << "this exchange is not under way";
   Clock::time_point begin{};
+  PatientClock waited(begin);
+  Patience patience(job_->limits.exchange);
   bool rested = false;
   for (int idle = job_->crowded ? kSpins : 0;; ++idle) {
     const uint64_t seen = self().events.load();
@@ -256,12 +213,17 @@ void ThreadCommunicator::Wait(Ticket ticket) {
       continue;
     }
     const auto now = Clock::now();
-    if (begin == Clock::time_point{}) begin = now;
+    if (begin == Clock::time_point{}) {
+      begin = now;
+      waited = PatientClock(begin, PatientClock::SliceOf(job_->limits.exchange));
+    }
     if (now - begin < kYieldTime) {
       sched_yield();
       continue;
     }
-    if (now - begin > job_->timeout) Stuck(x, std::chrono::duration<double>(now - begin).count());
+    if (patience.IsOver(waited.Look(now), [&] { return SomeoneAtFiles(); })) {
+      Stuck(x, std::chrono::duration<double>(now - begin).count());
+    }
     Rest(x, seen);
     rested = true;
   }
@@ -280,7 +242,7 @@ void ThreadCommunicator::Rest(const UnderWay& x, uint64_t seen) {
     self().waiting_label = x.label;
     Missing(x, self().waiting_for);
   }
-  self().Sleep(seen, std::min(kLongestSleep, job_->timeout));
+  self().Sleep(seen, kLongestSleep);
 }
 
 // In ranks of the job.
@@ -296,6 +258,7 @@ void ThreadCommunicator::Stuck(const UnderWay& x, double waited_seconds) {
   report.rank = JobRank(rank_);
   report.label = x.label;
   report.waited_seconds = waited_seconds;
+  report.hosts.assign(job_->ranks.size(), HostName());
   Missing(x, report.missing);
   bool some_left = false;
   for (const auto& other : job_->ranks) {
@@ -308,12 +271,36 @@ void ThreadCommunicator::Stuck(const UnderWay& x, double waited_seconds) {
       report.others.push_back(Format("rank %d waits in %s for %s", other->rank,
                                      Describe(other->waiting_label).c_str(),
                                      NameRanks(other->waiting_for).c_str()));
+    } else if (other->num_file_works > 0) {
+      report.others.push_back(Format("rank %d ", other->rank) +
+                              FileWorkText(other->file_work, Clock::now() - other->file_work_since));
     } else {
       report.silent.push_back(other->rank);
     }
   }
   if (some_left) std::this_thread::sleep_for(kPatience);
-  job_->End(kStuckExitCode, StuckMessage(report));
+  job_->End({kStuckExitCode, StuckMessage(report), SuspectsOf(report)});
+}
+
+void ThreadCommunicator::BeginFileWork(const char* what) {
+  std::lock_guard lock(self().mutex);
+  if (self().num_file_works++ > 0) return;
+  self().file_work = what;
+  self().file_work_since = Clock::now();
+}
+
+void ThreadCommunicator::EndFileWork() {
+  std::lock_guard lock(self().mutex);
+  --self().num_file_works;
+}
+
+bool ThreadCommunicator::SomeoneAtFiles() {
+  for (const auto& other : job_->ranks) {
+    std::lock_guard lock(other->mutex);
+    if (other->num_file_works > 0 && job_->limits.AllowsFileWork(Clock::now() - other->file_work_since))
+      return true;
+  }
+  return false;
 }
 
 std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int key) {
@@ -355,9 +342,11 @@ std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int key) {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int size, milliseconds timeout) {
-  auto job = std::make_shared<Job>();
-  job->timeout = timeout;
+std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int size, const WatchdogLimits& limits,
+                                                                   const JobEndHook& on_end) {
+  auto job = std::make_shared<ThreadJob>();
+  job->limits = limits;
+  job->on_end = on_end;
   job->crowded = size > static_cast<int>(std::thread::hardware_concurrency());
   std::vector<RankThread*> members;
   for (int r = 0; r < size; ++r) {

@@ -6,16 +6,17 @@
 // sides of a block disagree about its size, the job ends with both numbers, also where one side says 0.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <vector>
 
 #include "runtime/communicator.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 
-// One communicator a rank. The rank's own thread uses and destroys it. `timeout` bounds every wait.
-std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int size,
-                                                                   std::chrono::milliseconds timeout);
+// One communicator a rank. The rank's own thread uses and destroys it. The limits bound every wait. The rank
+// that ends the process calls on_end before it does.
+std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int size, const WatchdogLimits& limits,
+                                                                   const JobEndHook& on_end = {});
 
 }  // namespace unipool

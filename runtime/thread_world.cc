@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "runtime/emulated_communicator.h"
+#include "runtime/failed_check.h"
 #include "runtime/problem_list.h"
 #include "runtime/thread_communicator.h"
 #include "runtime/watchdog.h"
@@ -24,17 +25,12 @@ struct Exits {
   int num_left = 0;
   std::vector<bool> left;
   std::vector<std::string> problems;  // packed, per rank
-  bool AnyProblem() const { return !DistinctProblems(problems).empty(); }
 };
 
-// The packed problems of the body; empty if all went well.
-std::string RunBody(const std::function<void(World&)>& body, World& world) {
-  try {
-    body(world);
-  } catch (const UserError& error) {
-    return PackProblems(error);
-  }
-  return "";
+[[noreturn]] void EndProcess(const WorldOptions& options, const JobEnd& end) {
+  PrintErrorLine(end.reason);
+  if (options.on_end) options.on_end(end);
+  _exit(end.exit_code);
 }
 
 void RunRank(const std::function<void(World&)>& body, std::unique_ptr<Communicator> communicator,
@@ -51,8 +47,9 @@ void RunRank(const std::function<void(World&)>& body, std::unique_ptr<Communicat
               .memory = &memory,
               .is_mpi = false,
               .local_rank = rank,
+              .hosts = std::vector<std::string>(communicator->size(), HostName()),
               .emulation = emulation.get()};
-  std::string problems = RunBody(body, world);
+  std::string problems = ProblemsOf([&] { body(world); });
   communicator.reset();
   std::lock_guard lock(exits.mutex);
   exits.problems[rank] = std::move(problems);
@@ -63,27 +60,31 @@ void RunRank(const std::function<void(World&)>& body, std::unique_ptr<Communicat
 
 // Returns when all ranks have left. When one has failed and others go on (most likely waiting for it), or
 // when some have long been gone and others do not come, ends the process.
-void Supervise(Exits& exits, int size, std::chrono::milliseconds timeout) {
+void Supervise(Exits& exits, int size, const WorldOptions& options) {
   std::unique_lock lock(exits.mutex);
   const auto all_left = [&] { return exits.num_left == size; };
   exits.changed.wait(lock, [&] { return exits.num_left > 0; });
   for (;;) {
-    if (exits.AnyProblem()) {
+    if (const int exit_code = ExitCodeOf(exits.problems)) {
       if (exits.changed.wait_for(lock, kGrace, all_left)) return;
-      PrintErrorLine(DescribeProblems(exits.problems));
-      _exit(kUserErrorExitCode);
+      EndProcess(options, {exit_code, DescribeProblems(exits.problems)});
     }
     if (all_left()) return;
     // A rank that waits for one that has left tells more than can be told here, so it gets the first word.
     const int seen = exits.num_left;
-    if (exits.changed.wait_for(lock, timeout + 3 * kGrace, [&] { return exits.num_left > seen; })) continue;
+    const std::chrono::duration<double> limit = options.timeout + 3 * kGrace;
+    PatientClock waited(PatientClock::Clock::now());
+    while (exits.num_left == seen && (options.timeout.count() == 0 || waited.seconds() < limit.count())) {
+      exits.changed.wait_for(lock, kGrace / 10);
+      waited.Look(PatientClock::Clock::now());
+    }
+    if (exits.num_left > seen) continue;
     std::vector<int> missing;
     for (int r = 0; r < size; ++r) {
       if (!exits.left[r]) missing.push_back(r);
     }
-    PrintErrorLine("stuck: other ranks have ended, and " + NameRanks(missing) +
-                   " did not follow. The job ends.");
-    _exit(kStuckExitCode);
+    EndProcess(options, {kStuckExitCode, "stuck: other ranks have ended, and " + NameRanks(missing) +
+                                             " did not follow. The job ends."});
   }
 }
 
@@ -92,7 +93,9 @@ void Supervise(Exits& exits, int size, std::chrono::milliseconds timeout) {
 int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
   const int size = options.num_threads;
   CHECK_GE(size, 1);
-  auto communicators = MakeThreadCommunicators(size, options.timeout);
+  const FailedCheckActs acts(options.on_end);
+  auto communicators = MakeThreadCommunicators(
+      size, {.exchange = options.timeout, .files = options.file_timeout}, options.on_end);
   std::shared_ptr<EmulatedWire> wire;
   if (options.emulate) wire = MakeEmulatedWire(size, *options.emulate);
   Exits exits;
@@ -107,12 +110,12 @@ int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)
         RunRank(body, std::move(own), wire, exits);
       });
     }
-    Supervise(exits, size, options.timeout);
+    Supervise(exits, size, options);
     for (std::thread& thread : threads) thread.join();
   }
-  if (!exits.AnyProblem()) return 0;
-  PrintErrorLine(DescribeProblems(exits.problems));
-  return kUserErrorExitCode;
+  const int exit_code = ExitCodeOf(exits.problems);
+  if (exit_code != 0) PrintErrorLine(DescribeProblems(exits.problems));
+  return exit_code;
 }
 
 }  // namespace unipool

@@ -46,16 +46,14 @@ int RunWorld(const WorldOptions& options, const std::function<void(World&)>& bod
   return UnderMpiLauncher() ? RunMpiWorld(options, body) : RunThreadWorld(options, body);
 }
 
-void RunTogether(Communicator& communicator, const std::function<void()>& work) {
-  std::string problems;
-  try {
+void RunTogether(Communicator& communicator, const std::function<void()>& work, const char* what) {
+  const std::string problems = ProblemsOf([&] {
+    const FileWork files(communicator, what);
     work();
-  } catch (const UserError& error) {
-    problems = PackProblems(error);
-  }
+  });
   const ExchangeLabel label{.operation = "agree on problems", .step = -1, .slot = -1};
-  std::vector<std::string> distinct = DistinctProblems(communicator.AllGatherText(problems, label));
-  if (!distinct.empty()) throw UserError(std::move(distinct));
+  const std::vector<std::string> all = communicator.AllGatherText(problems, label);
+  if (const int exit_code = ExitCodeOf(all)) throw UserError(DistinctProblems(all), exit_code);
 }
 
 }  // namespace unipool

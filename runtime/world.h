@@ -11,6 +11,7 @@
 #include "runtime/buffer.h"
 #include "runtime/cluster_description.h"
 #include "runtime/communicator.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -21,6 +22,7 @@ struct World {
   MemoryMeter* memory = nullptr;         // this rank's; owned by RunWorld
   bool is_mpi = false;
   int local_rank = 0;                 // rank among those on this host
+  std::vector<std::string> hosts;     // of each rank
   EmulatedRank* emulation = nullptr;  // this rank's; owned by RunWorld; null: no cluster is emulated
   int rank() const { return communicator->rank(); }
   int size() const { return communicator->size(); }
@@ -32,7 +34,11 @@ enum class ProgressThread { kAuto, kOn, kOff };
 
 struct WorldOptions {
   int num_threads = 1;                         // ranks, where no MPI launcher has started the program
-  std::chrono::milliseconds timeout{300'000};  // how long a rank waits before it ends the job
+  std::chrono::milliseconds timeout{300'000};  // how long a rank waits before it ends the job; 0: for ever
+  std::chrono::milliseconds file_timeout{3'600'000};  // how long a rank may be at file work; 0: for ever
+  // Called in the process that ends the job before its work is done (stuck, a rank that fails alone, a failed
+  // CHECK), after the reason was printed.
+  JobEndHook on_end;
   // The cluster to emulate (emulated_communicator.h). Only where ranks are threads.
   std::optional<ClusterDescription> emulate;
   // Only where ranks are processes of an MPI job.
@@ -49,20 +55,22 @@ bool JoinsMpi();
 // count.
 int WorldSize(const WorldOptions& options);
 
-// Runs body(world) on every rank. Returns the process's exit code: 0, or kUserErrorExitCode where a UserError
-// left `body` on some rank. Each problem is printed once, with the ranks that have it unless all do.
+// Runs body(world) on every rank. Returns the process's exit code: 0, or that of the UserError which left
+// `body` on some rank (the lowest, where several did; kUserErrorExitCode for any other exception). Each
+// problem is printed once, with the ranks that have it unless all do.
 //
 // A rank that fails alone leaves others waiting for it. So one second after a rank's UserError the whole job
-// ends with kUserErrorExitCode, even where other ranks are still in `body`. In that second ranks with the
-// same problem fail too, and the problem is printed once for all of them.
+// ends with its exit code, even where other ranks are still in `body`. In that second ranks with the same
+// problem fail too, and the problem is printed once for all of them.
 //
 // REQUIRES: no exchange is under way when a UserError leaves `body`, since the memory that the exchange names
 // goes with it. A process can run a world of MPI ranks only once in its life.
 int RunWorld(const WorldOptions& options, const std::function<void(World&)>& body);
 
-// Runs `work` on every rank. Where it threw a UserError on any rank, all ranks throw one UserError with all
-// different problems. Collective. Use it around what can fail on one rank alone: opening files, reading and
-// writing checkpoints.
-void RunTogether(Communicator& communicator, const std::function<void()>& work);
+// Runs `work` on every rank. Where it threw on any rank, all ranks throw one UserError with all different
+// problems and the lowest exit code. Collective. Use it around what can fail on one rank alone: opening
+// files, reading and writing checkpoints. `work` is file work (Communicator) of the name `what`, so it
+// starts no exchange.
+void RunTogether(Communicator& communicator, const std::function<void()>& work, const char* what = "files");
 
 }  // namespace unipool

@@ -86,7 +86,7 @@ inline Config ConfigOf(const SmallModel& small) {
 // A world of one rank on this thread, also inside a test that runs as one of several ranks.
 struct OneRank {
   std::unique_ptr<Communicator> communicator =
-      std::move(MakeThreadCommunicators(1, std::chrono::minutes(1))[0]);
+      std::move(MakeThreadCommunicators(1, {.exchange = std::chrono::minutes(1)})[0]);
   MemoryMeter memory;
   World world{.communicator = communicator.get(), .memory = &memory};
 };

@@ -61,7 +61,7 @@ class TestRank {
 };
 
 void RunRanks(int num_ranks, const ClusterDescription& cluster, const std::function<void(TestRank&)>& body) {
-  auto carriers = MakeThreadCommunicators(num_ranks, std::chrono::milliseconds{20'000});
+  auto carriers = MakeThreadCommunicators(num_ranks, {.exchange = std::chrono::milliseconds{20'000}});
   const auto wire = MakeEmulatedWire(num_ranks, cluster);
   std::vector<std::thread> threads;
   for (auto& carrier : carriers) {

@@ -29,7 +29,7 @@ void ExpectEqual(const EmulatedCost& a, const EmulatedCost& b) {
 }
 
 TEST(EmulationReport, OfAllRanksIsGatheredBitForBit) {
-  auto communicators = MakeThreadCommunicators(3, std::chrono::milliseconds{20'000});
+  auto communicators = MakeThreadCommunicators(3, {.exchange = std::chrono::milliseconds{20'000}});
   std::vector<std::thread> threads;
   for (auto& communicator : communicators) {
     threads.emplace_back([own = std::move(communicator)] {

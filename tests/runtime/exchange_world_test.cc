@@ -210,7 +210,7 @@ TEST(Exchange, AllocatesNothingInSteadyState) {
 TEST(Exchange, MpiCutsLargeBlocksIntoPieces) {
   if (!UnderMpiLauncher()) GTEST_SKIP() << "threads have no limit on the size of a block";
   RunOnRanks([](World& world) {
-    MpiJob job(std::chrono::milliseconds(60'000));
+    MpiJob job({.exchange = std::chrono::milliseconds(60'000)});
     const auto pieces = MakeMpiCommunicator(job, 1000);
     for (int e = 0; e < 5; ++e) {
       const SizeTable sizes = [](int e, int from, int to) {

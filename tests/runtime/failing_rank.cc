@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>
@@ -14,6 +15,8 @@
 using namespace unipool;
 
 namespace {
+
+constexpr int kSlowFileMicroseconds = 3'500'000;
 
 [[noreturn]] void SpinForEver() {
   for (volatile int64_t i = 0;;) i = i + 1;
@@ -60,12 +63,26 @@ void Run(World& world, const std::string& mode) {
   if (mode == "user_error_all") throw UserError("field model.heads is 5: it must divide model.hidden, 64");
   if (me) {
     if (mode == "user_error_alone") throw UserError("cannot open shard-1.bin: copy it to this host");
+    if (mode == "not_saved") throw UserError("model.safetensors: no space", kNotSavedExitCode);
     if (mode == "kill") raise(SIGKILL);
     if (mode == "stop") raise(SIGSTOP);
     if (mode == "spin") SpinForEver();
     if (mode == "check") CHECK_EQ(2 * 2, 5) << "on rank 1";
     if (mode == "leave") return;
     if (mode == "exception") throw std::runtime_error("an unexpected thing");
+  }
+  if (mode == "slow_files" || mode == "endless_files") {
+    // Longer than the watchdog's second; another rank computes a little more after it, as after reading.
+    RunTogether(
+        all, [&] { usleep(me ? kSlowFileMicroseconds : 0); }, "slow file");
+    FileWork(all, "nothing");
+    usleep(me ? 600'000 : 0);
+  }
+  if (mode == "steps") {  // for somebody who suspends the job
+    for (int step = 0; step < 400; ++step) {
+      usleep(10'000);
+      all.Barrier({.operation = "step", .step = step});
+    }
   }
   if (mode == "late") {
     if (me) SpinForEver();
@@ -93,8 +110,16 @@ int main(int argc, char** argv) {
   FLAGS_logtostderr = true;
   google::InitGoogleLogging(argv[0]);
   const std::string mode = argv[1];
-  return RunWorld({.num_threads = std::atoi(argv[2]),
-                   .timeout = std::chrono::milliseconds(1000),
-                   .progress_thread = mode == "progress" ? ProgressThread::kOn : ProgressThread::kAuto},
-                  [&](World& world) { Run(world, mode); });
+  WorldOptions options{.num_threads = std::atoi(argv[2]),
+                       .timeout = std::chrono::milliseconds(1000),
+                       .progress_thread = mode == "progress" ? ProgressThread::kOn : ProgressThread::kAuto};
+  if (mode == "endless_files") options.file_timeout = std::chrono::milliseconds(1500);
+  options.on_end = [](const JobEnd& end) {
+    std::string suspects;
+    for (const std::string& host : end.suspects) suspects += " " + host;
+    std::printf("recorded: %d, %zu letters, suspects%s\n", end.exit_code, end.reason.size(),
+                suspects.c_str());
+    std::fflush(stdout);
+  };
+  return RunWorld(options, [&](World& world) { Run(world, mode); });
 }

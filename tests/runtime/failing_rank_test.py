@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 RANKS = 3
 LIMIT_SECONDS = 20  # the watchdog's second, a second for answers, mpirun's start and end, and a busy machine
 AT_ONCE = 4  # most of the time is waiting
 
-USER_ERROR, STUCK = 2, 3
+USER_ERROR, STUCK, NOT_SAVED = 2, 3, 76
+HOST = re.escape(os.uname().nodename)
 BOTH, THREADS, MPI = ("threads", "mpi"), ("threads",), ("mpi",)
 
 # mode, worlds, exit code (None: any but 0), what must be said (exactly once each), what must not be said
@@ -29,7 +31,8 @@ CASES: list[Case] = [
      ["Check failed", "stack trace", "terminate called", "stuck"]),
     ("spin", BOTH, STUCK,
      [r"stuck: rank \d has waited \d+\.\d s in 'combine forward', step 7, slot 3 for rank 1; "
-      r"no sign of life from rank 1 \("], ["Check failed", "stack trace"]),
+      rf"no sign of life from rank 1 \(busy, stopped or dead\) on {HOST}", rf"recorded: 3, \d+ letters, suspects {HOST}"],
+     ["Check failed", "stack trace"]),
     ("stop", MPI, STUCK,
      [r"stuck: rank \d has waited \d+\.\d s in 'combine forward', step 7, slot 3 for rank 1; "
       r"no sign of life from rank 1 \("], ["Check failed", "stack trace"]),
@@ -38,19 +41,51 @@ CASES: list[Case] = [
       r"no sign of life from rank 1 \(.*; rank [02] waits in '(first|second) link', step 7, slot [12] for rank [12]"],
      ["Check failed"]),
     ("leave", BOTH, STUCK, [r"stuck: rank \d has waited .* for rank 1; .*rank 1 has left"], ["Check failed"]),
-    ("late", BOTH, STUCK, [r"stuck: other ranks have ended, and rank 1 did not follow"], ["Check failed"]),
+    ("late", BOTH, STUCK, [r"stuck: other ranks have ended, and rank 1 (on \S+ )?did not follow"], ["Check failed"]),
+    ("not_saved", BOTH, NOT_SAVED, [r"error: rank 1: model\.safetensors: no space", r"recorded: 76"], ["stuck"]),
+    # Who writes or reads is not stuck, however long the others wait; a limit of its own ends it.
+    ("slow_files", BOTH, 0, [], ["error", "stuck", "Check failed"]),
+    ("endless_files", BOTH, STUCK, [r"stuck: rank \d has waited .* for rank 1; .*rank 1 is at file work: slow file, for \d\.\d s"],
+     ["Check failed"]),
+    ("suspend", BOTH, 0, [], ["error", "stuck", "Check failed"]),
     ("kill", MPI, None, [r"rank 1 .*exited on signal 9"], ["stuck"]),
-    ("check", BOTH, None, [r"Check failed: 2 \* 2 == 5 \(4 vs\. 5\)\s+on rank 1"], ["stuck"]),
-    ("exception", BOTH, None, [r"an unexpected thing"], ["stuck"]),
+    ("check", BOTH, None, [r"Check failed: 2 \* 2 == 5 \(4 vs\. 5\)\s+on rank 1", r"recorded: 134"], ["stuck"]),
+    ("exception", BOTH, USER_ERROR, [r"error: rank 1: an unexpected thing"], ["stuck", "terminate called"]),
     ("sizes", BOTH, None, [], ["stuck"]),
 ]
 
 
-def run(command: list[str]) -> tuple[int | None, str, float]:
+def children(parent: int) -> list[int]:
+    """Processes that this one has started, and it."""
+    found = [parent]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                if int(stat.read().rsplit(")", 1)[1].split()[1]) == parent:
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def suspend(process: "subprocess.Popen[str]") -> None:
+    """All ranks stand still for longer than the watchdog's time, and go on."""
+    time.sleep(1.5)
+    pids = children(process.pid)
+    for number in [signal.SIGSTOP, signal.SIGCONT]:
+        for pid in pids:
+            os.kill(pid, number)
+        time.sleep(2.5)
+
+
+def run(command: list[str],
+        meanwhile: "Callable[[subprocess.Popen[str]], None] | None" = None) -> tuple[int | None, str, float]:
     """Exit code (None: it did not end), output, seconds."""
     begin = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                start_new_session=True)
+    if meanwhile:
+        meanwhile(process)
     try:
         output, _ = process.communicate(timeout=LIMIT_SECONDS)
         code: int | None = process.returncode
@@ -100,10 +135,10 @@ def survivors(program: str) -> list[int]:
 def run_case(program: str, mpirun: str, world: str, case: Case) -> tuple[str, bool]:
     """What to print, and whether it went wrong."""
     mode = case[0]
-    command = [program, mode, str(RANKS)]
+    command = [program, "steps" if mode == "suspend" else mode, str(RANKS)]
     if world == "mpi":
         command = [mpirun, "-np", str(RANKS)] + command
-    code, output, seconds = run(command)
+    code, output, seconds = run(command, suspend if mode == "suspend" else None)
     problems = problems_of(case, code, output)
     lines = [f"{'FAILED' if problems else 'ok':6} {mode:16} {world:8} exit code {code}, {seconds:.1f} s"]
     if problems:

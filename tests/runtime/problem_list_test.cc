@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <stdexcept>
+
 namespace unipool {
 namespace {
 
@@ -14,6 +16,24 @@ TEST(Problems, OfSeveralRanksAreListedOnce) {
   EXPECT_EQ(DescribeProblems({one, both, one}), "error: shared\nerror: rank 1: two\nlines");
   EXPECT_EQ(DescribeProblems({"", one, one}), "error: ranks 1, 2: shared");
   EXPECT_FALSE(DistinctProblems({PackProblems(UserError(std::vector<std::string>{}))}).empty());
+}
+
+TEST(Problems, KeepTheirExitCodeAndTheLowestWins) {
+  const std::string wrong = PackProblems(UserError("wrong input"));
+  const std::string full = PackProblems(UserError("disk full", kNotSavedExitCode));
+  EXPECT_EQ(UnpackProblems(full), std::vector<std::string>{"disk full"});
+  EXPECT_EQ(ExitCodeOf({"", ""}), 0);
+  EXPECT_EQ(ExitCodeOf({"", full}), kNotSavedExitCode);
+  EXPECT_EQ(ExitCodeOf({full, wrong, ""}), kUserErrorExitCode);
+}
+
+TEST(Problems, OfAnyException) {
+  EXPECT_EQ(ProblemsOf([] {}), "");
+  const std::string other = ProblemsOf([] { throw std::runtime_error("of a library"); });
+  EXPECT_EQ(UnpackProblems(other), std::vector<std::string>{"of a library"});
+  EXPECT_EQ(ExitCodeOf({other}), kUserErrorExitCode);
+  const std::string full = ProblemsOf([] { throw UserError("disk full", kNotSavedExitCode); });
+  EXPECT_EQ(ExitCodeOf({full}), kNotSavedExitCode);
 }
 
 }  // namespace

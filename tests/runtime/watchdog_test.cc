@@ -1,10 +1,86 @@
-// The words of a rank that has waited too long, and of the labels in them (exchange_label.h).
+// When a wait was too long. The words of a rank that has waited so, and of the labels in them
+// (exchange_label.h).
 #include "runtime/watchdog.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace unipool {
 namespace {
+
+using std::chrono::milliseconds;
+
+TEST(PatientClock, CountsASecondAtMostBetweenTwoLooks) {
+  const PatientClock::Clock::time_point begin{};
+  PatientClock waited(begin);
+  EXPECT_DOUBLE_EQ(waited.Look(begin + milliseconds(300)), 0.3);
+  EXPECT_DOUBLE_EQ(waited.Look(begin + std::chrono::hours(5)), 1.3);  // suspended
+  EXPECT_DOUBLE_EQ(waited.Look(begin + std::chrono::hours(5) + milliseconds(200)), 1.5);
+  EXPECT_DOUBLE_EQ(waited.seconds(), 1.5);
+}
+
+TEST(PatientClock, SlicesAreAnEighthOfAShortLimit) {
+  EXPECT_EQ(PatientClock::SliceOf(milliseconds(300'000)), milliseconds(1000));
+  EXPECT_EQ(PatientClock::SliceOf(milliseconds(0)), milliseconds(1000));
+  EXPECT_EQ(PatientClock::SliceOf(milliseconds(2000)), milliseconds(250));
+  EXPECT_EQ(PatientClock::SliceOf(milliseconds(3)), milliseconds(1));
+  const PatientClock::Clock::time_point begin{};
+  PatientClock waited(begin, PatientClock::SliceOf(milliseconds(2000)));
+  EXPECT_DOUBLE_EQ(waited.Look(begin + milliseconds(5000)), 0.25);
+}
+
+TEST(Patience, EndsAtTheLimitWithoutFileWork) {
+  Patience patience(milliseconds(2000));
+  const auto nobody = [] { return false; };
+  EXPECT_FALSE(patience.IsOver(1.9, nobody));
+  EXPECT_TRUE(patience.IsOver(2.0, nobody));
+  EXPECT_FALSE(patience.IsOver(0.5, nobody)) << "a new wait";
+  EXPECT_TRUE(patience.IsOver(2.1, nobody));
+}
+
+TEST(Patience, IsNotAskedBeforeTheLimitAndNeverWithoutOne) {
+  int asked = 0;
+  const auto count = [&] { return ++asked > 0; };
+  Patience patience(milliseconds(2000)), endless(milliseconds(0));
+  EXPECT_FALSE(patience.IsOver(1.9, count));
+  EXPECT_FALSE(endless.IsOver(1e9, count));
+  EXPECT_EQ(asked, 0);
+}
+
+TEST(Patience, WaitsForFileWorkAndAWholeLimitAfterIt) {
+  Patience patience(milliseconds(2000));
+  const auto somebody = [] { return true; };
+  const auto nobody = [] { return false; };
+  EXPECT_FALSE(patience.IsOver(2.0, somebody));
+  EXPECT_FALSE(patience.IsOver(2.1, nobody)) << "not asked before an eighth of the limit has passed";
+  EXPECT_FALSE(patience.IsOver(2.25, somebody));
+  EXPECT_FALSE(patience.IsOver(2.5, nobody)) << "the work has just ended";
+  EXPECT_FALSE(patience.IsOver(4.4, nobody));
+  EXPECT_TRUE(patience.IsOver(4.5, nobody));
+}
+
+TEST(WatchdogLimits, AllowFileWork) {
+  const WatchdogLimits limits{.exchange = milliseconds(10), .files = milliseconds(500)};
+  EXPECT_TRUE(limits.AllowsFileWork(milliseconds(499)));
+  EXPECT_FALSE(limits.AllowsFileWork(milliseconds(500)));
+  EXPECT_TRUE(WatchdogLimits{.files = milliseconds(0)}.AllowsFileWork(std::chrono::hours(1000)));
+}
+
+TEST(StuckMessage, NamesTheHostsOfTheSilent) {
+  const StuckReport report{.rank = 0,
+                           .label = {.operation = "dispatch", .step = 4, .slot = 2},
+                           .waited_seconds = 300.04,
+                           .missing = {1, 2, 3},
+                           .silent = {2, 3},
+                           .hosts = {"a", "a", "b", "b"}};
+  EXPECT_EQ(
+      StuckMessage(report),
+      "stuck: rank 0 has waited 300.0 s in 'dispatch', step 4, slot 2 for ranks 1, 2, 3; no sign of life "
+      "from ranks 2, 3 (busy, stopped or dead) on b. The job ends.");
+  EXPECT_THAT(SuspectsOf(report), testing::ElementsAre("b"));
+  EXPECT_EQ(NameHosts({0, 1, 3}, report.hosts), "a, b");
+  EXPECT_FALSE(HostName().empty());
+}
 
 TEST(Watchdog, NamesOperationStepSlotAndRanks) {
   EXPECT_EQ(Describe({.operation = "dispatch", .step = 4, .slot = 2}), "'dispatch', step 4, slot 2");
