@@ -7,6 +7,7 @@ namespace unipool {
 Tensor BatchReader::Read(int64_t first_sample, int64_t num_sequences) {
   const int64_t per_round = micro_batch_ * engine_.data_ranks(), columns = seq_length_ + 1;
   const int64_t rounds = (num_sequences + per_round - 1) / per_round;
+  const FileWork work(world_, "reads data");
   tokens_.resize(rounds * micro_batch_ * columns);
   for (int64_t m = 0; m < rounds; ++m) {
     for (int64_t i = 0; i < micro_batch_; ++i) {
@@ -19,16 +20,20 @@ Tensor BatchReader::Read(int64_t first_sample, int64_t num_sequences) {
   return Tensor(tokens_.data(), DType::kI32, {rounds, micro_batch_, columns});
 }
 
-double MeanLoss(TrainingEngine& engine, const TokenDataset& dataset, int64_t num_sequences,
-                int64_t micro_batch, int64_t seq_length) {
-  BatchReader reader(dataset, engine, micro_batch, seq_length);
-  const int64_t pass = 16 * micro_batch * engine.data_ranks();
+std::optional<double> MeanLoss(TrainingEngine& engine, BatchReader& reader, int64_t num_sequences,
+                               RunControl* control, RunRequests* heard) {
   double loss_sum = 0;
-  for (int64_t first = 0; first < num_sequences; first += pass) {
-    const int64_t count = std::min(pass, num_sequences - first);
-    loss_sum += engine.EvaluateLossSum(reader.Read(first, count), count);
+  for (int64_t first = 0; first < num_sequences; first += reader.pass()) {
+    const int64_t count = std::min(reader.pass(), num_sequences - first);
+    RunRequests requests;
+    if (control) requests = control->Poll();
+    loss_sum += engine.EvaluateLossSum(reader.Read(first, count), count, requests.count);
+    if (!control) continue;
+    control->Answer(requests);
+    heard->AddAll(requests);
+    if (requests.WantsStop()) return std::nullopt;
   }
-  return loss_sum / static_cast<double>(num_sequences * seq_length);
+  return loss_sum / static_cast<double>(num_sequences * reader.seq_length());
 }
 
 }  // namespace unipool

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "launcher/run_control.h"
 #include "launcher/token_dataset.h"
 #include "models/training_engine.h"
 
@@ -13,25 +15,37 @@ namespace unipool {
 
 class BatchReader {
  public:
-  BatchReader(const TokenDataset& dataset, const TrainingEngine& engine, int64_t micro_batch,
-              int64_t seq_length)
-      : dataset_(dataset), engine_(engine), micro_batch_(micro_batch), seq_length_(seq_length) {}
+  // Reading is file work, told to the ranks of `world`.
+  BatchReader(const TokenDataset& dataset, const TrainingEngine& engine, Communicator& world,
+              int64_t micro_batch, int64_t seq_length)
+      : dataset_(dataset),
+        engine_(engine),
+        world_(world),
+        micro_batch_(micro_batch),
+        seq_length_(seq_length) {}
 
   // This rank's microbatches of num_sequences samples, beginning with first_sample: [rounds, b, s + 1].
   // Sequences past num_sequences are padding and repeat the first sample. The tensor is valid until the next
   // call.
   Tensor Read(int64_t first_sample, int64_t num_sequences);
 
+  // Sequences of a pass of an evaluation, over all ranks.
+  int64_t pass() const { return 16 * micro_batch_ * engine_.data_ranks(); }
+  int64_t seq_length() const { return seq_length_; }
+
  private:
   const TokenDataset& dataset_;
   const TrainingEngine& engine_;
+  Communicator& world_;
   int64_t micro_batch_, seq_length_;
   std::vector<int32_t> tokens_;
 };
 
-// Mean loss of a token over the first num_sequences samples of the dataset, in passes of bounded memory.
-// Collective. Every rank gets the same number; another layout gives it up to rounding.
-double MeanLoss(TrainingEngine& engine, const TokenDataset& dataset, int64_t num_sequences,
-                int64_t micro_batch, int64_t seq_length);
+// Mean loss of a token over the first num_sequences samples that the reader deals, in passes of bounded
+// memory. Collective. Every rank gets the same number; another layout gives it up to rounding. With a control
+// requests travel with the sums of each pass: all of them are added to `heard`, and a stop ends the
+// evaluation, which then has no loss, on all ranks alike.
+std::optional<double> MeanLoss(TrainingEngine& engine, BatchReader& reader, int64_t num_sequences,
+                               RunControl* control = nullptr, RunRequests* heard = nullptr);
 
 }  // namespace unipool

@@ -163,7 +163,9 @@ void WriteAll(Communicator& world, const std::string& partial, int64_t step, con
   const Numbering weights = Number(world.size(), [&](int r) { return !inventory.weights[r].empty(); });
   const Numbering optimizer = Number(world.size(), [&](int r) { return inventory.optimizer[r]; });
   Sums sums;
-  RunTogether(world, [&] { sums = WriteFiles(partial, world.rank(), inventory, view, weights, optimizer); });
+  RunTogether(
+      world, [&] { sums = WriteFiles(partial, world.rank(), inventory, view, weights, optimizer); },
+      "writes the checkpoint");
   sums = ShareSums(world, sums);
   RunTogether(world, [&] {
     if (world.rank() != 0) return;
@@ -266,13 +268,14 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
         Format("the checkpoint of step %d was not saved in %s; make room or choose another run_dir, then "
                "start again: the run continues from its last complete checkpoint",
                step, run_dir.c_str()));
-    throw UserError(std::move(problems));
+    throw UserError(std::move(problems), kNotSavedExitCode);
   }
 }
 
 std::string WhyUnusable(Communicator& world, const std::string& dir) {
   std::string found;  // "d" and what is damaged, "u" and what cannot be read
   try {
+    const FileWork work(world, "verifies the checkpoint");
     VerifyFiles(dir, world.rank(), world.size());
   } catch (const UnreadableError& error) {
     found = std::string("u") + error.what();

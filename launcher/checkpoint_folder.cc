@@ -151,6 +151,10 @@ std::string SetAside(const std::string& run_dir) {
   return moved;
 }
 
+std::string CheckpointPath(const std::string& run_dir, int64_t step) {
+  return (FolderOf(run_dir) / Format("step-%d", step)).string();
+}
+
 int64_t StepOfCheckpoint(const std::string& dir) {
   fs::path path(dir);
   if (path.filename().empty()) path = path.parent_path();  // "step-5/"

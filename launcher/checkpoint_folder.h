@@ -29,6 +29,8 @@ void RemoveUnfinished(const std::string& run_dir);
 // Returns what was moved where, or "". Throws UserError.
 std::string SetAside(const std::string& run_dir);
 
+// RUN_DIR/checkpoints/step-N, whether it is there or not.
+std::string CheckpointPath(const std::string& run_dir, int64_t step);
 // The step in a checkpoint's name, or -1.
 int64_t StepOfCheckpoint(const std::string& dir);
 

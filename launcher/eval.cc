@@ -76,7 +76,8 @@ int EvalCommand(const CommandLine& command_line) {
     int64_t sequences = dataset->samples_per_epoch();
     if (FLAGS_sequences > 0) sequences = std::min(sequences, FLAGS_sequences);
     const int64_t seq_length = config.model().seq_length();
-    const double loss = MeanLoss(engine, *dataset, sequences, config.train().micro_batch(), seq_length);
+    BatchReader reader(*dataset, engine, *world.communicator, config.train().micro_batch(), seq_length);
+    const double loss = *MeanLoss(engine, reader, sequences);
     if (world.rank() == 0) PrintResult(command_line, checkpoint, loss, sequences, sequences * seq_length);
   });
 }

@@ -1,7 +1,5 @@
 #include "launcher/start_check.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -17,18 +15,13 @@
 #include "models/settings.h"
 #include "runtime/errors.h"
 #include "runtime/host_memory.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
 
 std::vector<std::string> Gather(World& world, const std::string& text, const char* operation) {
   return world.communicator->AllGatherText(text, {.operation = operation, .step = -1, .slot = -1});
-}
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
 }
 
 std::vector<std::string> Lines(const std::string& text) {

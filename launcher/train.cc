@@ -1,25 +1,78 @@
 #include <gflags/gflags.h>
 
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+
+#include "launcher/checkpoint_folder.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/run_control.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
+#include "runtime/errors.h"
+#include "runtime/mpi_leftovers.h"
 
 DEFINE_bool(
     anew, false,
     "train: begin with step 0; checkpoints and metrics of earlier starts are moved aside, not deleted");
 
 namespace unipool {
+namespace {
+
+// On one process of each host.
+void RemoveLeftovers() {
+  const char* local_rank = std::getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+  if (local_rank && std::atoi(local_rank) != 0) return;
+  const Leftovers gone = RemoveMpiLeftovers();
+  if (gone.segments + gone.folders == 0) return;
+  PrintErrorLine(
+      Format("note: removed %d pieces of shared memory (%.1f MB) and %d folders that killed MPI jobs left",
+             gone.segments, 1e-6 * static_cast<double>(gone.bytes), gone.folders));
+}
+
+// Returns the process's exit code.
+int Train(const Config& config, World& world, RunProcess& process) {
+  RunControl control(config, world, process);
+  const std::string finished = FLAGS_anew ? "" : control.WhyFinished();
+  if (finished.empty()) CheckStart(config, world);  // before anything is moved
+  RunTogether(
+      *world.communicator,
+      [&] {
+        if (world.rank() != 0) return;
+        const std::string moved = FLAGS_anew ? SetAside(config.run_dir()) : "";
+        if (!moved.empty()) PrintErrorLine("note: " + moved);
+        RemoveUnfinished(config.run_dir());
+      },
+      "tidies run_dir");
+  if (finished.empty()) return Trainer(config, world, control).Run();
+  if (world.rank() == 0) std::printf("%s\n", finished.c_str());
+  return 0;
+}
+
+}  // namespace
 
 int TrainCommand(const CommandLine& command_line) {
   const Config config = LoadConfig(command_line);
-  const WorldOptions options = WorldOptionsOf(config);
+  WorldOptions options = WorldOptionsOf(config);
   ValidateConfig(config, WorldSize(options));
-  return RunWorld(options, [&](World& world) {
-    CheckStart(config, world);
-    Trainer(config, world, FLAGS_anew).Run();
+  RemoveLeftovers();
+  RunProcess process;
+  options.on_end = [&](const JobEnd& end) { process.state.End("failed", end); };
+  std::atomic<int> exit_code = 0;  // of a run that ends well, which all ranks know alike
+  const int world_exit_code = RunWorld(options, [&](World& world) {
+    try {
+      exit_code = Train(config, world, process);
+    } catch (const std::exception& error) {
+      const auto* told = dynamic_cast<const UserError*>(&error);
+      const int code = told ? told->exit_code() : kUserErrorExitCode;
+      const char* status = code == kStoppedExitCode ? "stopped" : "failed";
+      if (world.rank() == 0) process.state.End(status, {.exit_code = code, .reason = error.what()});
+      throw;
+    }
   });
+  return world_exit_code != 0 ? world_exit_code : exit_code.load();
 }
 
 }  // namespace unipool

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "launcher/config.h"
@@ -12,9 +13,9 @@
 #include "launcher/readable_number.h"
 #include "launcher/resume_effect.h"
 #include "launcher/weight_check.h"
+#include "models/learning_rate.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
-#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -29,20 +30,17 @@ DatasetOptions DatasetOptionsOf(const Config& config) {
           .vocab = config.model().vocab()};
 }
 
-Trainer::Trainer(const Config& config, World& world, bool anew) : config_(config), world_(world) {
+Trainer::Trainer(const Config& config, World& world, RunControl& control)
+    : config_(config), world_(world), control_(control) {
+  control_.Begin();
   const TrainConfig& train = config.train();
-  RunTogether(*world.communicator, [&] { OpenData(); });
-  RunTogether(*world.communicator, [&] {
-    if (world.rank() != 0) return;
-    lock_ = std::make_unique<RunLock>(config.run_dir());
-    const std::string moved = anew ? SetAside(config.run_dir()) : "";
-    if (!moved.empty()) PrintErrorLine("note: " + moved);
-    RemoveUnfinished(config.run_dir());
-  });
+  RunTogether(
+      *world.communicator, [&] { OpenData(); }, "opens data");
   engine_ = std::make_unique<TrainingEngine>(config, world);
-  reader_ =
-      std::make_unique<BatchReader>(*train_, *engine_, train.micro_batch(), config.model().seq_length());
+  reader_ = std::make_unique<BatchReader>(*train_, *engine_, *world.communicator, train.micro_batch(),
+                                          config.model().seq_length());
   const std::string origin = Start();
+  control_.Started(step_, saved_step_ >= 0);
   if (world.rank() == 0) {
     // mpirun gives its ranks a terminal of their own, whatever its own output is.
     const bool is_terminal = !world.is_mpi && isatty(fileno(stdout)) != 0;
@@ -68,13 +66,28 @@ void Trainer::OpenData() {
   if (config_.train().eval_every() > 0) valid_ = OpenDataset(options, Split::kValid);
 }
 
+// Whether metrics.jsonl ends with the validation of step_: a start before made good what a stop had left.
+bool Trainer::ValidationIsWritten() const {
+  bool is_written = false;
+  if (world_.rank() == 0) {
+    std::ifstream file(config_.run_dir() + "/metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+      is_written = is_written || (json.is_object() && json.contains("valid_loss") && json["step"] == step_);
+    }
+  }
+  return world_.communicator->AllReduceMax(is_written ? 1 : 0, {.operation = "look for a validation"}) > 0;
+}
+
 std::string Trainer::Start() {
   const std::string checkpoint = FindNewestCheckpoint(*world_.communicator, config_.run_dir());
   if (!checkpoint.empty()) {
     CheckpointView view = View();
     const std::string note = LoadCheckpoint(*world_.communicator, checkpoint, view);
     engine_->state().AllLoaded();
-    step_ = nlohmann::json::parse(view.training_state).at("step").get<int64_t>();
+    const nlohmann::json state = nlohmann::json::parse(view.training_state);
+    step_ = state.at("step").get<int64_t>();
+    validation_due_ = state.contains("validation_due") && !ValidationIsWritten();
     saved_step_ = step_;
     std::string origin = "continuing from " + checkpoint;
     const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
@@ -99,16 +112,34 @@ std::string Trainer::Start() {
   return "starting from random weights";
 }
 
-void Trainer::Run() {
-  const TrainConfig& train = config_.train();
-  while (step_ < train.steps()) {
+// One exchange a step tells the ranks of requests; where there is none for a while (a start, a save) they
+// agree in one of their own.
+int Trainer::Run() {
+  requests_ = control_.Agree();
+  for (;;) {
+    if (!requests_.WantsStop()) ValidateIfDue();
+    if (requests_.WantsStop() && (step_ < config_.train().steps() || validation_due_)) return Stop();
+    if (step_ >= config_.train().steps()) return Finish();
+    SaveIfDue();
+    if (requests_.WantsStop()) return Stop();
     Step();
-    if (train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps())) Validate();
-    if (train.save_every() > 0 && step_ % train.save_every() == 0) Save();
   }
+}
+
+int Trainer::Finish() {
   ReportMemory();
   ReportEmulation();
   if (saved_step_ < step_) Save();
+  control_.End("finished", {.exit_code = 0, .reason = Format("all %d steps are done", step_)});
+  return 0;
+}
+
+int Trainer::Stop() {
+  if (saved_step_ < step_ && step_ > 0) Save();
+  const std::string reason = Format("stopped by %s at step %d", requests_.Reason().c_str(), step_);
+  control_.End("stopped", {.exit_code = kStoppedExitCode, .reason = reason});
+  if (progress_) progress_->Say(reason + "; repeat the command to go on");
+  return kStoppedExitCode;
 }
 
 void Trainer::Step() {
@@ -120,13 +151,20 @@ void Trainer::Step() {
   }
   const Tensor samples = reader_->Read(trained_.samples, global_batch);
   const double lr = LearningRate(ScheduleOf(config_.train()), step_);
-  const StepReport report = engine_->TrainStep(step_, lr, samples);
+  engine_->ForwardBackward(step_, samples);
+  RunRequests requests = control_.Poll();
+  const StepReport report = engine_->Update(step_, lr, requests.count);
+  control_.Answer(requests);
+  requests_.AddAll(requests);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
   has_stepped_ = true;
+  const TrainConfig& train = config_.train();
+  validation_due_ = train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps());
   const int64_t step_tokens = global_batch * config_.model().seq_length();
   trained_.samples += global_batch;
   trained_.tokens += step_tokens;
+  control_.StepDone(step_, seconds, static_cast<double>(step_tokens) / seconds);
   StepOutcome outcome{.step = step_,
                       .tokens = trained_.tokens,
                       .step_tokens = step_tokens,
@@ -138,9 +176,10 @@ void Trainer::Step() {
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
     outcome.virtual_seconds = emulation.virtual_seconds;
-    if (++emulated_steps_ > 0) emulation_.Add(emulation);
+    if (++emulation_.steps > 0) emulation_.sum.Add(emulation);
   }
   if (progress_) {
+    const FileWork work(*world_.communicator, "writes metrics and output");
     metrics_->Write(StepLine(outcome));
     progress_->Step(outcome);
   }
@@ -182,48 +221,67 @@ void Trainer::ReportMemory() {
 }
 
 void Trainer::ReportEmulation() {
-  if (!world_.emulation || emulated_steps_ < 1) return;
-  const auto reports = GatherReports(*world_.communicator, emulation_);
+  if (!world_.emulation || emulation_.steps < 1) return;
+  const auto reports = GatherReports(*world_.communicator, emulation_.sum);
   if (!progress_) return;
-  const auto steps = static_cast<double>(emulated_steps_);
+  const auto steps = static_cast<double>(emulation_.steps);
   progress_->Say(
       Format("emulated %s, virtual time per step (mean of %d, without the first);\nidle: waiting for a late "
              "rank, hidden: wire time while the rank computed or was idle\n%s\n%s",
-             config_.parallel().emulate().c_str(), emulated_steps_, RankTable(reports, steps).c_str(),
+             config_.parallel().emulate().c_str(), emulation_.steps, RankTable(reports, steps).c_str(),
              OperationTable(reports, steps).c_str()));
 }
 
-void Trainer::Validate() {
+void Trainer::ValidateIfDue() {
+  if (!valid_) validation_due_ = false;  // this start was told not to validate
+  if (!validation_due_) return;
   const TrainConfig& train = config_.train();
   int64_t sequences = valid_->samples_per_epoch();
   if (train.eval_batches() > 0) {
     sequences = std::min<int64_t>(sequences, int64_t{train.eval_batches()} * train.global_batch());
   }
-  const double loss =
-      MeanLoss(*engine_, *valid_, sequences, train.micro_batch(), config_.model().seq_length());
+  BatchReader reader(*valid_, *engine_, *world_.communicator, train.micro_batch(),
+                     config_.model().seq_length());
+  const std::optional<double> loss = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
+  if (!loss) return;  // it is still due
+  validation_due_ = false;
   if (!progress_) return;
-  const ValidationOutcome outcome{.step = step_, .loss = loss};
+  const ValidationOutcome outcome{.step = step_, .loss = *loss};
   metrics_->Write(ValidationLine(outcome));
   progress_->Validation(outcome);
 }
 
 CheckpointView Trainer::View() {
-  return {
-      .tensors = engine_->state().Weights(),
-      .pieces = engine_->state().Moments(),
-      .state = engine_->state().BetweenSteps(),
-      .config_text = ResolvedConfigText(config_),
-      .training_state =
-          nlohmann::json{{"step", step_}, {"samples", trained_.samples}, {"tokens", trained_.tokens}}.dump(),
-      .hf_config_json = HuggingFaceConfigText(config_)};
+  return {.tensors = engine_->state().Weights(),
+          .pieces = engine_->state().Moments(),
+          .state = engine_->state().BetweenSteps(),
+          .config_text = ResolvedConfigText(config_),
+          .training_state = TrainingStateText(),
+          .hf_config_json = HuggingFaceConfigText(config_)};
+}
+
+std::string Trainer::TrainingStateText() const {
+  nlohmann::json state{{"step", step_}, {"samples", trained_.samples}, {"tokens", trained_.tokens}};
+  if (validation_due_) state["validation_due"] = true;
+  return state.dump();
+}
+
+void Trainer::SaveIfDue() {
+  const int64_t every = config_.train().save_every();
+  if (step_ == 0 || !(requests_.WantsSave() || (every > 0 && step_ % every == 0))) return;
+  if (saved_step_ < step_) Save();
+  requests_ = control_.Agree();  // what came meanwhile need not wait for another step
 }
 
 void Trainer::Save() {
+  const auto start = std::chrono::steady_clock::now();
   engine_->state().Collect();
   const std::string folder = SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, View(),
                                             config_.train().keep_checkpoints());
   saved_step_ = step_;
-  if (progress_) progress_->Say("saved " + folder);
+  control_.Saved(step_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  const std::string reason = requests_.Reason();
+  if (progress_) progress_->Say("saved " + folder + (reason.empty() ? "" : " (" + reason + ")"));
 }
 
 }  // namespace unipool

@@ -9,9 +9,8 @@
 #include "launcher/metrics_file.h"
 #include "launcher/progress.h"
 #include "launcher/resume_effect.h"
-#include "launcher/run_lock.h"
+#include "launcher/run_control.h"
 #include "launcher/token_dataset.h"
-#include "models/learning_rate.h"
 #include "models/training_engine.h"
 #include "runtime/emulation_report.h"
 
@@ -22,13 +21,13 @@ DatasetOptions DatasetOptionsOf(const Config& config);
 
 class Trainer {
  public:
-  // Opens the data, takes the run's lock, builds the engine and starts: from the newest checkpoint of
-  // run_dir, else from train.init_from, else from random weights. Collective. Throws the same UserError on
-  // every rank. REQUIRES: the configuration is valid for this world.
-  // anew: moves checkpoints and metrics of earlier starts aside first, and so begins with step 0.
-  Trainer(const Config& config, World& world, bool anew);
-  // Trains from the step that the start gave to train.steps. Collective.
-  void Run();
+  // Builds the engine, opens the data and starts: from the newest checkpoint of run_dir, else from
+  // train.init_from, else from random weights. Collective. Throws the same UserError on every rank. REQUIRES:
+  // the configuration is valid for this world.
+  Trainer(const Config& config, World& world, RunControl& control);
+  // Trains from the step that the start gave to train.steps, or until it is asked to stop. Returns the
+  // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Collective.
+  int Run();
 
  private:
   void OpenData();
@@ -38,24 +37,34 @@ class Trainer {
   double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
   void ReportMemory();
   void ReportEmulation();  // collective
-  void Validate();
+  void ValidateIfDue();
+  void SaveIfDue();
   void Save();
+  // The ends of Run.
+  int Finish();
+  int Stop();
   CheckpointView View();
+  std::string TrainingStateText() const;
+  bool ValidationIsWritten() const;  // collective
 
   const Config& config_;
   World& world_;
-  std::unique_ptr<RunLock> lock_;  // on rank 0
+  RunControl& control_;
+  RunRequests requests_;  // of all ranks, that are not answered yet
   std::unique_ptr<TrainingEngine> engine_;
   std::unique_ptr<TokenDataset> train_, valid_;
   std::unique_ptr<BatchReader> reader_;
   std::unique_ptr<MetricsFile> metrics_;  // on rank 0
   std::unique_ptr<Progress> progress_;    // on rank 0
   int64_t step_ = 0;                      // updates done
-  DataCount trained_;         // what these updates have seen; the next sample is number trained_.samples
-  bool has_stepped_ = false;  // in this process
+  DataCount trained_;            // what these updates have seen; the next sample is number trained_.samples
+  bool has_stepped_ = false;     // in this process
+  bool validation_due_ = false;  // of the weights as they are; a stop leaves it to the next start
   // Sum over this rank's emulated steps but the first, whose memory is new.
-  EmulationReport emulation_;
-  int64_t emulated_steps_ = -1;  // in that sum; -1 before the first step
+  struct {
+    EmulationReport sum;
+    int64_t steps = -1;  // in the sum; -1 before the first step
+  } emulation_;
   int64_t saved_step_ = -1;      // of the newest checkpoint; -1: there is none
 };
 

@@ -10,6 +10,7 @@
 #include "launcher/data_split.h"
 #include "launcher/nearest_name.h"
 #include "launcher/size_check.h"
+#include "launcher/stop_time.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
 
@@ -68,6 +69,11 @@ class Validation {
     if (value == 0 || (value >= F32::min() && value <= F32::max())) return;
     problems_.Add(Format("%s: is %g, which FP32 cannot hold; must be %sfrom %.3g to %.3g", field, value,
                          value < 1 ? "0 (where that is allowed) or " : "", F32::min(), F32::max()));
+  }
+  // A limit of the watchdog: milliseconds that fit, or 0.
+  void WatchdogSeconds(const char* field, double value) {
+    if (value == 0 || (value >= 1e-3 && value <= 1e9)) return;
+    problems_.Add(Format("%s: is %g; must be from 0.001 to 1e9 seconds, or 0 to turn it off", field, value));
   }
   void Fraction(const char* field, double value, bool one_allowed) {
     if (value >= 0 && (one_allowed ? value <= 1 : static_cast<float>(value) < 1)) return;
@@ -182,6 +188,12 @@ class Validation {
     AtLeast("train.eval_batches", t.eval_batches(), 0);
     AtLeast<int64_t>("train.save_every", t.save_every(), 0);
     AtLeast("train.keep_checkpoints", t.keep_checkpoints(), 0);
+    NotNegative("train.save_minutes", t.save_minutes());
+    try {
+      ParseStopTime(t.stop_at(), {});
+    } catch (const UserError& error) {
+      problems_.Add(error.what());
+    }
     Positive("train.lr", t.lr());
     NotNegative("train.min_lr", t.min_lr());
     if (t.min_lr() > t.lr()) {
@@ -208,7 +220,8 @@ class Validation {
   void Parallel() {
     const ParallelConfig& p = config_.parallel();
     const bool ranks = AtLeast("parallel.ranks", p.ranks(), 1);
-    Positive("parallel.watchdog_seconds", p.watchdog_seconds());
+    WatchdogSeconds("parallel.watchdog_seconds", p.watchdog_seconds());
+    WatchdogSeconds("parallel.file_watchdog_seconds", p.file_watchdog_seconds());
     AtLeast<int64_t>("parallel.replace_every", p.replace_every(), 0);
     const bool stages = AtLeast("parallel.stages", p.stages(), 1);
     const bool replicas = AtLeast("parallel.pool_replicas", p.pool_replicas(), 1);

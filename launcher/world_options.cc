@@ -5,6 +5,13 @@
 #include "runtime/errors.h"
 
 namespace unipool {
+namespace {
+
+std::chrono::milliseconds MillisecondsOf(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+}  // namespace
 
 WorldOptions WorldOptionsOf(const Config& config) {
   const ParallelConfig& parallel = config.parallel();
@@ -15,10 +22,10 @@ WorldOptions WorldOptionsOf(const Config& config) {
                "with mpirun or srun",
                parallel.ranks(), kMostThreads));
   }
-  WorldOptions options{
-      .num_threads = parallel.ranks(),
-      .timeout = std::chrono::milliseconds(static_cast<int64_t>(parallel.watchdog_seconds() * 1000)),
-      .progress_thread = ProgressThreadOf(config)};
+  WorldOptions options{.num_threads = parallel.ranks(),
+                       .timeout = MillisecondsOf(parallel.watchdog_seconds()),
+                       .file_timeout = MillisecondsOf(parallel.file_watchdog_seconds()),
+                       .progress_thread = ProgressThreadOf(config)};
   if (parallel.emulate().empty()) return options;
   if (UnderMpiLauncher()) {
     throw UserError(

@@ -7,6 +7,7 @@ namespace unipool {
 StepSums::StepSums(const ModelSpec& spec, int num_ranks)
     : counts(spec.layers * spec.experts),
       grad_squares(1 + spec.experts),
+      riders(kMostRiders),
       memory_peaks(int64_t{num_ranks} * kNumMemoryKinds) {
   size_t numbers = 0;
   ForEach([&](double&) { ++numbers; });
@@ -24,7 +25,7 @@ std::span<const double> StepSums::memory_of(int rank) const {
 template <class Visit>
 void StepSums::ForEach(Visit visit) {
   for (double* number : {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens}) visit(*number);
-  for (std::vector<double>* numbers : {&counts, &grad_squares, &memory_peaks}) {
+  for (std::vector<double>* numbers : {&counts, &grad_squares, &riders, &memory_peaks}) {
     for (double& number : *numbers) visit(number);
   }
 }

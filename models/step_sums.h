@@ -12,6 +12,8 @@
 namespace unipool {
 
 struct StepSums {
+  static constexpr int kMostRiders = 16;
+
   StepSums(const ModelSpec& spec, int num_ranks);
 
   double loss = 0;                   // of tokens, without the balancing loss
@@ -20,6 +22,7 @@ struct StepSums {
   double zero_tokens = 0;            // token-layers without a positive score
   std::vector<double> counts;        // [L * M] choices of each layer
   std::vector<double> grad_squares;  // [1 + M] squared norms: the dense gradients, each expert's gradient
+  std::vector<double> riders;        // [kMostRiders] numbers of the engine's caller
   std::vector<double> memory_peaks;  // [ranks * kNumMemoryKinds] bytes; a rank fills in its own row
 
   // This rank's row of memory_peaks, or another's.

@@ -41,7 +41,7 @@ template <class Work>
 auto TrainingEngine::OrEndJob(Work&& work) {
   try {
     return work();
-  } catch (const UserError& error) {
+  } catch (const std::exception& error) {
     world_.communicator->Abort(kUserErrorExitCode, Format("error: rank %d: %s", world_.rank(), error.what()));
     std::abort();  // never reached; the compiler does not see that
   }
@@ -51,12 +51,16 @@ void TrainingEngine::ForwardBackward(int64_t step, const Tensor& samples) {
   OrEndJob([&] { RunSlots(step, samples); });
 }
 
-StepReport TrainingEngine::Update(int64_t step, double lr) {
-  return OrEndJob([&] { return ReduceAndApply(step, lr); });
+StepReport TrainingEngine::Update(int64_t step, double lr, std::span<double> riders) {
+  CHECK_LE(riders.size(), sums_.riders.size());
+  const StepReport report = OrEndJob([&] { return ReduceAndApply(step, lr, riders); });
+  std::copy_n(sums_.riders.begin(), riders.size(), riders.begin());
+  return report;
 }
 
-double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences) {
-  return OrEndJob([&] { return EvaluateSlots(samples, num_sequences); });
+double TrainingEngine::EvaluateLossSum(const Tensor& samples, int64_t num_sequences,
+                                       std::span<double> riders) {
+  return OrEndJob([&] { return EvaluateSlots(samples, num_sequences, riders); });
 }
 
 void TrainingEngine::RunSlots(int64_t step, const Tensor& samples) {
@@ -71,11 +75,12 @@ void TrainingEngine::RunSlots(int64_t step, const Tensor& samples) {
 
 // Loss, squared gradients (dense and of each expert), loads and each rank's peak memory travel in one
 // exchange of the host. On a device the squares are summed there, so that the update need not wait for it.
-StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr) {
+StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr, std::span<const double> riders) {
   DeviceContext* const device = parts_.place.device();
   const std::string name = device ? Format("update %d", step) : "";
   const DeviceRange range(device, name.c_str());
   sums_.Clear();
+  std::copy(riders.begin(), riders.end(), sums_.riders.begin());
   const Tensor own_squares = parts_.optimizer->ReduceGradients(step);
   if (device) {
     ApplyOnDevice(own_squares, step, lr);
@@ -126,7 +131,7 @@ MemoryPeak TrainingEngine::MemoryOfRank(int rank) const {
   return peak;
 }
 
-double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequences) {
+double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequences, std::span<double> riders) {
   const int64_t micro_batch = parts_.config.train().micro_batch();
   int64_t own = 0;  // sequences of this rank that are not padding: the first ones
   for (int64_t m = 0; m < samples.dim(0); ++m) {
@@ -139,9 +144,12 @@ double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequence
   parts_.executor.Run(schedule, -1);
   parts_.dispatcher.SetSchedule(parts_.schedule);
   reader_.Start({parts_.model.loss_sum()});
-  double sum = reader_.Finish({.operation = "validation loss"})[0];
-  parts_.mesh.world().AllReduceSum(Tensor(&sum, DType::kF64, {1}), {.operation = "validation loss"});
-  return sum;
+  std::vector<double> sums{reader_.Finish({.operation = "validation loss"})[0]};
+  sums.insert(sums.end(), riders.begin(), riders.end());
+  parts_.mesh.world().AllReduceSum(Tensor(sums.data(), DType::kF64, {static_cast<int64_t>(sums.size())}),
+                                   {.operation = "validation loss"});
+  std::copy(sums.begin() + 1, sums.end(), riders.begin());
+  return sums[0];
 }
 
 }  // namespace unipool

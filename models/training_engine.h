@@ -56,7 +56,9 @@ class TrainingEngine {
   StepReport TrainStep(int64_t step, double lr, const Tensor& samples);
   // Its two parts: all slots of the step, then gradients over ranks and the update.
   void ForwardBackward(int64_t step, const Tensor& samples);
-  StepReport Update(int64_t step, double lr);
+  // Riders are numbers of the caller that travel with the step's sums, StepSums::kMostRiders at most. Each
+  // becomes the sum over all ranks.
+  StepReport Update(int64_t step, double lr, std::span<double> riders = {});
 
   // Of any rank of the world, as of the last step.
   MemoryPeak MemoryOfRank(int rank) const;
@@ -75,7 +77,8 @@ class TrainingEngine {
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
   // rank.
-  double EvaluateLossSum(const Tensor& samples, int64_t num_sequences);
+  // Riders travel along as with Update.
+  double EvaluateLossSum(const Tensor& samples, int64_t num_sequences, std::span<double> riders = {});
   // Generation, see LanguageModel::NextLogits.
   Tensor NextLogits(int32_t token, int64_t position) {
     return parts_.model.NextLogits(token, position, parts_.experts);
@@ -88,12 +91,12 @@ class TrainingEngine {
   template <class Work>
   auto OrEndJob(Work&& work);
   void RunSlots(int64_t step, const Tensor& samples);
-  StepReport ReduceAndApply(int64_t step, double lr);
+  StepReport ReduceAndApply(int64_t step, double lr, std::span<const double> riders);
   // Of gradients that are summed over the ranks that share parameters.
   void ApplyOnDevice(const Tensor& own_squares, int64_t step, double lr);
   // Adds the numbers of all ranks up and tells what they say.
   StepReport ReduceSums(int64_t step);
-  double EvaluateSlots(const Tensor& samples, int64_t num_sequences);
+  double EvaluateSlots(const Tensor& samples, int64_t num_sequences, std::span<double> riders);
 
   World& world_;
   EngineParts parts_;

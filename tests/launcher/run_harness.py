@@ -64,11 +64,12 @@ class RunTest(unittest.TestCase):
         with open(self.Path(name), mode) as file:
             file.write(content)
 
-    def Start(self, *arguments: str, mpi: int = 0) -> subprocess.Popen[bytes]:
-        """mpi: ranks under mpirun; 0: without."""
+    def Start(self, *arguments: str, mpi: int = 0, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """mpi: ranks under mpirun; 0: without. environment: variables beside the usual ones."""
         command = ([MPIRUN, "-np", str(mpi)] if mpi else []) + [BINARY, *arguments]
-        process = subprocess.Popen(command, cwd=self.folder, env={**os.environ, **MPI_ENVIRONMENT}, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, start_new_session=True)
+        variables = {**os.environ, **MPI_ENVIRONMENT, **(environment or {})}
+        process = subprocess.Popen(command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   start_new_session=True)
         self.addCleanup(self.End, process)
         return process
 

@@ -159,7 +159,7 @@ class MistakesTest(RunTest):
         try:
             self.Write("disk/filler", b"x" * 400_000)
             for overrides, mpi in self.WAYS:
-                outcome = self.Train("run_dir=disk/run", "train.save_every=6", *overrides, mpi=mpi, code=2)
+                outcome = self.Train("run_dir=disk/run", "train.save_every=6", *overrides, mpi=mpi, code=76)
                 self.assertEqual(outcome.text.count("No space left on device"), 1, outcome)  # ranks with one cause are joined
                 self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)
                 self.assertIn("step 6/12", outcome.text)

@@ -23,6 +23,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (size_t i = 0; i < sums.grad_squares.size(); ++i) {
         sums.grad_squares[i] = static_cast<double>(2000 + i) * own;
       }
+      for (int i = 0; i < StepSums::kMostRiders; ++i) sums.riders[i] = (3000 + i) * own;
       for (double& bytes : sums.memory_of(world.rank())) bytes = own;
       sums.Reduce(*world.communicator, step);
 
@@ -35,6 +36,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       ASSERT_EQ(sums.grad_squares.size(), 4u);
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.counts[i], (1000 + i) * all);
       for (int i = 0; i < 4; ++i) EXPECT_EQ(sums.grad_squares[i], (2000 + i) * all);
+      for (int i = 0; i < StepSums::kMostRiders; ++i) EXPECT_EQ(sums.riders[i], (3000 + i) * all);
       for (int rank = 0; rank < world.size(); ++rank) {
         ASSERT_EQ(sums.memory_of(rank).size(), static_cast<size_t>(kNumMemoryKinds));
         for (const double bytes : sums.memory_of(rank)) EXPECT_EQ(bytes, 1 + rank);
