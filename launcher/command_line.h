@@ -21,8 +21,8 @@ struct CommandLine {
 struct CommandInfo {
   const char* name;
   enum class ConfigUse { kNone, kOptional, kRequired, kFolder } config;  // kFolder: one folder in its place
-  const char* summary;                    // for `help`
-  int (*run)(const CommandLine& line);    // returns the exit code (commands.h)
+  const char* summary;                                                   // for `help`
+  int (*run)(const CommandLine& line);                                   // returns the exit code (commands.h)
   std::vector<std::string> shared_flags;  // of those that other files define, the ones that it uses
 };
 const std::vector<CommandInfo>& Commands();

@@ -8,6 +8,7 @@
 
 #include "launcher/checkpoint_folder.h"
 #include "launcher/config.h"
+#include "launcher/resume_effect.h"
 #include "launcher/saved_state.h"
 #include "launcher/stop_time.h"
 #include "runtime/errors.h"
@@ -58,10 +59,14 @@ bool IsThere(const std::string& dir) {
   return true;
 }
 
-// Whether the run's folder was last written with these settings.
+// Whether the run's folder was last written with these settings, on whatever ranks.
 bool HasSettings(const Config& config) {
   try {
-    return ReadTextFile(config.run_dir() + "/config.txtpb") == ResolvedConfigText(config);
+    Config before = SettingsOf(ReadTextFile(config.run_dir() + "/config.txtpb"), Config());
+    Config now = config;
+    before.clear_parallel();
+    now.clear_parallel();
+    return ResolvedConfigText(before) == ResolvedConfigText(now);
   } catch (const std::exception&) {
     return false;
   }
@@ -83,15 +88,7 @@ RunControl::RunControl(const Config& config, World& world, RunProcess& process)
       world_(world),
       process_(process),
       speaks_for_process_(world.is_mpi || world.rank() == 0),
-      stop_at_(ParseStopTime(config.train().stop_at(), std::chrono::system_clock::now())) {
-  RunTogether(
-      *world.communicator,
-      [&] {
-        if (world.rank() != 0) return;
-        process.lock = std::make_unique<RunLock>(config.run_dir(), LockOptions(config, process.signals));
-      },
-      "takes the lock of run_dir");
-}
+      stop_at_(ParseStopTime(config.train().stop_at(), std::chrono::system_clock::now())) {}
 
 std::string RunControl::WhyFinished() {
   std::string words;
@@ -107,6 +104,16 @@ std::string RunControl::WhyFinished() {
     }
   }
   return world_.communicator->AllGatherText(words, {.operation = "look whether the run is finished"})[0];
+}
+
+void RunControl::TakeLock() {
+  RunTogether(
+      *world_.communicator,
+      [&] {
+        if (world_.rank() != 0) return;
+        process_.lock = std::make_unique<RunLock>(config_.run_dir(), LockOptions(config_, process_.signals));
+      },
+      "takes the lock of run_dir");
 }
 
 void RunControl::Begin() {

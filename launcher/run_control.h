@@ -27,13 +27,15 @@ struct RunProcess {
 // One on each rank.
 class RunControl {
  public:
-  // Takes the lock of run_dir on rank 0, where a requeued job waits for a while. Collective. Throws the same
-  // UserError on every rank. REQUIRES: the process outlives the control; train.stop_at is valid.
+  // REQUIRES: the process outlives the control; train.stop_at is valid.
   RunControl(const Config& config, World& world, RunProcess& process);
 
   // Whether state.json says that all train.steps are done, and their checkpoint is there: then there is
   // nothing to do, and nothing is touched. A word for people, the same on every rank, or "". Collective.
   std::string WhyFinished();
+  // Takes the lock of run_dir on rank 0, where a requeued job waits for a while. Collective. Throws the same
+  // UserError on every rank.
+  void TakeLock();
   // From here on state.json is this start's. Collective.
   void Begin();
   // The start is made: from the checkpoint of `step`, or anew from step 0.

@@ -36,7 +36,8 @@ void RemoveLeftovers() {
 int Train(const Config& config, World& world, RunProcess& process) {
   RunControl control(config, world, process);
   const std::string finished = FLAGS_anew ? "" : control.WhyFinished();
-  if (finished.empty()) CheckStart(config, world);  // before anything is moved
+  if (finished.empty()) CheckStart(config, world);  // before anything is written
+  control.TakeLock();
   RunTogether(
       *world.communicator,
       [&] {

@@ -65,7 +65,7 @@ class Trainer {
     EmulationReport sum;
     int64_t steps = -1;  // in the sum; -1 before the first step
   } emulation_;
-  int64_t saved_step_ = -1;      // of the newest checkpoint; -1: there is none
+  int64_t saved_step_ = -1;  // of the newest checkpoint; -1: there is none
 };
 
 }  // namespace unipool

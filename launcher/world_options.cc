@@ -17,10 +17,10 @@ WorldOptions WorldOptionsOf(const Config& config) {
   const ParallelConfig& parallel = config.parallel();
   constexpr int kMostThreads = 1024;
   if (!UnderMpiLauncher() && parallel.ranks() > kMostThreads) {
-    throw UserError(
-        Format("parallel.ranks: is %d; ranks that are threads of one process may be at most %d; start more "
-               "with mpirun or srun",
-               parallel.ranks(), kMostThreads));
+    throw UserError(Format(
+        "parallel.ranks: is %d; must be at most %d, since these ranks are threads of one process; start "
+        "more with mpirun or srun",
+        parallel.ranks(), kMostThreads));
   }
   WorldOptions options{.num_threads = parallel.ranks(),
                        .timeout = MillisecondsOf(parallel.watchdog_seconds()),

@@ -109,7 +109,7 @@ class RunTest(unittest.TestCase):
 
     def Metrics(self, run_dir: str = "run") -> list[dict[str, Any]]:
         with open(self.Path(run_dir, "metrics.jsonl")) as file:
-            return [json.loads(line) for line in file]
+            return [json.loads(line) for line in file if line.endswith("\n")]  # a running program may be in its last line
 
     def MetricList(self) -> Any:
         """What a line of metrics.jsonl may hold, as the program says."""
