@@ -183,6 +183,12 @@ void ParseText(const std::string& text, const std::string& name, pb::Message& me
 }  // namespace
 
 void LoadText(const std::string& path, pb::Message& message) {
+  // The file may be read by many ranks, and later again; a pipe would be empty then.
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored) &&
+      !std::filesystem::is_regular_file(path, ignored)) {
+    throw UserError(path + ": is not a regular file");
+  }
   Problems problems;
   ParseText(ReadConfigFile(path), path, message, problems);
   problems.ThrowIfAny();

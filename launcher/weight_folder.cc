@@ -38,8 +38,11 @@ std::vector<std::string> WeightFilesIn(const std::string& dir) {
 
 std::string NothingToRead(const std::string& dir) {
   std::error_code ignored;
-  if (!fs::exists(dir, ignored)) return dir + ": no such folder";
+  if (!fs::exists(dir, ignored))
+    return dir + (ignored ? ": cannot be reached (" + ignored.message() + ")" : ": no such folder");
   if (!fs::is_directory(dir, ignored)) return dir + ": is a file; give the folder with the safetensors files";
+  fs::directory_iterator(dir, ignored);
+  if (ignored) return dir + ": cannot be listed (" + ignored.message() + ")";
   std::string problem = dir + ": holds no safetensors files";
   if (fs::exists(fs::path(dir) / "checkpoints", ignored)) {
     problem += "; it is the folder of a run, whose checkpoints are " + dir + "/checkpoints/step-N";

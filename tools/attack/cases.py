@@ -140,7 +140,7 @@ def HalfWritten(case: Case, folder: str, ending: Ending) -> str:
             problem = TokenFileProblem(path[:-4])
             if problem:
                 return problem
-    partial = glob.glob(os.path.join(folder, "*", "checkpoints", "*.partial"))
+    partial = glob.glob(os.path.join(folder, "*", "checkpoints", "step-*.partial"))
     if partial and ending.code in (0, REFUSED):
         return f"left {os.path.basename(partial[0])}"
     for path in glob.glob(os.path.join(folder, "*", "metrics.jsonl")):
@@ -155,7 +155,7 @@ def HalfWritten(case: Case, folder: str, ending: Ending) -> str:
 def LostHistory(case: Case, seeds: str, folder: str) -> bool:
     """Does run/metrics.jsonl no longer begin as it did, though no option asked for a new start?"""
     name = "run/metrics.jsonl"
-    if name in case.files or "--anew" in case.command:
+    if name in case.files or "--anew" in " ".join(case.command):
         return False
     with open(os.path.join(seeds, name), "rb") as file:
         first = file.readline()
