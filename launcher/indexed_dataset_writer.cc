@@ -45,6 +45,16 @@ void Rename(const std::string& from, const std::string& to) {
   if (rename(from.c_str(), to.c_str()) != 0) FailToWrite(to, errno);
 }
 
+// So that names outlive a loss of power in the order in which they were given. Where a folder cannot be
+// synced, nothing is lost but that.
+void SyncFolder(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  const int file = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (file < 0) return;
+  fsync(file);
+  close(file);
+}
+
 template <typename T>
 void Append(std::vector<uint8_t>& bytes, const T* values, size_t count) {
   const auto* begin = reinterpret_cast<const uint8_t*>(values);
@@ -54,7 +64,7 @@ void Append(std::vector<uint8_t>& bytes, const T* values, size_t count) {
 }  // namespace
 
 IndexedDatasetWriter::IndexedDatasetWriter(std::string prefix, TokenType type)
-    : prefix_(std::move(prefix)), type_(type), bin_(Create(prefix_ + ".bin.part")) {}
+    : prefix_(std::move(prefix)), lock_(prefix_), type_(type), bin_(Create(prefix_ + ".bin.part")) {}
 
 IndexedDatasetWriter::~IndexedDatasetWriter() {
   if (bin_ >= 0) close(bin_);
@@ -107,8 +117,11 @@ void IndexedDatasetWriter::Finish() {
   WriteIndex();
   SyncAndClose(bin_, prefix_ + ".bin.part");
   if (unlink((prefix_ + ".idx").c_str()) != 0 && errno != ENOENT) FailToWrite(prefix_ + ".idx", errno);
+  SyncFolder(prefix_);
   Rename(prefix_ + ".bin.part", prefix_ + ".bin");
+  SyncFolder(prefix_);
   Rename(prefix_ + ".idx.part", prefix_ + ".idx");
+  SyncFolder(prefix_);
   finished_ = true;
 }
 

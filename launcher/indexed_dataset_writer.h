@@ -4,7 +4,8 @@
 //
 // Both files are written aside, as PREFIX.bin.part and PREFIX.idx.part. Finish syncs and renames them, the
 // index last. The index of a former dataset is removed first, so that at no time an index describes another's
-// tokens. Without Finish nothing remains. Memory: 12 bytes a document.
+// tokens. Without Finish nothing remains. One writer at a time (writer_lock.h): what a killed one has left is
+// written over. Memory: 12 bytes a document.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +14,14 @@
 #include <vector>
 
 #include "launcher/indexed_dataset.h"
+#include "launcher/writer_lock.h"
 
 namespace unipool {
 
 class IndexedDatasetWriter {
  public:
-  // All functions throw UserError that names the file and the system's reason, for example a full disk.
+  // All functions throw UserError that names the file and the system's reason, for example a full disk. The
+  // constructor also where another writer of this prefix is at work.
   IndexedDatasetWriter(std::string prefix, TokenType type);
   ~IndexedDatasetWriter();
   IndexedDatasetWriter(const IndexedDatasetWriter&) = delete;
@@ -36,6 +39,7 @@ class IndexedDatasetWriter {
   void WriteIndex();
 
   const std::string prefix_;
+  const WriterLock lock_;
   const TokenType type_;
   int bin_ = -1;  // file descriptor of PREFIX.bin.part
   bool finished_ = false;

@@ -8,16 +8,22 @@
 
 #include "launcher/commands.h"
 #include "launcher/indexed_dataset_writer.h"
+#include "launcher/text_list.h"
 #include "launcher/tokenize_input.h"
 #include "launcher/tokenize_pipeline.h"
 #include "launcher/tokenize_progress.h"
 #include "runtime/errors.h"
+#include "runtime/watchdog.h"
 #include "runtime/world.h"
 
-DEFINE_string(input, "", "tokenize: files of JSON lines, separated by commas");
+DEFINE_string(input, "",
+              "tokenize: files of JSON lines (also .gz, .zst, .bz2, .xz), separated by commas; - is the "
+              "standard input; a comma in a name: \\, or quotes");
 DEFINE_string(output_prefix, "", "tokenize: writes OUTPUT_PREFIX_KEY_document.bin and .idx");
 DEFINE_string(key, "text", "tokenize: JSON key of the text");
 DEFINE_bool(append_eod, true, "tokenize: end each document with end-of-text (bytes: there is none)");
+DEFINE_bool(skip_bad_lines, false,
+            "tokenize: leave wrong lines out, and tell how many and the first of them");
 DEFINE_int32(threads, 0, "tokenize: threads; 0: one a core");
 
 namespace unipool {
@@ -25,6 +31,7 @@ namespace unipool {
 namespace {
 
 constexpr size_t kChunkBytes = 1 << 20;
+constexpr int64_t kTellBadLines = 5;
 
 // The documents of one chunk, ready to be written.
 struct TokenizedChunk {
@@ -32,12 +39,17 @@ struct TokenizedChunk {
   std::vector<int32_t> lengths;  // tokens of each document
   int64_t num_tokens = 0;
   int64_t num_input_bytes = 0;
+  int64_t num_bad_lines = 0;
+  std::vector<std::string> first_bad_lines;  // with file, line and reason
 };
 
 class ChunkTokenizer {
  public:
-  ChunkTokenizer(const Tokenizer& tokenizer, std::string key, bool append_eod)
-      : tokenizer_(tokenizer), key_(std::move(key)), append_eod_(append_eod) {}
+  ChunkTokenizer(const Tokenizer& tokenizer, const TokenizeOptions& options, bool append_eod)
+      : tokenizer_(tokenizer),
+        key_(options.key),
+        append_eod_(append_eod),
+        skip_bad_lines_(options.skip_bad_lines) {}
 
   TokenType type() const { return TokenTypeFor(tokenizer_.vocab_size()); }
 
@@ -56,7 +68,7 @@ class ChunkTokenizer {
         ExtractText(content, key_, text);
         AddDocument(text, ids, result);
       } catch (const UserError& error) {
-        throw UserError(Format("%s, line %d: %s", chunk.path.c_str(), line, error.what()));
+        AddBadLine(Format("%s, line %d: %s", chunk.path.c_str(), line, error.what()), result);
       }
     }
     return result;
@@ -74,19 +86,21 @@ class ChunkTokenizer {
     result.num_tokens += static_cast<int64_t>(ids.size());
   }
 
+  void AddBadLine(const std::string& problem, TokenizedChunk& result) const {
+    if (!skip_bad_lines_)
+      throw UserError(problem + "; --skip_bad_lines leaves such lines out and counts them");
+    if (++result.num_bad_lines <= kTellBadLines) result.first_bad_lines.push_back(problem);
+  }
+
   const Tokenizer& tokenizer_;
   const std::string key_;
-  const bool append_eod_;
+  const bool append_eod_, skip_bad_lines_;
 };
 
 void CheckInput(const std::string& path, Problems& problems) {
   std::error_code error;
-  if (path.ends_with(".xz")) {
-    problems.Add(
-        Format("--input %s: is compressed; unpack it first with: xz -dk %s", path.c_str(), path.c_str()));
-  } else if (path.ends_with(".gz") || path.ends_with(".zst") || path.ends_with(".bz2")) {
-    problems.Add(Format("--input %s: is compressed; unpack it first", path.c_str()));
-  } else if (!std::filesystem::exists(path, error)) {
+  if (path == "-") return;
+  if (!std::filesystem::exists(path, error)) {
     problems.Add(Format("--input %s: no such file", path.c_str()));
   } else if (std::filesystem::is_directory(path, error)) {
     problems.Add(Format("--input %s: is a folder; name the files in it, separated by commas", path.c_str()));
@@ -114,17 +128,38 @@ void CheckOptions(const TokenizeOptions& options) {
   problems.ThrowIfAny();
 }
 
-// Bytes of all inputs, or 0 if one of them is no regular file.
+// Bytes of the texts of all inputs, or 0 where that is not known.
 int64_t TotalBytes(const std::vector<std::string>& paths) {
   int64_t total = 0;
   for (const std::string& path : paths) {
     std::error_code error;
     const auto size = std::filesystem::file_size(path, error);
-    if (error) return 0;
+    if (error || InputFile::IsPacked(path)) return 0;
     total += static_cast<int64_t>(size);
   }
   return total;
 }
+
+// What was skipped.
+struct BadLines {
+  int64_t count = 0;
+  std::vector<std::string> first;
+
+  void Add(const TokenizedChunk& chunk) {
+    count += chunk.num_bad_lines;
+    for (const std::string& line : chunk.first_bad_lines) {
+      if (static_cast<int64_t>(first.size()) < kTellBadLines) first.push_back(line);
+    }
+  }
+
+  std::string Text() const {
+    std::string text;
+    for (const std::string& line : first) text += "\n  " + line;
+    const int64_t others = count - static_cast<int64_t>(first.size());
+    if (others > 0) text += Format("\n  and %d more", others);
+    return text;
+  }
+};
 
 }  // namespace
 
@@ -137,23 +172,32 @@ std::string Tokenize(const TokenizeOptions& options) {
         Format("--vocab %s: has no token <|endoftext|> to end documents with; give --append_eod=false",
                options.tokenizer.vocab.c_str()));
   }
-  const ChunkTokenizer chunk_tokenizer(*tokenizer, options.key, append_eod);
+  const ChunkTokenizer chunk_tokenizer(*tokenizer, options, append_eod);
   const std::string prefix = options.output_prefix + "_" + options.key + "_document";
   LineReader reader(options.input, kChunkBytes);
   IndexedDatasetWriter writer(prefix, chunk_tokenizer.type());
   TokenizeProgress progress(TotalBytes(options.input));
+  BadLines bad;
 
   OrderedPipeline<LineChunk, TokenizedChunk> pipeline;
   pipeline.next = [&](LineChunk& chunk) { return reader.Next(chunk); };
   pipeline.work = [&](LineChunk& chunk) { return chunk_tokenizer(chunk); };
   pipeline.finish = [&](TokenizedChunk& chunk) {
     writer.Add(chunk.bytes, chunk.lengths);
+    bad.Add(chunk);
     progress.Add(chunk.num_input_bytes, static_cast<int64_t>(chunk.lengths.size()), chunk.num_tokens);
   };
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   pipeline.Run(options.threads > 0 ? options.threads : cores);
+  if (bad.count > 0 && writer.num_documents() == 0) {
+    throw UserError(Format("none of the %d lines is good:%s", bad.count, bad.Text().c_str()));
+  }
   writer.Finish();
   progress.Finish();
+  if (bad.count > 0) {
+    PrintErrorLine(Format("skipped %d bad lines beside %d good ones:%s", bad.count, writer.num_documents(),
+                          bad.Text().c_str()));
+  }
   return prefix;
 }
 
@@ -163,10 +207,13 @@ int TokenizeCommand(const CommandLine& /*command_line*/) {
         "tokenize runs as one process and uses all cores of it (--threads): start it without mpirun");
   }
   TokenizeOptions options;
-  options.input = SplitAtCommas(FLAGS_input);
+  std::error_code ignored;
+  const bool is_one_file = std::filesystem::is_regular_file(FLAGS_input, ignored);  // it may have a comma
+  options.input = is_one_file ? std::vector<std::string>{FLAGS_input} : SplitTextList(FLAGS_input);
   options.output_prefix = FLAGS_output_prefix;
   options.key = FLAGS_key;
   options.tokenizer = TokenizerOptionsFromFlags();
+  options.skip_bad_lines = FLAGS_skip_bad_lines;
   options.threads = FLAGS_threads;
   if (!gflags::GetCommandLineFlagInfoOrDie("append_eod").is_default) options.append_eod = FLAGS_append_eod;
   std::printf("%s\n", Tokenize(options).c_str());

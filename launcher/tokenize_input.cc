@@ -1,45 +1,44 @@
 #include "launcher/tokenize_input.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "runtime/errors.h"
 
 namespace unipool {
 
+namespace {
+
+constexpr size_t kMostLineBytes = size_t{1} << 30;
+
+}  // namespace
+
 LineReader::LineReader(std::vector<std::string> paths, size_t chunk_bytes)
     : paths_(std::move(paths)), chunk_bytes_(chunk_bytes) {}
 
-LineReader::~LineReader() {
-  if (file_ >= 0) close(file_);
-}
-
 // Appends up to a chunk to `pending_`. False if the file has ended.
 bool LineReader::ReadSome() {
-  const std::string& path = paths_[file_idx_];
   const size_t before = pending_.size();
   pending_.resize(before + chunk_bytes_);
-  ssize_t count;
-  do {
-    count = read(file_, pending_.data() + before, chunk_bytes_);
-  } while (count < 0 && errno == EINTR);
-  if (count < 0) throw UserError(Format("%s: cannot be read: %s", path.c_str(), std::strerror(errno)));
-  pending_.resize(before + static_cast<size_t>(count));
+  const size_t count = file_->Read(pending_.data() + before, chunk_bytes_);
+  pending_.resize(before + count);
   return count > 0;
+}
+
+void LineReader::TakeByteOrderMark(std::string& text) const {
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
+    throw UserError(Format("%s: is UTF-16; write it as UTF-8", file_->name().c_str()));
+  }
 }
 
 bool LineReader::Next(LineChunk& chunk) {
   while (file_idx_ < paths_.size()) {
-    const std::string& path = paths_[file_idx_];
-    if (file_ < 0) {
-      file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-      if (file_ < 0) throw UserError(Format("%s: cannot be opened: %s", path.c_str(), std::strerror(errno)));
+    bool is_first = false;
+    if (!file_) {
+      file_ = std::make_unique<InputFile>(paths_[file_idx_]);
       at_end_ = false;
+      is_first = true;
       line_ = 1;
     }
     size_t searched = 0, last = std::string::npos;  // last: of the line ends in `pending_`
@@ -48,18 +47,22 @@ bool LineReader::Next(LineChunk& chunk) {
       const size_t found = std::string_view(pending_).substr(searched).rfind('\n');
       if (found != std::string::npos) last = searched + found;
       searched = pending_.size();
+      if (last == std::string::npos && pending_.size() > kMostLineBytes) {
+        throw UserError(Format("%s, line %d: is longer than 1 GiB; is this a file of JSON lines?",
+                               file_->name().c_str(), line_));
+      }
     }
-    if (pending_.empty()) {
-      close(file_);
-      file_ = -1;
+    const size_t cut = at_end_ ? pending_.size() : last + 1;
+    chunk.text.assign(pending_, 0, cut);
+    pending_.erase(0, cut);
+    if (is_first) TakeByteOrderMark(chunk.text);
+    if (chunk.text.empty()) {
+      file_.reset();
       ++file_idx_;
       continue;
     }
-    const size_t cut = at_end_ ? pending_.size() : last + 1;
-    chunk.path = path;
+    chunk.path = file_->name();
     chunk.first_line = line_;
-    chunk.text.assign(pending_, 0, cut);
-    pending_.erase(0, cut);
     line_ += std::count(chunk.text.begin(), chunk.text.end(), '\n');
     return true;
   }
@@ -133,24 +136,74 @@ class TextFinder : public nlohmann::json_sax<nlohmann::json> {
   bool found_ = false, is_string_ = false, is_object_ = false;
 };
 
+// The length of the JSON number at the begin of `text`, or 0.
+size_t NumberLength(std::string_view text) {
+  size_t at = 0;
+  const auto digits = [&] {
+    const size_t begin = at;
+    while (at < text.size() && text[at] >= '0' && text[at] <= '9') ++at;
+    return at - begin;
+  };
+  const auto take = [&](std::string_view any) {
+    const bool is_there = at < text.size() && any.find(text[at]) != std::string_view::npos;
+    at += is_there;
+    return is_there;
+  };
+  take("-");
+  const bool begins_with_zero = at < text.size() && text[at] == '0';
+  const size_t whole = digits();
+  if (whole == 0 || (begins_with_zero && whole > 1)) return 0;
+  if (take(".") && digits() == 0) return 0;
+  if (take("eE")) {
+    take("+-");
+    if (digits() == 0) return 0;
+  }
+  return at;
+}
+
+// Numbers that Python writes and this parser refuses (NaN, -Infinity, 1e400), and all others, become a zero
+// and blanks, so that every other byte keeps its place.
+std::string WithoutNumbers(std::string_view line) {
+  std::string text(line);
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') in_string = !in_string;
+    if (in_string) {
+      if (text[i] == '\\') ++i;
+      continue;
+    }
+    const std::string_view rest = std::string_view(text).substr(i);
+    size_t length = NumberLength(rest);
+    for (const std::string_view word : {"NaN", "Infinity", "-Infinity"}) {
+      if (rest.starts_with(word)) length = word.size();
+    }
+    if (length == 0) continue;
+    text.replace(i, length, "0" + std::string(length - 1, ' '));
+    i += length - 1;
+  }
+  return text;
+}
+
+TextFinder Parsed(std::string_view line, const std::string& key, std::string& text) {
+  try {
+    TextFinder finder(key, text);
+    nlohmann::json::sax_parse(line.begin(), line.end(), &finder);
+    return finder;
+  } catch (const UserError&) {
+    const std::string other = WithoutNumbers(line);
+    TextFinder finder(key, text);
+    nlohmann::json::sax_parse(other.begin(), other.end(), &finder);
+    return finder;
+  }
+}
+
 }  // namespace
 
 void ExtractText(std::string_view line, const std::string& key, std::string& text) {
-  TextFinder finder(key, text);
-  nlohmann::json::sax_parse(line.begin(), line.end(), &finder);
+  TextFinder finder = Parsed(line, key, text);
   if (!finder.is_object()) throw UserError("is not a JSON object; a line must be {\"" + key + "\": ...}");
   if (!finder.found()) throw UserError("has no key \"" + key + "\"; --key names the key of the text");
   if (!finder.is_string()) throw UserError("has a value at \"" + key + "\" that is not a string");
-}
-
-std::vector<std::string> SplitAtCommas(std::string_view list) {
-  std::vector<std::string> parts;
-  while (!list.empty()) {
-    const size_t comma = std::min(list.find(','), list.size());
-    if (comma > 0) parts.emplace_back(list.substr(0, comma));
-    list.remove_prefix(std::min(comma + 1, list.size()));
-  }
-  return parts;
 }
 
 }  // namespace unipool

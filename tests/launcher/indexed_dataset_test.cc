@@ -195,7 +195,7 @@ TEST(IndexedDatasetWriter, LeavesNothingUnfinished) {
   EXPECT_EQ(ReadFile(folder / "p.bin"), "old tokens");
   EXPECT_FALSE(std::filesystem::exists(folder / "p.bin.part"));
   EXPECT_THAT([&] { IndexedDatasetWriter writer(folder / "no/p", TokenType::kUint16); },
-              ThrowsMessage<UserError>(HasSubstr("no/p.bin.part: cannot be written: No such file")));
+              ThrowsMessage<UserError>(HasSubstr("no/p.lock: cannot be written: No such file")));
 }
 
 // A limit on file sizes acts like a full disk: write fails in the middle.

@@ -185,6 +185,47 @@ TEST(Tokenize, BadLinesAreNamed) {
   }
 }
 
+TEST(Tokenize, BadLinesCanBeSkipped) {
+  TemporaryFolder folder;
+  const std::string good = "{\"text\": \"good\"}\n";
+  const std::string input = WriteFile(
+      folder / "in", good + "{\"text\": null}\n" + good + "no json\n{\"text\": \"\\ud800\"}\n" + good);
+  TokenizeOptions options = ByteOptions({input}, folder / "out");
+  EXPECT_THAT(
+      [&] { Tokenize(options); },
+      ThrowsMessage<UserError>(AllOf(HasSubstr("/in, line 2: has a value"), HasSubstr("--skip_bad_lines"))));
+  options.skip_bad_lines = true;
+  ::testing::internal::CaptureStderr();
+  Tokenize(options);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(
+      said, AllOf(HasSubstr("skipped 3 bad lines beside 3 good ones"), HasSubstr("/in, line 2: has a value"),
+                  HasSubstr("/in, line 4: is not JSON"), HasSubstr("/in, line 5: "), HasSubstr("surrogate")));
+  const IndexedDataset dataset(folder / "out_text_document");
+  EXPECT_EQ(dataset.num_documents(), 3);
+  EXPECT_EQ(dataset.num_tokens(), 12);
+  options.input = {WriteFile(folder / "worse", "no json\n7\n")};
+  options.output_prefix = folder / "none";
+  EXPECT_THAT([&] { Tokenize(options); }, ThrowsMessage<UserError>(HasSubstr("none of the 2 lines is good")));
+  EXPECT_FALSE(std::filesystem::exists(folder / "none_text_document.bin"));
+}
+
+// Of many bad lines the first few are told, whichever thread met them.
+TEST(Tokenize, TheFirstBadLinesAreTold) {
+  TemporaryFolder folder;
+  std::string lines = "{\"text\": \"good\"}\n";
+  for (int i = 2; i <= 60000; ++i)
+    lines += "{\"text\": " + std::to_string(i) + ", \"more\": \"some more text\"}\n";
+  TokenizeOptions options = ByteOptions({WriteFile(folder / "in", lines)}, folder / "out");
+  options.skip_bad_lines = true;
+  options.threads = 3;
+  ::testing::internal::CaptureStderr();
+  Tokenize(options);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, AllOf(HasSubstr("skipped 59999 bad lines"), HasSubstr("line 2: "), HasSubstr("line 6: "),
+                          Not(HasSubstr("line 7: ")), HasSubstr("and 59994 more")));
+}
+
 TEST(Tokenize, WrongFlagsAreAllNamedAtOnce) {
   TokenizeOptions options;
   options.key = "";
@@ -195,11 +236,39 @@ TEST(Tokenize, WrongFlagsAreAllNamedAtOnce) {
                                      HasSubstr("--key is empty"), HasSubstr("--threads -1"))));
   options = ByteOptions({"/nowhere/a.jsonl", "b.jsonl.xz", "/tmp"}, "/nowhere/out");
   options.append_eod = true;
-  EXPECT_THAT(
-      [&] { Tokenize(options); },
-      ThrowsMessage<UserError>(AllOf(HasSubstr("--input /nowhere/a.jsonl: no such file"),
-                                     HasSubstr("xz -dk b.jsonl.xz"), HasSubstr("--input /tmp: is a folder"),
-                                     HasSubstr("there is no folder /nowhere"), HasSubstr("--append_eod"))));
+  EXPECT_THAT([&] { Tokenize(options); },
+              ThrowsMessage<UserError>(
+                  AllOf(HasSubstr("--input /nowhere/a.jsonl: no such file"),
+                        HasSubstr("--input b.jsonl.xz: no such file"), HasSubstr("--input /tmp: is a folder"),
+                        HasSubstr("there is no folder /nowhere"), HasSubstr("--append_eod"))));
+}
+
+// What json.dumps writes: \u escapes and pairs of them, separators, keys twice, numbers that JSON has not.
+TEST(ExtractText, ReadsWhatPythonWrites) {
+  const std::string huge(400, '9');
+  const std::pair<std::string, std::string> cases[] = {
+      {R"({"text": "a", "score": NaN})", "a"},
+      {R"({"score": -Infinity, "text": "a NaN, -Infinity 1e400", "more": [Infinity, {"x":NaN}]})",
+       "a NaN, -Infinity 1e400"},
+      {R"({"id":)" + huge + R"(,"text":"b"})", "b"},
+      {R"({"id":-)" + huge + R"(.5e-7 , "text":"b", "x": 1e400, "y": 0})", "b"},
+      {R"({"q\"": NaN, "text": "\\\"NaN"})", "\\\"NaN"},
+      {R"({"text": "\ud83d\ude00 \u00e9 \u0000"})", std::string("\xF0\x9F\x98\x80 \xC3\xA9 \0", 9)},
+      {"{\"text\": \"\xF0\x9F\x98\x80\"}", "\xF0\x9F\x98\x80"},
+      {R"({"text": "first", "text": "last"})", "last"},
+  };
+  for (const auto& [line, expected] : cases) {
+    std::string text = "before";
+    EXPECT_NO_THROW(ExtractText(line, "text", text)) << line;
+    EXPECT_EQ(text, expected) << line;
+  }
+  for (const std::string line :
+       {R"({"text": "a", "x": nan})", R"({"text": "a", "x": 01})", R"({"text": "a", "x": 1.})",
+        R"({"text": "a", "x": +1})", R"({"text": "a", "x": NaNs})", R"({"text": NaN})",
+        R"({"text": "a", "x": Inf})", R"({"text": "a", NaN: 1})", R"({"text": "a)"}) {
+    std::string text;
+    EXPECT_THROW(ExtractText(line, "text", text), UserError) << line;
+  }
 }
 
 TEST(LineReader, ChunksAreWholeLines) {

@@ -101,7 +101,7 @@ TARGETS: dict[str, Target] = {
 GENERATED = ["overrides", "flags"]
 FLAGS = ["--prompt", "--max_tokens", "--temperature", "--top_k", "--top_p", "--sample_seed", "--checkpoint", "--sequences",
          "--split", "--json", "--input", "--output_prefix", "--key", "--threads", "--tokenizer", "--vocab", "--merges",
-         "--append_eod", "--print_config", "--anew"]
+         "--append_eod", "--skip_bad_lines", "--print_config", "--anew"]
 COMMANDS = [GENERATE, ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
             ["info", "small.txtpb"], ["train"], ["verify", "run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
