@@ -1,5 +1,6 @@
 #include "kernels/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/check_tensor.h"
@@ -40,6 +41,12 @@ void Update(const AdamWArgs& args, int64_t n, T* p, T* m, T* v, Grad grad) {
   }
 }
 
+bool AllFinite(const Tensor& numbers) {
+  if (numbers.empty()) return true;
+  const double* begin = numbers.as<double>();
+  return std::all_of(begin, begin + numbers.size(), [](double x) { return std::isfinite(x); });
+}
+
 double GradScale(const AdamWArgs& args) {
   if (args.max_grad_norm <= 0) return args.grad_scale;
   const double norm = std::abs(args.grad_scale) * std::sqrt(*args.grad_squares.as<double>());
@@ -50,6 +57,7 @@ void Check(const Stream& stream, const AdamWArgs& args, const AdamWTensors& t) {
   const bool on_cuda = stream.device() == Device::kCuda;
   CHECK_GE(args.step, 1) << "AdamW counts steps from 1";
   if (args.max_grad_norm > 0) CheckTensor("AdamW grad_squares", args.grad_squares, DType::kF64, {1});
+  if (!args.finite.empty()) CheckTensor("AdamW finite", args.finite, DType::kF64, {args.finite.rows()});
   CHECK(!on_cuda || t.param.dtype == DType::kF32) << "AdamW on CUDA: param is " << NameOf(t.param.dtype);
   CheckSameSize("AdamW m", t.m, t.param);
   CheckSameSize("AdamW v", t.v, t.param);
@@ -92,6 +100,7 @@ void AdamWGroup(Stream& stream, const AdamWArgs& args, std::span<const AdamWTens
   {
     KernelScope scope(stream, Op::kOptimizer, 16 * elements, bytes);
     if (on_cuda) return cuda::AdamWGroup(stream, args, group);
+    if (!AllFinite(args.finite)) return;
     for (const AdamWTensors& tensors : group) CpuAdamW(args, tensors);
   }
   for (const AdamWTensors& tensors : group) {

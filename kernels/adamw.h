@@ -20,6 +20,8 @@ struct AdamWArgs {
   // larger than max_grad_norm.
   double max_grad_norm = 0;
   Tensor grad_squares;
+  // [n] F64 on the stream's device, or empty. Unless all of them are finite, nothing is written.
+  Tensor finite;
 };
 // One pass over n elements, which reads 4 arrays and writes 3 (28 bytes an element in F32). All are [n]. An
 // empty grad means gradient 0, with which the moments still decay.

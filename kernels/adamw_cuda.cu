@@ -1,5 +1,6 @@
 // Many tensors in a launch: their addresses and sizes travel as arguments, and each block finds the tensor
 // that its number belongs to. A block updates kBlockElements neighbours.
+#include <cfloat>
 #include <cmath>
 #include <vector>
 
@@ -27,14 +28,24 @@ struct GroupArguments {
   float beta1, one_minus_beta1, beta2, one_minus_beta2, m_correction, v_correction, lr, eps, weight_decay;
   float grad_scale, max_grad_norm;
   const double* grad_squares;  // null: do not clip
-  int num_tensors;
+  const double* finite;        // [num_finite] unless all are finite, nothing is written
+  int num_finite, num_tensors;
   Entry tensors[kMostTensors];
 };
 
 __device__ inline float GradScale(const GroupArguments& a) {
   if (!a.grad_squares) return a.grad_scale;
-  const float norm = fabsf(a.grad_scale) * sqrtf(static_cast<float>(*a.grad_squares));
+  const double squares = *a.grad_squares;
+  const float root =
+      squares < FLT_MAX ? sqrtf(static_cast<float>(squares)) : static_cast<float>(sqrt(squares));
+  const float norm = fabsf(a.grad_scale) * root;
   return norm > a.max_grad_norm ? a.grad_scale * (a.max_grad_norm / norm) : a.grad_scale;
+}
+
+__device__ inline bool AllFinite(const GroupArguments& a) {
+  bool all = true;
+  for (int i = 0; i < a.num_finite; ++i) all &= fabs(a.finite[i]) <= DBL_MAX;  // false for NaN
+  return all;
 }
 
 // Elements [begin, end) of a tensor by the whole block. REQUIRES: the range is whole packs.
@@ -85,6 +96,7 @@ __device__ inline void UpdateRange(const GroupArguments& a, const Entry& tensor,
 // Block kThreads.
 template <class Grad, class Copy>
 __global__ void __launch_bounds__(kThreads) GroupKernel(const __grid_constant__ GroupArguments a) {
+  if (!AllFinite(a)) return;
   const int block = static_cast<int>(blockIdx.x);
   int low = 0, high = a.num_tensors;  // the tensor is in [low, high)
   while (high - low > 1) {
@@ -131,6 +143,8 @@ GroupArguments FactorsOf(const AdamWArgs& args) {
           .grad_scale = single(args.grad_scale),
           .max_grad_norm = single(args.max_grad_norm),
           .grad_squares = args.max_grad_norm > 0 ? args.grad_squares.as<double>() : nullptr,
+          .finite = args.finite.empty() ? nullptr : args.finite.as<double>(),
+          .num_finite = args.finite.empty() ? 0 : static_cast<int>(args.finite.size()),
           .num_tensors = 0};
 }
 

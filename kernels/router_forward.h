@@ -29,9 +29,9 @@ struct RouterOutputs {
   Tensor num_off;    // [1] I64 += tokens whose chosen experts all have score 0
 };
 
-// REQUIRES: as RouterScoresForward and TopK, and M <= kMostCudaExperts on CUDA. A token without K scores that
-// are numbers ends the job. Moves T D elements (x), 2 T M accumulators (logits, scores) and 2 T K numbers. W
-// comes from the cache. The bits depend on the inputs alone, not on how a device schedules.
+// REQUIRES: as RouterScoresForward and TopK, and M <= kMostCudaExperts on CUDA. Moves T D elements (x), 2 T M
+// accumulators (logits, scores) and 2 T K numbers. W comes from the cache. The bits depend on the inputs
+// alone, not on how a device schedules.
 void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInputs& in,
                    const RouterOutputs& out);
 // dtype of x.

@@ -168,8 +168,17 @@ __device__ inline void ComputeLogits(const Arguments<T>& a, int64_t first_token,
   __syncthreads();
 }
 
+// The lowest expert of the lane that is visible and not taken; num_experts where there is none.
+template <class T>
+__device__ inline int LowestFree(const Arguments<T>& a, unsigned taken) {
+  for (int i = threadIdx.x % kWarp, j = 0; i < a.num_experts; i += kWarp, ++j) {
+    if (a.router.visible[i] > 0 && !(taken >> j & 1)) return i;
+  }
+  return a.num_experts;
+}
+
 // The next expert of one token: the largest key among those visible and not taken, ties to the lower index.
-// Bit j of `taken` is the lane's j-th expert.
+// Where no key is a number, the lowest of them. Bit j of `taken` is the lane's j-th expert.
 template <class T>
 __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsigned& taken) {
   const int lane = threadIdx.x % kWarp;
@@ -191,7 +200,13 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
       chosen = index;
     }
   }
-  if (chosen >= a.num_experts) __trap();  // no visible expert has a score that is a number
+  if (chosen >= a.num_experts) {  // of the whole warp alike
+    chosen = LowestFree(a, taken);
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2)
+      chosen = min(chosen, __shfl_xor_sync(kFullWarp, chosen, step));
+    if (chosen >= a.num_experts) __trap();  // fewer than K experts are visible
+  }
   if (chosen % kWarp == lane) taken |= 1u << chosen / kWarp;
   return chosen;
 }

@@ -61,15 +61,24 @@ template <class T>
   return FoldLanes<Int>(candidates, [](const auto& a, const auto& b) { return a < b ? a : b; });
 }
 
-// One token's experts, in falling order of their keys.
+// The lowest visible expert that is not among the first `num_chosen` of `experts`. REQUIRES: there is one.
 template <class T>
-void ChooseRow(int64_t n, int64_t top_k, const T* scores, const T* offsets, T* keys, int32_t* experts) {
+int64_t LowestFree(const T* visible, int64_t num_chosen, const int32_t* experts) {
+  int64_t i = 0;
+  while (!(visible[i] > 0) || std::find(experts, experts + num_chosen, i) != experts + num_chosen) ++i;
+  return i;
+}
+
+// One token's experts, in falling order of their keys; then those whose keys are no numbers.
+template <class T>
+void ChooseRow(int64_t n, int64_t top_k, const T* scores, const T* offsets, const T* visible, T* keys,
+               int32_t* experts) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) keys[i] = scores[i] + offsets[i];
   int64_t taken = -1;
   for (int64_t k = 0; k < top_k; ++k) {
     taken = ArgMax(PaddedSize<T>(n), keys, taken);
-    CHECK_GE(taken, 0) << "no visible expert has a score that is a number";
+    if (taken < 0) taken = LowestFree(visible, k, experts);
     experts[k] = static_cast<int32_t>(taken);
   }
 }
@@ -119,7 +128,7 @@ int64_t TopK(Stream& stream, const Tensor& scores, const Tensor& bias, const Ten
     for (int64_t t = 0; t < num_tokens; ++t) {
       const T* row = scores.as<T>() + t * num_experts;
       int32_t* chosen = experts.as<int32_t>() + t * top_k;
-      ChooseRow(num_experts, top_k, row, offsets, keys, chosen);
+      ChooseRow(num_experts, top_k, row, offsets, visible.as<T>(), keys, chosen);
       num_off += !WeighRow(top_k, row, chosen, weights.as<T>() + t * top_k, counts.as<int64_t>());
     }
   });

@@ -8,8 +8,10 @@ namespace unipool {
 
 // weights[t, k] is the score itself, without the bias. counts[i] += rows that chose i, also those that chose
 // it with score 0. Returns the number of tokens whose chosen experts all have score 0; their FFN is off.
-// Without a bias these are the tokens without a positive score. REQUIRES: K <= visible experts; K scores of
-// each token are numbers, not NaN. bias [M] has scores' dtype or is empty; visible [M] has scores' dtype.
+// Without a bias these are the tokens without a positive score. Where fewer than K visible experts have a
+// score + bias above -infinity (the others are NaN), the lowest ones of the others follow. Their weights are
+// then no numbers, and neither is the loss. REQUIRES: K <= visible experts. bias [M] has scores' dtype or is
+// empty; visible [M] has scores' dtype.
 // Moves T M scores, T K experts and weights each, bias and visible once, and counts twice.
 int64_t TopK(Stream& stream, const Tensor& scores /*[T, M]*/, const Tensor& bias, const Tensor& visible,
              const Tensor& experts /*[T, K] I32*/, const Tensor& weights /*[T, K]*/,

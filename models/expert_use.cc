@@ -40,6 +40,10 @@ LoadReport ExpertUse::EndStep(const StepSums& sums) {
       .dead_experts = statistics.NumDeadExperts(),
       .zero_score_share = sums.zero_tokens / static_cast<double>(spec.layers * options.tokens_per_step()),
       .shares_age = has_shares ? shares.age() : -1};
+  if (!sums.AreFinite()) {
+    shares.CancelStep();
+    return report;
+  }
   bias.Update(statistics.group_counts());
   shares.EndStep(statistics.group_counts());
   return report;

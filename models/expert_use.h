@@ -14,7 +14,8 @@
 //   EndMicrobatch      shares of one microbatch start on their way between the ranks
 //   Gradient, Book     (loss) in the backward of each layer
 //   AddTo              this rank's sums go into the step's one exchange of statistics
-//   EndStep            with the sums of all ranks: report, biases, and shares for the next step
+//   EndStep            with the sums of all ranks: report, biases, and shares for the next step. Where the
+//                      sums are not finite, biases and shares become what they were before the step
 #pragma once
 
 #include "models/balance_loss.h"

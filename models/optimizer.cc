@@ -32,7 +32,7 @@ Optimizer::Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_ex
   const int64_t elements = part_.size() + expert_elements;
   num_moments_ = 2 * elements;
   moments_ = Buffer::Allocate(memory, MemoryKind::kOptimizer, num_moments_ * SizeOf(dtype));
-  squares_ = Buffer::Allocate(memory, MemoryKind::kScratch, (1 + num_experts_) * 8);
+  squares_ = Buffer::Allocate(memory, MemoryKind::kScratch, (2 + num_experts_) * 8);
   group_.reserve(std::max<size_t>(dense.list().size(), 2 * experts.num_local()));
   const Tensor all = moments_.View(dtype, {num_moments_});
   auto experts_at = [&](int64_t begin) {
@@ -52,15 +52,16 @@ void Optimizer::ClearGrads() {
   experts_.ClearGrads();
 }
 
-Tensor Optimizer::ReduceGradients(int64_t step) {
+Tensor Optimizer::ReduceGradients(int64_t step, const Tensor& loss) {
   sync_.ReduceDense(dense_.flat_grads(), step);
   if (mesh_.replicas().size() > 1) {
     experts_.ZeroMissingGrads();
     sync_.ReduceExperts(experts_.grads().gate_up, step);
     sync_.ReduceExperts(experts_.grads().down, step);
   }
-  const Tensor squares = squares_.View(DType::kF64, {1 + num_experts_});
+  const Tensor squares = squares_.View(DType::kF64, {2 + num_experts_});
   Fill(stream_, squares, 0);
+  Copy(stream_, loss, squares.Rows(1 + num_experts_, 1));
   AddSumOfSquares(stream_, DensePart(dense_.flat_grads()), squares.Rows(0, 1));
   if (mesh_.replicas().rank() != 0) return squares;  // one copy of the pool counts the experts
   for (int e = 0; e < experts_.num_local(); ++e) {
@@ -76,7 +77,7 @@ double Optimizer::ScaleFor(double grad_norm) const {
   return options_.clip > 0 && grad_norm > options_.clip ? options_.clip / grad_norm : 1.0;
 }
 
-void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor& grad_squares) {
+void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor& totals) {
   AdamWArgs args{.lr = lr,
                  .beta1 = options_.beta1,
                  .beta2 = options_.beta2,
@@ -84,9 +85,10 @@ void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor&
                  .weight_decay = options_.weight_decay,
                  .grad_scale = grad_scale,
                  .step = step + 1};
-  if (!grad_squares.empty() && options_.clip > 0) {
+  if (!totals.empty()) {
+    args.finite = totals;
     args.max_grad_norm = options_.clip;
-    args.grad_squares = grad_squares;
+    args.grad_squares = totals.Rows(0, 1);
   }
   UpdateExperts(args);
   UpdateDense(args, WeightDecay::kYes);

@@ -27,19 +27,20 @@ class Optimizer {
 
   void ClearGrads();
   // Sums gradients over the ranks that share parameters: dense gradients over the data ranks of a stage,
-  // experts' gradients over the replicas of the pool. Collective. Returns squared norms, [1 + M] F64 on the
-  // stream's device, valid until the next call:
-  //   [0]      of this rank's part of the dense gradients
-  //   [1 + i]  of the gradient of expert i, on one of the ranks that own it; 0 on all others
+  // experts' gradients over the replicas of the pool. Collective. Returns what all ranks must know of the
+  // step before its update, [2 + M] F64 on the stream's device, valid until the next call:
+  //   [0]      squared norm of this rank's part of the dense gradients
+  //   [1 + i]  squared norm of the gradient of expert i, on one of the ranks that own it; 0 on all others
+  //   [1 + M]  this rank's `loss`, copied, so that it travels with the norms
   // Summed over the world every parameter is counted once, and an expert's number does not depend on where
   // the expert lives.
-  Tensor ReduceGradients(int64_t step);
+  Tensor ReduceGradients(int64_t step, const Tensor& loss /*[1] F64*/);
   // Update number `step` + 1, with gradients scaled down to the clip norm. Collective. The gradient norm is
-  // given by the host, or its square lies on the stream's device and the host has not seen it.
+  // given by the host, which does not call this unless loss and norm are finite. Or the numbers lie on the
+  // stream's device and the host has not seen them: totals = {squared gradient norm, loss}. Unless both are
+  // finite, weights and moments stay.
   void Apply(int64_t step, double lr, double grad_norm) { Update(step, lr, ScaleFor(grad_norm), {}); }
-  void Apply(int64_t step, double lr, const Tensor& grad_squares /*[1] F64*/) {
-    Update(step, lr, 1, grad_squares);
-  }
+  void Apply(int64_t step, double lr, const Tensor& totals /*[2] F64*/) { Update(step, lr, 1, totals); }
 
   // Arrays of expert moments, [E, ...] each. Moments move with their experts.
   std::vector<Tensor> ExpertMoments() const {
@@ -51,7 +52,7 @@ class Optimizer {
 
  private:
   double ScaleFor(double grad_norm) const;
-  void Update(int64_t step, double lr, double grad_scale, const Tensor& grad_squares);
+  void Update(int64_t step, double lr, double grad_scale, const Tensor& totals);
   void UpdateDense(const AdamWArgs& args, WeightDecay decay);
   void UpdateExperts(const AdamWArgs& args);
   Tensor DensePart(const Tensor& flat) const { return flat.Rows(part_.begin, part_.size()); }

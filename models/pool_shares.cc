@@ -11,13 +11,19 @@ PoolShares::PoolShares(const ModelSpec& spec, const BalanceOptions& options, con
       options_(options),
       mesh_(mesh),
       clock_(clock),
-      shares_(spec.num_balance_groups * spec.experts),
+      in_force_{std::vector<double>(spec.num_balance_groups * spec.experts)},
+      at_begin_(in_force_),
       state_shares_(state_rows() * size()) {
   if (options.balance != Balance::POOL_LOSS || options.scope == BalanceScope::STEP) return;
   Communicator& world = mesh.world();
   const int color = options.scope == BalanceScope::RANK ? mesh.data_rank() : 0;
   reduction_ = std::make_unique<PoolBalance>(world.Split(color, world.rank()), size(),
                                              static_cast<int>(options.microbatches_in_flight) + 2);
+}
+
+void PoolShares::BeginStep(int64_t step) {
+  step_ = step;
+  at_begin_ = in_force_;
 }
 
 void PoolShares::EndMicrobatch(int64_t microbatch, std::span<const double> counts) {
@@ -28,25 +34,37 @@ void PoolShares::EndMicrobatch(int64_t microbatch, std::span<const double> count
 void PoolShares::Refresh(int64_t microbatch) {
   if (!reduction_ || microbatch == 0) return;
   const int64_t number = step_ * options_.microbatches_per_rank + microbatch - 1;
-  if (number == number_) return;
+  if (number == in_force_.number) return;
   clock_.Time([&] { SetFromCounts(reduction_->Sum(number)); });
-  number_ = number;
+  in_force_.number = number;
 }
 
 void PoolShares::EndStep(std::span<const double> group_counts) {
-  number_ = LastNumberOf(step_);
+  in_force_.number = LastNumberOf(step_);
   if (reduction_) {
-    clock_.Time([&] { SetFromCounts(reduction_->Sum(number_)); });
+    clock_.Time([&] { SetFromCounts(reduction_->Sum(in_force_.number)); });
   } else {
     SetFromCounts(group_counts);
   }
+}
+
+void PoolShares::CancelStep() {
+  // Its exchange must end.
+  if (reduction_) clock_.Time([&] { reduction_->Sum(LastNumberOf(step_)); });
+  in_force_ = at_begin_;
+}
+
+int64_t PoolShares::StepOfShares() const {
+  if (!exist() || !reduction_) return in_force_.number;
+  return (in_force_.number + 1) / options_.microbatches_per_rank - 1;
 }
 
 void PoolShares::SetFromCounts(std::span<const double> counts) {
   for (int64_t first = 0; first < size(); first += spec_.experts) {
     const std::span<const double> group = counts.subspan(first, spec_.experts);
     const double total = std::accumulate(group.begin(), group.end(), 0.0);
-    for (int64_t i = 0; i < spec_.experts; ++i) shares_[first + i] = total > 0 ? group[i] / total : 0;
+    for (int64_t i = 0; i < spec_.experts; ++i)
+      in_force_.of_experts[first + i] = total > 0 ? group[i] / total : 0;
   }
 }
 
@@ -54,13 +72,13 @@ void PoolShares::CollectState() {
   std::fill(state_shares_.begin(), state_shares_.end(), 0.0);
   // Stages of one data rank hold the same shares: one of them contributes.
   if (options_.scope != BalanceScope::RANK || mesh_.position().stage == 0) {
-    std::copy(shares_.begin(), shares_.end(), own_state());
+    std::copy(in_force_.of_experts.begin(), in_force_.of_experts.end(), own_state());
   }
   if (options_.scope == BalanceScope::RANK) {
     const Tensor all(state_shares_.data(), DType::kF64, {static_cast<int64_t>(state_shares_.size())});
     mesh_.world().AllReduceSum(all, {.operation = "balance state", .step = step_});
   }
-  state_step_ = static_cast<double>(exist() ? step_ : -1);
+  state_step_ = static_cast<double>(StepOfShares());
 }
 
 std::vector<DiskTensor> PoolShares::State() {
@@ -81,9 +99,9 @@ std::vector<DiskTensor> PoolShares::State() {
 }
 
 void PoolShares::StateLoaded() {
-  std::copy_n(own_state(), size(), shares_.begin());
+  std::copy_n(own_state(), size(), in_force_.of_experts.begin());
   const auto step = static_cast<int64_t>(state_step_);
-  number_ = LastNumberOf(step);
+  in_force_.number = LastNumberOf(step);
   step_ = std::max<int64_t>(step, 0);
 }
 

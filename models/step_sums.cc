@@ -1,5 +1,8 @@
 #include "models/step_sums.h"
 
+#include <cmath>
+#include <numeric>
+
 #include "runtime/buffer.h"
 
 namespace unipool {
@@ -28,6 +31,10 @@ void StepSums::ForEach(Visit visit) {
   for (std::vector<double>* numbers : {&counts, &grad_squares, &riders, &memory_peaks}) {
     for (double& number : *numbers) visit(number);
   }
+}
+
+bool StepSums::AreFinite() const {
+  return std::isfinite(loss) && std::isfinite(std::accumulate(grad_squares.begin(), grad_squares.end(), 0.0));
 }
 
 void StepSums::Clear() {

@@ -29,6 +29,9 @@ struct StepSums {
   std::span<double> memory_of(int rank);
   std::span<const double> memory_of(int rank) const;
 
+  // Loss and gradient norm are finite numbers. Otherwise the step must change nothing.
+  bool AreFinite() const;
+
   void Clear();
   // Collective over `world`, whose sums are taken in rank order. Allocates nothing.
   void Reduce(Communicator& world, int64_t step);

@@ -16,7 +16,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
       reader_(parts_.place.device()),
       sums_(parts_.spec, world.size()) {
   if (!parts_.place.device()) return;
-  total_squares_ = Buffer::Allocate(parts_.place.memory(), MemoryKind::kScratch, 8);
+  totals_ = Buffer::Allocate(parts_.place.memory(), MemoryKind::kScratch, 2 * 8);
 }
 
 TrainingEngine::~TrainingEngine() {
@@ -81,25 +81,28 @@ StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr, std::span<con
   const DeviceRange range(device, name.c_str());
   sums_.Clear();
   std::copy(riders.begin(), riders.end(), sums_.riders.begin());
-  const Tensor own_squares = parts_.optimizer->ReduceGradients(step);
+  const Tensor own_numbers = parts_.optimizer->ReduceGradients(step, parts_.model.loss_sum());
   if (device) {
-    ApplyOnDevice(own_squares, step, lr);
+    ApplyOnDevice(own_numbers, step, lr);
     return ReduceSums(step);
   }
   sums_.loss = parts_.model.loss_sum().as<double>()[0];
-  std::copy_n(own_squares.as<double>(), sums_.grad_squares.size(), sums_.grad_squares.begin());
+  std::copy_n(own_numbers.as<double>(), sums_.grad_squares.size(), sums_.grad_squares.begin());
   const StepReport report = ReduceSums(step);
-  parts_.optimizer->Apply(step, lr, report.grad_norm);
+  if (!report.is_skipped) parts_.optimizer->Apply(step, lr, report.grad_norm);
   return report;
 }
 
-void TrainingEngine::ApplyOnDevice(const Tensor& own_squares, int64_t step, double lr) {
-  parts_.mesh.device_world().AllReduceSum(own_squares, {.operation = "squared gradients", .step = step});
-  const Tensor total = total_squares_.View(DType::kF64, {1});
-  Fill(parts_.place.stream(), total, 0);
-  AddSum(parts_.place.stream(), own_squares, total);
-  reader_.Start({parts_.model.loss_sum(), total});
-  parts_.optimizer->Apply(step, lr, total);
+void TrainingEngine::ApplyOnDevice(const Tensor& own_numbers, int64_t step, double lr) {
+  Stream& stream = parts_.place.stream();
+  parts_.mesh.device_world().AllReduceSum(own_numbers, {.operation = "squared gradients", .step = step});
+  const int64_t num_squares = own_numbers.rows() - 1;
+  const Tensor totals = totals_.View(DType::kF64, {2}), total_squares = totals.Rows(0, 1);
+  Fill(stream, total_squares, 0);
+  AddSum(stream, own_numbers.Rows(0, num_squares), total_squares);
+  Copy(stream, own_numbers.Rows(num_squares, 1), totals.Rows(1, 1));
+  reader_.Start({parts_.model.loss_sum(), total_squares});
+  parts_.optimizer->Apply(step, lr, totals);
   const std::span<const double> numbers =
       reader_.Finish({.operation = "loss and gradient norm", .step = step});
   sums_.loss = numbers[0];
@@ -111,7 +114,7 @@ StepReport TrainingEngine::ReduceSums(int64_t step) {
   const MemoryParts& peak = parts_.place.memory().parts_at_peak();
   std::copy(peak.begin(), peak.end(), sums_.memory_of(world_.rank()).begin());
   parts_.clock.Time([&] { sums_.Reduce(parts_.mesh.world(), step); });
-  StepReport report;
+  StepReport report{.is_skipped = !sums_.AreFinite()};
   report.load = parts_.use.EndStep(sums_);
   report.load.seconds = parts_.clock.seconds();
   report.loss = sums_.loss / TokensPerStep();
@@ -120,7 +123,7 @@ StepReport TrainingEngine::ReduceSums(int64_t step) {
     const MemoryPeak of_rank = MemoryOfRank(rank);
     if (of_rank.total() > report.memory.total()) report.memory = of_rank;
   }
-  parts_.replacer.AddStep(parts_.use.statistics.step_counts());
+  if (!report.is_skipped) parts_.replacer.AddStep(parts_.use.statistics.step_counts());
   return report;
 }
 

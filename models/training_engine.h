@@ -28,6 +28,9 @@ struct MemoryPeak {
 struct StepReport {
   double loss = 0;  // mean over the global batch's tokens, without the balancing loss
   double grad_norm = 0;
+  // Loss or gradient norm is no finite number, and the step changed nothing that a checkpoint holds: weights,
+  // moments, biases, shares and counts are as before it. The same on all ranks.
+  bool is_skipped = false;
   LoadReport load;
   MemoryPeak memory;
 };
@@ -50,9 +53,9 @@ class TrainingEngine {
   // Index of sequence i of this rank's microbatch m among the sequences of a (padded) batch.
   int64_t SequenceIndex(int64_t microbatch, int64_t i) const;
 
-  // One optimizer step on this rank's samples [B, b, s + 1] I32. `step` counts from 0 and is the same on all
-  // ranks. Collective over the world. Allocates nothing after the first two steps, unless routing brings this
-  // rank more rows than ever before.
+  // One optimizer step on this rank's samples [B, b, s + 1] I32, skipped unless loss and gradient norm are
+  // finite (StepReport). `step` counts from 0 and is the same on all ranks. Collective over the world.
+  // Allocates nothing after the first two steps, unless routing brings this rank more rows than ever before.
   StepReport TrainStep(int64_t step, double lr, const Tensor& samples);
   // Its two parts: all slots of the step, then gradients over ranks and the update.
   void ForwardBackward(int64_t step, const Tensor& samples);
@@ -93,7 +96,7 @@ class TrainingEngine {
   void RunSlots(int64_t step, const Tensor& samples);
   StepReport ReduceAndApply(int64_t step, double lr, std::span<const double> riders);
   // Of gradients that are summed over the ranks that share parameters.
-  void ApplyOnDevice(const Tensor& own_squares, int64_t step, double lr);
+  void ApplyOnDevice(const Tensor& own_numbers, int64_t step, double lr);
   // Adds the numbers of all ranks up and tells what they say.
   StepReport ReduceSums(int64_t step);
   double EvaluateSlots(const Tensor& samples, int64_t num_sequences, std::span<double> riders);
@@ -102,8 +105,8 @@ class TrainingEngine {
   EngineParts parts_;
   EngineState state_;
   NumberReader reader_;
-  Buffer total_squares_;  // [1] F64 on a device: the squared gradient norm
-  StepSums sums_;         // of the last step, over all ranks
+  Buffer totals_;  // [2] F64 on a device, over all ranks: squared gradient norm, loss
+  StepSums sums_;  // of the last step, over all ranks
 };
 
 }  // namespace unipool

@@ -105,6 +105,28 @@ TEST(AdamW, GroupIsEachClippedByTheNormOfAll) {
   }
 }
 
+// No bit moves unless all numbers of `finite` are; the copy neither.
+TEST(AdamW, NumbersThatAreNoneLeaveEverything) {
+  TestStream stream;
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  const std::vector<std::vector<double>> cases = {{4, 1}, {nan, 1}, {4, nan}, {4, -inf}, {inf, 1}};
+  for (const std::vector<double>& numbers : cases) {
+    SCOPED_TRACE(testing::Message() << numbers[0] << ", " << numbers[1]);
+    Array<double> finite({2});
+    for (int i = 0; i < 2; ++i) finite[i] = numbers[i];
+    Array<float> p({40}, 2), m({40}, 3), v({40}, 4), copy({40}, 2), grad({40}, 1);
+    const Array<float> old_p = p, old_m = m, old_v = v, old_copy = copy;
+    const AdamWArgs args = {
+        .lr = 0.5, .max_grad_norm = 1, .grad_squares = finite.tensor().Rows(0, 1), .finite = finite};
+    const AdamWTensors tensors = {.param = p, .grad = grad, .m = m, .v = v, .copy = copy};
+    AdamWGroup(stream, args, {&tensors, 1});
+    const bool is_written = numbers == cases[0];
+    for (const bool same :
+         {p.BitEquals(old_p), m.BitEquals(old_m), v.BitEquals(old_v), copy.BitEquals(old_copy)})
+      EXPECT_EQ(same, !is_written);
+  }
+}
+
 TEST(AdamWDeathTest, MismatchPrintsBothShapes) {
   TestStream stream;
   const Array<float> p({2, 3}, 0), m({2, 3}, 0), v({5}, 0), grad({6}, 0);

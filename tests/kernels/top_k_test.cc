@@ -99,15 +99,41 @@ TEST(TopK, AllZeroGoesToTheLowestVisible) {
   EXPECT_EQ(result.counts[3], 8);
 }
 
-TEST(TopKDeathTest, TooFewVisibleAndScoresThatAreNotNumbers) {
+// Experts whose keys are no numbers come after all others, the lowest first, and their weights tell of it.
+template <class T>
+void CheckKeysThatAreNone(T none) {
   TestStream stream;
-  const Array<float> scores({1, 4}), visible({4}, 1);
+  constexpr int64_t kTopK = 3, kExperts = 20;
+  Array<T> scores({4, kExperts}, none), bias({kExperts}, T(0.25)), visible({kExperts}, 1);
+  visible[0] = visible[2] = 0;
+  scores[kExperts + 0] = 9;                                                      // token 1: not visible
+  scores[kExperts + 17] = T(0.5);                                                // and one number
+  scores[2 * kExperts + 3] = scores[2 * kExperts + 19] = 1;                      // token 2: two numbers
+  for (int64_t i = 5; i < 9; ++i) scores[3 * kExperts + i] = static_cast<T>(i);  // token 3: enough of them
+  Result<T> result(4, kExperts, kTopK);
+  EXPECT_EQ(TopK(stream, scores, bias, visible, result.experts, result.weights, result.counts), 1);
+  const int32_t expected[] = {1, 3, 4, 17, 1, 3, 3, 19, 1, 8, 7, 6};
+  for (int i = 0; i < 12; ++i) EXPECT_EQ(result.experts[i], expected[i]) << i;
+  for (const int i : {0, 1, 2, 4, 5, 8}) EXPECT_FALSE(std::isfinite(result.weights[i])) << i;
+  for (const int i : {3, 6, 7, 9, 10, 11}) EXPECT_TRUE(std::isfinite(result.weights[i])) << i;
+  EXPECT_EQ(result.counts[1], 5 + 3);
+  EXPECT_EQ(result.counts[3], 5 + 3);
+  EXPECT_EQ(result.counts[0], 5) << "an expert that is not visible";
+}
+
+TEST(TopK, WithoutEnoughNumbersTheLowestVisibleFollow) {
+  CheckKeysThatAreNone(std::numeric_limits<float>::quiet_NaN());
+  CheckKeysThatAreNone(std::numeric_limits<double>::quiet_NaN());
+  CheckKeysThatAreNone(-std::numeric_limits<float>::infinity());
+}
+
+TEST(TopKDeathTest, TooFewVisible) {
+  TestStream stream;
+  const Array<float> scores({1, 4});
   Array<float> one({4}, 0);
   one[2] = 1;
   Result<float> result(1, 4, 2);
   EXPECT_DEATH(TopK(stream, scores, {}, one, result.experts, result.weights, result.counts), "2 vs. 1");
-  EXPECT_DEATH(TopK(stream, scores, {}, visible, result.experts, result.weights, result.counts),
-               "is a number");
 }
 
 }  // namespace

@@ -1,4 +1,7 @@
 // Every number of a step's sums says which rank and which place it comes from.
+#include <cmath>
+#include <limits>
+
 #include "models/step_sums.h"
 #include "runtime/buffer.h"
 #include "tests/world_test.h"
@@ -40,6 +43,24 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (int rank = 0; rank < world.size(); ++rank) {
         ASSERT_EQ(sums.memory_of(rank).size(), static_cast<size_t>(kNumMemoryKinds));
         for (const double bytes : sums.memory_of(rank)) EXPECT_EQ(bytes, 1 + rank);
+      }
+    }
+  });
+}
+
+// A number that is none on one rank is none on all.
+TEST(StepSums, AreFiniteWhereLossAndSquaresAre) {
+  RunOnRanks([](World& world) {
+    ModelSpec spec;
+    spec.layers = 2;
+    spec.experts = 3;
+    StepSums sums(spec, world.size());
+    for (const double value : {1e300, std::numeric_limits<double>::infinity(), std::nan("")}) {
+      for (double* number : {&sums.loss, &sums.grad_squares[0], &sums.grad_squares[3], &sums.pool_loss}) {
+        sums.Clear();
+        if (world.rank() == world.size() - 1) *number = value;
+        sums.Reduce(*world.communicator, 0);
+        EXPECT_EQ(sums.AreFinite(), value == 1e300 || number == &sums.pool_loss);
       }
     }
   });

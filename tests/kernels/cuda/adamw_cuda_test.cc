@@ -152,5 +152,31 @@ TEST_F(CudaAdamW, ClipsByANormOnTheDevice) {
   }
 }
 
+// Written only where every number of `finite` is one. A squared norm that only F64 holds is one, and clips.
+TEST_F(CudaAdamW, WritesNothingUnlessNumbersAreFinite) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  const std::vector<std::vector<double>> cases = {{64, 1},    {nan, 1}, {64, nan},
+                                                  {64, -inf}, {inf, 1}, {1e60, 1}};
+  for (const std::vector<double>& numbers : cases) {
+    SCOPED_TRACE(testing::Message() << numbers[0] << ", " << numbers[1]);
+    CudaCase c({DType::kF32, false}, 1);
+    constexpr int64_t kSize = 5000;
+    const auto param = c.InOut("param", {kSize}, -1, 1, kBound), m = c.InOut("m", {kSize}, -1, 1, kBound),
+               v = c.InOut("v", {kSize}, 0, 1, kBound);
+    const double scale = numbers[0] == 1e60 ? 1e30 : 1;
+    const auto grad = c.In("grad", {kSize}, -2 * scale, 3 * scale);
+    const auto copy = c.InOut("copy", {kSize}, -1, 1, kBound, ArrayType::kBF16);
+    const auto finite = c.InValues("finite", {2}, numbers, ArrayType::kF64);
+    c.Run([&](Stream& stream, const CaseTensors& t) {
+      AdamWArgs args = kArgs;
+      args.max_grad_norm = 2.5;
+      args.grad_squares = t[finite].Rows(0, 1);
+      args.finite = t[finite];
+      const AdamWTensors one = {.param = t[param], .grad = t[grad], .m = t[m], .v = t[v], .copy = t[copy]};
+      AdamWGroup(stream, args, {&one, 1});
+    });
+  }
+}
+
 }  // namespace
 }  // namespace unipool

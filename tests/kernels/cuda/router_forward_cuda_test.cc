@@ -10,6 +10,7 @@ struct RouterCase {
   RouterKind kind;
   int64_t width;
   bool biased;
+  int64_t biases_that_are_numbers = -1;  // the first of them; -1: all are
 };
 
 // Fills in every tensor but x and weight, and runs the case.
@@ -21,7 +22,11 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
   std::vector<double> visible(n, 1);
   for (int64_t i = s.top_k; i < n; ++i) visible[i] = i % 5 == 1 ? 0 : i % 5 == 2 ? 0.5 : 1;
   const auto v = c.InValues("visible", {n}, visible, kSum), sigma = c.In("sigma", {1}, 0.5, 2, kSum);
-  const auto bias = c.In("bias", {n}, -0.5, 0.5, kSum);
+  std::vector<double> biases(n);
+  for (double& b : biases) b = std::uniform_real_distribution<double>(-0.5, 0.5)(c.random());
+  for (int64_t i = r.biases_that_are_numbers; i >= 0 && i < n; ++i)
+    biases[i] = std::numeric_limits<double>::quiet_NaN();
+  const auto bias = c.InValues("bias", {n}, biases, kSum);
   const auto logits = c.Out("logits", {s.tokens, n}, bound, kSum),
              scores = c.Out("scores", {s.tokens, n}, bound, kSum);
   const auto score_sum =
@@ -59,6 +64,20 @@ TEST_F(CudaRouterForward, EveryKind) {
                  weight = c.In("weight", {s.experts, r.width}, -1, 1);
       RunRouter(c, s, r, x, weight);
     });
+  }
+}
+
+// A bias that is none makes a choice that is none, while all outputs stay numbers that can be compared. None,
+// one and two experts can be ordered; the others follow from the lowest.
+TEST_F(CudaRouterForward, WithoutEnoughNumbersTheLowestVisibleFollow) {
+  for (const int64_t numbers : {0, 1, 2}) {
+    SCOPED_TRACE(numbers);
+    ForEachCase(
+        {ExpertShape{37, 140, 3, ExpertSpread::kEven}, ExpertShape{5, 4, 4, ExpertSpread::kEven}},
+        [&](CudaCase& c, const ExpertShape& s) {
+          const auto x = c.In("x", {s.tokens, 8}, -1, 1), weight = c.In("weight", {s.experts, 8}, -1, 1);
+          RunRouter(c, s, {RouterKind::kSigmoid, 8, true, numbers}, x, weight);
+        });
   }
 }
 
