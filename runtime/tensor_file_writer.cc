@@ -106,11 +106,17 @@ void TensorFileWriter::Append(const void* data, int64_t bytes) {
 
 void TensorFileWriter::Write(const void* data, int64_t bytes) {
   CHECK_GE(fd_, 0) << path_ << " is closed";
-  summer_.Add(data, bytes);
-  const int error = WriteAll(fd_, data, bytes);
-  if (error == 0) return;
-  Discard();
-  ThrowErrno("write", path_, error);
+  // Pieces are written while the cache still holds them from the hash, which then costs next to nothing.
+  constexpr int64_t kPieceBytes = 1 << 18;
+  for (int64_t at = 0; at < bytes; at += kPieceBytes) {
+    const char* piece = static_cast<const char*>(data) + at;
+    const int64_t piece_bytes = std::min(kPieceBytes, bytes - at);
+    summer_.Add(piece, piece_bytes);
+    const int error = WriteAll(fd_, piece, piece_bytes);
+    if (error == 0) continue;
+    Discard();
+    ThrowErrno("write", path_, error);
+  }
 }
 
 FileSum TensorFileWriter::Close() {
