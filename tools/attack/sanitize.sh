@@ -23,6 +23,8 @@ sanitize-thread  _mpi_|failing_rank$|^launcher_run_   Open MPI is not instrument
 TEXT
 }
 
+cores() { env -u OMP_NUM_THREADS nproc; }
+
 failed=()
 step() {  # NAME COMMAND...: runs it, remembers whether it failed, prints its time
   local name=$1 begin=$SECONDS
@@ -36,12 +38,12 @@ build() {  # PRESET [TARGET ...]
   local preset=$1
   shift
   cmake --preset "$preset" >/dev/null
-  cmake --build "build-$preset" --parallel "$(nproc)" ${1+--target "$@"}
+  cmake --build "build-$preset" --parallel "$(cores)" ${1+--target "$@"}
 }
 
 # Layout randomisation with many bits leaves GCC 12's thread sanitizer no room.
 tests() {  # PRESET CTEST-ARGUMENT...
-  setarch "$(uname -m)" -R ctest --test-dir "build-$1" --output-on-failure --parallel "$(nproc)" "${@:2}"
+  setarch "$(uname -m)" -R ctest --test-dir "build-$1" --output-on-failure --parallel "$(cores)" "${@:2}"
 }
 
 pattern() {  # PRESET: what is excluded, as one pattern
