@@ -292,7 +292,7 @@ std::string HelpText() {
       "  75   stopped early on request (a signal, RUN_DIR/stop, train.stop_at), a checkpoint is saved: "
       "repeat the "
       "command\n"
-      "  76   a checkpoint could not be written: make room first\n"
+      "  76   a checkpoint or metrics could not be written: make room first\n"
       "\nExamples\n"
       "  unipool train configs/demo.txtpb data.train=book.txt train.steps=200\n"
       "  unipool info configs/unipool_182m.txtpb parallel.ranks=8\n";

@@ -56,7 +56,9 @@ void AppendText(const std::string& path, const std::string& text) {
   }
   const int error = fd < 0 || done < text.size() || fsync(fd) != 0 ? errno : 0;
   if (fd >= 0) close(fd);
-  if (error != 0) throw UserError(path + ": cannot be written (" + std::strerror(error) + ")");
+  if (error != 0)
+    throw UserError(path + ": cannot be written (" + std::strerror(error) + "); make room",
+                    kNotSavedExitCode);
 }
 
 }  // namespace
@@ -89,7 +91,10 @@ void MetricsFile::Write(const std::string& line) {
   for (size_t done = 0; done < text.size();) {
     const ssize_t written = write(fd_, text.data() + done, text.size() - done);
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) throw UserError(path_ + ": cannot be written (" + std::strerror(errno) + ")");
+    if (written <= 0)
+      throw UserError(
+          path_ + ": cannot be written (" + std::strerror(errno) + "); make room and repeat the command",
+          kNotSavedExitCode);
     done += written;
   }
 }

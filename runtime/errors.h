@@ -20,7 +20,7 @@ inline constexpr int kUserErrorExitCode = 2;  // the input was wrong
 inline constexpr int kStuckExitCode = 3;      // the watchdog ended the job
 // Stopped early on request, with a checkpoint: the same command goes on.
 inline constexpr int kStoppedExitCode = 75;
-inline constexpr int kNotSavedExitCode = 76;  // a checkpoint could not be written (full disk, ...)
+inline constexpr int kNotSavedExitCode = 76;  // a checkpoint or metrics could not be written (full disk, ...)
 
 class UserError : public std::exception {
  public:

@@ -172,6 +172,21 @@ class MistakesTest(RunTest):
         finally:
             libc.umount2(self.Path("disk").encode(), 2)
 
+    def test_full_disk_while_writing_metrics(self) -> None:
+        os.mkdir(self.Path("small"))
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"unipool", self.Path("small").encode(), b"tmpfs", 0, b"size=40k") != 0:
+            self.skipTest("mounting a small disk needs root")
+        try:
+            for overrides, mpi in self.WAYS:
+                outcome = self.Train("run_dir=small/run", "train.steps=2000", "train.save_every=0", "train.eval_every=0", *overrides,
+                                     mpi=mpi, code=76)
+                shutil.rmtree(self.Path("small", "run"))
+                self.assertRegex(outcome.text, r"metrics.jsonl: cannot be written \(No space left on device\); make room")
+                self.assertEqual(outcome.text.count("error:"), 1, outcome)
+        finally:
+            libc.umount2(self.Path("small").encode(), 2)
+
 
 if __name__ == "__main__":
     run_harness.Main(__doc__)
