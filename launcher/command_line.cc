@@ -88,6 +88,8 @@ class Parser {
     while (next_ < arguments_.size()) {
       const std::string& argument = arguments_[next_++];
       if (argument == "-h" || argument == "--help" || argument == "-help") return Help();
+      const bool is_v = argument == "-v" && arguments_.size() == 1;  // glog's flag has a value
+      if (argument == "--version" || argument == "-version" || argument == "-V" || is_v) return Version();
       if (argument.size() > 1 && argument[0] == '-') {
         Flag(argument);
       } else {
@@ -95,6 +97,7 @@ class Parser {
       }
     }
     if (line_.command == "help") return Help();
+    if (line_.command == "version") return Version();
     CheckCommand();
     problems_.ThrowIfAny();
     line_.json = FLAGS_json;
@@ -107,6 +110,12 @@ class Parser {
   static CommandLine Help() {
     CommandLine line;
     line.command = "help";
+    return line;
+  }
+
+  static CommandLine Version() {
+    CommandLine line;
+    line.command = "version";
     return line;
   }
 

@@ -9,7 +9,7 @@
 namespace unipool {
 
 struct CommandLine {
-  std::string command;                 // one of Commands(); "help" when help was asked for
+  std::string command;                 // one of Commands(); "help", "version" when these were asked for
   std::string config_path;             // or the folder, for commands that take one; "" when none was given
   std::vector<std::string> overrides;  // "field.path=value"
   std::string checkpoint;              // --checkpoint: folder of one checkpoint; "": the newest of run_dir

@@ -7,6 +7,7 @@
 
 #include "launcher/command_line.h"
 #include "launcher/config.h"
+#include "launcher/version.h"
 #include "runtime/errors.h"
 #include "runtime/problem_list.h"
 #include "runtime/watchdog.h"
@@ -38,8 +39,8 @@ void OccupyStandardDescriptors() {
 int Main(int argc, char** argv) {
   try {
     const CommandLine line = ParseCommandLine({argv + 1, argv + argc});
-    if (line.command == "help") {
-      Print(HelpText());
+    if (line.command == "help" || line.command == "version") {
+      Print(line.command == "help" ? HelpText() : VersionText());
       return 0;
     }
     if (line.print_config) {

@@ -9,4 +9,7 @@ namespace unipool {
 // git.
 std::string ProgramVersion();
 
+// For `unipool --version`, one fact a line: number, commit, compiler, MPI, CUDA.
+std::string VersionText();
+
 }  // namespace unipool

@@ -39,11 +39,17 @@ struct Acts {
 };
 std::unique_ptr<Acts> acts;  // of the one FailedCheckActs that lives: glog's function has no arguments
 
-[[noreturn]] void AfterFailedCheck() {
+// To clang [[noreturn]] is no part of a function's type, as glog wants it.
+__attribute__((noreturn)) void AfterFailedCheck() {
   void* frames[64];
   backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
   if (acts && acts->on_end) acts->on_end({.exit_code = kAbortedExitCode, .reason = acts->words.text()});
   if (acts && acts->last_act) acts->last_act();
+  std::abort();
+}
+
+// As glog does by itself. std::abort throws nothing, which is part of its type and not of glog's.
+__attribute__((noreturn)) void Abort() {
   std::abort();
 }
 
@@ -59,7 +65,7 @@ FailedCheckActs::FailedCheckActs(JobEndHook on_end, void (*last_act)()) {
 }
 
 FailedCheckActs::~FailedCheckActs() {
-  google::InstallFailureFunction(reinterpret_cast<google::logging_fail_func_t>(&std::abort));
+  google::InstallFailureFunction(&Abort);
   google::RemoveLogSink(&acts->words);
   acts.reset();
 }

@@ -11,8 +11,10 @@
 #include <vector>
 
 // GCC 12 calls registers of its own intrinsics uninitialized.
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 

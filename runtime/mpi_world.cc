@@ -64,4 +64,12 @@ int RunMpiWorld(const WorldOptions& options, const std::function<void(World&)>& 
   return exit_code;
 }
 
+std::string MpiVersion() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_CHECK(MPI_Get_library_version(text, &length));
+  const std::string version(text);
+  return version.substr(0, version.find_first_of(",\n"));  // Open MPI goes on with who built it
+}
+
 }  // namespace unipool

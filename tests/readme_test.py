@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the commands that the README marks as runnable (```sh runnable), in order, in one empty folder, with texts made
-here, a small model and one step for 250 of the README's. Checks also that files and verbs it names exist.
+"""Runs the commands that the READMEs of DOCUMENTS mark as runnable (```sh runnable), in order, in one empty folder, with
+texts made here, a small model and one step for 250 of theirs. Checks also that files and verbs they name exist.
 
 Usage: readme_test.py SOURCE_DIR UNIPOOL_BINARY
 """
@@ -15,6 +15,7 @@ import tempfile
 import unittest
 
 STEPS_DIVISOR = 250
+DOCUMENTS = ["README.md", "configs/README.md"]
 SMALL = ("model.hidden=32 model.layers=4 model.heads=2 model.kv_heads=1 model.seq_length=32 moe.width=32 "
          "train.eval_every=1 train.eval_batches=1").split()
 
@@ -44,8 +45,10 @@ class ReadmeTest(unittest.TestCase):
     source = binary = ""
 
     def setUp(self) -> None:
-        with open(os.path.join(self.source, "README.md"), encoding="utf-8") as file:
-            self.readme = file.read()
+        self.readme = ""
+        for path in DOCUMENTS:
+            with open(os.path.join(self.source, path), encoding="utf-8") as file:
+                self.readme += file.read()
 
     def MakeFolder(self) -> str:
         folder = tempfile.mkdtemp(prefix="unipool-readme-")

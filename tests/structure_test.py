@@ -7,6 +7,7 @@ Usage: structure_test.py SOURCE_DIR
 """
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -44,7 +45,6 @@ PLANTS = {
     "models/README.md": ("\n" * 31, "models/README.md: has"),
     "tests/planted_test.cc": ("\n" * (MOST_LINES + 1), "tests/planted_test.cc: has 401 lines"),
     "runtime/utils/planted.h": ("", "no folder is called utils"),
-    "docs/planted.md": ("", "docs does not belong to the top level"),
     # A paragraph filled anew around a word of its list, and a row whose last cell went on in the next line.
     "kernels/stray.h": (FULL + "// pinned,\n//   freed, or not\n", "kernels/stray.h:2: a comment's line of one or two words"),
     "kernels/spilled.h": (f"//   a    short\n//   bc   {FULL[3:]}//   goes on here\n//   d    end\n",
@@ -132,6 +132,25 @@ class StructureTest(unittest.TestCase):
         for path, text in INNOCENT.items():
             self.Write(path, text)
         self.assertEqual([], self.NewProblems(known))
+
+    def test_what_a_user_puts_at_the_top_is_no_part_of_the_tree(self) -> None:
+        self.CopyTree()
+        known = Problems(self.copy)
+        users = {"book.txt": "\n" * (MOST_LINES + 1), "a.jsonl": "{}\n", "a_text_document.bin": "", "data/book.h": "",
+                 ".venv/lib/utils/a.py": "\n" * (MOST_LINES + 1)}
+        for path, text in users.items():
+            self.Write(path, text)
+        self.assertEqual([], self.NewProblems(known))
+        if not shutil.which("git"):
+            self.skipTest("no git: a checkout cannot be tried")
+        git = ["git", "-C", self.copy]
+        subprocess.run([*git, "init", "-q"], check=True)
+        self.Write("kernels/utils/not_added.md", "")
+        self.assertEqual(1, len(self.NewProblems(known)))
+        subprocess.run([*git, "add", "book.txt", "data/book.h"], check=True)
+        found = "\n".join(self.NewProblems(known))
+        for said in ["data does not belong to the top level", "book.txt does not belong to the top level", "book.txt: has 401"]:
+            self.assertIn(said, found)
 
     def test_missing_readme_is_seen(self) -> None:
         self.CopyTree()

@@ -1,5 +1,9 @@
 #include "kernels/cpu/gemm_tile.h"
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <array>
 #include <cstring>
 #include <utility>
@@ -12,8 +16,7 @@ namespace {
 template <class T>
 [[gnu::always_inline]] inline void StreamStore(T* to, const Vec<T>& value) {
 #if defined(__AVX512F__)
-  typedef double Bits __attribute__((vector_size(64)));
-  __builtin_ia32_movntpd512(reinterpret_cast<double*>(to), reinterpret_cast<const Bits&>(value));
+  _mm512_stream_pd(reinterpret_cast<double*>(to), reinterpret_cast<const __m512d&>(value));
 #else
   Store(to, value);
 #endif

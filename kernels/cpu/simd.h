@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 namespace unipool {
 
@@ -39,17 +40,23 @@ template <class T>
   return value - Vec<T>{};
 }
 
-// All lanes combined by halves, with combine(vector, vector).
-template <class T, class Combine>
-[[gnu::always_inline]] inline T ReduceLanes(Vec<T> x, Combine&& combine) {
-  typedef decltype(x < x) Mask;
-#pragma GCC unroll 8
-  for (int half = kLanes<T> / 2; half >= 1; half /= 2) {
-    Mask other;
-    for (int i = 0; i < kLanes<T>; ++i) other[i] = i ^ half;
-    x = combine(x, __builtin_shuffle(x, other));
+// Lanes j and j ^ half exchanged, for all j. Lanes are named by constants: compilers share no other shuffle.
+template <class T, int kHalf>
+[[gnu::always_inline]] inline Vec<T> SwapLanes(const Vec<T>& x) {
+  return [&]<int... kLane>(std::integer_sequence<int, kLane...>) __attribute__((always_inline)) {
+    return Vec<T>(__builtin_shufflevector(x, x, (kLane ^ kHalf)...));
   }
-  return x[0];
+  (std::make_integer_sequence<int, kLanes<T>>());
+}
+
+// All lanes combined by halves, with combine(vector, vector).
+template <class T, int kHalf = kLanes<T> / 2, class Combine>
+[[gnu::always_inline]] inline T ReduceLanes(const Vec<T>& x, const Combine& combine) {
+  if constexpr (kHalf == 0) {
+    return x[0];
+  } else {
+    return ReduceLanes<T, kHalf / 2>(combine(x, SwapLanes<T, kHalf>(x)), combine);
+  }
 }
 template <class T>
 [[gnu::always_inline]] inline T SumLanes(const Vec<T>& x) {
@@ -60,26 +67,26 @@ template <class T>
   return ReduceLanes<T>(x, [](const Vec<T>& a, const Vec<T>& b) { return a > b ? a : b; });
 }
 
-// Square transpose in registers: rows[i][j] <-> rows[j][i], log2(lanes) rounds of two-input shuffles.
-template <class T>
-[[gnu::always_inline]] inline void TransposeSquare(Vec<T> (&rows)[kLanes<T>]) {
-  typedef decltype(rows[0] < rows[0]) Mask;
+// The 2 x 2 blocks of the two rows transposed, whose width is kHalf lanes.
+template <class T, int kHalf>
+[[gnu::always_inline]] inline void SwapBlocks(Vec<T>& upper, Vec<T>& lower) {
   constexpr int n = kLanes<T>;
-#pragma GCC unroll 8
-  for (int half = n / 2; half >= 1; half /= 2) {
-    Mask low, high;
-    for (int j = 0; j < n; ++j) {
-      low[j] = (j & half) ? n + j - half : j;
-      high[j] = (j & half) ? n + j : j + half;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < n; ++i) {
-      if (i & half) continue;
-      const Vec<T> a = rows[i], b = rows[i + half];
-      rows[i] = __builtin_shuffle(a, b, low);
-      rows[i + half] = __builtin_shuffle(a, b, high);
-    }
+  [&]<int... kLane>(std::integer_sequence<int, kLane...>) __attribute__((always_inline)) {
+    const Vec<T> a = upper, b = lower;
+    upper = __builtin_shufflevector(a, b, ((kLane & kHalf) ? n + kLane - kHalf : kLane)...);
+    lower = __builtin_shufflevector(a, b, ((kLane & kHalf) ? n + kLane : kLane + kHalf)...);
   }
+  (std::make_integer_sequence<int, n>());
+}
+
+// Square transpose in registers: rows[i][j] <-> rows[j][i], log2(lanes) rounds of two-input shuffles.
+template <class T, int kHalf = kLanes<T> / 2>
+[[gnu::always_inline]] inline void TransposeSquare(Vec<T> (&rows)[kLanes<T>]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (!(i & kHalf)) SwapBlocks<T, kHalf>(rows[i], rows[i + kHalf]);
+  }
+  if constexpr (kHalf > 1) TransposeSquare<T, kHalf / 2>(rows);
 }
 
 }  // namespace unipool

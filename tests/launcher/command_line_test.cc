@@ -47,6 +47,8 @@ TEST(CommandLine, SortsArguments) {
   EXPECT_FALSE(ParseCommandLine({"info", "a", "--nojson"}).json);
   for (const char* help : {"help", "--help", "-h"}) EXPECT_EQ(ParseCommandLine({help}).command, "help");
   EXPECT_EQ(ParseCommandLine({"train", "--help"}).command, "help");
+  for (const char* version : {"version", "--version", "-V", "-v"})
+    EXPECT_EQ(ParseCommandLine({version}).command, "version");
 }
 
 TEST(CommandLine, NamesEveryMistakeAtOnce) {
@@ -144,10 +146,17 @@ TEST(Program, HelpAndPrintedSettingsEndWith0) {
   EXPECT_THAT(printed.output, HasSubstr("\n  steps: 77\n"));
 }
 
+TEST(Program, SaysWhatItIs) {
+  const Outcome version = RunShell(kBinary + " --version");
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_THAT(version.output,
+              testing::MatchesRegex("unipool [0-9]+\\.[0-9]+\\.[0-9]+\ncommit    [0-9a-z+]+\n"
+                                    "compiler  (GCC|clang) [0-9]+\\..+\nMPI       .*[0-9]+.*\n"
+                                    "CUDA      .+\n"));
+}
+
 TEST(Program, OneMessageUnderMpirun) {
-  const std::string mpirun =
-      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 mpirun "
-      "-np 3 ";
+  const std::string mpirun = "mpirun --allow-run-as-root --oversubscribe -np 3 ";  // of Open MPI 4 and 5
   const Outcome flag = RunShell(mpirun + kBinary + " train --jsom");
   EXPECT_EQ(flag.exit_code, 2) << flag.output;
   EXPECT_EQ(Count(flag.output, "--jsom: unknown flag"), 1) << flag.output;

@@ -15,6 +15,9 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/gpu"))
+from mpi_environment import MPI_ENVIRONMENT  # noqa: E402
+
 BINARY = MPIRUN = ""  # set by Main
 
 SETTINGS = '''run_dir: "run"
@@ -30,9 +33,7 @@ parallel { watchdog_seconds: 60 }
 # What must never be seen when a person made a mistake.
 SIGNS_OF_A_BUG = ["Check failure", "Check failed", "stack trace", "terminate called", "Segmentation", "Aborted", "core dumped"]
 
-MPI_ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                   "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none",
-                   "OMP_NUM_THREADS": "1"}
+JOB_ENVIRONMENT = {**MPI_ENVIRONMENT, "OMPI_MCA_hwloc_base_binding_policy": "none", "OMP_NUM_THREADS": "1"}
 
 
 Tensors = dict[str, tuple[str, list[int], bytes]]  # name: dtype, shape, data; of a safetensors file
@@ -67,7 +68,7 @@ class RunTest(unittest.TestCase):
     def Start(self, *arguments: str, mpi: int = 0, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """mpi: ranks under mpirun; 0: without. environment: variables beside the usual ones."""
         command = ([MPIRUN, "-np", str(mpi)] if mpi else []) + [BINARY, *arguments]
-        variables = {**os.environ, **MPI_ENVIRONMENT, **(environment or {})}
+        variables = {**os.environ, **JOB_ENVIRONMENT, **(environment or {})}
         process = subprocess.Popen(command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    start_new_session=True)
         self.addCleanup(self.End, process)

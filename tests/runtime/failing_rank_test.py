@@ -48,7 +48,7 @@ CASES: list[Case] = [
     ("endless_files", BOTH, STUCK, [r"stuck: rank \d has waited .* for rank 1; .*rank 1 is at file work: slow file, for \d\.\d s"],
      ["Check failed"]),
     ("suspend", BOTH, 0, [], ["error", "stuck", "Check failed"]),
-    ("kill", MPI, None, [r"rank 1 .*exited on signal 9"], ["stuck"]),
+    ("kill", MPI, None, [r"(?s)rank 1 .{0,120}?exited\s+on\s+signal\s+9"], ["stuck"]),
     ("check", BOTH, None, [r"Check failed: 2 \* 2 == 5 \(4 vs\. 5\)\s+on rank 1", r"recorded: 134"], ["stuck"]),
     ("exception", BOTH, USER_ERROR, [r"error: rank 1: an unexpected thing"], ["stuck", "terminate called"]),
     ("sizes", BOTH, None, [], ["stuck"]),

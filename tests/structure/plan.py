@@ -1,11 +1,10 @@
 """The plan of the house: include and link direction of the floors, READMEs, sizes and names of files."""
 import re
 
-from structure.tree import CPP, FLOORS, Files, Lines
+from structure.tree import CPP, FLOORS, TOP_LEVEL, Files, Lines
 
 READS_CONFIGS = {"models", "launcher"}
 FOLDERS_WITH_README = FLOORS + ["configs", "tests", "tools"]
-TOP_LEVEL = set(FOLDERS_WITH_README) | {"CMakeLists.txt", "CMakePresets.json", "README.md"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc"}
 MOST_README_LINES = 30
 MOST_LINES = 400

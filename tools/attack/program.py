@@ -14,8 +14,12 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../gpu"))
+from mpi_environment import MPI_ENVIRONMENT  # noqa: E402
 
 RANKS = 4
 NOBODY = 65534  # a user whom permissions bind
@@ -30,8 +34,7 @@ data { train: "book.txt" split: "90,10,0" }
 parallel { watchdog_seconds: 60 }
 """
 
-ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
-               "OMPI_MCA_hwloc_base_binding_policy": "none", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**MPI_ENVIRONMENT, "OMPI_MCA_hwloc_base_binding_policy": "none", "OMP_NUM_THREADS": "1"}
 
 # What a user never may see, whatever was wrong.
 SIGNS_OF_A_BUG = re.compile(r"Check fail|stack trace|terminate called|Segmentation fault|\*\*\* SIG|core dumped|std::bad_alloc|"

@@ -16,6 +16,9 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../gpu"))
+from mpi_environment import MPI_ENVIRONMENT  # noqa: E402
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.path.join(ROOT, "build", "unipool")
 MOST_DIFFERENCE = 1e-5
@@ -65,9 +68,7 @@ def train(folder: str, settings: str, layout: Layout, launcher: str) -> list[Los
                f"parallel.pool_replicas={layout.replicas}", f"parallel.experts={layout.experts}"]
     if launcher == "mpirun":
         command = ["mpirun", "--bind-to", "none", "-np", str(layout.ranks), *command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
-    if os.geteuid() == 0:
-        environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    environment = {**os.environ, **MPI_ENVIRONMENT, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit code {result.returncode}\n{result.stdout}{result.stderr}")

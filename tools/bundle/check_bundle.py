@@ -15,6 +15,9 @@ import sys
 import tempfile
 from typing import Any
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../gpu"))
+from mpi_environment import MPI_ENVIRONMENT  # noqa: E402
+
 SYSTEM_LIBRARIES = re.compile(r"/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libcuda|ld-linux-x86-64)\.so")
 RUN = ["model.layers=2", "train.steps=4", "train.global_batch=8", "train.micro_batch=4"]
 
@@ -71,8 +74,7 @@ def CheckPrograms(bundle: Bundle) -> None:
 def CheckTraining(bundle: Bundle) -> None:
     bundle.Run("./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt", "run_dir=run", "parallel.ranks=2", *RUN)
     if os.path.exists(os.path.join(bundle.home, "mpirun")):
-        mpi = {"PATH": "/usr/bin:/bin", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-               "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+        mpi = {"PATH": "/usr/bin:/bin", **MPI_ENVIRONMENT}
         bundle.Run("./mpirun", "-np", "2", "./bin/unipool", "train", "configs/demo.txtpb", "data.train=text.txt",
                    "run_dir=mpi_run", "parallel.ranks=2", *RUN, environment=mpi)
         if bundle.Losses("mpi_run") != bundle.Losses("run"):

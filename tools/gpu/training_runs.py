@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 
+from mpi_environment import MPI_ENVIRONMENT
 from training_judgement import Failed, ReadSteps, Steps
 
 
@@ -76,8 +77,7 @@ class Runs:
 
     def Run(self, command: list[str], name: str, **settings: str) -> str:
         """Standard output of a command. It ends with the check's limit. `settings` are added to its environment."""
-        environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
-                       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+        environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", **MPI_ENVIRONMENT}
         output, errors = (open(os.path.join(self.work, f"{name}.{kind}"), "w+", encoding="utf-8", errors="replace")
                           for kind in ("out", "err"))
         with output, errors:
