@@ -26,17 +26,58 @@ bool IsNumber(const std::string& word, double* value) {
   return !word.empty() && *end == '\0' && std::isfinite(*value);
 }
 
+struct Word {
+  std::string text;
+  bool is_joined = false;  // to the word before it, by blanks alone
+};
+
+std::vector<Word> RawWords(const std::string& entry) {
+  std::vector<Word> words;
+  bool is_joined = false;
+  for (size_t at = 0; at < entry.size();) {
+    const char letter = entry[at];
+    const size_t closing = letter == '"' || letter == '\'' ? entry.find(letter, at + 1) : std::string::npos;
+    if (closing != std::string::npos) {
+      if (closing > at + 1) words.push_back({entry.substr(at + 1, closing - at - 1)});
+      at = closing + 1;
+      is_joined = false;
+    } else if (std::string_view(kBetweenWords).find(letter) != std::string_view::npos) {
+      is_joined = is_joined && (letter == ' ' || letter == '\t' || letter == '\n');
+      ++at;
+    } else {
+      const size_t end = std::min(entry.find_first_of(kBetweenWords, at), entry.size());
+      words.push_back({entry.substr(at, end - at), is_joined});
+      at = end;
+      is_joined = true;
+    }
+  }
+  return words;
+}
+
 // Words of an entry: numbers and sources.
 std::vector<std::string> Words(const std::string& entry) {
   if (TokenSourceExists(entry)) return {entry};
+  const std::vector<Word> raw = RawWords(entry);
+  double ignored;
+  if (!raw.empty() && IsNumber(raw[0].text, &ignored) && entry.starts_with(raw[0].text)) {
+    const std::string rest = Trimmed(entry.substr(raw[0].text.size()));
+    if (TokenSourceExists(rest)) return {raw[0].text, rest};
+  }
   std::vector<std::string> words;
-  for (size_t at = entry.find_first_not_of(kBetweenWords); at != std::string::npos;) {
-    const size_t end = std::min(entry.find_first_of(kBetweenWords, at), entry.size());
-    words.push_back(entry.substr(at, end - at));
-    double ignored;
-    const std::string rest = Trimmed(entry.substr(end));
-    if (words.size() == 1 && IsNumber(words[0], &ignored) && TokenSourceExists(rest)) return {words[0], rest};
-    at = entry.find_first_not_of(kBetweenWords, end);
+  for (size_t begin = 0, end = 0; begin < raw.size(); begin = end) {
+    const bool is_number = IsNumber(raw[begin].text, &ignored);
+    std::string name = raw[begin].text;
+    bool all_exist = TokenSourceExists(name);
+    for (end = begin + 1; end < raw.size() && raw[end].is_joined; ++end) {
+      if (is_number || IsNumber(raw[end].text, &ignored)) break;
+      name += ' ' + raw[end].text;
+      all_exist = all_exist && TokenSourceExists(raw[end].text);
+    }
+    if (all_exist) {
+      for (size_t i = begin; i < end; ++i) words.push_back(raw[i].text);
+    } else {
+      words.push_back(name);
+    }
   }
   return words;
 }
@@ -76,6 +117,12 @@ std::vector<BlendEntry> ParseBlend(const std::vector<std::string>& entries, cons
         Format("%s is empty; name a Megatron dataset (PREFIX of .bin and .idx) or a text file", name));
   }
   if (num_weights != 0 && num_weights != blend.size()) {
+    Problems problems;
+    for (const BlendEntry& source : blend) {
+      if (!TokenSourceExists(source.source))
+        problems.Add(Format("%s: %s: no such file", name, source.source.c_str()));
+    }
+    problems.ThrowIfAny();
     throw UserError(Format("%s: %d of %d sources have a weight; give all of them one, or none", name,
                            num_weights, blend.size()));
   }
@@ -127,6 +174,12 @@ BlendOrder::Place BlendOrder::Locate(int64_t sample) const {
   for (int64_t j = block * kBlock; j < sample; ++j) ++counts[Furthest(j, counts.data())];
   const int32_t source = Furthest(sample, counts.data());
   return {source, counts[source]};
+}
+
+std::vector<int64_t> BlendOrder::Counts(int64_t num_samples) const {
+  std::vector<int64_t> counts(weights_.size(), 0);
+  for (int64_t j = 0; j < num_samples; ++j) ++counts[Furthest(j, counts.data())];
+  return counts;
 }
 
 }  // namespace unipool

@@ -21,8 +21,10 @@ struct BlendEntry {
 //   {"[(0.7, a), (0.3, b)]"}
 //   {"0.7", "a", "0.3", "b"}
 // An entry that is the name of an existing source is taken whole, with its blanks and commas. The same holds
-// for what follows a weight. Throws UserError when there is no source, a weight is not positive or has no
-// source, or only some sources have a weight.
+// for what follows a weight, and for what stands between quotes. Words without a comma, bracket or number
+// between them are the name of one source, unless each of them is one. Throws UserError when there is no
+// source, a weight is not positive or has no source, or only some sources have a weight; a source that does
+// not exist is named before that.
 std::vector<BlendEntry> ParseBlend(const std::vector<std::string>& entries, const std::string& field);
 
 // Says which source gives sample j of the blend, and which of the source's own samples that is. It is the
@@ -46,6 +48,9 @@ class BlendOrder {
   explicit BlendOrder(std::vector<double> weights);
 
   Place Locate(int64_t sample) const;  // thread-safe
+  // How many of the first `num_samples` samples each source gives.
+  std::vector<int64_t> Counts(int64_t num_samples) const;
+  const std::vector<double>& weights() const { return weights_; }  // sum 1
 
  private:
   int32_t Furthest(int64_t sample, const int64_t* counts) const;

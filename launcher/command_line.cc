@@ -122,9 +122,11 @@ class Parser {
   void Positional(const std::string& argument) {
     if (line_.command.empty()) {
       line_.command = argument;
-    } else if (line_.config_path.empty() && (TakesFolder() || IsConfigPath(argument))) {
+    } else if (Takes(ConfigUse::kInputs)) {
+      line_.inputs.push_back(ExpandHome(argument));
+    } else if (line_.config_path.empty() && (Takes(ConfigUse::kFolder) || IsConfigPath(argument))) {
       line_.config_path = ExpandHome(argument);
-    } else if (argument.find('=') != std::string::npos && !TakesFolder()) {
+    } else if (argument.find('=') != std::string::npos && !Takes(ConfigUse::kFolder)) {
       line_.overrides.push_back(argument);
     } else {
       problems_.Add(argument + ": a second configuration file (after " + line_.config_path +
@@ -132,9 +134,9 @@ class Parser {
     }
   }
 
-  bool TakesFolder() const {
+  bool Takes(ConfigUse use) const {
     for (const CommandInfo& command : Commands()) {
-      if (command.name == line_.command) return command.config == ConfigUse::kFolder;
+      if (command.name == line_.command) return command.config == use;
     }
     return false;
   }
@@ -215,6 +217,7 @@ class Parser {
       }
       return;
     }
+    if (command.config == ConfigUse::kInputs) return;
     const bool needs_config =
         command.config == ConfigUse::kRequired || !line_.overrides.empty() || FLAGS_print_config;
     const bool is_in_checkpoint =
@@ -265,8 +268,8 @@ const std::vector<CommandInfo>& Commands() {
        {"print_config", "json"}},
       {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand, {"json"}},
       {"tokenize",
-       ConfigUse::kNone,
-       "turn JSON lines into a token file (.bin, .idx)",
+       ConfigUse::kInputs,
+       "turn JSON lines (files, or - for the standard input) into a token file (.bin, .idx)",
        TokenizeCommand,
        {"tokenizer", "vocab", "merges"}},
   };
@@ -294,6 +297,7 @@ std::string HelpText() {
       "\nFields of a configuration file are described in configs/config.proto. Several ranks: "
       "parallel.ranks=4 in one\n"
       "process, or mpirun -np 4 unipool ...\n"
+      "Lists are separated by commas. A path with a comma: data.train='\"my, book.txt\"' or my\\, book.txt\n"
       "\nExit codes\n"
       "  0    all steps are done, or the answer was given\n"
       "  2    wrong input: mend it first\n"

@@ -11,6 +11,7 @@ namespace unipool {
 struct CommandLine {
   std::string command;                 // one of Commands(); "help", "version" when these were asked for
   std::string config_path;             // or the folder, for commands that take one; "" when none was given
+  std::vector<std::string> inputs;     // files, for commands that take them
   std::vector<std::string> overrides;  // "field.path=value"
   std::string checkpoint;              // --checkpoint: folder of one checkpoint; "": the newest of run_dir
   bool json = false;                   // --json: print JSON for programs instead of a text for people
@@ -20,9 +21,10 @@ struct CommandLine {
 // One command of the program. Its flags are those that its own file defines, and `shared_flags`.
 struct CommandInfo {
   const char* name;
-  enum class ConfigUse { kNone, kOptional, kRequired, kFolder } config;  // kFolder: one folder in its place
-  const char* summary;                                                   // for `help`
-  int (*run)(const CommandLine& line);                                   // returns the exit code (commands.h)
+  // kFolder: one folder in its place. kInputs: files in its place.
+  enum class ConfigUse { kNone, kOptional, kRequired, kFolder, kInputs } config;
+  const char* summary;                    // for `help`
+  int (*run)(const CommandLine& line);    // returns the exit code (commands.h)
   std::vector<std::string> shared_flags;  // of those that other files define, the ones that it uses
 };
 const std::vector<CommandInfo>& Commands();

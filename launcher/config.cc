@@ -14,6 +14,7 @@
 #include "launcher/config_text.h"
 #include "launcher/home_path.h"
 #include "launcher/nearest_name.h"
+#include "launcher/text_list.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -71,15 +72,9 @@ std::string Unquote(const std::string& text) {
   return text;
 }
 
-std::vector<std::string> SplitList(std::string text) {
-  if (text.size() >= 2 && text.front() == '[' && text.back() == ']') text = text.substr(1, text.size() - 2);
-  std::vector<std::string> values;
-  std::istringstream stream(text);
-  for (std::string value; std::getline(stream, value, ',');) {
-    value = Unquote(Trim(value));
-    if (!value.empty()) values.push_back(value);
-  }
-  return values;
+std::vector<std::string> SplitList(const std::string& text) {
+  const bool in_brackets = text.size() >= 2 && text.front() == '[' && text.back() == ']';
+  return SplitTextList(in_brackets ? text.substr(1, text.size() - 2) : text);
 }
 
 std::string UpperCase(std::string text) {

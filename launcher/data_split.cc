@@ -38,6 +38,7 @@ SplitBounds ParseDataSplit(const std::string& split) {
     shares.push_back(ParseShare(split, part));
     sum += shares.back();
   }
+  if (split.ends_with(',')) Fail(split, "which ends with a comma");
   if (shares.size() != 3) Fail(split, Format("which are %d numbers", shares.size()));
   if (sum <= 0) Fail(split, "which has no positive share");
   SplitBounds bounds = {0, shares[0] / sum, shares[0] / sum + shares[1] / sum, 1};

@@ -9,11 +9,14 @@
 #include "launcher/config.h"
 #include "launcher/inference.h"
 #include "launcher/sampler.h"
+#include "launcher/standard_output.h"
 #include "launcher/tokenizer.h"
 #include "launcher/world_options.h"
 #include "runtime/watchdog.h"
 
-DEFINE_string(prompt, "", "generate: text to continue");
+DEFINE_string(prompt, "",
+              "generate: text to continue; without one a text begins: behind the end of a document (gpt2) or "
+              "of a line (bytes)");
 DEFINE_int64(max_tokens, 200, "generate: tokens to add");
 DEFINE_double(temperature, 0, "generate: 0 takes the most likely token each time");
 DEFINE_int64(top_k, 0, "generate: choose among the k most likely tokens; 0: all");
@@ -26,7 +29,6 @@ namespace {
 
 void CheckFlags() {
   Problems problems;
-  if (FLAGS_prompt.empty()) problems.Add("--prompt is empty: give the text to continue");
   if (FLAGS_max_tokens < 1) problems.Add(Format("--max_tokens=%d: must be 1 or more", FLAGS_max_tokens));
   if (!(FLAGS_temperature >= 0) || !std::isfinite(FLAGS_temperature))
     problems.Add(Format("--temperature=%g: must be a finite number, 0 or more", FLAGS_temperature));
@@ -92,6 +94,14 @@ std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, const s
   return tokenizer.Decode(added);
 }
 
+// The token before the first of a text: the end of a document, or of a line where documents have no end.
+int32_t BeginOfText(const Tokenizer& tokenizer) {
+  if (tokenizer.end_of_text() >= 0) return tokenizer.end_of_text();
+  std::vector<int32_t> line_end;
+  tokenizer.Encode("\n", line_end);
+  return line_end[0];
+}
+
 // Without a configuration file the checkpoint's own is used.
 CommandLine WithConfigOfCheckpoint(CommandLine line) {
   if (!line.config_path.empty()) return line;
@@ -125,15 +135,16 @@ int GenerateCommand(const CommandLine& command_line) {
     const std::unique_ptr<Tokenizer> tokenizer = TokenizerFor(config);
     std::vector<int32_t> prompt;
     tokenizer->Encode(FLAGS_prompt, prompt);
+    if (prompt.empty()) prompt.push_back(BeginOfText(*tokenizer));
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
     const std::string checkpoint = LoadForInference(command_line, config, world, engine);
     const std::string text = Continue(engine, *tokenizer, prompt);
     if (command_line.json) {
       using nlohmann::json;
       const json result{{"checkpoint", checkpoint}, {"prompt", FLAGS_prompt}, {"text", text}};
-      std::printf("%s\n", result.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+      PrintResult(result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
     } else {
-      std::printf("%s%s\n", FLAGS_prompt.c_str(), text.c_str());
+      PrintResult(FLAGS_prompt + text + "\n");
     }
   });
 }

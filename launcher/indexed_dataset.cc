@@ -65,8 +65,14 @@ TokenType TokenTypeFor(int64_t vocab_size) {
 }
 
 IndexedDataset::IndexedDataset(const std::string& prefix) : idx_(prefix + ".idx"), bin_(prefix + ".bin") {
-  ReadHeader();
-  CheckArrays();
+  idx_.Reading([this] {
+    ReadHeader();
+    CheckArrays();
+  });
+  if (!idx_.IsNamed()) {  // a writer removes the index before it changes the tokens
+    throw UserError(Format("%s: was replaced while it was opened; repeat the command when nothing writes it",
+                           idx_.path().c_str()));
+  }
 }
 
 void IndexedDataset::ReadHeader() {
@@ -155,14 +161,21 @@ int64_t IndexedDataset::Boundary(double share) const {
   return sequence_begin(std::llrint(share * static_cast<double>(num_sequences_)));
 }
 
+std::string IndexedDataset::Cuts() const {
+  return Format("between its %d sequences", num_sequences_);
+}
+
 void IndexedDataset::Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const {
   CHECK(first >= 0 && first + static_cast<int64_t>(tokens.size()) <= num_tokens_)
       << name() << ": tokens " << first << " + " << tokens.size() << " of " << num_tokens_;
   const uint8_t* from = bin_.data() + first * TokenBytes(type_);
   const auto copy = [&]<typename T>(T) {
-    const int64_t bad = CopyTokens<T>(from, vocab, tokens);
+    int64_t bad = -1, id = 0;
+    bin_.Reading([&] {
+      bad = CopyTokens<T>(from, vocab, tokens);
+      if (bad >= 0) id = static_cast<int64_t>(Load<T>(bin_, (first + bad) * static_cast<int64_t>(sizeof(T))));
+    });
     if (bad < 0) return;
-    const auto id = static_cast<int64_t>(Load<T>(bin_, (first + bad) * static_cast<int64_t>(sizeof(T))));
     throw UserError(OutsideVocabulary(name(), first + bad, id, vocab));
   };
   switch (type_) {

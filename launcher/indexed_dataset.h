@@ -37,6 +37,7 @@ class IndexedDataset : public TokenSource {
   //   - The .idx has a wrong magic, version or element code.
   //   - The .idx has another size than its counts say, or its arrays contradict each other.
   //   - The .bin ends before its last sequence.
+  //   - The files are replaced meanwhile.
   explicit IndexedDataset(const std::string& prefix);
 
   std::string name() const override { return bin_.path(); }
@@ -44,6 +45,7 @@ class IndexedDataset : public TokenSource {
   void Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const override;
   // Cuts between sequences, as Megatron does for language models: share * S, rounded half to even.
   int64_t Boundary(double share) const override;
+  std::string Cuts() const override;
 
   TokenType type() const { return type_; }
   int64_t num_sequences() const { return num_sequences_; }

@@ -6,6 +6,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/readable_number.h"
+#include "launcher/standard_output.h"
 #include "models/memory_plan.h"
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
@@ -166,7 +167,7 @@ int InfoCommand(const CommandLine& command_line) {
   if (!IsPrintingProcess()) return 0;
   const std::string text =
       command_line.json ? InfoJson(config, world_size).dump() + "\n" : InfoText(config, world_size);
-  std::fputs(text.c_str(), stdout);
+  PrintResult(text);
   return 0;
 }
 

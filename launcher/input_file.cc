@@ -152,7 +152,7 @@ size_t InputFile::Read(char* to, size_t most) {
     if (const Packing* packing = PackingOf({to, static_cast<size_t>(count)})) {
       throw UserError(
           Format("%s: comes compressed through a pipe; unpack it on the way, for example with %s -dc FILE | "
-                 "unipool tokenize --input -",
+                 "unipool tokenize -",
                  name_.c_str(), packing->tool));
     }
   }

@@ -7,6 +7,7 @@
 
 #include "launcher/command_line.h"
 #include "launcher/config.h"
+#include "launcher/standard_output.h"
 #include "launcher/version.h"
 #include "runtime/errors.h"
 #include "runtime/problem_list.h"
@@ -24,7 +25,7 @@ int RunCommand(const CommandLine& line) {
 }
 
 void Print(const std::string& text) {
-  if (IsPrintingProcess()) std::fputs(text.c_str(), stdout);
+  if (IsPrintingProcess()) PrintResult(text);
 }
 
 // A job may be started without standard input, output or error output. A file that is opened later, for
@@ -48,6 +49,9 @@ int Main(int argc, char** argv) {
       return 0;
     }
     return RunCommand(line);
+  } catch (const OutputError& error) {  // the other processes of a job go their way
+    PrintErrorLine(DescribeProblems({PackProblems(error)}));
+    return kUserErrorExitCode;
   } catch (const UserError& error) {
     if (!JoinsMpi()) {
       PrintErrorLine(DescribeProblems({PackProblems(error)}));

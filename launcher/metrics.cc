@@ -1,13 +1,12 @@
-#include <cstdio>
-
 #include "launcher/commands.h"
 #include "launcher/metric_list.h"
+#include "launcher/standard_output.h"
 
 namespace unipool {
 
 int MetricsCommand(const CommandLine& command_line) {
   if (!IsPrintingProcess()) return 0;
-  std::fputs((command_line.json ? MetricsJson() : MetricsTable()).c_str(), stdout);
+  PrintResult(command_line.json ? MetricsJson() : MetricsTable());
   return 0;
 }
 

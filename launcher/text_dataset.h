@@ -17,6 +17,7 @@ class TextDataset : public TokenSource {
   void Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const override;
   // share * bytes, rounded half to even.
   int64_t Boundary(double share) const override;
+  std::string Cuts() const override { return "between its bytes"; }
 
  private:
   MappedFile file_;

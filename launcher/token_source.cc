@@ -28,7 +28,9 @@ void RefusePackedText(const std::string& path) {
   for (const char* suffix : {".xz", ".gz", ".zst", ".bz2"}) {
     if (!path.ends_with(suffix)) continue;
     throw UserError(
-        Format("%s: is compressed; unpack it first (%s)", path.c_str(),
+        Format("%s: is compressed; unpack it first (%s), or make a dataset of it: `unipool tokenize` reads "
+               "compressed JSON lines",
+               path.c_str(),
                path.ends_with(".xz") ? "xz -dk FILE" : "for example with gzip, zstd or bzip2 -dk FILE"));
   }
 }
@@ -56,8 +58,12 @@ std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path) {
   }
   const std::string tokenized = WithoutSuffix(path) + "_text_document";
   const std::string hint = IsIndexed(tokenized) ? Format("; did you mean %s?", tokenized.c_str()) : "";
-  throw UserError(Format("data source %s: neither %s.idx nor a text file of that name exists%s", path.c_str(),
-                         WithoutSuffix(path).c_str(), hint.c_str()));
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  const bool is_there = std::filesystem::exists(status);
+  const char* what = std::filesystem::is_directory(status) ? "is a folder" : "is no regular file";
+  throw UserError(Format("data source %s: %s, and there is no dataset %s.idx%s", path.c_str(),
+                         is_there ? what : "no such file", WithoutSuffix(path).c_str(), hint.c_str()));
 }
 
 std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab) {

@@ -17,10 +17,12 @@ class TokenSource {
   virtual int64_t num_tokens() const = 0;
   // Reads tokens [first, first + tokens.size()) of the stream. REQUIRES: they exist. Thread-safe, no
   // allocation. Throws UserError that names the file, the id and its position when an id is not in [0,
-  // vocab).
+  // vocab), and when the file was written to since it was opened.
   virtual void Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) const = 0;
   // The token at which a cumulative share (0..1) of the source ends.
   virtual int64_t Boundary(double share) const = 0;
+  // Where those ends can be, for messages: "between its 3 documents".
+  virtual std::string Cuts() const = 0;
 };
 
 // `path` is a Megatron dataset (PREFIX, PREFIX.bin or PREFIX.idx), or else a text file, which is read as

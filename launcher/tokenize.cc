@@ -109,7 +109,8 @@ void CheckInput(const std::string& path, Problems& problems) {
 
 void CheckOptions(const TokenizeOptions& options) {
   Problems problems;
-  if (options.input.empty()) problems.Add("--input is empty; name one or more files of JSON lines");
+  if (options.input.empty())
+    problems.Add("--input is empty; name one or more files of JSON lines, there or behind `tokenize`");
   for (const std::string& path : options.input) CheckInput(path, problems);
   const std::filesystem::path folder = std::filesystem::path(options.output_prefix).parent_path();
   if (options.output_prefix.empty()) {
@@ -201,7 +202,7 @@ std::string Tokenize(const TokenizeOptions& options) {
   return prefix;
 }
 
-int TokenizeCommand(const CommandLine& /*command_line*/) {
+int TokenizeCommand(const CommandLine& command_line) {
   if (JoinsMpi() && WorldSize({}) > 1) {
     throw UserError(
         "tokenize runs as one process and uses all cores of it (--threads): start it without mpirun");
@@ -210,6 +211,7 @@ int TokenizeCommand(const CommandLine& /*command_line*/) {
   std::error_code ignored;
   const bool is_one_file = std::filesystem::is_regular_file(FLAGS_input, ignored);  // it may have a comma
   options.input = is_one_file ? std::vector<std::string>{FLAGS_input} : SplitTextList(FLAGS_input);
+  options.input.insert(options.input.end(), command_line.inputs.begin(), command_line.inputs.end());
   options.output_prefix = FLAGS_output_prefix;
   options.key = FLAGS_key;
   options.tokenizer = TokenizerOptionsFromFlags();

@@ -1,9 +1,9 @@
-#include <cstdio>
 #include <filesystem>
 
 #include "launcher/checkpoint_folder.h"
 #include "launcher/commands.h"
 #include "launcher/saved_state.h"
+#include "launcher/standard_output.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
 
@@ -50,11 +50,13 @@ int VerifyCommand(const CommandLine& command_line) {
     if (world.rank() != 0) return;
     Problems problems;
     for (const std::string& checkpoint : CheckpointsIn(dir)) {
+      std::string text;
       try {
-        std::printf("%s\n", Verified(checkpoint).c_str());
+        text = Verified(checkpoint) + "\n";
       } catch (const UserError& error) {
         for (const std::string& problem : error.problems()) problems.Add(problem);
       }
+      PrintResult(text);
     }
     problems.ThrowIfAny();
   });

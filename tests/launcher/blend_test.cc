@@ -51,6 +51,20 @@ TEST(ParseBlend, NamesOfFilesMayHaveBlanks) {
             (List{{0.5, file}, {2, folder / "tok enized"}}));
 }
 
+// A name with blanks is one name, whether its file exists or not; so is what stands between quotes.
+TEST(ParseBlend, NamesOfMissingFilesMayHaveBlanks) {
+  TemporaryFolder folder;
+  const std::string book = WriteFile(folder / "book.txt", "x"), no = folder / "no";
+  using List = std::vector<std::pair<double, std::string>>;
+  EXPECT_EQ(Parse({"0.4 " + no + " book.txt", "0.6 " + book}), (List{{0.4, no + " book.txt"}, {0.6, book}}));
+  EXPECT_EQ(Parse({no + " book.txt"}), (List{{0, no + " book.txt"}}));
+  EXPECT_EQ(Parse({"0.4 " + no + " " + book + " 0.6 " + book}), (List{{0.4, no + " " + book}, {0.6, book}}));
+  EXPECT_EQ(Parse({book + " " + book}), (List{{0, book}, {0, book}}));
+  EXPECT_EQ(Parse({"0.4 \"a, (b) 7\"", "0.6 'it is'"}), (List{{0.4, "a, (b) 7"}, {0.6, "it is"}}));
+  EXPECT_THAT([&] { Parse({"0.5 " + book + " " + book}); },
+              ThrowsMessage<UserError>(HasSubstr("1 of 2 sources have a weight")));
+}
+
 TEST(ParseBlend, Refuses) {
   for (const auto& [entry, message] :
        std::vector<std::pair<std::string, std::string>>{{"", "data.train is empty"},
@@ -58,7 +72,8 @@ TEST(ParseBlend, Refuses) {
                                                         {"0.7 0.3 a", "weight 0.7 is followed by 0.3"},
                                                         {"-1 a", "weight -1 must be positive"},
                                                         {"0 a 1 b", "weight 0 must be positive"},
-                                                        {"0.5 a b", "1 of 2 sources have a weight"}}) {
+                                                        {"0.5 a, b", "data.train: b: no such file"},
+                                                        {"[(0.5, a), b]", "data.train: a: no such file"}}) {
     EXPECT_THAT([&] { ParseBlend({entry}, "data.train"); }, ThrowsMessage<UserError>(HasSubstr(message)));
   }
 }

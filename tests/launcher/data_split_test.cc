@@ -27,12 +27,13 @@ TEST(DataSplit, BoundsAreCumulativeShares) {
 TEST(DataSplit, WhatIsRefusedIsNamed) {
   const char* expected = "expected three shares for training, validation and test, for example \"969,30,1\"";
   const std::pair<const char*, const char*> cases[] = {
-      {"", "which are 0 numbers"},    {"5", "which are 1 numbers"},
-      {"9,1", "which are 2 numbers"}, {"1,1,1,1", "which are 4 numbers"},
-      {"0,0,0", "no positive share"}, {"1,-1,1", "not a number of at least 0"},
-      {"1,x,1", "not a number"},      {"1,,1", "not a number"},
-      {"1,inf,1", "not a number"},    {"1,nan,1", "not a number"},
-      {"9 1 0", "not a number"},      {"9/1/0", "not a number"},
+      {"", "which are 0 numbers"},     {"5", "which are 1 numbers"},
+      {"9,1", "which are 2 numbers"},  {"1,1,1,1", "which are 4 numbers"},
+      {"0,0,0", "no positive share"},  {"1,-1,1", "not a number of at least 0"},
+      {"1,x,1", "not a number"},       {"1,,1", "not a number"},
+      {"1,2,3,", "ends with a comma"}, {"1,2,", "ends with a comma"},
+      {"1,inf,1", "not a number"},     {"1,nan,1", "not a number"},
+      {"9 1 0", "not a number"},       {"9/1/0", "not a number"},
   };
   for (const auto& [split, problem] : cases) {
     const auto parse = [text = std::string(split)] { ParseDataSplit(text); };

@@ -98,7 +98,8 @@ TEST(MetricsFile, FullDiskAndBadFolderAreSentences) {
   }
   setrlimit(RLIMIT_FSIZE, &before);
   signal(SIGXFSZ, handler);
-  EXPECT_EQ(problem, run + "/metrics.jsonl: cannot be written (File too large)");
+  EXPECT_EQ(problem,
+            run + "/metrics.jsonl: cannot be written (File too large); make room and repeat the command");
   fs::remove_all(run);
   std::ofstream(run) << "a file";
   EXPECT_THROW(MetricsFile(run, 0), UserError);
