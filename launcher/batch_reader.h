@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "launcher/metric_list.h"
 #include "launcher/run_control.h"
 #include "launcher/token_dataset.h"
 #include "models/training_engine.h"
@@ -28,12 +29,18 @@ class BatchReader {
   // Sequences past num_sequences are padding and repeat the first sample. The tensor is valid until the next
   // call.
   Tensor Read(int64_t first_sample, int64_t num_sequences);
+  // The same of one source of the dataset, whose own samples are counted.
+  Tensor ReadOf(int source, int64_t first_sample, int64_t num_sequences);
 
   // Sequences of a pass of an evaluation, over all ranks.
   int64_t pass() const { return 16 * micro_batch_ * engine_.data_ranks(); }
   int64_t seq_length() const { return seq_length_; }
+  const TokenDataset& dataset() const { return dataset_; }
 
  private:
+  template <class ReadSample>
+  Tensor Deal(int64_t num_sequences, const ReadSample& read_sample);
+
   const TokenDataset& dataset_;
   const TrainingEngine& engine_;
   Communicator& world_;
@@ -41,11 +48,16 @@ class BatchReader {
   std::vector<int32_t> tokens_;
 };
 
-// Mean loss of a token over the first num_sequences samples that the reader deals, in passes of bounded
-// memory. Collective. Every rank gets the same number; another layout gives it up to rounding. With a control
-// requests travel with the sums of each pass: all of them are added to `heard`, and a stop ends the
-// evaluation, which then has no loss, on all ranks alike.
-std::optional<double> MeanLoss(TrainingEngine& engine, BatchReader& reader, int64_t num_sequences,
-                               RunControl* control = nullptr, RunRequests* heard = nullptr);
+struct MeanLosses {
+  double loss = 0;                    // over all sources
+  std::vector<SourceLoss> by_source;  // empty where there is only one
+};
+
+// Mean loss of a token over num_sequences samples of the reader's dataset (TokenDataset::Portions), source by
+// source, in passes of bounded memory. Collective. Every rank gets the same numbers; another layout gives
+// them up to rounding. With a control requests travel with the sums of each pass: all of them are added to
+// `heard`, and a stop ends the evaluation, which then has no loss, on all ranks alike.
+std::optional<MeanLosses> MeanLoss(TrainingEngine& engine, BatchReader& reader, int64_t num_sequences,
+                                   RunControl* control = nullptr, RunRequests* heard = nullptr);
 
 }  // namespace unipool

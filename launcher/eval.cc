@@ -8,12 +8,16 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/inference.h"
+#include "launcher/standard_output.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
 
 DEFINE_string(split, "valid", "eval: which split of the data: train, valid or test");
-DEFINE_int64(sequences, 0, "eval: sequences to evaluate, from the first; 0: the whole split");
+DEFINE_int64(
+    sequences, 0,
+    "eval: sequences to evaluate, from the first; 0: the whole split, each sequence of each source once, "
+    "sources counting by their weights");
 
 namespace unipool {
 
@@ -26,18 +30,25 @@ Split SplitFromFlag() {
   throw UserError("--split=" + FLAGS_split + ": must be train, valid or test");
 }
 
-void PrintResult(const CommandLine& line, const std::string& checkpoint, double loss, int64_t sequences,
-                 int64_t tokens) {
+void PrintLoss(const CommandLine& line, const std::string& checkpoint, const MeanLosses& losses,
+               int64_t sequences, int64_t tokens) {
+  const double loss = losses.loss;
   if (line.json) {
-    const nlohmann::json result{{"split", FLAGS_split},         {"loss", loss},
-                                {"perplexity", std::exp(loss)}, {"checkpoint", checkpoint},
-                                {"sequences", sequences},       {"tokens", tokens}};
-    std::printf("%s\n", result.dump().c_str());
+    nlohmann::json result{{"split", FLAGS_split},         {"loss", loss},
+                          {"perplexity", std::exp(loss)}, {"checkpoint", checkpoint},
+                          {"sequences", sequences},       {"tokens", tokens}};
+    for (const SourceLoss& source : losses.by_source) {
+      result["by_source"].push_back({{"source", source.source}, {"loss", source.loss}});
+    }
+    PrintResult(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return;
   }
-  const std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f\n", checkpoint,
-                                  FLAGS_split, tokens, loss, std::exp(loss));
-  std::fputs(text.c_str(), stdout);
+  std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f\n", checkpoint, FLAGS_split,
+                            tokens, loss, std::exp(loss));
+  for (const SourceLoss& source : losses.by_source) {
+    text += Format("  %s: loss %.6f, perplexity %.4f\n", source.source, source.loss, std::exp(source.loss));
+  }
+  PrintResult(text);
 }
 
 // Any checkpoint loads in any layout, so the sizes of training need not fit this one: without training a
@@ -77,8 +88,8 @@ int EvalCommand(const CommandLine& command_line) {
     if (FLAGS_sequences > 0) sequences = std::min(sequences, FLAGS_sequences);
     const int64_t seq_length = config.model().seq_length();
     BatchReader reader(*dataset, engine, *world.communicator, config.train().micro_batch(), seq_length);
-    const double loss = *MeanLoss(engine, reader, sequences);
-    if (world.rank() == 0) PrintResult(command_line, checkpoint, loss, sequences, sequences * seq_length);
+    const MeanLosses losses = *MeanLoss(engine, reader, sequences);
+    if (world.rank() == 0) PrintLoss(command_line, checkpoint, losses, sequences, sequences * seq_length);
   });
 }
 

@@ -13,6 +13,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kEveryStep[] = "every step";
 constexpr char kEveryValidation[] = "every validation";
+constexpr char kValidationsOfBlends[] = "validations of several sources";
 
 template <class T>
 MetricValue IfThere(const std::optional<T>& value) {
@@ -26,6 +27,17 @@ Json JsonOf(const MemoryParts& parts) {
   return json;
 }
 
+// A source that is named twice gets a number at its second name.
+Json JsonOf(const std::vector<SourceLoss>& losses) {
+  Json json = Json::object();
+  for (const SourceLoss& loss : losses) {
+    std::string name = loss.source;
+    for (int i = 2; json.contains(name); ++i) name = Format("%s (%d)", loss.source.c_str(), i);
+    json[name] = loss.loss;
+  }
+  return json;
+}
+
 template <class Outcome>
 std::string Line(const std::vector<Metric<Outcome>>& metrics, const Outcome& outcome) {
   Json line = Json::object();
@@ -34,8 +46,10 @@ std::string Line(const std::vector<Metric<Outcome>>& metrics, const Outcome& out
     if (const auto* count = std::get_if<int64_t>(&value)) line[metric.name] = *count;
     if (const auto* number = std::get_if<double>(&value)) line[metric.name] = *number;
     if (const auto* parts = std::get_if<MemoryParts>(&value)) line[metric.name] = JsonOf(*parts);
+    if (const auto* losses = std::get_if<std::vector<SourceLoss>>(&value))
+      line[metric.name] = JsonOf(*losses);
   }
-  return line.dump();
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace);  // a path need not be UTF-8
 }
 
 template <class Outcome>
@@ -128,6 +142,12 @@ const std::vector<Metric<ValidationOutcome>>& ValidationMetrics() {
        [](const V& v) -> MetricValue { return v.loss; }},
       {"valid_perplexity", "", kEveryValidation, Repeats::kExactly, "e to the power of `valid_loss`",
        [](const V& v) -> MetricValue { return std::exp(v.loss); }},
+      {"valid_loss_by_source", "nats", kValidationsOfBlends, Repeats::kExactly,
+       "`valid_loss` of each source of the blend, by its name in `data.valid` or `data.train`",
+       [](const V& v) -> MetricValue {
+         if (v.by_source.empty()) return std::monostate{};
+         return v.by_source;
+       }},
   };
   return metrics;
 }

@@ -41,14 +41,21 @@ struct StepOutcome {
   double PoolLossOverBalance() const;
 };
 
+// Mean cross entropy of a token of one source of a blend, nats.
+struct SourceLoss {
+  std::string source;
+  double loss = 0;
+};
+
 // What a validation gave.
 struct ValidationOutcome {
-  int64_t step = 0;  // updates done before it
-  double loss = 0;   // mean cross entropy of a token, nats
+  int64_t step = 0;                   // updates done before it
+  double loss = 0;                    // mean cross entropy of a token, nats
+  std::vector<SourceLoss> by_source;  // of a blend
 };
 
 // std::monostate: the metric is not in this line.
-using MetricValue = std::variant<std::monostate, int64_t, double, MemoryParts>;
+using MetricValue = std::variant<std::monostate, int64_t, double, MemoryParts, std::vector<SourceLoss>>;
 
 // Whether equal runs on equal layouts give the same bits.
 enum class Repeats { kExactly, kMeasured };

@@ -124,8 +124,14 @@ void Progress::Step(const StepOutcome& outcome) {
 }
 
 void Progress::Validation(const ValidationOutcome& outcome) {
-  Say(Format("step %d  validation loss %.4f  perplexity %.2f", outcome.step, outcome.loss,
-             std::exp(outcome.loss)));
+  std::string text = Format("step %d  validation loss %.4f  perplexity %.2f", outcome.step, outcome.loss,
+                            std::exp(outcome.loss));
+  const char* separator = "  (";
+  for (const SourceLoss& source : outcome.by_source) {
+    text += Format("%s%s %.4f", separator, source.source.c_str(), source.loss);
+    separator = ", ";
+  }
+  Say(outcome.by_source.empty() ? text : text + ")");
 }
 
 void Progress::Say(const std::string& text) {

@@ -44,15 +44,17 @@ struct PartOptions {
 TokenDataset::Part OpenPart(const BlendEntry& entry, size_t number, const PartOptions& options) {
   const int64_t s = options.dataset.seq_length;
   TokenDataset::Part part = {.source = OpenTokenSource(entry.source), .weight = entry.weight};
+  part.name = entry.source;
   part.begin = part.source->Boundary(options.from);
   part.end = part.source->Boundary(options.to);
   part.num_samples = (part.end - part.begin - 1) / s;
   if (part.end - part.begin <= s) {
     throw UserError(
-        Format("%s: its %s split (%s) has %d of %d tokens, but one sample takes model.seq_length + 1 = "
-               "%d; give more text, a larger share or a shorter model.seq_length",
+        Format("%s: its %s split (%s, cut %s) has %d of %d tokens, but one sample takes model.seq_length + 1 "
+               "= %d; give more text, a larger share, sources of their own in data.valid or a shorter "
+               "model.seq_length",
                part.source->name().c_str(), SplitName(options.split), options.cut.c_str(),
-               part.end - part.begin, part.source->num_tokens(), s + 1));
+               part.source->Cuts().c_str(), part.end - part.begin, part.source->num_tokens(), s + 1));
   }
   const uint64_t all_orders = RandomBits(HashBytes("order of samples"), options.dataset.seed);
   part.key = RandomBits(all_orders, number << 2 | static_cast<uint64_t>(options.split));
@@ -109,14 +111,31 @@ TokenDataset::TokenDataset(std::vector<Part> parts, const DatasetOptions& option
   if (parts_.size() > 1) blend_ = std::make_unique<BlendOrder>(std::move(weights));
 }
 
+std::vector<TokenDataset::Portion> TokenDataset::Portions(int64_t num_samples) const {
+  if (!blend_) return {{.num_samples = num_samples, .share = 1}};
+  std::vector<Portion> portions(parts_.size());
+  const bool is_whole = num_samples >= samples_per_epoch_;
+  const std::vector<int64_t> counts = is_whole ? std::vector<int64_t>() : blend_->Counts(num_samples);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    portions[i].num_samples = is_whole ? parts_[i].num_samples : counts[i];
+    portions[i].share =
+        is_whole ? blend_->weights()[i] : static_cast<double>(counts[i]) / static_cast<double>(num_samples);
+  }
+  return portions;
+}
+
 void TokenDataset::Read(int64_t sample, std::span<int32_t> tokens) const {
   CHECK_GE(sample, 0);
   CHECK_EQ(static_cast<int64_t>(tokens.size()), seq_length_ + 1);
   const BlendOrder::Place place = blend_ ? blend_->Locate(sample) : BlendOrder::Place{0, sample};
-  const Part& part = parts_[static_cast<size_t>(place.source)];
+  ReadOf(place.source, place.sample, tokens);
+}
+
+void TokenDataset::ReadOf(int source, int64_t sample, std::span<int32_t> tokens) const {
+  const Part& part = parts_[static_cast<size_t>(source)];
   const auto n = static_cast<uint64_t>(part.num_samples);
-  const uint64_t epoch = static_cast<uint64_t>(place.sample) / n;
-  uint64_t i = static_cast<uint64_t>(place.sample) % n;
+  const uint64_t epoch = static_cast<uint64_t>(sample) / n;
+  uint64_t i = static_cast<uint64_t>(sample) % n;
   if (!sequential_) i = RandomPermutation(RandomBits(part.key, epoch), n, i);
   part.source->Read(part.begin + static_cast<int64_t>(i) * seq_length_, tokens, vocab_);
 }

@@ -41,6 +41,7 @@ class TokenDataset {
     int64_t begin = 0, end = 0;  // tokens of the source
     double weight = 0;           // 0: none was given
     int64_t num_samples = 0;     // per epoch
+    std::string name;            // as the configuration names it
     uint64_t key = 0;            // of its permutations
   };
 
@@ -50,11 +51,25 @@ class TokenDataset {
 
   int64_t samples_per_epoch() const { return samples_per_epoch_; }  // of all sources together
   int64_t num_tokens() const { return num_tokens_; }                // of the split, over all sources
+  int num_sources() const { return static_cast<int>(parts_.size()); }
+  const std::string& source_name(int source) const { return parts_[static_cast<size_t>(source)].name; }
+
+  // What an evaluation over `num_samples` reads of each source, its first samples, and how much the source's
+  // mean loss counts. Fewer samples than an epoch's are the first of the blend, and each counts alike. All of
+  // them, the whole split, are each sample of each source once, whatever the weights; the sources then count
+  // by their weights, or by their samples where they have none. Counts are shares, of sum 1.
+  struct Portion {
+    int64_t num_samples = 0;
+    double share = 0;
+  };
+  std::vector<Portion> Portions(int64_t num_samples) const;
 
   // Reads sample `sample`. REQUIRES: tokens.size() == seq_length + 1. Thread-safe. It is a copy, without
   // allocation but for the blend's notes. Throws UserError when a token is not in the vocabulary, with file,
   // id, position and model.vocab.
   void Read(int64_t sample, std::span<int32_t> tokens) const;
+  // The same for sample `sample` of one source, counted over its own.
+  void ReadOf(int source, int64_t sample, std::span<int32_t> tokens) const;
 
  private:
   std::vector<Part> parts_;

@@ -12,10 +12,12 @@
 #include "launcher/hf_config.h"
 #include "launcher/readable_number.h"
 #include "launcher/resume_effect.h"
+#include "launcher/space_check.h"
 #include "launcher/weight_check.h"
 #include "models/learning_rate.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -40,6 +42,7 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
   reader_ = std::make_unique<BatchReader>(*train_, *engine_, *world.communicator, train.micro_batch(),
                                           config.model().seq_length());
   const std::string origin = Start();
+  CheckSpace();
   control_.Started(step_, saved_step_ >= 0);
   if (world.rank() == 0) {
     // mpirun gives its ranks a terminal of their own, whatever its own output is.
@@ -57,6 +60,19 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
     if (!progress_) return;
     metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
     WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
+  });
+}
+
+// By rank 0, who sees the disk of all.
+void Trainer::CheckSpace() {
+  const int64_t bytes = CheckpointBytes(*world_.communicator, View());
+  RunTogether(*world_.communicator, [&] {
+    if (world_.rank() != 0) return;
+    const auto existing = static_cast<int64_t>(ListCheckpoints(config_.run_dir()).size());
+    const std::string warning =
+        SpaceWarning(config_.run_dir(), bytes, CheckpointsToAdd(config_.train(), step_, existing),
+                     FreeBytes(config_.run_dir()));
+    if (!warning.empty()) PrintErrorLine("warning: " + warning);
   });
 }
 
@@ -242,11 +258,11 @@ void Trainer::ValidateIfDue() {
   }
   BatchReader reader(*valid_, *engine_, *world_.communicator, train.micro_batch(),
                      config_.model().seq_length());
-  const std::optional<double> loss = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
-  if (!loss) return;  // it is still due
+  const std::optional<MeanLosses> losses = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
+  if (!losses) return;  // it is still due
   validation_due_ = false;
   if (!progress_) return;
-  const ValidationOutcome outcome{.step = step_, .loss = *loss};
+  const ValidationOutcome outcome{.step = step_, .loss = losses->loss, .by_source = losses->by_source};
   metrics_->Write(ValidationLine(outcome));
   progress_->Validation(outcome);
 }

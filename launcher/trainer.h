@@ -31,6 +31,7 @@ class Trainer {
 
  private:
   void OpenData();
+  void CheckSpace();    // collective
   std::string Start();  // sets step_ and the weights; returns from what, a text for people
   void Step();
   void ReplaceExperts();   // when parallel.replace_every says so

@@ -54,6 +54,10 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   EXPECT_EQ(valid["step"], 7);
   EXPECT_EQ(valid["valid_loss"], 1.5);
   EXPECT_EQ(valid["valid_perplexity"], std::exp(1.5));
+  EXPECT_FALSE(valid.contains("valid_loss_by_source"));
+  const Json blend =
+      Json::parse(ValidationLine({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}, {"b", 2}, {"a", 3}}}));
+  EXPECT_EQ(blend["valid_loss_by_source"], Json({{"a", 1.25}, {"b", 2}, {"a (2)", 3}}));
 }
 
 TEST(MetricList, NumbersReadBackBitForBit) {

@@ -113,6 +113,15 @@ TEST(Progress, SaysWhichLossAndWhatHelps) {
   }
 }
 
+TEST(Progress, TellsTheLossOfEachSource) {
+  EXPECT_THAT(
+      Printed({.total_steps = 9},
+              [](Progress& progress) {
+                progress.Validation({.step = 3, .loss = 1.0, .by_source = {{"a b", 0.5}, {"c", 1.5}}});
+              }),
+      HasSubstr("step 3  validation loss 1.0000  perplexity 2.72  (a b 0.5000, c 1.5000)\n"));
+}
+
 TEST(Progress, SummarisesThePeakMemory) {
   EXPECT_EQ(MemoryText(ExampleOutcome(1).report.memory.bytes),
             "2.1 MB = weights 600.0 KB, gradients 700.0 KB, optimizer 800.0 KB");

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import struct
+import subprocess
 import unittest
 
 import run_harness
@@ -28,6 +29,24 @@ class InferenceTest(RunTest):
         self.assertNotEqual(few, expected)
         self.assertAlmostEqual(self.EvalLoss("--sequences=7", "parallel.ranks=3", "train.micro_batch=4"), few, delta=1e-6)
         self.assertAlmostEqual(self.EvalLoss("--checkpoint=run/checkpoints/step-6"), self.ValidLosses()[6], delta=1e-6)
+
+    def test_losses_of_the_sources_of_a_blend(self) -> None:
+        self.Write("other.txt", run_harness.SomeText(400, seed=9)[::-1])
+        names = ["book.txt", "other.txt"]
+        alone = [self.EvalLoss(f"data.valid={name}") for name in names]
+        self.assertGreater(abs(alone[0] - alone[1]), 0.1)
+        for start in [dict(), dict(mpi=3)]:
+            result = json.loads(self.Run("eval", "small.txtpb", "--json", "data.valid=0.25 book.txt,0.75 other.txt", **start).stdout)
+            self.assertEqual([entry["source"] for entry in result["by_source"]], names)
+            for entry, loss in zip(result["by_source"], alone):
+                self.assertAlmostEqual(entry["loss"], loss, delta=1e-6)
+            self.assertAlmostEqual(result["loss"], 0.25 * alone[0] + 0.75 * alone[1], delta=1e-6)
+        outcome = self.Train("data.valid=0.25 book.txt,0.75 other.txt", "run_dir=blend", "parallel.ranks=2", "train.steps=6")
+        line = [line for line in self.Metrics("blend") if "valid_loss" in line][-1]
+        by_source = line["valid_loss_by_source"]
+        self.assertEqual(list(by_source), names)
+        self.assertAlmostEqual(line["valid_loss"], 0.25 * by_source["book.txt"] + 0.75 * by_source["other.txt"], delta=1e-9)
+        self.assertIn(f"(book.txt {by_source['book.txt']:.4f}, other.txt {by_source['other.txt']:.4f})", outcome.text)
 
     def test_eval_for_people_and_for_programs(self) -> None:
         text = self.Run("eval", "small.txtpb").text
@@ -63,6 +82,31 @@ class InferenceTest(RunTest):
         prompt = "every token finds one expert and the pool"  # longer than the context of 16
         text = self.Generate("--max_tokens=3", prompt=prompt)
         self.assertEqual(len(text), len(prompt) + 3 + 1)
+
+
+    def test_generate_without_a_prompt_begins_a_text(self) -> None:
+        # Of bytes a text begins behind the end of a line, which is not printed.
+        begun = self.Generate("--max_tokens=20", prompt="")
+        self.assertEqual(self.Run("generate", "small.txtpb", "--max_tokens=20").stdout, begun)
+        self.assertEqual(b"\n" + begun, self.Generate("--max_tokens=20", prompt="\n"))
+        self.assertEqual(len(begun), 20 + 1)
+
+    def test_results_that_do_not_arrive_are_an_error(self) -> None:
+        commands = ["eval small.txtpb", "eval small.txtpb --json", "generate small.txtpb --prompt=a", "info small.txtpb",
+                    "metrics", "metrics --json", "verify run", "help", "train small.txtpb --print_config"]
+        for command in commands:
+            for output, reason in [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")]:
+                done = subprocess.run(["bash", "-c", f"{run_harness.BINARY} {command} {output}"], cwd=self.folder,
+                                      stderr=subprocess.PIPE, check=False, text=True)
+                self.assertEqual(done.returncode, 2, command)
+                self.assertIn(f"standard output: cannot be written: {reason}", done.stderr, command)
+
+    def test_training_goes_on_without_a_reader_of_its_progress(self) -> None:
+        for i, output in enumerate(["> /dev/full", ">&-", "| head -1"]):
+            done = subprocess.run(["bash", "-c", f"{run_harness.BINARY} train small.txtpb run_dir=r{i} {output}; "
+                                   "exit ${PIPESTATUS[0]}"], cwd=self.folder, stderr=subprocess.PIPE, check=False, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(os.path.isdir(self.Path(f"r{i}", "checkpoints", "step-12")))
 
 
 class StartFromWeightsTest(RunTest):

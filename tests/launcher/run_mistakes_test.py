@@ -58,12 +58,36 @@ class MistakesTest(RunTest):
             self.ExpectTraining(["another run is using"])
         self.Train("train.steps=1")
 
+    def test_a_data_file_that_changes_while_it_is_read(self) -> None:
+        def cut(path: str) -> None:
+            os.truncate(path, 1000)
+
+        def write_over(path: str) -> None:
+            with open(path, "r+b") as file:
+                file.write(b"other")
+
+        for i, (change, ways) in enumerate([(cut, {}), (write_over, {}), (cut, {"mpi": 2})]):
+            self.Write("big.txt", b"some words " * 1000000)
+            process = self.Start("train", "small.txtpb", "data.train=big.txt", "train.steps=1000000", "train.save_every=5",
+                                 "train.eval_every=0", "train.keep_checkpoints=1", f"run_dir=changed{i}", **ways)
+            run_harness.WaitUntil(lambda: os.path.isdir(self.Path(f"changed{i}", "checkpoints")) and any(  # noqa: B023
+                name.split("-")[1].isdigit() for name in os.listdir(self.Path(f"changed{i}", "checkpoints"))), "a save")  # noqa: B023
+            change(self.Path("big.txt"))
+            outcome = self.Finish(process)
+            self.assertEqual(outcome.code, 2, outcome)
+            self.assertEqual(outcome.text.count("big.txt: was written to while it was read"), 1, outcome)
+            self.assertTrue([name for name in os.listdir(self.Path(f"changed{i}", "checkpoints")) if "partial" not in name])
+
     def test_batches_that_do_not_divide_say_what_would_fit(self) -> None:
         patterns = ["train.global_batch: is 10 sequences", "train.global_batch 9 or 12"]
         self.ExpectTraining(patterns, "train.global_batch=10", ways=self.WAYS[1:])
 
     def test_data_files(self) -> None:
         self.ExpectTraining(["data source nobook.txt"], "data.train=nobook.txt")
+        self.ExpectTraining(["no book.txt: no such file"], "data.train=0.4 no book.txt,0.6 book.txt")
+        shutil.copy(self.Path("book.txt"), self.Path("my, book (1).txt"))
+        for i, name in enumerate(['"my, book (1).txt"', "my\\, book (1).txt", '0.5 "my, book (1).txt",0.5 book.txt']):
+            self.Train(f"data.train={name}", "train.steps=1", f"run_dir=comma{i}")
         documents = [[i % 50 for i in range(first, first + 200)] for first in range(30)]
         WriteMegatron(self.Path("good"), documents)
         self.Train("data.train=good", "train.steps=1", "run_dir=works")
@@ -144,48 +168,64 @@ class MistakesTest(RunTest):
         self.Expect(["--split=middle"], "eval", "small.txtpb", "--split=middle")
         one: list[Way] = [([], 0)]
         self.Expect(["no checkpoint in run/checkpoints"], "generate", "small.txtpb", "--prompt=a", ways=one)
-        self.Expect(["--prompt is empty"], "generate", "small.txtpb", ways=one)
         self.Expect(["--max_tokens=0"], "generate", "small.txtpb", "--prompt=a", "--max_tokens=0", ways=one)
         self.Expect(["without mpirun"], "generate", "small.txtpb", "--prompt=a", ways=[([], 3)])
         self.Expect(["start it without mpirun"], "tokenize", "--input=a.jsonl", "--output_prefix=a", ways=[([], 3)])
         self.Write("runfile", "a file where the run's folder should be")
         self.Expect(["runfile"], "train", "small.txtpb", "run_dir=runfile")
 
-    def test_full_disk_while_saving(self) -> None:
+    def TrainWhileTheDiskFills(self, leave: int, *overrides: str, mpi: int) -> run_harness.Outcome:
+        """In disk/run, whose disk has `leave` bytes of room after the first step. It had enough before."""
+        shutil.rmtree(self.Path("disk", "run"), ignore_errors=True)
+        process = self.Start("train", "small.txtpb", "run_dir=disk/run", "train.eval_every=0", *overrides, mpi=mpi)
+        metrics = self.Path("disk", "run", "metrics.jsonl")
+        run_harness.WaitUntil(lambda: process.poll() is not None or (os.path.exists(metrics) and os.path.getsize(metrics) > 0),
+                              "a step")
+        disk = os.statvfs(self.Path("disk"))
+        with open(self.Path("disk", "filler"), "wb") as file:
+            file.write(b"x" * max(disk.f_bavail * disk.f_frsize - leave, 0))
+        outcome = self.Finish(process)
+        os.remove(self.Path("disk", "filler"))
+        self.assertEqual(outcome.code, 76, outcome)
+        return outcome
+
+    def MountDisk(self) -> None:
         os.mkdir(self.Path("disk"))
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(b"unipool", self.Path("disk").encode(), b"tmpfs", 0, b"size=700k") != 0:
+        if libc.mount(b"unipool", self.Path("disk").encode(), b"tmpfs", 0, b"size=1m") != 0:
             self.skipTest("mounting a small disk needs root")
-        try:
-            self.Write("disk/filler", b"x" * 400_000)
-            for overrides, mpi in self.WAYS:
-                outcome = self.Train("run_dir=disk/run", "train.save_every=6", *overrides, mpi=mpi, code=76)
-                self.assertEqual(outcome.text.count("No space left on device"), 1, outcome)  # ranks with one cause are joined
-                self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)
-                self.assertIn("step 6/12", outcome.text)
-                self.assertEqual(os.listdir(self.Path("disk", "run", "checkpoints")), [])
-            # With room again the run goes on from the beginning.
-            os.remove(self.Path("disk", "filler"))
-            self.Train("run_dir=disk/run", "train.save_every=0")
-            self.Train()
-            self.assertEqual(self.Results("disk/run"), self.Results())
-        finally:
-            libc.umount2(self.Path("disk").encode(), 2)
+        self.addCleanup(libc.umount2, self.Path("disk").encode(), 2)
+
+    def test_a_disk_without_room_for_a_checkpoint(self) -> None:
+        self.MountDisk()
+        self.Write("disk/filler", b"x" * 700_000)
+        for overrides, mpi in self.WAYS:
+            outcome = self.Train("run_dir=disk/run", *overrides, mpi=mpi, code=76)
+            self.assertEqual(outcome.text.count("run_dir disk/run: a checkpoint takes "), 1, outcome)
+            self.assertNotIn("step 1", outcome.text)
+        os.remove(self.Path("disk", "filler"))
+        outcome = self.Train("run_dir=disk/run", "train.keep_checkpoints=3")
+        self.assertIn("and up to 4 checkpoints of ", outcome.text)
+
+    def test_full_disk_while_saving(self) -> None:
+        self.MountDisk()
+        for overrides, mpi in self.WAYS:
+            outcome = self.TrainWhileTheDiskFills(300_000, "train.steps=400", "train.save_every=400", *overrides, mpi=mpi)
+            self.assertEqual(outcome.text.count("No space left on device"), 1, outcome)  # ranks with one cause are joined
+            self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)
+            self.assertIn("step 400/400", outcome.text)
+            self.assertEqual(os.listdir(self.Path("disk", "run", "checkpoints")), [])
+        # With room again the run goes on from the beginning.
+        self.Train("run_dir=disk/run", "train.save_every=0")
+        self.Train()
+        self.assertEqual(self.Results("disk/run"), self.Results())
 
     def test_full_disk_while_writing_metrics(self) -> None:
-        os.mkdir(self.Path("small"))
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(b"unipool", self.Path("small").encode(), b"tmpfs", 0, b"size=40k") != 0:
-            self.skipTest("mounting a small disk needs root")
-        try:
-            for overrides, mpi in self.WAYS:
-                outcome = self.Train("run_dir=small/run", "train.steps=2000", "train.save_every=0", "train.eval_every=0", *overrides,
-                                     mpi=mpi, code=76)
-                shutil.rmtree(self.Path("small", "run"))
-                self.assertRegex(outcome.text, r"metrics.jsonl: cannot be written \(No space left on device\); make room")
-                self.assertEqual(outcome.text.count("error:"), 1, outcome)
-        finally:
-            libc.umount2(self.Path("small").encode(), 2)
+        self.MountDisk()
+        for overrides, mpi in self.WAYS:
+            outcome = self.TrainWhileTheDiskFills(8_000, "train.steps=2000", "train.save_every=0", *overrides, mpi=mpi)
+            self.assertRegex(outcome.text, r"metrics.jsonl: cannot be written \(No space left on device\); make room")
+            self.assertEqual(outcome.text.count("error:"), 1, outcome)
 
 
 if __name__ == "__main__":

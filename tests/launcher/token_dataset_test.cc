@@ -156,8 +156,9 @@ TEST(TokenDataset, SplitCutsTextBetweenBytes) {
   options.seq_length = 10;
   EXPECT_THAT(
       [&] { OpenDataset(options, Split::kTest); },
-      ThrowsMessage<UserError>(AllOf(HasSubstr("its test split (data.split 80, 15, 5) has 10 of 200 tokens"),
-                                     HasSubstr("model.seq_length + 1 = 11"))));
+      ThrowsMessage<UserError>(AllOf(
+          HasSubstr("its test split (data.split 80, 15, 5, cut between its bytes) has 10 of 200 tokens"),
+          HasSubstr("model.seq_length + 1 = 11"))));
 }
 
 TEST(TokenDataset, OwnValidationSources) {
@@ -197,6 +198,44 @@ TEST(TokenDataset, BlendsKeepTheirSharesAndEpochs) {
   std::set<int32_t> seen;
   for (int64_t j = 0; j < by_size->samples_per_epoch(); ++j) seen.insert(FirstId(*by_size, j, 10));
   EXPECT_EQ(seen.size(), 110u);
+}
+
+// The whole split is each sample of each source once, and sources count by their weights; fewer samples are
+// the first of the blend.
+TEST(TokenDataset, PortionsOfAnEvaluation) {
+  TemporaryFolder folder;
+  WriteCounting(folder / "a", {101}, 0);
+  WriteCounting(folder / "b", {1001}, 1000000);
+  const auto portions = [&](const std::string& weight_a, const std::string& weight_b, int64_t num_samples) {
+    const auto dataset =
+        OpenDataset(Options({weight_a + (folder / "a"), weight_b + (folder / "b")}, 10), Split::kTrain);
+    EXPECT_EQ(dataset->source_name(1), folder / "b");
+    std::vector<std::pair<int64_t, double>> list;
+    for (const auto& portion : dataset->Portions(num_samples))
+      list.emplace_back(portion.num_samples, portion.share);
+    return list;
+  };
+  using List = std::vector<std::pair<int64_t, double>>;
+  EXPECT_EQ(portions("3 ", "1 ", 110), (List{{10, 0.75}, {100, 0.25}}));
+  EXPECT_EQ(portions("", "", 110), (List{{10, 10. / 110}, {100, 100. / 110}}));
+  EXPECT_EQ(portions("3 ", "1 ", 8), (List{{6, 0.75}, {2, 0.25}}));
+  EXPECT_EQ(portions("3 ", "1 ", 1), (List{{1, 1}, {0, 0}}));
+
+  // Those are the samples that the blend gives.
+  const auto blend = OpenDataset(Options({"3 " + (folder / "a"), "1 " + (folder / "b")}, 10), Split::kTrain);
+  std::multiset<int32_t> by_source, in_order;
+  for (int64_t j = 0; j < 57; ++j) in_order.insert(FirstId(*blend, j, 10));
+  std::vector<int32_t> tokens(11);
+  for (int source = 0; source < 2; ++source) {
+    for (int64_t i = 0; i < blend->Portions(57)[source].num_samples; ++i) {
+      blend->ReadOf(source, i, tokens);
+      by_source.insert(tokens[0]);
+    }
+  }
+  EXPECT_EQ(by_source, in_order);
+  const auto single = OpenDataset(Options({folder / "a"}, 10), Split::kTrain);
+  EXPECT_EQ(single->Portions(7)[0].num_samples, 7);
+  EXPECT_EQ(single->Portions(7)[0].share, 1);
 }
 
 // Four threads that share a dataset, each asking for every fourth sample backwards, and a dataset opened anew
@@ -254,11 +293,12 @@ TEST(TokenDataset, AllWrongSourcesAreNamed) {
                             10),
                     Split::kTrain);
       },
-      ThrowsMessage<UserError>(
-          AllOf(HasSubstr("/nowhere: neither"),
-                HasSubstr("short.bin: its training split (data.split 1,0,0) has 5 of 5 tokens"),
-                HasSubstr("lonely.idx: cannot be opened"), HasSubstr("cut.idx: has 7 bytes"),
-                HasSubstr("xz -dk"), HasSubstr("did you mean " + (folder / "made_text_document")))));
+      ThrowsMessage<UserError>(AllOf(HasSubstr("/nowhere: no such file"),
+                                     HasSubstr("short.bin: its training split (data.split 1,0,0, cut between "
+                                               "its 1 sequences) has 5 of 5 tokens"),
+                                     HasSubstr("lonely.idx: cannot be opened"),
+                                     HasSubstr("cut.idx: has 7 bytes"), HasSubstr("xz -dk"),
+                                     HasSubstr("did you mean " + (folder / "made_text_document")))));
   EXPECT_THAT([] { OpenDataset(Options({}, 10), Split::kTrain); },
               ThrowsMessage<UserError>(HasSubstr("data.train is empty")));
 }
