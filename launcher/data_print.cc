@@ -1,8 +1,10 @@
 #include "launcher/data_print.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 #include "launcher/token_source.h"
 #include "runtime/errors.h"
@@ -15,26 +17,32 @@ constexpr int64_t kBlock = 4096;
 constexpr int64_t kNumBlocks = 64;
 
 std::string Describe(const std::string& path) {
-  std::error_code failed;
-  const auto size = std::filesystem::is_regular_file(path, failed)
-                        ? static_cast<int64_t>(std::filesystem::file_size(path, failed))
-                        : -1;
-  std::ifstream file(path, std::ios::binary);
-  if (size < 0 || failed || !file) return path + ": absent";
-  std::string text;
-  const int64_t last = std::max<int64_t>(size - kBlock, 0);
-  for (int64_t i = 0; i < kNumBlocks; ++i) {
-    const int64_t begin = last / (kNumBlocks - 1) * i + last % (kNumBlocks - 1) * i / (kNumBlocks - 1);
-    std::string block(std::min(kBlock, size), '\0');
-    file.seekg(begin);
-    file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    text += std::to_string(HashBytes(block)) + ' ';
-    if (last == 0) break;
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat status = {};
+  const bool is_file = file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+  std::string line = path + ": absent";
+  if (is_file) {
+    const auto bytes = static_cast<int64_t>(status.st_size);
+    line = Format("%s: %d bytes, contents %016x", path.c_str(), bytes, PrintOfFile(file, bytes));
   }
-  return Format("%s: %d bytes, contents %016x", path.c_str(), size, HashBytes(text));
+  if (file >= 0) close(file);
+  return line;
 }
 
 }  // namespace
+
+uint64_t PrintOfFile(int file, int64_t bytes) {
+  std::string text;
+  const int64_t last = std::max<int64_t>(bytes - kBlock, 0);
+  for (int64_t i = 0; i < kNumBlocks; ++i) {
+    const int64_t begin = last / (kNumBlocks - 1) * i + last % (kNumBlocks - 1) * i / (kNumBlocks - 1);
+    std::string block(static_cast<size_t>(std::min(kBlock, bytes)), '\0');
+    if (pread(file, block.data(), block.size(), begin) < 0) block.assign(block.size(), '\0');
+    text += std::to_string(HashBytes(block)) + ' ';
+    if (last == 0) break;
+  }
+  return HashBytes(text);
+}
 
 std::vector<std::string> DescribeDataFiles(const std::string& source) {
   std::vector<std::string> lines;

@@ -1,6 +1,7 @@
 // Tells whether two processes see the same data, by a few reads.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,5 +11,8 @@ namespace unipool {
 // hash of 64 blocks of 4 KiB spread over it, the first and the last among them. "absent" for a file that
 // cannot be read.
 std::vector<std::string> DescribeDataFiles(const std::string& source);
+
+// The hash of these blocks of an open file of so many bytes. What cannot be read counts as zeros.
+uint64_t PrintOfFile(int file, int64_t bytes);
 
 }  // namespace unipool

@@ -11,7 +11,9 @@
 #include <cstring>
 #include <mutex>
 
+#include "launcher/data_print.h"
 #include "runtime/errors.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
@@ -68,6 +70,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
                            std::strerror(error)));
   }
   data_ = static_cast<const uint8_t*>(memory);
+  print_ = PrintOfFile(file_, static_cast<int64_t>(size_bytes_));
 }
 
 MappedFile::~MappedFile() {
@@ -90,9 +93,15 @@ void MappedFile::Guard(void (*work)(const void*), const void* argument) const {
 
 void MappedFile::CheckUnchanged() const {
   struct stat status = {};
-  if (fstat(file_, &status) == 0 && static_cast<size_t>(status.st_size) == size_bytes_ &&
-      ModifiedNs(status) == modified_ns_) {
-    return;
+  if (fstat(file_, &status) == 0 && static_cast<size_t>(status.st_size) == size_bytes_) {
+    const int64_t modified_ns = ModifiedNs(status);
+    if (modified_ns == modified_ns_) return;
+    if (PrintOfFile(file_, static_cast<int64_t>(size_bytes_)) == print_) {
+      if (modified_ns_.exchange(modified_ns) != modified_ns)
+        PrintErrorLine("note: " + path_ +
+                       ": was touched while it was read; 64 blocks of it are as they were");
+      return;
+    }
   }
   throw UserError(
       Format("%s: was written to while it was read (%d bytes when it was opened, %d now); give it back its "

@@ -3,9 +3,11 @@
 //
 // The file may change while it is mapped. One that is replaced under its name stays here with its former
 // bytes. One that is cut ends the reading of what is gone with SIGBUS, which Reading makes a UserError. One
-// that is written over has other bytes in the same memory, which Reading sees by its size and time.
+// that is written over has other bytes in the same memory, which Reading sees by its size, or by its time and
+// 64 blocks of it. One that was only touched (as some do against the purge of old files) is read on.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -41,7 +43,8 @@ class MappedFile {
   int file_ = -1;
   const uint8_t* data_ = nullptr;
   size_t size_bytes_ = 0;
-  int64_t modified_ns_ = 0;
+  uint64_t print_ = 0;  // of its 64 blocks (data_print.h)
+  mutable std::atomic<int64_t> modified_ns_ = 0;
 };
 
 }  // namespace unipool

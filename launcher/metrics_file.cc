@@ -73,8 +73,8 @@ MetricsFile::MetricsFile(const std::string& run_dir, int64_t last_step)
   if (lines.num_cut > 0) {
     const std::string replaced = (fs::path(run_dir) / "metrics.replaced.jsonl").string();
     AppendText(replaced, lines.cut);
-    PrintErrorLine(Format("note: %d lines of %s after step %d are now in %s", lines.num_cut, path_.c_str(),
-                          last_step, replaced.c_str()));
+    PrintErrorLine(Format("note: %d line%s of %s after step %d moved to %s", lines.num_cut,
+                          lines.num_cut == 1 ? "" : "s", path_.c_str(), last_step, replaced.c_str()));
   }
   if (lines.changed) WriteTextFile(path_, lines.kept);
   fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);

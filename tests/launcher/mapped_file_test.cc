@@ -71,6 +71,21 @@ TEST(MappedFile, OtherBytesAreSeen) {
   EXPECT_THAT([&] { Sum(file); }, WasWritten("100000 bytes when it was opened, 100000 now"));
 }
 
+TEST(MappedFile, OneThatIsTouchedIsReadOn) {
+  TemporaryFolder folder;
+  const MappedFile file(WriteFile(folder / "f", std::string(kSize, 1)));
+  for (int i = 0; i < 2; ++i) {
+    Wait();
+    std::filesystem::last_write_time(file.path(), std::filesystem::file_time_type::clock::now());
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(Sum(file), int64_t{kSize});
+    EXPECT_EQ(Sum(file), int64_t{kSize});
+    const std::string told = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(told.find("was touched"), told.rfind("was touched")) << told;
+    EXPECT_THAT(told, HasSubstr("/f: was touched"));
+  }
+}
+
 TEST(MappedFile, OneThatIsReplacedKeepsItsBytes) {
   TemporaryFolder folder;
   const MappedFile file(WriteFile(folder / "f", std::string(kSize, 1)));

@@ -382,7 +382,7 @@ class PatienceTest(RequestTest):
         process = self.Begin("run", "train.steps=1000000", "train.save_every=0", "train.eval_every=0", mpi=2)
         with open(f"/proc/{RanksOf(process.pid)[0]}/environ", "rb") as file:
             variables = dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry)
-        job = f"{int(variables[b'PMIX_NAMESPACE']):08x}"
+        job = f"{int(variables[b'PMIX_NAMESPACE']):x}"
         session = variables[b"OMPI_MCA_orte_jobfam_session_dir"].decode()
         if not Segments(job):
             self.fail(f"no shared memory of job {job} in {os.listdir('/dev/shm')}")
