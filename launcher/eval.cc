@@ -8,6 +8,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/inference.h"
+#include "launcher/run_words.h"
 #include "launcher/standard_output.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"
@@ -82,6 +83,9 @@ int EvalCommand(const CommandLine& command_line) {
     CheckSameData(config, world);
     std::unique_ptr<TokenDataset> dataset;
     RunTogether(*world.communicator, [&] { dataset = OpenDataset(DatasetOptionsOf(config), split); });
+    for (const std::string& warning : DataWarnings(config)) {
+      if (world.rank() == 0) PrintErrorLine("warning: " + warning);
+    }
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
     const std::string checkpoint = LoadForInference(command_line, config, world, engine);
     int64_t sequences = dataset->samples_per_epoch();

@@ -1,11 +1,9 @@
 #include "launcher/progress.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <vector>
 
 #include "launcher/readable_number.h"
 #include "runtime/errors.h"
@@ -15,12 +13,8 @@ namespace {
 
 constexpr double kZeroScoreWarning = 0.3;
 constexpr int64_t kStepsBetweenWarnings = 100;
-constexpr int kBarColumns = 24;
-
-int ColumnsOf(std::FILE* out) {
-  winsize size{};
-  return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 120;
-}
+constexpr int kBarColumns = 24, kLeastBarColumns = 8;
+constexpr size_t kFirstFields = 4;  // what one wants to know: step, loss, time left, tokens/s
 
 const char* ZeroScoreAdvice(Balance::Value balance) {
   switch (balance) {
@@ -51,37 +45,85 @@ std::string MemoryText(const MemoryParts& parts) {
 
 namespace {
 
-// " (shares 2 microbatches old)", or "" when no shares are in force.
+// "shares 2 microbatches old", or "" when no shares are in force.
 std::string AgeOfShares(int64_t age, BalanceScope::Value scope) {
   if (age < 0) return "";
   const bool is_one = age == 1;
   const char* unit = is_one ? "microbatch" : "microbatches";
   if (scope == BalanceScope::STEP) unit = is_one ? "step" : "steps";
-  return Format(" (shares %d %s old)", age, unit);
+  return Format("shares %d %s old", age, unit);
 }
 
 std::string BalancingLoss(const StepOutcome& outcome, Balance::Value balance) {
   const LoadReport& load = outcome.report.load;
   const char* name = balance == Balance::LAYER_LOSS ? "layer loss" : "pool loss";
-  if (load.pool_loss_at_balance > 0)
-    return Format("  %s %.3f x balance", name, outcome.PoolLossOverBalance());
-  return load.pool_loss == 0 ? "" : Format("  %s %.4f", name, load.pool_loss);
+  if (load.pool_loss_at_balance > 0) return Format("%s %.3f x balance", name, outcome.PoolLossOverBalance());
+  return load.pool_loss == 0 ? "" : Format("%s %.4f", name, load.pool_loss);
+}
+
+// The fields of a line, the most wanted ones first.
+std::vector<std::string> Fields(const StepOutcome& outcome, const ProgressOptions& options,
+                                double seconds_left) {
+  const StepReport& report = outcome.report;
+  return {Format("step %d/%d", outcome.step, options.total_steps),
+          Format("loss %.4f", report.loss),
+          "ETA " + FormatDuration(seconds_left),
+          FormatCount(std::llround(outcome.TokensPerSecond())) + " tokens/s",
+          BalancingLoss(outcome, options.balance),
+          Format("grad norm %.3f", report.grad_norm),
+          Format("lr %.2e", outcome.lr),
+          AgeOfShares(report.load.shares_age, options.balance_scope)};
+}
+
+std::string Bar(int64_t step, int64_t total_steps, int columns) {
+  const double share = total_steps > 0 ? static_cast<double>(step) / static_cast<double>(total_steps) : 1;
+  const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * columns);
+  return Format("[%s%s]", std::string(full, '#').c_str(), std::string(columns - full, '.').c_str());
+}
+
+void Append(const std::string& field, std::string& line) {
+  if (!field.empty()) line += (line.empty() ? "" : "  ") + field;
 }
 
 }  // namespace
 
+bool PlainLineIsDue(int64_t steps, double seconds) {
+  return seconds >= kSilentSeconds || (steps >= kLineSteps && seconds >= kLineSeconds);
+}
+
 std::string StepSummary(const StepOutcome& outcome, const ProgressOptions& options, double seconds_left) {
-  const StepReport& report = outcome.report;
-  return Format("step %d/%d  loss %.4f", outcome.step, options.total_steps, report.loss) +
-         BalancingLoss(outcome, options.balance) +
-         AgeOfShares(report.load.shares_age, options.balance_scope) +
-         Format("  %s tokens/s  grad norm %.3f  ETA %s  lr %.2e",
-                FormatCount(std::llround(outcome.TokensPerSecond())).c_str(), report.grad_norm,
-                FormatDuration(seconds_left).c_str(), outcome.lr);
+  std::string line;
+  for (const std::string& field : Fields(outcome, options, seconds_left)) Append(field, line);
+  return line;
+}
+
+std::string LiveLine(const StepOutcome& outcome, const ProgressOptions& options, double seconds_left,
+                     int columns) {
+  const std::vector<std::string> fields = Fields(outcome, options, seconds_left);
+  const int most = std::max(columns - 1, 10);  // the last column would wrap on some terminals
+  const int frame = 4;                         // blanks before the bar, its brackets
+  std::string line;
+  for (size_t i = 0; i < fields.size(); ++i) {
+    std::string longer = line;
+    Append(fields[i], longer);
+    const int bar = i < kFirstFields ? 0 : frame + kLeastBarColumns;
+    if (static_cast<int>(longer.size()) + bar > most) break;
+    line = longer;
+  }
+  if (line.empty()) return fields[0].substr(0, most);
+  const int room = most - static_cast<int>(line.size()) - frame;
+  if (room >= kLeastBarColumns) {
+    Append(Bar(outcome.step, options.total_steps, std::min(room, kBarColumns)), line);
+  }
+  return line;
 }
 
 Progress::~Progress() {
   if (line_open_) std::fputc('\n', out_);
+}
+
+double Progress::seconds() const {
+  return std::chrono::duration<double>(Clock::now() - start_).count();
 }
 
 void Progress::UpdateTimeLeft(const StepOutcome& outcome) {
@@ -92,38 +134,44 @@ void Progress::UpdateTimeLeft(const StepOutcome& outcome) {
   seconds_left_ = mean_step_seconds_ * static_cast<double>(options_.total_steps - outcome.step);
 }
 
-bool Progress::LineIsDue(int64_t step) {
-  const auto now = std::chrono::steady_clock::now();
-  const double waited = std::chrono::duration<double>(now - last_line_).count();
-  if (any_line_ && step != options_.total_steps && waited < options_.seconds_between_lines) return false;
-  any_line_ = true;
-  last_line_ = now;
+bool Progress::IsDue(int64_t step) {
+  const auto now = Clock::now();
+  const double seconds = std::chrono::duration<double>(now - shown_).count();
+  const bool is_end = shown_step_ < 0 || step == options_.total_steps;
+  const bool is_time = IsLive() ? seconds >= options_.live_seconds
+                                : options_.every_step || PlainLineIsDue(step - shown_step_, seconds);
+  if (!is_end && !is_time) return false;
+  shown_step_ = step;
+  shown_ = now;
   return true;
-}
-
-std::string Progress::Bar(int64_t step) const {
-  const double share = options_.total_steps > 0 ? static_cast<double>(step) / options_.total_steps : 1;
-  const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * kBarColumns);
-  return Format("[%s%s] ", std::string(full, '#').c_str(), std::string(kBarColumns - full, '.').c_str());
 }
 
 void Progress::Step(const StepOutcome& outcome) {
   UpdateTimeLeft(outcome);
-  const std::string summary = StepSummary(outcome, options_, seconds_left_);
-  if (options_.terminal) {
-    const int columns = options_.columns > 0 ? options_.columns : ColumnsOf(out_);
-    // A longer line would wrap.
-    const std::string line = (Bar(outcome.step) + summary).substr(0, std::max(columns - 1, 10));
-    std::fprintf(out_, "\r%s\033[K", line.c_str());
-    line_open_ = true;
-    std::fflush(out_);
-  } else if (LineIsDue(outcome.step)) {
-    Say(summary);
+  if (summary_.first_step == 0) {
+    summary_.first_step = outcome.step;
+    summary_.first_loss = outcome.report.loss;
+  }
+  summary_.last_step = outcome.step;
+  summary_.last_loss = outcome.report.loss;
+  summary_.tokens += outcome.step_tokens;
+  summary_.step_seconds += outcome.seconds;
+  if (IsDue(outcome.step)) {
+    if (IsLive()) {
+      const int columns =
+          options_.columns > 0 ? options_.columns : SizeOfTerminal(options_.terminal->fd()).columns;
+      std::fprintf(out_, "\r%s\033[K", LiveLine(outcome, options_, seconds_left_, columns).c_str());
+      line_open_ = true;
+      std::fflush(out_);
+    } else {
+      Say(StepSummary(outcome, options_, seconds_left_));
+    }
   }
   WarnAboutZeroScores(outcome);
 }
 
 void Progress::Validation(const ValidationOutcome& outcome) {
+  summary_.validation = outcome;
   std::string text = Format("step %d  validation loss %.4f  perplexity %.2f", outcome.step, outcome.loss,
                             std::exp(outcome.loss));
   const char* separator = "  (";

@@ -51,9 +51,6 @@ std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path) {
   if (IsIndexed(path)) return std::make_unique<IndexedDataset>(WithoutSuffix(path));
   if (IsFile(path)) {
     RefusePackedText(path);
-    LOG_IF(WARNING, path.ends_with(".jsonl"))
-        << path
-        << " is read as plain bytes, with its JSON marks; `unipool tokenize` makes a dataset of its texts";
     return std::make_unique<TextDataset>(path);
   }
   const std::string tokenized = WithoutSuffix(path) + "_text_document";

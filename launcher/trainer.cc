@@ -1,8 +1,8 @@
 #include "launcher/trainer.h"
 
 #include <glog/logging.h>
-#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -12,6 +12,7 @@
 #include "launcher/hf_config.h"
 #include "launcher/readable_number.h"
 #include "launcher/resume_effect.h"
+#include "launcher/run_words.h"
 #include "launcher/space_check.h"
 #include "launcher/weight_check.h"
 #include "models/learning_rate.h"
@@ -45,14 +46,13 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
   CheckSpace();
   control_.Started(step_, saved_step_ >= 0);
   if (world.rank() == 0) {
-    // mpirun gives its ranks a terminal of their own, whatever its own output is.
-    const bool is_terminal = !world.is_mpi && isatty(fileno(stdout)) != 0;
-    const ProgressOptions options{.total_steps = train.steps(),
-                                  .balance = config.moe().balance(),
-                                  .balance_scope = config.moe().balance_scope(),
-                                  .terminal = is_terminal,
-                                  .seconds_between_lines = 0};
-    progress_ = std::make_unique<Progress>(stdout, options);
+    progress_ = std::make_unique<Progress>(
+        stdout, ProgressOptions{.total_steps = train.steps(),
+                                .balance = config.moe().balance(),
+                                .balance_scope = config.moe().balance_scope(),
+                                .terminal = std::make_shared<OutputTerminal>(world.is_mpi)});
+    progress_->Say(OpeningText(config, world, train_->num_tokens()));
+    for (const std::string& warning : DataWarnings(config)) progress_->Say("warning: " + warning);
     progress_->Say(origin);
     if (!engine_->parts().place.transport().empty()) progress_->Say(engine_->parts().place.transport());
   }
@@ -146,6 +146,7 @@ int Trainer::Finish() {
   ReportMemory();
   ReportEmulation();
   if (saved_step_ < step_) Save();
+  SayTheEnd();
   control_.End("finished", {.exit_code = 0, .reason = Format("all %d steps are done", step_)});
   return 0;
 }
@@ -154,6 +155,7 @@ int Trainer::Stop() {
   if (saved_step_ < step_ && step_ > 0) Save();
   const std::string reason = Format("stopped by %s at step %d", requests_.Reason().c_str(), step_);
   control_.End("stopped", {.exit_code = kStoppedExitCode, .reason = reason});
+  SayTheEnd();
   if (progress_) progress_->Say(reason + "; repeat the command to go on");
   return kStoppedExitCode;
 }
@@ -225,6 +227,13 @@ void Trainer::ReplaceExperts() {
 double Trainer::Seconds() const {
   if (world_.emulation) return world_.emulation->Now();
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void Trainer::SayTheEnd() {
+  if (!progress_) return;
+  const std::string text =
+      ClosingText(config_, progress_->summary(), progress_->seconds(), program_invocation_name);
+  if (!text.empty()) progress_->Say(text);
 }
 
 void Trainer::ReportMemory() {

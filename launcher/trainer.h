@@ -36,6 +36,7 @@ class Trainer {
   void Step();
   void ReplaceExperts();   // when parallel.replace_every says so
   double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
+  void SayTheEnd();
   void ReportMemory();
   void ReportEmulation();  // collective
   void ValidateIfDue();
