@@ -1,13 +1,13 @@
 #include "launcher/command_line.h"
 
-#include <gflags/gflags.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/config_text.h"
+#include "launcher/flag_list.h"
 #include "launcher/home_path.h"
 #include "launcher/nearest_name.h"
 #include "launcher/rank_count.h"
@@ -15,46 +15,14 @@
 #include "runtime/watchdog.h"
 #include "runtime/world.h"
 
-DEFINE_bool(json, false,
-            "print JSON for programs instead of a text for people (info, eval, generate, metrics)");
+DEFINE_bool(json, false, "print JSON for programs instead of a text for people");
 DEFINE_bool(print_config, false, "show the resolved settings and stop");
-DEFINE_string(checkpoint, "",
-              "folder of the checkpoint to use; default: the newest of run_dir (eval, generate)");
+DEFINE_string(checkpoint, "", "folder of the checkpoint to use; default: the newest of run_dir");
 
 namespace unipool {
 namespace {
 
 using ConfigUse = CommandInfo::ConfigUse;
-using FlagInfo = gflags::CommandLineFlagInfo;
-
-// Flags of this program and of glog; gflags' own (--flagfile, --helpxml, ...) end the process in ways of
-// their own.
-std::vector<FlagInfo> UsableFlags() {
-  std::vector<FlagInfo> all, usable;
-  gflags::GetAllFlags(&all);
-  for (FlagInfo& flag : all) {
-    if (flag.filename.find("gflags") == std::string::npos) usable.push_back(std::move(flag));
-  }
-  return usable;
-}
-
-bool IsOurs(const FlagInfo& flag) {
-  return flag.filename.find("launcher/") != std::string::npos;
-}
-
-// The commands that use a flag: that of its file, "generate" for launcher/generate.cc, and those that name
-// it. Empty for flags of all commands (glog's).
-std::vector<std::string> UsersOf(const FlagInfo& flag) {
-  std::vector<std::string> users;
-  for (const CommandInfo& command : Commands()) {
-    const bool is_own = flag.filename.ends_with(std::string("launcher/") + command.name + ".cc");
-    const auto& shared = command.shared_flags;
-    if (is_own || std::find(shared.begin(), shared.end(), flag.name) != shared.end())
-      users.emplace_back(command.name);
-  }
-  return users;
-}
-
 // Flags whose value is a path; no shell expands ~ behind "=".
 bool IsPathFlag(const std::string& name) {
   for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix"}) {
@@ -85,9 +53,12 @@ class Parser {
   explicit Parser(const std::vector<std::string>& arguments) : arguments_(arguments), flags_(UsableFlags()) {}
 
   CommandLine Run() {
+    if (arguments_.empty()) return Help("");
     while (next_ < arguments_.size()) {
       const std::string& argument = arguments_[next_++];
-      if (argument == "-h" || argument == "--help" || argument == "-help") return Help();
+      if (argument == "-h" || argument == "--help" || argument == "-help") {
+        return Help(IsCommand(line_.command) ? line_.command : "");
+      }
       const bool is_v = argument == "-v" && arguments_.size() == 1;  // glog's flag has a value
       if (argument == "--version" || argument == "-version" || argument == "-V" || is_v) return Version();
       if (argument.size() > 1 && argument[0] == '-') {
@@ -96,8 +67,11 @@ class Parser {
         Positional(argument);
       }
     }
-    if (line_.command == "help") return Help();
     if (line_.command == "version") return Version();
+    if (line_.command == "help") {
+      problems_.ThrowIfAny();
+      return line_;
+    }
     CheckCommand();
     problems_.ThrowIfAny();
     line_.json = FLAGS_json;
@@ -107,10 +81,18 @@ class Parser {
   }
 
  private:
-  static CommandLine Help() {
+  static CommandLine Help(const std::string& topic) {
     CommandLine line;
     line.command = "help";
+    line.topics = {topic};
     return line;
+  }
+
+  static bool IsCommand(const std::string& name) {
+    for (const CommandInfo& command : Commands()) {
+      if (command.name == name) return true;
+    }
+    return false;
   }
 
   static CommandLine Version() {
@@ -122,6 +104,8 @@ class Parser {
   void Positional(const std::string& argument) {
     if (line_.command.empty()) {
       line_.command = argument;
+    } else if (line_.command == "help") {
+      line_.topics.push_back(argument);
     } else if (Takes(ConfigUse::kInputs)) {
       line_.inputs.push_back(ExpandHome(argument));
     } else if (line_.config_path.empty() && (Takes(ConfigUse::kFolder) || IsConfigPath(argument))) {
@@ -162,20 +146,43 @@ class Parser {
       flag = Find(name);
       negated = true;
     }
-    if (!flag) return problems_.Add(argument.substr(0, equals) + ": unknown flag" + Nearest(name));
+    if (!flag) {
+      if (equals == std::string::npos) SkipValue();
+      return problems_.Add(argument.substr(0, equals) + ": unknown flag" + Nearest(name));
+    }
     if (equals != std::string::npos) return Set(*flag, argument.substr(equals + 1));
     if (flag->type == "bool") return Set(*flag, negated ? "false" : "true");
     if (next_ == arguments_.size()) return problems_.Add("--" + name + ": its value is missing");
     Set(*flag, arguments_[next_++]);
   }
 
+  // What follows an unknown flag is its value, unless it can be told to be something else.
+  void SkipValue() {
+    if (next_ == arguments_.size()) return;
+    const std::string& value = arguments_[next_];
+    std::error_code ignored;
+    const bool is_else = value.empty() || value[0] == '-' || value.find('=') != std::string::npos ||
+                         value.ends_with(".txtpb") || std::filesystem::exists(ExpandHome(value), ignored) ||
+                         (line_.command.empty() && IsCommand(value));
+    if (!is_else) ++next_;
+  }
+
+  // Flags and settings that look like the unknown flag `name`, or end in it as in a word of their own.
   std::string Nearest(const std::string& name) const {
-    std::vector<std::string> names;
+    std::vector<std::string> names, meant;
     for (const FlagInfo& flag : flags_) {
-      if (IsOurs(flag)) names.push_back("--" + flag.name);
+      if (!IsOurs(flag)) continue;
+      names.push_back("--" + flag.name);
+      if (flag.name.ends_with("_" + name)) meant.push_back(names.back());
     }
-    const std::string suggestion = DidYouMean("--" + name, names);
-    return suggestion.empty() ? "; see `unipool help`" : suggestion;
+    for (const std::string& path : LeafPaths(*Config::descriptor())) {
+      if (path == name || path.ends_with("." + name)) meant.push_back(path + "=VALUE");
+    }
+    if (meant.empty()) {
+      const std::string suggestion = DidYouMean("--" + name, names);
+      return suggestion.empty() ? "; see `unipool help`" : suggestion;
+    }
+    return "; did you mean " + JoinNames(meant) + "?";
   }
 
   void Set(const FlagInfo& flag, const std::string& given) {
@@ -278,38 +285,6 @@ const std::vector<CommandInfo>& Commands() {
 
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
   return Parser(arguments).Run();
-}
-
-std::string HelpText() {
-  std::string text =
-      "unipool COMMAND [CONFIG.txtpb] [field.path=value ...] [--flags]\n"
-      "\nCommands\n";
-  for (const CommandInfo& command : Commands()) text += Format("  %-16s %s\n", command.name, command.summary);
-  text += "\nFlags\n";
-  for (const FlagInfo& flag : UsableFlags()) {
-    if (!IsOurs(flag)) continue;
-    const bool is_text = flag.type == "string";
-    const std::string value =
-        is_text && flag.default_value.empty() ? "" : " (default: " + flag.default_value + ")";
-    text += Format("  --%-14s %s%s\n", flag.name.c_str(), flag.description.c_str(), value.c_str());
-  }
-  text +=
-      "\nFields of a configuration file are described in configs/config.proto. Several ranks: "
-      "parallel.ranks=4 in one\n"
-      "process, or mpirun -np 4 unipool ...\n"
-      "Lists are separated by commas. A path with a comma: data.train='\"my, book.txt\"' or my\\, book.txt\n"
-      "\nExit codes\n"
-      "  0    all steps are done, or the answer was given\n"
-      "  2    wrong input: mend it first\n"
-      "  3    stuck: a rank gave no sign of life\n"
-      "  75   stopped early on request (a signal, RUN_DIR/stop, train.stop_at), a checkpoint is saved: "
-      "repeat the "
-      "command\n"
-      "  76   a checkpoint or metrics could not be written: make room first\n"
-      "\nExamples\n"
-      "  unipool train configs/demo.txtpb data.train=book.txt train.steps=200\n"
-      "  unipool info configs/unipool_182m.txtpb parallel.ranks=8\n";
-  return text;
 }
 
 Config LoadConfig(const CommandLine& command_line) {

@@ -10,6 +10,7 @@ namespace unipool {
 
 struct CommandLine {
   std::string command;                 // one of Commands(); "help", "version" when these were asked for
+  std::vector<std::string> topics;     // of "help": what it is asked about; the first may be ""
   std::string config_path;             // or the folder, for commands that take one; "" when none was given
   std::vector<std::string> inputs;     // files, for commands that take them
   std::vector<std::string> overrides;  // "field.path=value"
@@ -34,8 +35,6 @@ const std::vector<CommandInfo>& Commands();
 // configuration. The configuration is the first argument after the command that is an existing file, ends in
 // .txtpb, or has no "=".
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments);
-
-std::string HelpText();
 
 // The settings of the command line's file and overrides, with parallel.ranks as it is in this job
 // (rank_count.h). Slurm's variables alone are no job to commands that need no world (info, --print_config).

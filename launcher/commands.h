@@ -3,10 +3,9 @@
 // RunWorld.
 //
 // To add a command:
-//   1. launcher/NAME.cc: NameCommand, and DEFINE_... of its own flags. Other commands refuse these, `help`
-//      lists them.
-//   2. Here its declaration; in command_line.cc its entry in Commands(), and the help texts of --json and
-//      --checkpoint if it takes them.
+//   1. launcher/NAME.cc: NameCommand, and DEFINE_... of its own flags. Other commands refuse these, and
+//      `unipool help NAME` lists them.
+//   2. Here its declaration; in command_line.cc its entry in Commands().
 //   3. tests/launcher/command_line_test.cc: two expected messages list all commands. A test of what it does,
 //      and a row in tests/launcher/README.md.
 //   4. Rows of launcher/README.md. tools/attack/targets.py, COMMANDS and FLAGS: so the attack tries it.

@@ -56,6 +56,10 @@ std::string EnumSuggestion(const pb::FieldDescriptor& field, const std::string& 
   std::vector<std::string> names;
   for (int i = 0; i < field.enum_type()->value_count(); ++i)
     names.push_back(field.enum_type()->value(i)->name());
+  const bool is_gpu = EditDistance(value, "GPU") == 0;  // what people call the device CUDA
+  for (const std::string& name : names) {
+    if (is_gpu && name == "CUDA") return "; did you mean CUDA?";
+  }
   return DidYouMean(value, names);
 }
 

@@ -7,6 +7,7 @@
 
 #include "launcher/command_line.h"
 #include "launcher/config.h"
+#include "launcher/help.h"
 #include "launcher/standard_output.h"
 #include "launcher/version.h"
 #include "runtime/errors.h"
@@ -28,6 +29,14 @@ void Print(const std::string& text) {
   if (IsPrintingProcess()) PrintResult(text);
 }
 
+// "help words COMMAND" is for completion.
+std::string HelpFor(const std::vector<std::string>& topics) {
+  if (topics.empty() || topics[0] != "words") return HelpText(topics.empty() ? "" : topics[0]);
+  std::string text;
+  for (const std::string& word : CompletionWords(topics.size() < 2 ? "" : topics[1])) text += word + "\n";
+  return text;
+}
+
 // A job may be started without standard input, output or error output. A file that is opened later, for
 // example metrics.jsonl, would get the missing descriptor and all that is printed. What is opened here
 // instead can be neither read nor written, so that printing is the same error as before.
@@ -41,7 +50,7 @@ int Main(int argc, char** argv) {
   try {
     const CommandLine line = ParseCommandLine({argv + 1, argv + argc});
     if (line.command == "help" || line.command == "version") {
-      Print(line.command == "help" ? HelpText() : VersionText());
+      Print(line.command == "help" ? HelpFor(line.topics) : VersionText());
       return 0;
     }
     if (line.print_config) {

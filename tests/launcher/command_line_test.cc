@@ -48,7 +48,11 @@ TEST(CommandLine, SortsArguments) {
   EXPECT_THAT(ParseCommandLine({"tokenize", "-", "--threads=1", "a=b.jsonl"}).inputs,
               ElementsAre("-", "a=b.jsonl"));
   for (const char* help : {"help", "--help", "-h"}) EXPECT_EQ(ParseCommandLine({help}).command, "help");
-  EXPECT_EQ(ParseCommandLine({"train", "--help"}).command, "help");
+  EXPECT_EQ(ParseCommandLine({}).command, "help");
+  for (const auto& arguments : {std::vector<std::string>{"train", "--help"}, {"help", "train"}}) {
+    EXPECT_EQ(ParseCommandLine(arguments).command, "help");
+    EXPECT_THAT(ParseCommandLine(arguments).topics, ElementsAre("train"));
+  }
   for (const char* version : {"version", "--version", "-V", "-v"})
     EXPECT_EQ(ParseCommandLine({version}).command, "version");
 }
@@ -60,7 +64,7 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
                   "--test_warmth: expected a value of type double, found \"hot\"",
                   "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
   EXPECT_THAT(
-      ProblemsOf({}),
+      ProblemsOf({"--json"}),
       ElementsAre("a command is missing; one of train, eval, generate, verify, info, metrics, tokenize"));
   EXPECT_THAT(
       ProblemsOf({"fly"}),
@@ -70,6 +74,13 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),
               ElementsAre(HasSubstr("b: a second configuration file (after a)")));
   EXPECT_THAT(ProblemsOf({"metrics", "a"}), ElementsAre(HasSubstr("metrics takes flags only")));
+  // The value of an unknown flag is no argument of its own.
+  EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "--seed", "3"}),
+              ElementsAre("--seed: unknown flag; did you mean --sample_seed, train.seed=VALUE?"));
+  EXPECT_THAT(ProblemsOf({"--fast", "train", "a.txtpb"}),
+              ElementsAre("--fast: unknown flag; see `unipool help`"));
+  EXPECT_THAT(ProblemsOf({"train", "--fast", "a.txtpb"}),
+              ElementsAre("--fast: unknown flag; see `unipool help`"));
   // gflags' own flag.
   EXPECT_THAT(ProblemsOf({"info", "a", "--flagfile=x"}), ElementsAre(HasSubstr("--flagfile: unknown flag")));
   EXPECT_THAT(ProblemsOf({"info", "a", "---json"}), ElementsAre(HasSubstr("---json: is no flag")));
@@ -123,7 +134,7 @@ int Count(const std::string& text, const std::string& part) {
 const std::string kBinary = UNIPOOL_BINARY, kDemo = UNIPOOL_SOURCE_DIR "/configs/demo.txtpb";
 
 TEST(Program, MistakesEndWithASentenceAndExitCode2) {
-  for (const std::string arguments : {"", "trian", "train --jsom", "train /no/such.txtpb",
+  for (const std::string arguments : {"--json", "trian", "train --jsom", "train /no/such.txtpb",
                                       "info "
                                       "DEMO"
                                       " model.heads=3"}) {
@@ -141,8 +152,10 @@ TEST(Program, HelpAndPrintedSettingsEndWith0) {
   EXPECT_EQ(RunShell(kBinary + " --help").exit_code, 0);
   const std::string help = RunShell(kBinary + " help").output;
   EXPECT_THAT(help, HasSubstr("unipool COMMAND"));
-  EXPECT_THAT(help, HasSubstr("generate: tokens to add (default: 200)\n"));
-  EXPECT_THAT(help, HasSubstr("generate: text to continue; "));
+  EXPECT_EQ(RunShell(kBinary).output, help);
+  const std::string generate = RunShell(kBinary + " generate -h").output;
+  EXPECT_EQ(RunShell(kBinary + " help generate").output, generate);
+  EXPECT_THAT(generate, testing::ContainsRegex("--max_tokens=N  +tokens to add \\[200\\]\n"));
   const Outcome printed = RunShell(kBinary + " train " + kDemo + " --print_config train.steps=77");
   EXPECT_EQ(printed.exit_code, 0);
   EXPECT_THAT(printed.output, HasSubstr("\n  steps: 77\n"));

@@ -97,6 +97,12 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "override moe.top_k=1.5: expected a whole number (32 bits), found \"1.5\""));
 }
 
+TEST(Config, AGpuIsCalledCuda) {
+  EXPECT_THAT(
+      TextProblems("", {"device=gpu"}),
+      ElementsAre("override device=gpu: expected one of CPU, CUDA, found \"GPU\"; did you mean CUDA?"));
+}
+
 TEST(Config, ExplainsBrokenSyntax) {
   EXPECT_THAT(TextProblems("model { layers: 6\n"),
               ElementsAre("a.txtpb:2: the block of model is not closed; a \"}\" is missing"));
