@@ -20,21 +20,30 @@ std::string Changes(const Config& before, const Config& now) {
     train.set_lr(config.train().lr());
     train.set_min_lr(config.train().min_lr());
     train.set_warmup_fraction(config.train().warmup_fraction());
+    train.set_lr_schedule(config.train().lr_schedule());
+    train.set_decay_steps(config.train().decay_steps());
     return ResolvedConfigText(only);
   };
   return SettingDifferences(schedule_of(before), schedule_of(now), "there", "here");
 }
 
+// How to keep the curve of a run whose cosine was as long as the run.
+std::string KeepsTheCurve(const TrainConfig& before, const TrainConfig& now) {
+  const bool follows_steps = before.lr_schedule() == TrainConfig::COSINE && before.decay_steps() == 0;
+  const bool is_bent = now.lr_schedule() == TrainConfig::COSINE && now.decay_steps() == 0;
+  if (!follows_steps || !is_bent || before.steps() == now.steps()) return "";
+  return Format("; train.decay_steps=%d keeps the curve", before.steps());
+}
+
 std::string LearningRateEffect(const Config& before, const Config& now, int64_t step) {
   if (step >= now.train().steps()) return "";
-  const int64_t last_step = std::max<int64_t>(before.train().steps() - 1, 0);
-  const double was = LearningRate(ScheduleOf(before.train()), std::min(step, last_step));
+  const double was = LearningRate(ScheduleOf(before.train()), step);
   const double is = LearningRate(ScheduleOf(now.train()), step);
   if (std::abs(is - was) <= 1e-6 * std::max(is, was)) return "";
   return Format(
       "the learning rate of step %d is %.4g, and would be %.4g with the settings before (%s); losses are not "
-      "those of a run without a break",
-      step + 1, is, was, Changes(before, now).c_str());
+      "those of a run without a break%s",
+      step + 1, is, was, Changes(before, now).c_str(), KeepsTheCurve(before.train(), now.train()).c_str());
 }
 
 std::string BatchEffect(const Config& before, const Config& now) {
@@ -47,10 +56,16 @@ std::string BatchEffect(const Config& before, const Config& now) {
 }  // namespace
 
 LearningRateSchedule ScheduleOf(const TrainConfig& train) {
-  return {.highest = train.lr(),
+  using Shape = LearningRateSchedule::Shape;
+  const Shape shape = train.lr_schedule() == TrainConfig::COSINE     ? Shape::kCosine
+                      : train.lr_schedule() == TrainConfig::CONSTANT ? Shape::kConstant
+                                                                     : Shape::kStable;
+  return {.shape = shape,
+          .highest = train.lr(),
           .lowest = train.min_lr(),
           .warmup_fraction = train.warmup_fraction(),
-          .steps = train.steps()};
+          .steps = train.steps(),
+          .decay_steps = train.decay_steps()};
 }
 
 Config SettingsOf(const std::string& config_text, const Config& otherwise) {

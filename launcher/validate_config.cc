@@ -202,6 +202,13 @@ class Validation {
                  t.min_lr(), t.lr()));
     }
     Fraction("train.warmup_fraction", t.warmup_fraction(), true);
+    AtLeast<int64_t>("train.decay_steps", t.decay_steps(), 0);
+    if (t.lr_schedule() == TrainConfig::WSD && t.decay_steps() > t.steps()) {
+      problems_.Add(
+          Format("train.decay_steps: is %d, more than train.steps (%d); with lr_schedule WSD the "
+                 "last decay_steps of the steps fall",
+                 t.decay_steps(), t.steps()));
+    }
     Fraction("train.beta1", t.beta1(), false);
     Fraction("train.beta2", t.beta2(), false);
     Positive("train.adam_eps", t.adam_eps());

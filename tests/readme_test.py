@@ -25,8 +25,8 @@ import os, re, sys
 arguments = sys.argv[1:]
 if arguments and arguments[0] in ("train", "eval", "generate"):
     def shorter(match):
-        return "train.steps=" + str(max(1, int(match[1]) // {divisor}))
-    arguments = [re.sub(r"^train\\.steps=(\\d+)$", shorter, argument) for argument in arguments] + {small}
+        return match[1] + str(max(1, int(match[2]) // {divisor}))
+    arguments = [re.sub(r"^(train\\.(?:decay_)?steps=)(\\d+)$", shorter, argument) for argument in arguments] + {small}
 os.execv({binary!r}, [{binary!r}] + arguments)
 '''
 

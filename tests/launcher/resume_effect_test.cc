@@ -25,7 +25,37 @@ TEST(ResumeEffect, MoreStepsBendTheLearningRate) {
   EXPECT_THAT(ResumeEffects(before, now, 10), HasSubstr("the learning rate of step 11 is "));
   EXPECT_THAT(ResumeEffects(before, now, 10), HasSubstr("would be 5e-05 with the settings before"));
   EXPECT_THAT(ResumeEffects(before, now, 10), HasSubstr("(train.steps is 10 there and 20 here)"));
+  EXPECT_THAT(ResumeEffects(before, now, 10), HasSubstr("; train.decay_steps=10 keeps the curve"));
   EXPECT_EQ(ResumeEffects(now, before, 10), "") << "no step follows";
+}
+
+TEST(ResumeEffect, RunsThatCanBeLengthened) {
+  const auto effect = [](const std::vector<std::string>& settings, int64_t step) {
+    std::vector<std::string> before = settings, now = settings;
+    before.emplace_back("train.steps=100");
+    now.emplace_back("train.steps=200");
+    return ResumeEffects(Settings(before), Settings(now), step);
+  };
+  EXPECT_EQ(effect({"train.lr_schedule=CONSTANT"}, 100), "");
+  EXPECT_EQ(effect({"train.decay_steps=100"}, 100), "");
+  EXPECT_EQ(effect({"train.decay_steps=300"}, 100), "");
+  EXPECT_EQ(effect({"train.lr_schedule=WSD"}, 50), "") << "before the decay";
+  EXPECT_THAT(
+      effect({"train.lr_schedule=WSD"}, 100),
+      HasSubstr("the learning rate of step 101 is 0.0005, and would be 5e-05 with the settings before "
+                "(train.steps is 100 there and 200 here)"));
+}
+
+TEST(ResumeEffect, AnotherScheduleIsToldWithItsNumbers) {
+  EXPECT_EQ(ResumeEffects(Settings({"train.lr_schedule=CONSTANT", "train.steps=100"}),
+                          Settings({"train.lr_schedule=WSD", "train.steps=120", "train.decay_steps=20"}), 90),
+            "")
+      << "the fall has not begun";
+  const std::string told =
+      ResumeEffects(Settings({"train.lr_schedule=CONSTANT", "train.steps=100"}),
+                    Settings({"train.lr_schedule=WSD", "train.steps=110", "train.decay_steps=10"}), 100);
+  EXPECT_THAT(told, HasSubstr("the learning rate of step 101 is 0.000455, and would be 0.0005"));
+  EXPECT_THAT(told, HasSubstr("train.lr_schedule is CONSTANT there and WSD here"));
 }
 
 TEST(ResumeEffect, AnotherBatch) {

@@ -142,6 +142,9 @@ TEST(ValidateConfig, TrainingNumbers) {
               10u);
   EXPECT_THAT(Check({"train.lr=1e-5"}),
               ElementsAre(HasSubstr("train.min_lr: is 5e-05, above train.lr (1e-05)")));
+  EXPECT_THAT(Check({"train.lr_schedule=WSD", "train.decay_steps=9", "train.steps=8"}),
+              ElementsAre(HasSubstr("train.decay_steps: is 9, more than train.steps (8)")));
+  EXPECT_THAT(Check({"train.decay_steps=9", "train.steps=8"}), ElementsAre());
   EXPECT_THAT(Check({"data.split=0,0,0"}), ElementsAre(HasSubstr("data.split: is \"0,0,0\"")));
   EXPECT_THAT(Check({"data.split=1,2,x"}), ElementsAre(HasSubstr("data.split: is \"1,2,x\"")));
   EXPECT_THAT(Check({"data.split=0.9, 0.1, 0"}), ElementsAre());

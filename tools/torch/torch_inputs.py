@@ -112,10 +112,16 @@ def read_config(path: str, settings: list[str]) -> Any:
 
 def learning_rate(train: Any, step: int) -> float:
     """models/learning_rate.h"""
-    warmup = int(train.warmup_fraction * train.steps)
+    length = train.decay_steps if train.lr_schedule == "COSINE" and train.decay_steps > 0 else train.steps
+    warmup = int(train.warmup_fraction * length)
     if step < warmup:
         return train.lr * (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, train.steps - 1 - warmup))
+    if train.lr_schedule == "CONSTANT":
+        return train.lr
+    if train.lr_schedule == "WSD":
+        falling = train.decay_steps or max(1, length // 10)
+        return train.lr - (train.lr - train.min_lr) * min(1.0, max(0.0, (step + 1 - (length - falling)) / falling))
+    progress = min(1.0, (step - warmup) / max(1, length - 1 - warmup))
     return train.min_lr + 0.5 * (train.lr - train.min_lr) * (1 + math.cos(math.pi * progress))
 
 
