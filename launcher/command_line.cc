@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
@@ -288,10 +289,13 @@ CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
 }
 
 Config LoadConfig(const CommandLine& command_line) {
-  Config config = LoadConfig(command_line.config_path, command_line.overrides);
+  const std::vector<std::string> overrides = SpellOutAuto(command_line.overrides);
+  Config config = LoadConfig(command_line.config_path, overrides);
   const bool needs_world = command_line.command != "info" && !command_line.print_config;
-  if (!UnderMpiLauncher() || (!needs_world && !JoinsMpi())) return config;
-  const std::string note = TakeLaunchedRanks(WorldSize({}), command_line.overrides, config);
+  const bool is_launched = UnderMpiLauncher() && (needs_world || JoinsMpi());
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  const std::string note =
+      is_launched ? TakeLaunchedRanks(WorldSize({}), overrides, config) : TakeAllCores(cores, config);
   if (!note.empty() && IsPrintingProcess()) PrintErrorLine("note: " + note);
   return config;
 }

@@ -54,5 +54,39 @@ TEST(RankCount, AnotherNumberOnTheCommandLineIsRefused) {
   EXPECT_THROW(Take(3, "parallel { ranks: 3 }", {"parallel.ranks="}), UserError);  // no number
 }
 
+Taken TakeCores(int cores, const std::vector<std::string>& overrides) {
+  Config config = ParseConfig("", "file", SpellOutAuto(overrides));
+  const std::string note = TakeAllCores(cores, config);
+  return {config.parallel().ranks(), note};
+}
+
+TEST(RankCount, AutoTakesAsManyCoresAsTheBatchAllows) {
+  // 12 microbatches: 1, 2, 3, 4, 6 and 12 ranks divide them.
+  const std::vector<std::string> demo = {"parallel.ranks=auto", "train.global_batch=48",
+                                         "train.micro_batch=4", "data.train=book.txt"};
+  const auto take = [&](int cores, const std::string& setting = "train.steps=5") {
+    std::vector<std::string> overrides = demo;
+    overrides.push_back(setting);
+    return TakeCores(cores, overrides);
+  };
+  EXPECT_EQ(take(4).ranks, 4);
+  EXPECT_EQ(take(4).note, "4 ranks on 4 cores");
+  EXPECT_EQ(take(8).ranks, 6);
+  EXPECT_EQ(take(8).note, "6 ranks on 8 cores; batch and layout allow no larger number");
+  EXPECT_EQ(take(1).ranks, 1);
+  EXPECT_EQ(take(11, "parallel.stages=4").ranks, 8) << "2 data ranks in each of 4 stages";
+  EXPECT_EQ(take(2, "parallel.stages=4").ranks, 4) << "fewer cores than stages";
+  EXPECT_EQ(TakeCores(8, {"parallel.ranks=3"}).ranks, 3);
+  EXPECT_EQ(TakeCores(8, {"parallel.ranks=3"}).note, "");
+  EXPECT_THAT([&] { take(8, "device=CUDA"); },
+              ThrowsMessage<UserError>(HasSubstr("give the number of GPUs")));
+}
+
+TEST(RankCount, UnderALauncherAutoIsNoNumber) {
+  const Taken taken = Take(3, "", {"parallel.ranks=0"});
+  EXPECT_EQ(taken.ranks, 3);
+  EXPECT_EQ(taken.note, "");
+}
+
 }  // namespace
 }  // namespace unipool
