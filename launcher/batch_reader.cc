@@ -21,6 +21,10 @@ Tensor BatchReader::Deal(int64_t num_sequences, const ReadSample& read_sample) {
   return Tensor(tokens_.data(), DType::kI32, {rounds, micro_batch_, columns});
 }
 
+Tensor BatchReader::FirstRound() {
+  return Tensor(tokens_.data(), DType::kI32, {1, micro_batch_, seq_length_ + 1});
+}
+
 Tensor BatchReader::Read(int64_t first_sample, int64_t num_sequences) {
   return Deal(num_sequences, [&](int64_t sequence, std::span<int32_t> tokens) {
     dataset_.Read(first_sample + sequence, tokens);

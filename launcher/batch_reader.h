@@ -32,6 +32,9 @@ class BatchReader {
   // The same of one source of the dataset, whose own samples are counted.
   Tensor ReadOf(int source, int64_t first_sample, int64_t num_sequences);
 
+  // The first round of the last Read, in which no sequence is padding: [1, b, s + 1].
+  Tensor FirstRound();
+
   // Sequences of a pass of an evaluation, over all ranks.
   int64_t pass() const { return 16 * micro_batch_ * engine_.data_ranks(); }
   int64_t seq_length() const { return seq_length_; }

@@ -207,25 +207,9 @@ std::string FromRankZero(Communicator& world, const std::function<std::string()>
   return world.AllGatherText(text, kLabel)[0];
 }
 
-// Throws UserError that names this rank's tensors with numbers that are none; the first of each.
-void CheckFinite(const std::string& where, const std::vector<DiskTensor>& tensors,
-                 const std::vector<OptimizerPiece>& pieces) {
-  std::vector<std::string> problems;
-  const auto check = [&](const std::string& name, const Tensor& value) {
-    const std::string problem = FirstNotFinite(value);
-    if (!problem.empty()) problems.push_back(name + ": " + problem);
-  };
-  for (const DiskTensor& tensor : tensors) check(tensor.name, tensor.value);
-  for (const OptimizerPiece& piece : pieces) {
-    check("exp_avg/" + piece.name, piece.first_moment);
-    check("exp_avg_sq/" + piece.name, piece.second_moment);
-  }
-  if (!problems.empty()) throw UserError(ListOfProblems(where + ": holds what is no number", problems));
-}
-
 // Returns the names of state that is not there and need not be.
-std::vector<std::string> LoadOptimizer(const std::string& dir, int num_files, CheckpointView& view) {
-  const OptimizerFolder folder(dir, num_files);
+std::vector<std::string> LoadOptimizer(const OptimizerFolder& folder, const std::string& dir,
+                                       CheckpointView& view) {
   std::vector<std::string> problems, missing;
   for (const OptimizerPiece& piece : view.pieces) {
     folder.ReadRange("exp_avg/" + piece.name, piece.elements, piece.first_moment, problems);
@@ -247,6 +231,36 @@ std::string MissingState(const std::string& dir, const std::vector<std::string>&
 void ReadTensors(WeightFolder& folder, const std::vector<DiskTensor>& tensors) {
   for (const DiskTensor& tensor : tensors) {
     if (folder.Has(tensor.name)) folder.Read(tensor.name, tensor.value);
+  }
+}
+
+// The rank's tensors of a damaged folder that hold numbers that are none, as far as they can be read.
+std::vector<std::string> NotFiniteInDamaged(const std::string& dir, const std::vector<DiskTensor>& tensors) {
+  try {
+    WeightFolder folder(dir);
+    std::vector<DiskTensor> readable;
+    for (const DiskTensor& tensor : tensors) {
+      if (!folder.Has(tensor.name) || folder.Entry(tensor.name).shape != tensor.shape) continue;
+      folder.Read(tensor.name, tensor.value);
+      readable.push_back(tensor);
+    }
+    return NotFinite(readable, {}, [&](const std::string& name, int64_t) { return folder.FileOf(name); });
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
+// VerifyFiles, whose message also names numbers that are none.
+void VerifyWeights(const std::string& dir, const Communicator& world,
+                   const std::vector<DiskTensor>& tensors) {
+  try {
+    VerifyFiles(dir, world.rank(), world.size());
+  } catch (const UnreadableError&) {
+    throw;
+  } catch (const UserError& error) {
+    std::vector<std::string> problems = error.problems();
+    for (const std::string& problem : NotFiniteInDamaged(dir, tensors)) problems.push_back(problem);
+    throw UserError(std::move(problems));
   }
 }
 
@@ -338,8 +352,11 @@ std::string LoadCheckpoint(Communicator& world, const std::string& dir, Checkpoi
     const SavedState state = ReadSavedState(dir);
     WeightFolder folder(dir);
     ReadTensors(folder, view.tensors);
-    const std::string missing = MissingState(dir, LoadOptimizer(dir, state.optimizer_files, view));
-    CheckFinite(dir, view.tensors, view.pieces);
+    const OptimizerFolder optimizer(dir, state.optimizer_files);
+    const std::string missing = MissingState(dir, LoadOptimizer(optimizer, dir, view));
+    CheckFinite(dir, view.tensors, view.pieces, [&](const std::string& name, int64_t first) {
+      return folder.Has(name) ? folder.FileOf(name) : optimizer.FileOf(name, first);
+    });
     if (world.rank() == 0 && !missing.empty()) note += (note.empty() ? "" : "\nwarning: ") + missing;
     view.training_state = state.trainer;
     view.config_text = ReadTextFile((fs::path(dir) / "config.txtpb").string());
@@ -353,7 +370,7 @@ std::string LoadWeights(Communicator& world, const std::string& dir, const std::
   RunTogether(world, [&] {
     std::error_code ignored;
     const bool is_checkpoint = fs::exists(fs::path(dir) / kSavedStateFile, ignored);
-    if (is_checkpoint) VerifyFiles(dir, world.rank(), world.size());
+    if (is_checkpoint) VerifyWeights(dir, world, tensors);
     WeightFolder folder(dir);
     if (world.rank() != 0) return;
     CheckWeights(folder, wanted, "");
@@ -362,7 +379,7 @@ std::string LoadWeights(Communicator& world, const std::string& dir, const std::
   RunTogether(world, [&] {
     WeightFolder folder(dir);
     ReadTensors(folder, tensors);
-    CheckFinite(dir, tensors, {});
+    CheckFinite(dir, tensors, {}, [&](const std::string& name, int64_t) { return folder.FileOf(name); });
   });
   return note;
 }

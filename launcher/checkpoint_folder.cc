@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kPartial[] = ".partial", kReplaced[] = ".replaced";
+constexpr char kAbandoned[] = ".abandoned", kDamaged[] = ".damaged";
 
 std::string WithoutEnd(const std::string& text, const std::string& end) {
   return text.substr(0, text.size() - end.size());
@@ -100,11 +101,41 @@ fs::path NameAside(const fs::path& path) {
   }
 }
 
+bool IsSound(const fs::path& checkpoint) {
+  try {
+    return ReadSavedState(checkpoint.string()).is_sound;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 void Prune(const fs::path& folder, int64_t newest_step, int keep) {
   if (keep <= 0) return;
   int kept = 0;
+  bool has_sound = false;
   for (const auto& [step, path] : AllCheckpoints(folder)) {
-    if (step <= newest_step && ++kept > keep) Discard(path);
+    if (step > newest_step) continue;
+    const bool is_newest_sound = !has_sound && IsSound(path);
+    has_sound |= is_newest_sound;
+    if (++kept > keep && !is_newest_sound) Discard(path);
+  }
+}
+
+// PATH.end, or PATH.end-2, PATH.end-3, ... if somebody has it.
+fs::path FreeName(const fs::path& path, const std::string& end) {
+  for (int i = 1;; ++i) {
+    const fs::path name = path.string() + end + (i == 1 ? "" : Format("-%d", i));
+    std::error_code ignored;
+    if (!fs::exists(fs::symlink_status(name, ignored))) return name;
+  }
+}
+
+bool IsDamaged(const fs::path& checkpoint) {
+  try {
+    VerifyFiles(checkpoint.string(), 0, 1);
+    return false;
+  } catch (const std::exception&) {
+    return true;
   }
 }
 
@@ -130,6 +161,37 @@ std::vector<std::string> ListCheckpoints(const std::string& run_dir) {
   std::vector<std::string> paths;
   for (const auto& [step, path] : AllCheckpoints(FolderOf(run_dir))) paths.push_back(path.string());
   return paths;
+}
+
+std::vector<std::string> ListSetAside(const std::string& run_dir) {
+  std::vector<std::string> paths;
+  for (const fs::path& path : Listed(FolderOf(run_dir))) {
+    const std::string name = path.filename().string();
+    const bool is_aside =
+        name.find(kAbandoned) != std::string::npos || name.find(kDamaged) != std::string::npos;
+    if (is_aside && name.rfind("step-", 0) == 0) paths.push_back(path.string());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+int64_t NewestSoundStep(const std::string& run_dir, int64_t last_step) {
+  for (const auto& [step, path] : AllCheckpoints(FolderOf(run_dir))) {
+    if (step <= last_step && IsSound(path)) return step;
+  }
+  return -1;
+}
+
+std::string AbandonAfter(const std::string& run_dir, int64_t step) {
+  std::string moved;
+  for (const auto& [later, path] : AllCheckpoints(FolderOf(run_dir))) {
+    if (later <= step) continue;
+    const fs::path aside = FreeName(path, kAbandoned);
+    Rename(path, aside);
+    moved += (moved.empty() ? "" : ", ") + path.filename().string() + " is now " + aside.filename().string();
+  }
+  if (!moved.empty()) SyncDirectory(FolderOf(run_dir).string());
+  return moved;
 }
 
 void RemoveUnfinished(const std::string& run_dir) {
@@ -178,7 +240,14 @@ std::string CommitCheckpoint(const std::string& partial, int keep) {
   SyncDirectory(partial);
   const fs::path path = WithoutEnd(partial, kPartial), folder = path.parent_path();
   std::error_code absent;
-  if (!fs::exists(fs::symlink_status(path, absent))) {
+  const bool is_taken = fs::exists(fs::symlink_status(path, absent));
+  if (is_taken && IsDamaged(path)) {
+    const fs::path aside = FreeName(path, kDamaged);
+    Rename(path, aside);
+    Rename(partial, path);
+    SyncDirectory(folder.string());
+    PrintErrorLine("warning: " + path.string() + ": was damaged, and is now " + aside.string());
+  } else if (!is_taken) {
     Rename(partial, path);
     SyncDirectory(folder.string());
   } else if (renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {

@@ -93,6 +93,13 @@ int EvalCommand(const CommandLine& command_line) {
     const int64_t seq_length = config.model().seq_length();
     BatchReader reader(*dataset, engine, *world.communicator, config.train().micro_batch(), seq_length);
     const MeanLosses losses = *MeanLoss(engine, reader, sequences);
+    RunTogether(*world.communicator, [&] {
+      if (std::isfinite(std::exp(losses.loss))) return;
+      throw UserError(
+          Format("%s: its loss on %d tokens of the %s split is %g, so there is no perplexity: these weights "
+                 "have diverged; evaluate an earlier checkpoint",
+                 checkpoint.c_str(), sequences * seq_length, FLAGS_split.c_str(), losses.loss));
+    });
     if (world.rank() == 0) PrintLoss(command_line, checkpoint, losses, sequences, sequences * seq_length);
   });
 }

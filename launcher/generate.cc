@@ -7,6 +7,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/finite_check.h"
 #include "launcher/inference.h"
 #include "launcher/sampler.h"
 #include "launcher/standard_output.h"
@@ -66,6 +67,13 @@ class Context {
       for (int32_t old : later) Feed(old);
     }
     const Tensor logits = engine_.NextLogits(token, static_cast<int64_t>(tokens_.size()));
+    const std::string problem = FirstNotFinite(logits);
+    if (!problem.empty()) {
+      throw UserError(
+          Format("the model's answer to token %d is no number (logit %s): these weights have diverged; "
+                 "use an earlier checkpoint",
+                 token, problem.c_str()));
+    }
     tokens_.push_back(token);
     return {logits.as<float>(), static_cast<size_t>(engine_.parts().spec.vocab)};
   }

@@ -122,6 +122,9 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
        "its parts: weights, gradients, optimizer, activations, exchange, scratch; "
        "their sum is `peak_memory_bytes`",
        [](const S& s) -> MetricValue { return s.report.memory.bytes; }},
+      {"skipped", "", "skipped steps", Repeats::kExactly,
+       "1: loss or gradient norm is no number (null here), and weights and optimizer stay as they are",
+       [](const S& s) -> MetricValue { return s.report.is_skipped ? MetricValue(int64_t{1}) : std::monostate{}; }},
       {"slot_imbalance", "", "steps where several ranks share a pool", Repeats::kExactly,
        "largest / mean load of a rank over the slots of the step",
        [](const S& s) -> MetricValue { return IfThere(s.slot_imbalance); }},

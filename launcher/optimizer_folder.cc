@@ -58,6 +58,13 @@ void OptimizerFolder::ReadRange(const std::string& name, Range elements, const T
   problems.push_back(Format("%s: elements %d to %d are missing", name.c_str(), at, elements.end));
 }
 
+std::string OptimizerFolder::FileOf(const std::string& name, int64_t element) const {
+  const auto found = pieces_.find(name);
+  if (found == pieces_.end()) return "";
+  auto piece = found->second.upper_bound(element);
+  return piece == found->second.begin() ? "" : (--piece)->second.reader->path();
+}
+
 void OptimizerFolder::ReadState(const DiskTensor& tensor, std::vector<std::string>& problems,
                                 std::vector<std::string>& missing) const {
   const std::string name = "state/" + tensor.name;

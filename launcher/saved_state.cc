@@ -99,6 +99,8 @@ SavedState ReadSavedState(const std::string& dir) {
   state.step = *step;
   state.optimizer_files = static_cast<int>(*files);
   state.trainer = trainer.dump();
+  if (trainer.is_object() && trainer.contains("sound")) state.is_sound = trainer["sound"] == true;
+  state.resume_step = WholeNumber(trainer, "resume_step", kMostSteps).value_or(0);
   return state;
 }
 

@@ -17,6 +17,10 @@ struct SavedState {
   int optimizer_files = 0;               // that belong to the checkpoint
   std::map<std::string, FileSum> files;  // name -> sum; empty in checkpoints of older programs
   std::string trainer;                   // the JSON object that the trainer saved, with "step"
+  // Of that object: the loss was sound (loss_record.h), as that of checkpoints of older programs counts; and
+  // the train.resume_step of the start that saved, 0 for none.
+  bool is_sound = true;
+  int64_t resume_step = 0;
 };
 
 std::string SavedStateText(const SavedState& state);

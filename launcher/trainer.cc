@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/config.h"
+#include "launcher/finite_check.h"
 #include "launcher/hf_config.h"
 #include "launcher/readable_number.h"
 #include "launcher/resume_effect.h"
@@ -34,7 +36,10 @@ DatasetOptions DatasetOptionsOf(const Config& config) {
 }
 
 Trainer::Trainer(const Config& config, World& world, RunControl& control)
-    : config_(config), world_(world), control_(control) {
+    : config_(config),
+      world_(world),
+      control_(control),
+      losses_(config.model().vocab(), MakeModelSpec(config).padded_vocab) {
   control_.Begin();
   const TrainConfig& train = config.train();
   RunTogether(
@@ -95,30 +100,42 @@ bool Trainer::ValidationIsWritten() const {
   return world_.communicator->AllReduceMax(is_written ? 1 : 0, {.operation = "look for a validation"}) > 0;
 }
 
-std::string Trainer::Start() {
-  const std::string checkpoint = FindNewestCheckpoint(*world_.communicator, config_.run_dir());
-  if (!checkpoint.empty()) {
-    CheckpointView view = View();
-    const std::string note = LoadCheckpoint(*world_.communicator, checkpoint, view);
-    engine_->state().AllLoaded();
-    const nlohmann::json state = nlohmann::json::parse(view.training_state);
-    step_ = state.at("step").get<int64_t>();
-    validation_due_ = state.contains("validation_due") && !ValidationIsWritten();
-    saved_step_ = step_;
-    std::string origin = "continuing from " + checkpoint;
-    const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
-    if (!differences.empty()) origin += "\nwarning: other settings than before: " + differences;
-    if (!note.empty()) origin += "\nwarning: " + note;
-    const Config before = SettingsOf(view.config_text, config_);
-    trained_ = CountOf(view.training_state, before, step_);
-    const std::string effects = ResumeEffects(before, config_, step_);
-    if (!effects.empty()) origin += "\nwarning: " + effects;
-    if (step_ >= config_.train().steps()) {
-      origin +=
-          Format("\nthe run has done its %d steps; raise train.steps to go on", config_.train().steps());
-    }
-    return origin;
+std::string Trainer::Continue(const ResumePoint& point) {
+  CheckpointView view = View();
+  const std::string note = LoadCheckpoint(*world_.communicator, point.checkpoint, view);
+  engine_->state().AllLoaded();
+  const nlohmann::json state = nlohmann::json::parse(view.training_state);
+  step_ = state.at("step").get<int64_t>();
+  validation_due_ = state.contains("validation_due") && !ValidationIsWritten();
+  saved_step_ = step_;
+  losses_.Continue(view.training_state);
+  std::string origin = "continuing from " + point.checkpoint;
+  const auto warn = [&](const std::string& text) { origin += text.empty() ? "" : "\nwarning: " + text; };
+  warn(point.note);
+  if (point.goes_back) {
+    std::string moved;
+    RunTogether(*world_.communicator, [&] {
+      if (world_.rank() == 0) moved = AbandonAfter(config_.run_dir(), step_);
+    });
+    if (!moved.empty()) origin += "\nwent back to step " + std::to_string(step_) + ": " + moved;
+  } else if (state.contains("sound") && state["sound"] == false) {
+    warn("its loss was not sound; " + AdviceToGoBack(*world_.communicator, config_.run_dir(), step_));
   }
+  const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
+  warn(differences.empty() ? "" : "other settings than before: " + differences);
+  warn(note);
+  const Config before = SettingsOf(view.config_text, config_);
+  trained_ = CountOf(view.training_state, before, step_);
+  warn(ResumeEffects(before, config_, step_));
+  if (step_ >= config_.train().steps()) {
+    origin += Format("\nthe run has done its %d steps; raise train.steps to go on", config_.train().steps());
+  }
+  return origin;
+}
+
+std::string Trainer::Start() {
+  const ResumePoint point = FindResumePoint(*world_.communicator, config_);
+  if (!point.checkpoint.empty()) return Continue(point);
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
     const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().Weights());
@@ -176,7 +193,6 @@ void Trainer::Step() {
   requests_.AddAll(requests);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
-  has_stepped_ = true;
   const TrainConfig& train = config_.train();
   validation_due_ = train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps());
   const int64_t step_tokens = global_batch * config_.model().seq_length();
@@ -201,16 +217,27 @@ void Trainer::Step() {
     metrics_->Write(StepLine(outcome));
     progress_->Step(outcome);
   }
-  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
-    const std::string from =
-        saved_step_ < 0
-            ? "start again: no checkpoint was saved yet, see train.save_every"
-            : Format("continue from the checkpoint of step %d in %s", saved_step_, config_.run_dir().c_str());
-    throw UserError(
-        Format("the loss is no longer a number at step %d (loss %g, gradient norm %g); lower train.lr, or "
-               "raise train.warmup_fraction, and %s",
-               step_, report.loss, report.grad_norm, from.c_str()));
+  losses_.AddStep(report.loss, report.is_skipped);
+  if (report.is_skipped) TellSkipped(report, lr);
+}
+
+void Trainer::TellSkipped(const StepReport& report, double lr) {
+  const std::string what =
+      Format("loss %g, gradient norm %g, learning rate %g", report.loss, report.grad_norm, lr);
+  if (losses_.skipped_in_a_row() < LossRecord::kMostSkipped) {
+    if (progress_) {
+      progress_->Say(Format("warning: step %d is skipped: its loss is no longer a number (%s); weights stay",
+                            step_, what.c_str()));
+    }
+    return;
   }
+  Diverged({Format("the loss is no longer a number at step %d (%s), and %d steps in a row were skipped",
+                   step_, what.c_str(), losses_.skipped_in_a_row())});
+}
+
+void Trainer::Diverged(std::vector<std::string> problems) {
+  problems.push_back(AdviceToGoBack(*world_.communicator, config_.run_dir(), step_));
+  throw UserError(std::move(problems));
 }
 
 void Trainer::ReplaceExperts() {
@@ -237,7 +264,7 @@ void Trainer::SayTheEnd() {
 }
 
 void Trainer::ReportMemory() {
-  if (!progress_ || !has_stepped_) return;
+  if (!progress_ || !losses_.has_stepped()) return;
   std::string text = "peak memory of each rank";
   for (int rank = 0; rank < world_.size(); ++rank) {
     text += Format("\n%5d  %s", rank, MemoryText(engine_->MemoryOfRank(rank).bytes).c_str());
@@ -276,37 +303,75 @@ void Trainer::ValidateIfDue() {
   progress_->Validation(outcome);
 }
 
-CheckpointView Trainer::View() {
+CheckpointView Trainer::View(const SavedLoss& saved) {
   return {.tensors = engine_->state().Weights(),
           .pieces = engine_->state().Moments(),
           .state = engine_->state().BetweenSteps(),
           .config_text = ResolvedConfigText(config_),
-          .training_state = TrainingStateText(),
+          .training_state = TrainingStateText(saved),
           .hf_config_json = HuggingFaceConfigText(config_)};
 }
 
-std::string Trainer::TrainingStateText() const {
-  nlohmann::json state{{"step", step_}, {"samples", trained_.samples}, {"tokens", trained_.tokens}};
+std::string Trainer::TrainingStateText(const SavedLoss& saved) const {
+  nlohmann::json state{{"step", step_},
+                       {"samples", trained_.samples},
+                       {"tokens", trained_.tokens},
+                       {"sound", saved.sound},
+                       {"mean_loss", saved.mean},
+                       {"loss_after", saved.after},
+                       {"lowest_loss", saved.lowest}};
+  if (const int64_t back = config_.train().resume_step(); back > 0) state["resume_step"] = back;
   if (validation_due_) state["validation_due"] = true;
   return state.dump();
 }
 
+// After a skipped step it waits for one that counts: the weights are not to be judged by that batch.
 void Trainer::SaveIfDue() {
-  const int64_t every = config_.train().save_every();
-  if (step_ == 0 || !(requests_.WantsSave() || (every > 0 && step_ % every == 0))) return;
+  const int64_t every = config_.train().save_every(), saved = std::max<int64_t>(saved_step_, 0);
+  const bool is_due = every > 0 && step_ / every * every > saved;
+  if (step_ == 0 || !(requests_.WantsSave() || is_due) || losses_.skipped_in_a_row() > 0) return;
   if (saved_step_ < step_) Save();
   requests_ = control_.Agree();  // what came meanwhile need not wait for another step
+}
+
+double Trainer::LossNow() {
+  const int64_t sequences = config_.train().micro_batch() * engine_->data_ranks();
+  const double sum = engine_->EvaluateLossSum(reader_->FirstRound(), sequences);
+  return sum / static_cast<double>(sequences * config_.model().seq_length());
 }
 
 void Trainer::Save() {
   const auto start = std::chrono::steady_clock::now();
   engine_->state().Collect();
-  const std::string folder = SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, View(),
-                                            config_.train().keep_checkpoints());
+  const SavedLoss loss = losses_.Judge(LossNow());
+  const CheckpointView view = View(loss);
+  std::string folder;
+  try {
+    if (!std::isfinite(loss.after)) {
+      RunTogether(*world_.communicator,
+                  [&] { CheckFinite(Format("step %d: the model", step_), view.tensors, view.pieces); });
+      throw UserError(
+          Format("step %d: with the weights after it the loss is no number (%g); they are not saved", step_,
+                 loss.after));
+    }
+    folder = SaveCheckpoint(*world_.communicator, config_.run_dir(), step_, view,
+                            config_.train().keep_checkpoints());
+  } catch (const UserError& error) {
+    if (error.exit_code() != kUserErrorExitCode) throw;  // the disk, not the numbers
+    Diverged(error.problems());
+  }
+  losses_.Saved(loss);
   saved_step_ = step_;
   control_.Saved(step_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   const std::string reason = requests_.Reason();
   if (progress_) progress_->Say("saved " + folder + (reason.empty() ? "" : " (" + reason + ")"));
+  if (loss.sound) return;
+  const std::string advice = AdviceToGoBack(*world_.communicator, config_.run_dir(), step_);
+  if (!progress_) return;
+  progress_->Say(
+      Format("warning: the loss of step %d is not sound (mean %g since the save before, %g with the saved "
+             "weights); %s",
+             step_, loss.mean, loss.after, advice.c_str()));
 }
 
 }  // namespace unipool

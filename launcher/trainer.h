@@ -6,9 +6,11 @@
 
 #include "launcher/batch_reader.h"
 #include "launcher/checkpoint.h"
+#include "launcher/loss_record.h"
 #include "launcher/metrics_file.h"
 #include "launcher/progress.h"
 #include "launcher/resume_effect.h"
+#include "launcher/resume_point.h"
 #include "launcher/run_control.h"
 #include "launcher/token_dataset.h"
 #include "models/training_engine.h"
@@ -21,19 +23,23 @@ DatasetOptions DatasetOptionsOf(const Config& config);
 
 class Trainer {
  public:
-  // Builds the engine, opens the data and starts: from the newest checkpoint of run_dir, else from
-  // train.init_from, else from random weights. Collective. Throws the same UserError on every rank. REQUIRES:
-  // the configuration is valid for this world.
+  // Builds the engine, opens the data and starts: from the newest checkpoint of run_dir or that of
+  // train.resume_step, else from train.init_from, else from random weights. Collective. Throws the same
+  // UserError on every rank. REQUIRES: the configuration is valid for this world.
   Trainer(const Config& config, World& world, RunControl& control);
   // Trains from the step that the start gave to train.steps, or until it is asked to stop. Returns the
-  // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Collective.
+  // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Throws UserError
+  // when LossRecord::kMostSkipped steps in a row were skipped, or weights are no numbers. Collective.
   int Run();
 
  private:
   void OpenData();
   void CheckSpace();    // collective
   std::string Start();  // sets step_ and the weights; returns from what, a text for people
+  std::string Continue(const ResumePoint& point);
   void Step();
+  // The step was skipped: says so, and ends the run when it was one too many.
+  void TellSkipped(const StepReport& report, double lr);
   void ReplaceExperts();   // when parallel.replace_every says so
   double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
   void SayTheEnd();
@@ -45,9 +51,11 @@ class Trainer {
   // The ends of Run.
   int Finish();
   int Stop();
-  CheckpointView View();
-  std::string TrainingStateText() const;
-  bool ValidationIsWritten() const;  // collective
+  CheckpointView View(const SavedLoss& saved = {});
+  std::string TrainingStateText(const SavedLoss& saved) const;
+  double LossNow();                                      // of one microbatch of the last step; collective
+  [[noreturn]] void Diverged(std::vector<std::string>);  // with advice; collective
+  bool ValidationIsWritten() const;                      // collective
 
   const Config& config_;
   World& world_;
@@ -59,8 +67,8 @@ class Trainer {
   std::unique_ptr<MetricsFile> metrics_;  // on rank 0
   std::unique_ptr<Progress> progress_;    // on rank 0
   int64_t step_ = 0;                      // updates done
-  DataCount trained_;            // what these updates have seen; the next sample is number trained_.samples
-  bool has_stepped_ = false;     // in this process
+  DataCount trained_;  // what these updates have seen; the next sample is number trained_.samples
+  LossRecord losses_;
   bool validation_due_ = false;  // of the weights as they are; a stop leaves it to the next start
   // Sum over this rank's emulated steps but the first, whose memory is new.
   struct {

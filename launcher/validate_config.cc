@@ -189,6 +189,7 @@ class Validation {
     AtLeast<int64_t>("train.save_every", t.save_every(), 0);
     AtLeast("train.keep_checkpoints", t.keep_checkpoints(), 0);
     NotNegative("train.save_minutes", t.save_minutes());
+    NotNegative("train.resume_step", t.resume_step());
     try {
       ParseStopTime(t.stop_at(), {});
     } catch (const UserError& error) {

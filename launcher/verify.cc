@@ -29,11 +29,15 @@ std::string Verified(const std::string& dir) {
   }
 }
 
+bool IsCheckpoint(const std::string& dir) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(fs::path(dir) / kSavedStateFile, ignored)) ||
+         StepOfCheckpoint(dir) >= 0;
+}
+
 // DIR itself, or those of the run whose folder DIR is.
 std::vector<std::string> CheckpointsIn(const std::string& dir) {
-  std::error_code ignored;
-  if (fs::exists(fs::symlink_status(fs::path(dir) / kSavedStateFile, ignored))) return {dir};
-  if (StepOfCheckpoint(dir) >= 0) return {dir};
+  if (IsCheckpoint(dir)) return {dir};
   const std::vector<std::string> checkpoints = ListCheckpoints(dir);
   if (checkpoints.empty()) {
     throw UserError(dir + ": neither a checkpoint nor the folder of a run with checkpoints/step-N");
@@ -57,6 +61,10 @@ int VerifyCommand(const CommandLine& command_line) {
         for (const std::string& problem : error.problems()) problems.Add(problem);
       }
       PrintResult(text);
+    }
+    if (!IsCheckpoint(dir)) {
+      for (const std::string& aside : ListSetAside(dir))
+        std::printf("%s: set aside, not used\n", aside.c_str());
     }
     problems.ThrowIfAny();
   });

@@ -156,7 +156,7 @@ void CheckSameModel(const std::string& dir, const std::string& there, const std:
 std::string RunDifferences(const std::string& there, const std::string& here) {
   return Differences(there, here, [](const std::string& path) {
     return !ChangesTheModel(path) && path != "run_dir" && path != "train.steps" &&
-           path.rfind("parallel.", 0) != 0;
+           path != "train.resume_step" && path.rfind("parallel.", 0) != 0;
   });
 }
 

@@ -118,6 +118,10 @@ void WeightFolder::Read(const std::string& name, const Tensor& out) {
   Open(file_of_.at(name)).Read(entry, 0, out);
 }
 
+std::string WeightFolder::FileOf(const std::string& name) const {
+  return Has(name) ? (fs::path(dir_) / file_of_.at(name)).string() : "";
+}
+
 void WeightFolder::OpenAll() {
   for (const auto& [name, file] : file_of_) Entry(name);
 }

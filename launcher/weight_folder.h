@@ -26,6 +26,7 @@ class WeightFolder {
   const std::string& dir() const { return dir_; }
   std::vector<std::string> Names() const;  // of all tensors, sorted
   bool Has(const std::string& name) const { return file_of_.contains(name); }
+  std::string FileOf(const std::string& name) const;  // path of the file with the tensor; "" if not Has(name)
   // Entry, Read and OpenAll throw UserError when a file is missing or damaged, or lacks the tensor that the
   // index says. REQUIRES: Has(name); for Read also: `out` has as many elements as the entry. Read converts to
   // the type of `out`.

@@ -54,6 +54,23 @@ TEST(FiniteCheck, NumbersThatAreNoneAreNotSaved) {
   }
 }
 
+// With the file, and counted from the tensor's first element, not from the piece's.
+TEST(FiniteCheck, NamesFileTensorAndElement) {
+  std::vector<float> numbers(8, 1), moments(8, 1);
+  moments[3] = std::numeric_limits<float>::infinity();
+  const Tensor first(numbers.data(), DType::kF32, {8}), second(moments.data(), DType::kF32, {8});
+  const std::vector<OptimizerPiece> pieces = {
+      {.name = "a", .elements = {100, 108}, .first_moment = first, .second_moment = second, .writes = true}};
+  const FileOf file_of = [](const std::string& name, int64_t element) {
+    return "file of " + name + " " + std::to_string(element);
+  };
+  EXPECT_THAT(NotFinite({}, pieces, file_of),
+              testing::ElementsAre("file of exp_avg_sq/a 100: exp_avg_sq/a: element 103 is inf"));
+  EXPECT_THAT(NotFinite({{.name = "b", .shape = {8}, .value = second}}, {}),
+              testing::ElementsAre("b: element 3 is inf"));
+  EXPECT_THAT(NotFinite({{.name = "b", .shape = {8}, .value = first}}, {}), testing::IsEmpty());
+}
+
 TEST(FiniteCheck, FindsTheFirstNumberThatIsNone) {
   FindsTheFirst<float>(DType::kF32);
   FindsTheFirst<double>(DType::kF64);

@@ -86,6 +86,9 @@ TEST(MetricList, EachMetricIsDeclaredOnceAndSaysWhatItMeans) {
   StepOutcome outcome = ExampleOutcome(1);
   outcome.slot_imbalance = 1;
   outcome.virtual_seconds = 1;
+  EXPECT_FALSE(Json::parse(StepLine(outcome)).contains("skipped"));
+  outcome.report.is_skipped = true;
+  EXPECT_EQ(Json::parse(StepLine(outcome))["skipped"], 1);
   EXPECT_EQ(Json::parse(StepLine(outcome)).size(), names.size());
   EXPECT_EQ(Json::parse(MetricsJson()).size(), StepMetrics().size() + ValidationMetrics().size());
 }

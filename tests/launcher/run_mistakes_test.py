@@ -160,7 +160,7 @@ class MistakesTest(RunTest):
         self.Expect(["no longer a number", "start again: no checkpoint was saved yet"], "train", "small.txtpb", *lost,
                     "train.save_every=0", "train.eval_every=0", ways=self.WAYS[:1])
         self.Train("train.steps=1")
-        self.Expect(["no longer a number", "continue from the checkpoint of step 1 in run"], "train", "small.txtpb", *lost,
+        self.Expect(["no longer a number", "go back to step 1, the newest checkpoint in run"], "train", "small.txtpb", *lost,
                     "train.save_every=0", "train.eval_every=0", ways=self.WAYS[:1])
 
     def test_commands_without_what_they_need(self) -> None:
