@@ -26,7 +26,7 @@ namespace {
 using ConfigUse = CommandInfo::ConfigUse;
 // Flags whose value is a path; no shell expands ~ behind "=".
 bool IsPathFlag(const std::string& name) {
-  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix"}) {
+  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "svg"}) {
     if (name == path) return true;
   }
   return false;
@@ -274,6 +274,13 @@ const std::vector<CommandInfo>& Commands() {
        "parameters by kind, per rank, and memory",
        InfoCommand,
        {"print_config", "json"}},
+      {"watch", ConfigUse::kFolder, "how the run in a DIR stands, live; q ends", WatchCommand, {}},
+      {"plot", ConfigUse::kInputs, "curves of runs (DIR ...), in the terminal or as SVG", PlotCommand, {}},
+      {"compare",
+       ConfigUse::kInputs,
+       "losses, balance and speed of runs (DIR DIR ...) beside each other",
+       CompareCommand,
+       {"json"}},
       {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand, {"json"}},
       {"tokenize",
        ConfigUse::kInputs,

@@ -20,6 +20,9 @@ int EvalCommand(const CommandLine& command_line);
 int GenerateCommand(const CommandLine& command_line);
 int VerifyCommand(const CommandLine& command_line);
 int InfoCommand(const CommandLine& command_line);
+int WatchCommand(const CommandLine& command_line);
+int PlotCommand(const CommandLine& command_line);
+int CompareCommand(const CommandLine& command_line);
 int MetricsCommand(const CommandLine& command_line);
 int TokenizeCommand(const CommandLine& command_line);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "runtime/errors.h"
 
@@ -26,6 +27,12 @@ std::string FormatBytes(int64_t bytes) {
   std::string text = Scaled(bytes, " ", "B");
   const size_t giga = text.find(" BB");
   if (giga != std::string::npos) text.replace(giga, 3, " GB");
+  return text;
+}
+
+std::string Digits(double value, int digits) {
+  char text[400];  // the largest number has 309 digits before the point
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
   return text;
 }
 

@@ -63,12 +63,11 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
       ElementsAre("--jsom: unknown flag; did you mean --json?",
                   "--test_warmth: expected a value of type double, found \"hot\"",
                   "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
-  EXPECT_THAT(
-      ProblemsOf({"--json"}),
-      ElementsAre("a command is missing; one of train, eval, generate, verify, info, metrics, tokenize"));
-  EXPECT_THAT(
-      ProblemsOf({"fly"}),
-      ElementsAre("fly: unknown command; one of train, eval, generate, verify, info, metrics, tokenize"));
+  EXPECT_THAT(ProblemsOf({"--json"}),
+              ElementsAre("a command is missing; one of train, eval, generate, verify, info, "
+                          "watch, plot, compare, metrics, tokenize"));
+  EXPECT_THAT(ProblemsOf({"fly"}), ElementsAre("fly: unknown command; one of train, eval, generate, verify, "
+                                               "info, watch, plot, compare, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
               ElementsAre(HasSubstr("train: the configuration file is missing")));
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),
@@ -90,7 +89,7 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
 TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
   EXPECT_THAT(ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
               ElementsAre("--checkpoint: is a flag of eval, generate, not of train",
-                          "--json: is a flag of eval, generate, info, metrics, not of train",
+                          "--json: is a flag of eval, generate, info, compare, metrics, not of train",
                           "--vocab: is a flag of generate, tokenize, not of train"));
   EXPECT_THAT(ProblemsOf({"metrics", "--print_config"}),
               ElementsAre(HasSubstr("--print_config: is a flag of")));

@@ -38,6 +38,24 @@ TEST(Info, PresetsHaveThePublishedTotals) {
   }
 }
 
+TEST(Info, DemoHasFairBaselines) {
+  const auto pooled = InfoJson(Preset("demo"), 1)["parameters"];
+  const auto vanilla = InfoJson(Preset("demo_vanilla"), 1)["parameters"];
+  const int64_t scales = Preset("demo").model().layers();  // of NormRouter
+  for (const char* kind : {"total", "active"})
+    EXPECT_EQ(pooled[kind].get<int64_t>() - scales, vanilla[kind].get<int64_t>()) << kind;
+  EXPECT_EQ(pooled["experts"], vanilla["experts"]);
+  // The dense model has no routers; else it is as large as what a token sees, or as all of it.
+  const int64_t routers = pooled["router"];
+  EXPECT_EQ(pooled["active"].get<int64_t>() - routers,
+            InfoJson(Preset("demo_dense"), 1)["parameters"]["active"]);
+  EXPECT_EQ(pooled["total"].get<int64_t>() - routers,
+            InfoJson(Preset("demo_dense", {"moe.width=1536"}), 1)["parameters"]["total"]);
+  // What is no part of the model is the same.
+  for (const char* name : {"demo_vanilla", "demo_dense"})
+    EXPECT_EQ(Preset("demo").train().DebugString(), Preset(name).train().DebugString());
+}
+
 TEST(Info, ShowsWhatEachRankHolds) {
   const Config config = Preset("unipool_182m", {"parallel.stages=2", "parallel.layers_per_stage=6,6"});
   const nlohmann::json info = InfoJson(config, 14);

@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""The live line of a run on a terminal, by itself and under mpirun; plain lines elsewhere; warnings once."""
+"""The live line of a run on a terminal, by itself and under mpirun; plain lines elsewhere; warnings once. What watch, plot
+and compare show of runs."""
 import fcntl
+import json
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
 import termios
 import time
-import unittest
+import xml.etree.ElementTree
 
 import run_harness
-from run_harness import JOB_ENVIRONMENT, RunTest
+from run_harness import JOB_ENVIRONMENT, RunTest, WaitUntil
 
 LIVE = re.compile(r"step \d+/\d+  loss \d+\.\d{4}  ETA \w+  [\d.]+K? tokens/s")
 
@@ -90,6 +93,114 @@ class LiveTest(RunTest):
             outcome = self.Train("data.train=a.jsonl", f"run_dir=warned-{mpi}", *overrides, mpi=mpi)
             self.assertEqual(len(re.findall("^warning: a.jsonl is read as plain bytes", outcome.text, re.M)), 1, outcome.text)
             self.assertNotIn("token_source", outcome.text)
+
+
+class LookingTest(RunTest):
+    """watch, plot and compare: at runs that are written, finished, stopped, and at what is no run."""
+
+    def Watch(self, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen([run_harness.BINARY, "watch", *arguments], cwd=self.folder, stdin=theirs, stdout=theirs,
+                                   stderr=theirs, start_new_session=True, env={**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm"})
+        os.close(theirs)
+        self.addCleanup(os.close, ours)
+        self.addCleanup(self.End, process)
+        return process, ours
+
+    def ReadUntil(self, terminal: int, pattern: str, limit_seconds: float = 20) -> str:
+        end, seen = time.monotonic() + limit_seconds, ""
+        while not re.search(pattern, seen):
+            self.assertLess(time.monotonic(), end, f"{pattern} did not come: {seen!r}")
+            if select.select([terminal], [], [], 0.2)[0]:
+                try:
+                    seen += os.read(terminal, 65536).decode(errors="replace")
+                except OSError:
+                    self.fail(f"{pattern} did not come: {seen!r}")
+        return seen
+
+    def test_watch_follows_a_run_and_ends_with_q_or_an_interrupt(self) -> None:
+        training = self.Start("train", "small.txtpb", "train.steps=100000", "train.save_every=0", "train.eval_every=0")
+        WaitUntil(lambda: os.path.exists(self.Path("run/metrics.jsonl")), "the first step")
+        process, terminal = self.Watch("run")
+        first = self.ReadUntil(terminal, r"run  running  step (\d+)/100000")
+        self.ReadUntil(terminal, r"loss \d")
+        step = int(re.findall(r"step (\d+)/", first)[-1])
+        WaitUntil(lambda: int(re.findall(r"step (\d+)/", self.ReadUntil(terminal, r"step \d+/100000"))[-1]) > step, "more steps", 20)
+        os.write(terminal, b"q")
+        self.assertIn("\033[?1049l", self.ReadUntil(terminal, r"\033\[\?1049l"), "the screen was not given back")
+        self.assertEqual(process.wait(10), 0)
+        training.send_signal(signal.SIGTERM)
+        self.assertEqual(self.Finish(training).code, 75)
+        self.assertRegex(self.Run("watch", "run", "--once").text, r"^run  stopped  step \d+/100000\n(?s:.*)stopped by SIGTERM")
+        process, terminal = self.Watch("run")
+        self.ReadUntil(terminal, r"run  stopped")
+        process.send_signal(signal.SIGINT)
+        self.ReadUntil(terminal, r"\033\[\?1049l")
+        self.assertEqual(process.wait(10), 0)
+
+    def test_watch_tells_a_killed_run(self) -> None:
+        training = self.Start("train", "small.txtpb", "train.steps=100000", "train.save_every=0")
+        WaitUntil(lambda: os.path.exists(self.Path("run/metrics.jsonl")) and len(self.Metrics()) > 3, "steps")
+        training.kill()
+        self.Finish(training)
+        self.assertRegex(self.Run("watch", "run", "--once").text, r"^run  killed  step")
+
+    def test_plot_draws_in_the_terminal_and_as_svg(self) -> None:
+        self.Train()
+        self.Train("run_dir=other", "train.lr=1e-3")
+        self.assertRegex(self.Run("plot", "run").text, r"^loss, nats by step\n(?s:.*)  a run\n  b run, validation\n")
+        both = self.Run("plot", "run", "other/", "--metric=grad_norm", "--x=tokens", "--smooth=3").text
+        self.assertRegex(both, r"^grad_norm, mean of 3 steps by tokens\n(?s:.*)  a run\n  b other\n")
+        self.Run("plot", "run", "other", "--svg=both.svg", "--metric=peak_memory.weights")
+        with open(self.Path("both.svg"), encoding="utf-8") as file:
+            root = xml.etree.ElementTree.fromstring(file.read())
+        self.assertEqual(len(root.findall("{http://www.w3.org/2000/svg}polyline")), 2)
+        with open(self.Path("run/metrics.jsonl"), "a", encoding="utf-8") as file:
+            file.write('{"step":13,"lo')
+        self.assertRegex(self.Run("plot", "run").text, r"^loss")  # as while it is written
+        utf8 = self.Finish(self.Start("plot", "run", "--metric=loss", environment={"LC_ALL": "C.UTF-8"})).text
+        self.assertRegex(utf8, "[\u2801-\u28ff]")
+
+    def test_compare_pairs_seeds(self) -> None:
+        for seed in (1, 2):
+            self.Train(f"run_dir=low-{seed}", f"train.seed={seed}", "train.lr=1e-3")
+            self.Train(f"run_dir=high-{seed}", f"train.seed={seed}")
+        runs = ["low-1", "low-2", "high-2", "high-1"]
+        text = self.Run("compare", *runs).text
+        self.assertRegex(text, r"(?m)^high-\*  +-\d\.\d{4} (±|\+-) \d\.\d{4}")
+        self.assertIn("high-*: train.lr is 0.001 there and 0.003 here\n", text)
+        result = json.loads(self.Run("compare", *runs, "--json").stdout)
+        losses = {run: [line["loss"] for line in self.Steps(run) if line["step"] > 10] for run in runs}
+        mean = {run: sum(values) / len(values) for run, values in losses.items()}
+        pairs = [mean["high-1"] - mean["low-1"], mean["high-2"] - mean["low-2"]]
+        difference = result["groups"][1]["difference"]["loss"]
+        self.assertAlmostEqual(difference["mean"], sum(pairs) / 2)
+        self.assertAlmostEqual(difference["error"], abs(pairs[0] - pairs[1]) / 2)
+
+    def test_what_is_no_run_is_a_sentence(self) -> None:
+        self.Train()
+        self.Write("alien.jsonl", '{"epoch": 1}\n')
+        os.mkdir(self.Path("empty"))
+        for arguments, said in [
+                (["watch"], "a folder is missing"), (["watch", "nowhere"], "nowhere: no such folder"),
+                (["watch", "empty"], "empty: is not the folder of a run"), (["watch", "small.txtpb"], "small.txtpb: is a file"),
+                (["plot"], "plot: the folder of a run is missing"), (["plot", "run", "./run/"], "is named twice"),
+                (["plot", "alien.jsonl"], "another program wrote it"), (["plot", "book.txt"], "line 1: is no JSON object"),
+                (["plot", "run", "--metric=los"], "did you mean loss?"), (["plot", "run", "--x=time"], "--x: expected step or tokens"),
+                (["plot", "run", "--smooth=0"], "--smooth=0: must be 1 or more"), (["plot", "run", "--smooth=x"], "--smooth: expected"),
+                (["plot", "run", "--svg=no/such/a.svg"], "no/such/a.svg"), (["plot", "run", "--svg=empty"], "empty"),
+                (["compare", "run"], "takes two runs or more"), (["compare", "run", "empty"], "empty: is not the folder"),
+                (["compare", "run", "run/"], "is named twice"), (["compare"], "takes two runs or more")]:
+            outcome = self.Run(*arguments, code=2)
+            self.assertIn(said, outcome.text, arguments)
+            for sign in run_harness.SIGNS_OF_A_BUG:
+                self.assertNotIn(sign, outcome.text)
+        for command in (["watch", "run"], ["plot", "run"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([run_harness.BINARY, *command], cwd=self.folder, stdout=full, stderr=subprocess.PIPE, check=False)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"No space left", done.stderr)
 
 
 if __name__ == "__main__":

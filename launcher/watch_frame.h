@@ -1,0 +1,30 @@
+// One look at a run, as `unipool watch` shows it again and again.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launcher/run_record.h"
+#include "launcher/run_state.h"
+#include "launcher/terminal_chart.h"
+
+namespace unipool {
+
+struct Pulse {
+  int64_t step = 0;
+  double time = 0;  // seconds since 1970
+};
+// Of RUN_DIR/heartbeat; nothing where there is none that can be read.
+std::optional<Pulse> ReadPulse(const std::string& run_dir);
+
+struct WatchedRun {
+  const RunRecord& record;
+  std::optional<RunState> state;
+  std::optional<Pulse> pulse;
+  bool is_gone = false;  // the process that wrote the state ran on this machine and is no more
+};
+// Lines of less than `options.columns` characters: how it stands, a bar, its newest numbers, where it runs,
+// and curves of loss and validation in the rows that are left. `now`: seconds since 1970.
+std::string WatchFrame(const WatchedRun& run, double now, const TerminalChartOptions& options);
+
+}  // namespace unipool
