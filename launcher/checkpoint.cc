@@ -354,7 +354,9 @@ std::string LoadCheckpoint(Communicator& world, const std::string& dir, Checkpoi
     ReadTensors(folder, view.tensors);
     const OptimizerFolder optimizer(dir, state.optimizer_files);
     const std::string missing = MissingState(dir, LoadOptimizer(optimizer, dir, view));
-    CheckFinite(dir, view.tensors, view.pieces, [&](const std::string& name, int64_t first) {
+    std::vector<DiskTensor> tensors = view.tensors;
+    tensors.insert(tensors.end(), view.state.begin(), view.state.end());
+    CheckFinite(dir, tensors, view.pieces, [&](const std::string& name, int64_t first) {
       return folder.Has(name) ? folder.FileOf(name) : optimizer.FileOf(name, first);
     });
     if (world.rank() == 0 && !missing.empty()) note += (note.empty() ? "" : "\nwarning: ") + missing;

@@ -31,8 +31,13 @@ Heartbeat::~Heartbeat() {
 
 void Heartbeat::Beat(int64_t step, double tokens_per_second) {
   const auto now = std::chrono::steady_clock::now();
-  if (fd_ < 0 || (last_ != std::chrono::steady_clock::time_point{} && now - last_ < kPause)) return;
-  last_ = now;
+  if (last_ == std::chrono::steady_clock::time_point{} || now - last_ >= kPause)
+    BeatAtOnce(step, tokens_per_second);
+}
+
+void Heartbeat::BeatAtOnce(int64_t step, double tokens_per_second) {
+  if (fd_ < 0) return;
+  last_ = std::chrono::steady_clock::now();
   const double time =
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   std::string text =

@@ -15,6 +15,7 @@ class Heartbeat {
   Heartbeat(const Heartbeat&) = delete;
   // At most one write a second, the first at once.
   void Beat(int64_t step, double tokens_per_second);
+  void BeatAtOnce(int64_t step, double tokens_per_second);
 
  private:
   int fd_ = -1;

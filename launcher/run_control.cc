@@ -106,6 +106,24 @@ std::string RunControl::WhyFinished() {
   return world_.communicator->AllGatherText(words, {.operation = "look whether the run is finished"})[0];
 }
 
+void RunControl::CheckMayStart() {
+  RunTogether(*world_.communicator, [&] {
+    if (world_.rank() != 0) return;
+    if (stop_at_ && *stop_at_ <= std::chrono::system_clock::now()) {
+      throw UserError(
+          Format("train.stop_at=%s: has passed (%s); give a later time or a duration, such as 3h30m",
+                 config_.train().stop_at().c_str(), WallTimeText(*stop_at_).c_str()));
+    }
+    if (anew()) return;
+    const std::optional<RunState> state = ReadRunState(config_.run_dir());
+    if (!state || state->saved_step <= 0 || !ListCheckpoints(config_.run_dir()).empty()) return;
+    throw UserError(Format(
+        "%s: state.json knows a checkpoint of step %d, but the folder checkpoints holds none; bring it back "
+        "(is its disk mounted?), choose another run_dir, or start anew with --anew",
+        config_.run_dir().c_str(), state->saved_step));
+  });
+}
+
 void RunControl::TakeLock() {
   RunTogether(
       *world_.communicator,
@@ -200,6 +218,7 @@ void RunControl::End(const std::string& status, const JobEnd& end) {
       *world_.communicator,
       [&] {
         if (world_.rank() == 0) process_.state.End(status, end);
+        if (heartbeat_) heartbeat_->BeatAtOnce(process_.state.state().end.step, 0);
       },
       "writes state.json");
 }

@@ -22,6 +22,7 @@ struct RunProcess {
   SignalRequests signals;
   RunStateKeeper state;
   std::unique_ptr<RunLock> lock;  // in rank 0's process
+  bool anew = false;              // the run begins with step 0, whatever its folder holds
 };
 
 // One on each rank.
@@ -33,9 +34,14 @@ class RunControl {
   // Whether state.json says that all train.steps are done, and their checkpoint is there: then there is
   // nothing to do, and nothing is touched. A word for people, the same on every rank, or "". Collective.
   std::string WhyFinished();
+  // Whether the run begins with step 0, and moves what its folder holds aside.
+  bool anew() const { return process_.anew; }
   // Takes the lock of run_dir on rank 0, where a requeued job waits for a while. Collective. Throws the same
   // UserError on every rank.
   void TakeLock();
+  // Throws UserError where train.stop_at has passed, or where state.json knows a checkpoint and run_dir holds
+  // none: a disk that is not there, or a folder that was removed. Collective.
+  void CheckMayStart();
   // From here on state.json is this start's. Collective.
   void Begin();
   // The start is made: from the checkpoint of `step`, or anew from step 0.

@@ -120,8 +120,10 @@ void CheckOptions(const TokenizeOptions& options) {
                         options.output_prefix.c_str(), folder.c_str()));
   }
   if (options.key.empty()) problems.Add("--key is empty; name the JSON key of the text, for example text");
-  if (options.threads < 0) {
-    problems.Add(Format("--threads %d is negative; give a number, or 0 for one a core", options.threads));
+  constexpr int kMostThreads = 1024;
+  if (options.threads < 0 || options.threads > kMostThreads) {
+    problems.Add(
+        Format("--threads=%d: must be from 1 to %d, or 0 for one a core", options.threads, kMostThreads));
   }
   if (options.tokenizer.kind == "bytes" && options.append_eod == true) {
     problems.Add("--append_eod: --tokenizer bytes has no end-of-text token; leave the flag out");

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -26,7 +27,10 @@ class OrderedPipeline {
   void Run(int threads) {
     most_in_flight_ = 2 * threads;
     std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back([this] { Loop(); });
+    try {
+      for (int i = 1; i < threads; ++i) others.emplace_back([this] { Loop(); });
+    } catch (const std::system_error&) {  // a limit of threads: those that there are do the work
+    }
     Loop();
     for (std::thread& other : others) other.join();
     if (error_) std::rethrow_exception(error_);

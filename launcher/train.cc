@@ -32,21 +32,25 @@ void RemoveLeftovers() {
              gone.segments, 1e-6 * static_cast<double>(gone.bytes), gone.folders));
 }
 
+// A job that Slurm starts again goes on with what its first start began anew.
+bool StartsAnew() {
+  const char* restarts = std::getenv("SLURM_RESTART_COUNT");
+  return FLAGS_anew && (!restarts || std::atoi(restarts) == 0);
+}
+
 // Returns the process's exit code.
 int Train(const Config& config, World& world, RunProcess& process) {
   RunControl control(config, world, process);
-  const std::string finished = FLAGS_anew ? "" : control.WhyFinished();
+  const std::string finished = control.anew() ? "" : control.WhyFinished();
   if (finished.empty()) CheckStart(config, world);  // before anything is written
   control.TakeLock();
   RunTogether(
       *world.communicator,
       [&] {
-        if (world.rank() != 0) return;
-        const std::string moved = FLAGS_anew ? SetAside(config.run_dir()) : "";
-        if (!moved.empty()) PrintErrorLine("note: " + moved);
-        RemoveUnfinished(config.run_dir());
+        if (world.rank() == 0) RemoveUnfinished(config.run_dir());
       },
       "tidies run_dir");
+  if (finished.empty()) control.CheckMayStart();
   if (finished.empty()) return Trainer(config, world, control).Run();
   if (world.rank() == 0) std::printf("%s\n", finished.c_str());
   return 0;
@@ -59,7 +63,13 @@ int TrainCommand(const CommandLine& command_line) {
   WorldOptions options = WorldOptionsOf(config);
   ValidateConfig(config, WorldSize(options));
   RemoveLeftovers();
+  if (FLAGS_anew && config.train().resume_step() > 0) {
+    throw UserError(
+        Format("--anew begins with step 0 and train.resume_step=%d goes back to step %d: give one of them",
+               config.train().resume_step(), config.train().resume_step()));
+  }
   RunProcess process;
+  process.anew = StartsAnew();
   options.on_end = [&](const JobEnd& end) { process.state.End("failed", end); };
   std::atomic<int> exit_code = 0;  // of a run that ends well, which all ranks know alike
   const int world_exit_code = RunWorld(options, [&](World& world) {

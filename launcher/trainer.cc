@@ -134,15 +134,26 @@ std::string Trainer::Continue(const ResumePoint& point) {
 }
 
 std::string Trainer::Start() {
-  const ResumePoint point = FindResumePoint(*world_.communicator, config_);
-  if (!point.checkpoint.empty()) return Continue(point);
+  if (!control_.anew()) {
+    const ResumePoint point = FindResumePoint(*world_.communicator, config_);
+    if (!point.checkpoint.empty()) return Continue(point);
+  }
+  std::string origin = "starting from random weights";
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
     const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().Weights());
     engine_->state().WeightsLoaded();
-    return "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
+    origin = "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
   }
-  return "starting from random weights";
+  if (control_.anew()) {  // now that nothing stands in the way of the new start
+    CheckSpace();
+    std::string moved;
+    RunTogether(*world_.communicator, [&] {
+      if (world_.rank() == 0) moved = SetAside(config_.run_dir());
+    });
+    if (!moved.empty()) origin += "\nnote: " + moved;
+  }
+  return origin;
 }
 
 // One exchange a step tells the ranks of requests; where there is none for a while (a start, a save) they
@@ -173,7 +184,9 @@ int Trainer::Stop() {
   const std::string reason = Format("stopped by %s at step %d", requests_.Reason().c_str(), step_);
   control_.End("stopped", {.exit_code = kStoppedExitCode, .reason = reason});
   SayTheEnd();
-  if (progress_) progress_->Say(reason + "; repeat the command to go on");
+  if (progress_)
+    progress_->Say(reason + "; repeat the command" + (control_.anew() ? " without --anew" : "") +
+                   " to go on");
   return kStoppedExitCode;
 }
 

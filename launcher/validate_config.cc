@@ -190,6 +190,9 @@ class Validation {
     AtLeast("train.keep_checkpoints", t.keep_checkpoints(), 0);
     NotNegative("train.save_minutes", t.save_minutes());
     NotNegative("train.resume_step", t.resume_step());
+    if (t.resume_step() > 0 && t.resume_step() >= t.steps())
+      problems_.Add(Format("train.resume_step: is %d; must be below train.steps, which is %d",
+                           t.resume_step(), t.steps()));
     try {
       ParseStopTime(t.stop_at(), {});
     } catch (const UserError& error) {

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "runtime/emulated_communicator.h"
@@ -106,9 +107,18 @@ int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)
   } else {
     std::vector<std::thread> threads;
     for (auto& communicator : communicators) {
-      threads.emplace_back([&body, &exits, wire, own = std::move(communicator)]() mutable {
-        RunRank(body, std::move(own), wire, exits);
-      });
+      try {
+        threads.emplace_back([&body, &exits, wire, own = std::move(communicator)]() mutable {
+          RunRank(body, std::move(own), wire, exits);
+        });
+      } catch (const std::system_error& error) {  // those that have begun wait for this one
+        EndProcess(
+            options,
+            {kUserErrorExitCode,
+             Format("error: the thread of rank %d of %d cannot be started (%s); use fewer ranks, or raise "
+                    "the limit of processes or memory (ulimit -u, -v, -d; pids.max of the cgroup)",
+                    static_cast<int>(threads.size()), size, error.code().message().c_str())});
+      }
     }
     Supervise(exits, size, options);
     for (std::thread& thread : threads) thread.join();

@@ -81,6 +81,11 @@ class SettingsTest(RunTest):
         self.Shell(slurm + "$U tokenize --input=lines.jsonl --output_prefix=out --tokenizer=bytes")
         self.assertIn("error: --jsom", self.Shell(slurm + "$U train --jsom", code=2))
 
+    def test_threads_that_cannot_be_started(self) -> None:
+        text = self.Shell("ulimit -v 700000; ulimit -s 200000; $U train small.txtpb parallel.ranks=4", code=2)
+        self.assertRegex(text, r"error: the thread of rank \d of 4 cannot be started")
+        self.assertNotIn("terminate", text)
+
     def test_ranks_with_other_settings(self) -> None:
         for setting in ("train.lr=0.5", "train.seed=7", "moe.width=24", "run_dir=other"):
             text = self.Shell(f"$M -np 1 $U train small.txtpb : -np 1 $U train small.txtpb {setting}", code=2)

@@ -267,6 +267,42 @@ class StateTest(RequestTest):
         self.Train("train.steps=13")
         self.assertEqual(self.State("run")["step"], 13)
 
+    def test_a_new_start_moves_nothing_before_it_is_sound(self) -> None:
+        self.Train()
+        before = sorted(os.listdir(self.Path("run", "checkpoints")))
+        for override in ("train.init_from=nowhere", "data.train=nowhere", "train.stop_at=2020-01-01T00:00", "train.resume_step=6"):
+            self.assertEqual(self.Run("train", "small.txtpb", "--anew", override, code=2).code, 2)
+            self.assertEqual(sorted(os.listdir(self.Path("run", "checkpoints"))), before, override)
+        process = self.Start("train", "small.txtpb", "--anew", "train.steps=1000000", "train.eval_every=0")
+        WaitUntil(lambda: self.Lines("run") > 20 and os.path.exists(self.Path("run", "checkpoints.replaced-1")), "a new start")
+        process.send_signal(signal.SIGTERM)
+        outcome = self.Finish(process)
+        self.assertEqual(outcome.code, STOPPED)
+        self.assertIn("repeat the command without --anew to go on", outcome.text)
+        step = self.State("run")["step"]
+        # A job that is started again by Slurm has the same command line.
+        outcome = self.Finish(self.Start("train", "small.txtpb", "--anew", f"train.steps={step + 3}", "train.eval_every=0",
+                                         environment={"SLURM_RESTART_COUNT": "1"}))
+        self.assertEqual((outcome.code, self.State("run")["step"]), (0, step + 3), outcome)
+
+    def test_a_stop_time_that_has_passed_is_refused(self) -> None:
+        for text in ("2020-01-01T00:00", "0s"):
+            outcome = self.Train("train.stop_at=" + text, code=2)
+            self.assertIn(f"train.stop_at={text}: has passed", outcome.text)
+
+    def test_checkpoints_that_went_away_are_missed(self) -> None:
+        self.Train()
+        os.rename(self.Path("run", "checkpoints"), self.Path("elsewhere"))
+        for make in (False, True):
+            if make:
+                os.mkdir(self.Path("run", "checkpoints"))
+            outcome = self.Train("train.steps=14", code=2)
+            self.assertIn("state.json knows a checkpoint of step 12, but the folder checkpoints holds none", outcome.text)
+        os.rmdir(self.Path("run", "checkpoints"))
+        os.rename(self.Path("elsewhere"), self.Path("run", "checkpoints"))
+        self.Train("train.steps=14")
+        self.assertEqual(self.State("run")["step"], 14)
+
     def test_wrong_data_is_told(self) -> None:
         self.Train("data.train=nowhere", code=2)
         state = self.State("run")
