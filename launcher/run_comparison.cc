@@ -233,10 +233,10 @@ std::vector<Comparison::Row> RowsOf(const Comparison& comparison, const std::vec
 }  // namespace
 
 ComparedRun ReadComparedRun(const std::string& path) {
-  const RunRecord record(path);
   std::error_code ignored;
-  if (!std::filesystem::is_directory(record.path(), ignored))
+  if (std::filesystem::is_regular_file(path, ignored))
     throw UserError(path + ": is a file; give the folder of a run, whose config.txtpb says its settings");
+  const RunRecord record(path);
   const std::string settings = record.path() + "/config.txtpb";
   if (!std::filesystem::exists(settings, ignored))
     throw UserError(path +

@@ -114,6 +114,9 @@ bool RunRecord::Read() {
 void RunRecord::ReadLine(const std::string& line) {
   ++line_number_;
   const Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object() && line_number_ == 1)
+    throw UserError(file_ +
+                    " line 1: is no JSON object, so this is no file of metrics; give the folder of a run");
   if (!json.is_object())
     throw UserError(
         Format("%s line %d: is no JSON object, so no line of metrics; repeat `train`, which mends "

@@ -25,7 +25,8 @@ import os, re, sys
 arguments = sys.argv[1:]
 if arguments and arguments[0] in ("train", "eval", "generate"):
     def shorter(match):
-        return match[1] + str(max(1, int(match[2]) // {divisor}))
+        steps = int(match[2])  # a few steps are as few already
+        return match[1] + str(steps if steps < 10 else max(1, steps // {divisor}))
     arguments = [re.sub(r"^(train\\.(?:decay_)?steps=)(\\d+)$", shorter, argument) for argument in arguments] + {small}
 os.execv({binary!r}, [{binary!r}] + arguments)
 '''

@@ -186,7 +186,7 @@ class LookingTest(RunTest):
                 (["watch"], "a folder is missing"), (["watch", "nowhere"], "nowhere: no such folder"),
                 (["watch", "empty"], "empty: is not the folder of a run"), (["watch", "small.txtpb"], "small.txtpb: is a file"),
                 (["plot"], "plot: the folder of a run is missing"), (["plot", "run", "./run/"], "is named twice"),
-                (["plot", "alien.jsonl"], "another program wrote it"), (["plot", "book.txt"], "line 1: is no JSON object"),
+                (["plot", "alien.jsonl"], "another program wrote it"), (["plot", "book.txt"], "this is no file of metrics"), (["compare", "run", "book.txt"], "book.txt: is a file"),
                 (["plot", "run", "--metric=los"], "did you mean loss?"), (["plot", "run", "--x=time"], "--x: expected step or tokens"),
                 (["plot", "run", "--smooth=0"], "--smooth=0: must be 1 or more"), (["plot", "run", "--smooth=x"], "--smooth: expected"),
                 (["plot", "run", "--svg=no/such/a.svg"], "no/such/a.svg"), (["plot", "run", "--svg=empty"], "empty"),
