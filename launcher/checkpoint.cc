@@ -8,6 +8,7 @@
 
 #include "launcher/config.h"
 #include "launcher/finite_check.h"
+#include "launcher/nearest_name.h"
 #include "launcher/optimizer_folder.h"
 #include "launcher/saved_state.h"
 #include "launcher/weight_check.h"
@@ -222,9 +223,16 @@ std::vector<std::string> LoadOptimizer(const OptimizerFolder& folder, const std:
 }
 
 std::string MissingState(const std::string& dir, const std::vector<std::string>& names) {
-  if (names.empty()) return "";
-  std::string text = dir + ": holds no ";
-  for (const std::string& name : names) text += (&name == &names[0] ? "" : ", ") + name;
+  std::vector<std::string> others, sentences;
+  for (const std::string& name : names) {
+    if (name.rfind("placement.", 0) != 0) others.push_back(name);
+  }
+  // Which rank owns which expert has no influence on what is computed.
+  if (others.size() < names.size())
+    sentences.emplace_back("experts are placed anew, for this number of ranks; no loss changes by it");
+  if (others.empty()) return sentences.empty() ? "" : sentences[0];
+  std::string text = sentences.empty() ? "" : sentences[0] + "; ";
+  text += dir + ": holds no " + JoinNames(others);
   return text + ", since it was saved with other settings or on another number of ranks; they begin anew";
 }
 

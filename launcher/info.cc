@@ -76,41 +76,55 @@ std::string PipelineText(const Json& pipeline) {
     layers += (layers.empty() ? "" : ", ") + std::to_string(count.get<int>());
   }
   return Format(
-      "\nStages: layers %s (%s; the head is %.1f layers' dense work); predicted bubble %.1f %% of a step of "
-      "%d "
-      "microbatches, %.1f %% with even layers\n",
+      "\nStages: layers %s (%s; the head is %.1f layers' dense work)\n"
+      "Predicted bubble: %.1f %% of a step of %d microbatches, %.1f %% with even layers\n",
       layers.c_str(), pipeline["chosen"].get<bool>() ? "chosen" : "given",
       pipeline["head_in_layers"].get<double>(), 100 * pipeline["bubble"].get<double>(),
       pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>());
 }
 
-std::string RankRow(const std::string& ranks, const Json& row) {
-  const Json& memory = row["memory_bytes"];
-  auto bytes = [&](const char* kind) { return FormatBytes(memory[kind].get<int64_t>()); };
-  auto total = [&](const char* key) { return FormatBytes(row[key]["total"].get<int64_t>()); };
-  return Format("%-9s %5d %6d %7d %10s %10s %10s %10s %11s %10s %10s %10s %11s %10s\n", ranks.c_str(),
-                row["stage"].get<int>(), row["layers"].get<int>(), row["experts"].get<int>(),
-                FormatCount(row["parameters"]).c_str(), bytes("weights").c_str(), bytes("gradients").c_str(),
-                bytes("optimizer").c_str(), bytes("activations").c_str(), bytes("exchange").c_str(),
-                bytes("scratch").c_str(), bytes("total").c_str(),
-                total("memory_bytes_at_imbalance_2").c_str(), total("memory_bytes_worst_case").c_str());
-}
-
-// One row for neighbouring ranks that hold the same.
-std::string RankTable(const Json& ranks) {
-  std::string text = Format("%-9s %5s %6s %7s %10s %10s %10s %10s %11s %10s %10s %10s %11s %10s\n", "rank",
-                            "stage", "layers", "experts", "parameters", "weights", "gradients", "optimizer",
-                            "activations", "exchange", "scratch", "together", "imbalance 2", "worst case");
+// Neighbouring ranks that hold the same, as one.
+struct RankGroup {
+  std::string name;  // "0-3"
+  const Json& row;
+};
+std::vector<RankGroup> GroupRanks(const Json& ranks) {
   auto same = [](Json a, Json b) {
     a.erase("rank");
     b.erase("rank");
     return a == b;
   };
+  std::vector<RankGroup> groups;
   for (size_t begin = 0, end = 0; begin < ranks.size(); begin = end) {
     while (end < ranks.size() && same(ranks[begin], ranks[end])) ++end;
     std::string name = std::to_string(begin);
     if (end - begin > 1) name.append("-").append(std::to_string(end - 1));
-    text += RankRow(name, ranks[begin]);
+    groups.push_back({name, ranks[begin]});
+  }
+  return groups;
+}
+
+// Two tables that fit 80 columns: what a rank holds with its peaks, and the parts of the first peak.
+std::string RankTables(const Json& ranks) {
+  std::string text = Format("%-9s %5s %6s %7s %10s %11s %11s %11s\n", "rank", "stage", "layers", "experts",
+                            "parameters", "even", "twice", "all");
+  const std::vector<RankGroup> groups = GroupRanks(ranks);
+  for (const auto& [name, row] : groups) {
+    const Json& json = row;
+    auto total = [&](const char* key) { return FormatBytes(json[key]["total"].get<int64_t>()); };
+    text += Format("%-9s %5d %6d %7d %10s %11s %11s %11s\n", name.c_str(), json["stage"].get<int>(),
+                   json["layers"].get<int>(), json["experts"].get<int>(),
+                   FormatCount(json["parameters"]).c_str(), total("memory_bytes").c_str(),
+                   total("memory_bytes_at_imbalance_2").c_str(), total("memory_bytes_worst_case").c_str());
+  }
+  text += Format("\nOf which with even routing\n%-9s %11s %11s %11s %11s %10s %10s\n", "rank", "weights",
+                 "gradients", "optimizer", "activations", "exchange", "scratch");
+  for (const auto& [name, row] : groups) {
+    const Json& memory = row["memory_bytes"];
+    auto bytes = [&](const char* kind) { return FormatBytes(memory[kind].get<int64_t>()); };
+    text += Format("%-9s %11s %11s %11s %11s %10s %10s\n", name.c_str(), bytes("weights").c_str(),
+                   bytes("gradients").c_str(), bytes("optimizer").c_str(), bytes("activations").c_str(),
+                   bytes("exchange").c_str(), bytes("scratch").c_str());
   }
   return text;
 }
@@ -137,7 +151,7 @@ std::string InfoText(const Config& config, int world_size) {
   const Json info = InfoJson(config, world_size);
   const Json& parameters = info["parameters"];
   const ModelConfig& model = config.model();
-  std::string text = Format("Parameters (%d layers, %d experts, vocabulary %d", model.layers(),
+  std::string text = Format("Parameters (%d layers, %d experts,\n  vocabulary %d", model.layers(),
                             config.moe().experts(), model.vocab());
   if (PaddedVocab(model) != model.vocab()) {
     text += Format(" padded to %d rows, a multiple of %d", PaddedVocab(model), model.vocab_multiple());
@@ -151,13 +165,12 @@ std::string InfoText(const Config& config, int world_size) {
   const Json& world = info["world"];
   if (world["stages"] > 1) text += PipelineText(info["pipeline"]);
   text += Format(
-      "\nPer rank (%d ranks = %d pool replicas x %d stages x %d data ranks; %s, AdamW; predicted peak "
-      "while training with even routing; last columns: together when the rank gets twice its share of the "
-      "rows, as early "
-      "in training, and when it gets all of them)\n",
+      "\nPer rank: %d ranks = %d pool replicas x %d stages x %d data ranks; %s, AdamW.\n"
+      "Predicted peak of its memory in training: with even routing, when it gets twice\n"
+      "its share of the rows (as early in training), and when it gets all of them\n",
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
       world["data"].get<int>(), DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
-  return text + RankTable(info["ranks"]);
+  return text + RankTables(info["ranks"]);
 }
 
 int InfoCommand(const CommandLine& command_line) {

@@ -64,7 +64,8 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
   RunTogether(*world.communicator, [&] {
     if (!progress_) return;
     metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
-    WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
+    // A start that has nothing to do leaves the settings that the run was trained with.
+    if (step_ < train.steps()) WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
   });
 }
 
@@ -128,7 +129,8 @@ std::string Trainer::Continue(const ResumePoint& point) {
   trained_ = CountOf(view.training_state, before, step_);
   warn(ResumeEffects(before, config_, step_));
   if (step_ >= config_.train().steps()) {
-    origin += Format("\nthe run has done its %d steps; raise train.steps to go on", config_.train().steps());
+    origin += Format("\nthe run has done %d steps, and train.steps is %d: raise train.steps to go on", step_,
+                     config_.train().steps());
   }
   return origin;
 }

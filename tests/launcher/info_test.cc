@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sstream>
 
 #include "launcher/config.h"
 #include "launcher/readable_number.h"
@@ -93,6 +94,14 @@ TEST(Info, ShowsTheChosenStages) {
   const Config given = Preset("unipool_182m", {"parallel.stages=2", "parallel.layers_per_stage=7,5"});
   EXPECT_THAT(InfoText(given, 2), HasSubstr("Stages: layers 7, 5 (given;"));
   EXPECT_EQ(InfoJson(given, 2)["ranks"][0]["layers"], 7);
+}
+
+TEST(Info, LinesFitATerminal) {
+  const Config config = Preset("unipool_978m", {"parallel.stages=4", "parallel.pool_replicas=2"});
+  std::istringstream lines(InfoText(config, 64));
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) EXPECT_LE(line.size(), 80U) << line;
+  EXPECT_GT(count, 20);
 }
 
 }  // namespace

@@ -41,6 +41,25 @@ class RanksTest(RunTest):
         self.assertIn("\n    2  ", launched.text)  # the third rank's peak memory
         self.assertNotIn("\n    3  ", launched.text)
 
+    def test_auto_takes_the_machine_s_cores(self) -> None:
+        outcome = self.Demo("train", "parallel.ranks=auto")
+        self.assertRegex(outcome.text, r"note: \d+ ranks? on \d+ cores?")
+        self.assertLessEqual(int(self.RanksOfRun()), len(os.sched_getaffinity(0)))
+        self.assertEqual(self.Demo("info", "--json", "parallel.ranks=0", mpi=2).text.count("note:"), 0)
+
+    def test_a_run_goes_on_with_other_ranks_and_keeps_its_settings_when_done(self) -> None:
+        self.Demo("train")
+        resumed = self.Run("train", "demo.txtpb", *SMALL, "parallel.ranks=2", "train.steps=3")
+        note = "experts are placed anew, for this number of ranks; no loss changes by it"
+        self.assertEqual(resumed.text.count(note), 1, resumed)
+        self.assertNotIn("owners_on", resumed.text)
+        with open(self.Path("run", "config.txtpb"), encoding="utf-8") as file:
+            settings = file.read()
+        done = self.Run("train", "demo.txtpb", *SMALL, "parallel.ranks=2", "train.steps=1", "train.lr=1e-3")
+        self.assertIn("the run has done 3 steps, and train.steps is 1", done.text)
+        with open(self.Path("run", "config.txtpb"), encoding="utf-8") as file:
+            self.assertEqual(settings, file.read())
+
     def test_eval_info_and_settings_count_alike(self) -> None:
         self.Demo("train")
         evaluated = self.Demo("eval", "--json", mpi=3)
