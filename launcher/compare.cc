@@ -16,7 +16,8 @@ int CompareCommand(const CommandLine& command_line) {
   for (const std::string& path : command_line.inputs) {
     try {
       runs.push_back(ReadComparedRun(path));
-      if (!seen.insert((std::filesystem::path(path) / ".").lexically_normal().string()).second) problems.Add(path + ": is named twice");
+      if (!seen.insert((std::filesystem::path(path) / ".").lexically_normal().string()).second)
+        problems.Add(path + ": is named twice");
     } catch (const UserError& error) {
       for (const std::string& problem : error.problems()) problems.Add(problem);
     }
