@@ -26,7 +26,8 @@ namespace {
 using ConfigUse = CommandInfo::ConfigUse;
 // Flags whose value is a path; no shell expands ~ behind "=".
 bool IsPathFlag(const std::string& name) {
-  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "svg"}) {
+  for (const char* path :
+       {"checkpoint", "vocab", "merges", "input", "output_prefix", "svg", "setup", "template", "site"}) {
     if (name == path) return true;
   }
   return false;
@@ -281,6 +282,23 @@ const std::vector<CommandInfo>& Commands() {
        "losses, balance and speed of runs (DIR DIR ...) beside each other",
        CompareCommand,
        {"json"}},
+      {"submit",
+       ConfigUse::kOptional,
+       "hand a run to Slurm as a job that goes on by itself",
+       SubmitCommand,
+       {"print_config"}},
+      {"status",
+       ConfigUse::kFolder,
+       "how a run stands, in Slurm too, and why its starts ended",
+       StatusCommand,
+       {"json"}},
+      {"stop", ConfigUse::kFolder, "let a run save and stop; take its jobs from the queue", StopCommand, {}},
+      {"check_nodes", ConfigUse::kFolder, "compare nodes, for the script of submit", CheckNodesCommand, {}},
+      {"ledger",
+       ConfigUse::kFolder,
+       "note begin and end of a start, for the script of submit",
+       LedgerCommand,
+       {"max_restarts", "max_failures", "max_nodes_excluded", "exclude", "chain"}},
       {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand, {"json"}},
       {"tokenize",
        ConfigUse::kInputs,

@@ -23,6 +23,11 @@ int InfoCommand(const CommandLine& command_line);
 int WatchCommand(const CommandLine& command_line);
 int PlotCommand(const CommandLine& command_line);
 int CompareCommand(const CommandLine& command_line);
+int SubmitCommand(const CommandLine& command_line);
+int StatusCommand(const CommandLine& command_line);
+int StopCommand(const CommandLine& command_line);
+int CheckNodesCommand(const CommandLine& command_line);
+int LedgerCommand(const CommandLine& command_line);
 int MetricsCommand(const CommandLine& command_line);
 int TokenizeCommand(const CommandLine& command_line);
 

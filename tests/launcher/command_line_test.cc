@@ -63,11 +63,13 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
       ElementsAre("--jsom: unknown flag; did you mean --json?",
                   "--test_warmth: expected a value of type double, found \"hot\"",
                   "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
-  EXPECT_THAT(ProblemsOf({"--json"}),
-              ElementsAre("a command is missing; one of train, eval, generate, verify, info, "
-                          "watch, plot, compare, metrics, tokenize"));
+  EXPECT_THAT(
+      ProblemsOf({"--json"}),
+      ElementsAre("a command is missing; one of train, eval, generate, verify, info, "
+                  "watch, plot, compare, submit, status, stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"fly"}), ElementsAre("fly: unknown command; one of train, eval, generate, verify, "
-                                               "info, watch, plot, compare, metrics, tokenize"));
+                                               "info, watch, plot, compare, submit, status, "
+                                               "stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
               ElementsAre(HasSubstr("train: the configuration file is missing")));
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),
@@ -76,10 +78,10 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
   // The value of an unknown flag is no argument of its own.
   EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "--seed", "3"}),
               ElementsAre("--seed: unknown flag; did you mean --sample_seed, train.seed=VALUE?"));
-  EXPECT_THAT(ProblemsOf({"--fast", "train", "a.txtpb"}),
-              ElementsAre("--fast: unknown flag; see `unipool help`"));
-  EXPECT_THAT(ProblemsOf({"train", "--fast", "a.txtpb"}),
-              ElementsAre("--fast: unknown flag; see `unipool help`"));
+  EXPECT_THAT(ProblemsOf({"--quickly", "train", "a.txtpb"}),
+              ElementsAre("--quickly: unknown flag; see `unipool help`"));
+  EXPECT_THAT(ProblemsOf({"train", "--quickly", "a.txtpb"}),
+              ElementsAre("--quickly: unknown flag; see `unipool help`"));
   // gflags' own flag.
   EXPECT_THAT(ProblemsOf({"info", "a", "--flagfile=x"}), ElementsAre(HasSubstr("--flagfile: unknown flag")));
   EXPECT_THAT(ProblemsOf({"info", "a", "---json"}), ElementsAre(HasSubstr("---json: is no flag")));
@@ -89,7 +91,7 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
 TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
   EXPECT_THAT(ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
               ElementsAre("--checkpoint: is a flag of eval, generate, not of train",
-                          "--json: is a flag of eval, generate, info, compare, metrics, not of train",
+                          "--json: is a flag of eval, generate, info, compare, status, metrics, not of train",
                           "--vocab: is a flag of generate, tokenize, not of train"));
   EXPECT_THAT(ProblemsOf({"metrics", "--print_config"}),
               ElementsAre(HasSubstr("--print_config: is a flag of")));

@@ -101,10 +101,12 @@ TARGETS: dict[str, Target] = {
 GENERATED = ["overrides", "flags"]
 FLAGS = ["--prompt", "--max_tokens", "--temperature", "--top_k", "--top_p", "--sample_seed", "--checkpoint", "--sequences",
          "--split", "--json", "--input", "--output_prefix", "--key", "--threads", "--tokenizer", "--vocab", "--merges",
-         "--append_eod", "--skip_bad_lines", "--print_config", "--anew", "--once", "--metric", "--x", "--smooth", "--svg"]
+         "--append_eod", "--skip_bad_lines", "--print_config", "--anew", "--once", "--metric", "--x", "--smooth", "--svg",
+         "--nodes", "--ranks_per_node", "--time", "--lead", "--signal", "--chain", "--links", "--launcher", "--sbatch",
+         "--container", "--setup", "--template", "--site", "--array", "--mem"]
 COMMANDS = [GENERATE, ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
             ["info", "small.txtpb"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
-            ["compare", "run", "run"], [""]]
+            ["compare", "run", "run"], ["status", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
 
 

@@ -1,0 +1,42 @@
+// What Slurm's commands write and read, as values. Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace unipool {
+
+// Seconds of a time limit in any of Slurm's forms: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS. Nothing
+// for other text, and for "UNLIMITED" or "infinite".
+std::optional<int64_t> ParseSlurmTime(const std::string& text);
+std::string SlurmTimeText(int64_t seconds);  // "1-02:03:04", "2:03:04"
+
+// "n[0-2,7],m5" as n0 n1 n2 n7 m5; "n[08-10]" keeps the width. What is no list of names is returned whole.
+std::vector<std::string> ExpandNodeList(const std::string& list);
+
+// A line of `sinfo --noheader --format "%R|%l|%D|%c|%m|%G"`: nodes of one kind in one partition.
+struct PartitionPart {
+  std::string name;
+  std::optional<int64_t> limit_seconds;  // nothing: unlimited
+  int nodes = 0, cpus = 0;               // nodes, cores of each
+  int64_t memory_mb = 0;                 // of each
+  int gpus = 0;                          // of each
+};
+std::vector<PartitionPart> ParsePartitions(const std::string& sinfo);
+
+// A line of `squeue --noheader --format "%i|%T|%M|%L|%S|%R|%N|%j"`.
+struct QueuedJob {
+  std::string id, state, elapsed, left, start, reason, nodes, name;
+};
+std::vector<QueuedJob> ParseQueue(const std::string& squeue);
+
+// The value of NAME=VALUE in what `scontrol show` writes, up to the next blank; "" where it is missing or
+// (null).
+std::string ShownValue(const std::string& text, const std::string& name);
+
+// The kinds that `srun --mpi=list` names: pmix, pmi2.
+std::vector<std::string> ParseMpiKinds(const std::string& text);
+
+}  // namespace unipool

@@ -1,0 +1,39 @@
+#include "launcher/run_holder.h"
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "launcher/heartbeat.h"
+#include "launcher/run_lock.h"
+
+namespace unipool {
+namespace {
+
+TEST(RunHolder, IsSeenWhileTheLockIsHeldAndNotAfter) {
+  const std::string run_dir = testing::TempDir() + "holder-" + std::to_string(getpid());
+  EXPECT_FALSE(HolderOf(run_dir));
+  EXPECT_FALSE(std::filesystem::exists(run_dir)) << "a look creates nothing";
+  {
+    const RunLock lock(run_dir);
+    const auto holder = HolderOf(run_dir);
+    ASSERT_TRUE(holder);
+    EXPECT_EQ(holder->pid, getpid());
+    EXPECT_THAT(Describe(*holder), testing::HasSubstr("process " + std::to_string(getpid())));
+  }
+  EXPECT_FALSE(HolderOf(run_dir));
+  EXPECT_FALSE(ReadHeartbeat(run_dir));
+  Heartbeat(run_dir).Beat(7, 100);
+  const auto heartbeat = ReadHeartbeat(run_dir);
+  ASSERT_TRUE(heartbeat);
+  EXPECT_EQ(heartbeat->step, 7);
+  EXPECT_GT(heartbeat->time, 1e9);
+  std::ofstream(run_dir + "/heartbeat") << "{\"step\": \"x\"}";
+  EXPECT_FALSE(ReadHeartbeat(run_dir));
+  std::filesystem::remove_all(run_dir);
+}
+
+}  // namespace
+}  // namespace unipool

@@ -1,0 +1,169 @@
+"""What tests of submitted runs share: a folder with settings and text, the program's commands on node n0, waiting, and the run
+without a break to compare with."""
+import json
+import os
+import random
+import re
+import subprocess
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from typing import Any
+
+from slurm_cluster import Cluster
+
+BINARY = ""
+CLUSTER: Cluster
+MEASURED = {"tokens_per_second", "step_seconds", "balance_seconds", "peak_memory_bytes", "peak_memory_rank", "peak_memory"}
+MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
+       "OMP_NUM_THREADS": "1"}
+
+SETTINGS = '''model { layers: 2 hidden: 16 heads: 2 kv_heads: 1 seq_length: 16 vocab: 256 init_std: 0.05 }
+moe { experts: 6 width: 16 router_constant: 2 balance_coeff: 1e-3 }
+train { steps: 200 global_batch: 8 micro_batch: 2 lr: 3e-3 save_every: 0 eval_every: 0 }
+data { train: "book.txt" split: "90,10,0" }
+parallel { stages: 2 replace_every: 20 watchdog_seconds: 60 }
+'''
+ODD = "it's a \"run\" $(touch oops) `touch oops` ;&|<> #%j é"  # part of a folder's name
+
+REPORT: dict[str, str] = {}  # test: what was measured
+LOCK = threading.Lock()
+
+
+def WriteText(path: str) -> None:
+    words = "the pool of experts is shared by all layers and every token finds one".split()
+    generator = random.Random(5)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(" ".join(generator.choice(words) for _ in range(4000)) + "\n")
+
+
+class SlurmTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = os.path.join(CLUSTER.root, "work", self._testMethodName)
+        os.makedirs(self.folder)
+        self.Write("small.txtpb", SETTINGS)
+        WriteText(self.Path("book.txt"))
+        self.environment = {**CLUSTER.environment, **MPI, "XDG_CONFIG_HOME": self.folder}
+
+    def Path(self, *parts: str) -> str:
+        return os.path.join(self.folder, *parts)
+
+    def Write(self, name: str, text: str) -> None:
+        with open(self.Path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def Read(self, *parts: str) -> str:
+        with open(self.Path(*parts), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def OnNode(self, *command: str, code: int | None = 0, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(CLUSTER.On(0, *command), cwd=self.folder, env={**self.environment, **(environment or {})},
+                              capture_output=True, text=True, errors="replace", check=False)
+        if code is not None:
+            self.assertEqual(done.returncode, code, f"{command}\n{done.stdout}{done.stderr}")
+        return done
+
+    def Submit(self, run_dir: str, *arguments: str, code: int = 0, environment: dict[str, str] | None = None) -> str:
+        """Returns the job's id. Later arguments win over these."""
+        done = self.OnNode(BINARY, "submit", "small.txtpb", f"run_dir={run_dir}", "--nodes=2", "--ranks_per_node=2", "--time=10",
+                           "--parsable", "--force", *arguments, code=code, environment=environment)
+        return done.stdout.strip() if code == 0 else done.stdout + done.stderr
+
+    def Status(self, run_dir: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.OnNode(BINARY, "status", run_dir, "--json").stdout)
+        return answer
+
+    def State(self, run_dir: str) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self.Read(run_dir, "state.json"))
+            return state
+        except FileNotFoundError:
+            return {}
+
+    def Ledger(self, run_dir: str, event: str) -> list[dict[str, Any]]:
+        try:
+            lines = self.Read(run_dir, "submit", "ledger.jsonl").splitlines()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if f'"event":"{event}"' in line.replace('": "', '":"')]
+
+    def Ends(self, run_dir: str) -> list[tuple[int, str]]:
+        return [(end["exit_code"], end["action"]) for end in self.Ledger(run_dir, "end")]
+
+    def Step(self, run_dir: str) -> int:
+        """Of the heartbeat."""
+        try:
+            step: int = json.loads(self.Read(run_dir, "heartbeat"))["step"]
+            return step
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def WaitFor(self, condition: Callable[[], object], what: str, limit: float = 120) -> None:
+        end = time.monotonic() + limit
+        while not condition():
+            if time.monotonic() > end:
+                logs = subprocess.run(f"tail -n 25 {self.folder}/*/logs/* {self.folder}/*/submit/ledger.jsonl", shell=True,
+                                      capture_output=True, text=True, errors="replace", check=False).stdout
+                queue = self.OnNode("squeue", code=None).stdout
+                self.fail(f"no {what} within {limit} s\n{queue}\n{logs}")
+            time.sleep(0.1)
+
+    def WaitForStep(self, run_dir: str, step: int, start: int = 0, limit: float = 120) -> None:
+        """In start number `start` of the ledger."""
+        self.WaitFor(lambda: len(self.Ledger(run_dir, "start")) > start and self.State(run_dir).get("restart_count") == start
+                     and self.Step(run_dir) >= step, f"step {step} of start {start}", limit)
+
+    def WaitForEnd(self, run_dir: str, limit: float = 150) -> None:
+        """Until the job has left the queue."""
+        self.WaitFor(lambda: self.Ledger(run_dir, "end") and not self.Status(run_dir)["queue"], "end of the job", limit)
+
+    def Finishes(self, run_dir: str, limit: float = 150) -> None:
+        self.WaitFor(lambda: self.State(run_dir).get("status") == "finished", "end of the run", limit)
+
+    def Metrics(self, run_dir: str, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+        try:
+            lines = self.Read(run_dir, name).splitlines()
+        except FileNotFoundError:
+            return []
+        return [{key: value for key, value in json.loads(line).items() if key not in MEASURED} for line in lines]
+
+    def Whole(self, *settings: str, ranks: int = 4) -> list[dict[str, Any]]:
+        """The metrics of a run without a break, as threads of one process."""
+        done = subprocess.run([BINARY, "train", "small.txtpb", "run_dir=whole", f"parallel.ranks={ranks}", *settings],
+                              cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return self.Metrics("whole")
+
+    def IsAsWhole(self, run_dir: str, *settings: str, ranks: int = 4) -> None:
+        whole = self.Whole(*settings, ranks=ranks)
+        self.assertEqual(self.Metrics(run_dir), whole)
+        starts, twice = self.Ledger(run_dir, "start"), len(self.Metrics(run_dir, "metrics.replaced.jsonl"))
+        self.Report(f"{len(starts) - 1} restarts, {twice} steps done twice, {len(whole)} lines equal bit for bit")
+
+    def Report(self, text: str) -> None:
+        with LOCK:
+            known = REPORT.get(self._testMethodName)
+            REPORT[self._testMethodName] = f"{known}; {text}" if known else text
+
+    def RankPid(self, node: int, run_dir: str, local: int = 0) -> int:
+        """A training process of this run on a node."""
+        found = []
+        for pid in CLUSTER.Pids(node):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if words[0].decode() == BINARY and words[1:2] == [b"train"] and f"run_dir={self.Path(run_dir)}".encode() in words:
+                found.append(pid)
+        self.assertGreater(len(found), local, f"no rank of {run_dir} on node {node}")
+        return sorted(found)[local]
+
+    def Nodes(self, run_dir: str, start: int = -1) -> list[int]:
+        text = self.Ledger(run_dir, "start")[start]["nodes"]
+        nodes: list[int] = []
+        for part in re.sub(r"n|\[|\]", "", text).split(","):
+            first, _, last = part.partition("-")
+            nodes.extend(range(int(first), int(last or first) + 1))
+        return nodes
