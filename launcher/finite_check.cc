@@ -45,14 +45,6 @@ std::vector<std::string> NotFinite(const std::vector<DiskTensor>& tensors,
   for (const OptimizerPiece& piece : pieces) {
     check("exp_avg/" + piece.name, piece.first_moment, piece.elements.begin);
     check("exp_avg_sq/" + piece.name, piece.second_moment, piece.elements.begin);
-    const auto* squares = piece.second_moment.as<float>();
-    const int64_t negative =
-        std::find_if(squares, squares + piece.second_moment.size(), [](float x) { return x < 0; }) - squares;
-    if (negative < piece.second_moment.size()) {
-      problems.push_back(Format("exp_avg_sq/%s: element %d is %g, and a mean of squares is not negative",
-                                piece.name.c_str(), piece.elements.begin + negative,
-                                static_cast<double>(squares[negative])));
-    }
   }
   return problems;
 }
