@@ -233,7 +233,7 @@ TEST(Tokenize, WrongFlagsAreAllNamedAtOnce) {
   EXPECT_THAT(
       [&] { Tokenize(options); },
       ThrowsMessage<UserError>(AllOf(HasSubstr("--input is empty"), HasSubstr("--output_prefix is empty"),
-                                     HasSubstr("--key is empty"), HasSubstr("--threads -1"))));
+                                     HasSubstr("--key is empty"), HasSubstr("--threads=-1"))));
   options = ByteOptions({"/nowhere/a.jsonl", "b.jsonl.xz", "/tmp"}, "/nowhere/out");
   options.append_eod = true;
   EXPECT_THAT([&] { Tokenize(options); },
