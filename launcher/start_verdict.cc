@@ -155,7 +155,8 @@ class Judge {
                          limits_.max_failures),
                   true);
     }
-    const bool is_nodes_fault = end_.exit_code == kStuckExitCode;
+    // The program's own crash would come again. Ranks that were never started are Slurm's fault or a node's.
+    const bool is_nodes_fault = end_.exit_code == kStuckExitCode || !own_;
     if (end_.steps == 0 && !is_nodes_fault)
       return With(StartAction::kGiveUp, end_.reason + "; it completed no step, so it would fail again", true);
     return WithinRestarts(end_.reason);

@@ -83,6 +83,8 @@ node_check={{node_check}}
 if $node_check; then run "${launch[@]}" "${program[@]}" check_nodes "$run_dir"; fi
 if [[ $code == 0 ]]; then run "${launch[@]}" "${train[@]}"; fi
 say "the launcher's exit code is $code"
+# When Slurm takes the nodes away, the ranks may be gone before TERM comes here.
+((code == 0 || code == 2 || code == 75)) || sleep 3
 
 # What now? Launchers lose exit codes, so run_dir/state.json counts. The answer also names nodes to leave out.
 exclude=$("${program[@]}" ledger "$run_dir" --end="$code" --heard="$heard" \

@@ -60,14 +60,17 @@ TEST_F(VerdictTest, StateCountsWhateverTheLauncherSays) {
   }
 }
 
-TEST_F(VerdictTest, AStateOfAnotherStartDoesNotCount) {
-  Start();
-  RunState old = State("stopped", 75, "stopped by SIGUSR2", 20);
-  old.restart_count = 7;
-  const StartEnd end = Judge({.launcher_code = 0, .state = old});
-  EXPECT_EQ(end.action, StartAction::kGiveUp);
-  EXPECT_NE(end.exit_code, 0);
-  EXPECT_THAT(end.reason, HasSubstr("without a word"));
+TEST_F(VerdictTest, AStateOfAnotherStartDoesNotCountAndALaunchThatFailsIsTriedAgain) {
+  for (int i = 0; i < 3; ++i) {
+    Start();
+    RunState old = State("stopped", 75, "stopped by SIGUSR2", 20);
+    old.restart_count = 7;
+    const StartEnd end = Judge({.launcher_code = i == 0 ? 0 : 137, .state = old});
+    EXPECT_EQ(end.action, i < 2 ? StartAction::kRequeue : StartAction::kGiveUp);
+    EXPECT_TRUE(end.failed);
+    EXPECT_NE(end.exit_code, 0);
+    EXPECT_THAT(end.reason, HasSubstr("without a word"));
+  }
 }
 
 TEST_F(VerdictTest, WrongInputIsNeverRepeated) {

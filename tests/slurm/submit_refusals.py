@@ -8,14 +8,14 @@ from slurm_run import SlurmTest
 
 class RefusalTest(SlurmTest):
     def test_all_problems_are_told_at_once(self) -> None:
-        text = self.Submit("/dev/shm/a", "data.train=missing.txt", "train.global_batch=7", "--partition=mian", "--lead=400",
+        text = self.Submit("/dev/shm/refused", "data.train=missing.txt", "train.global_batch=7", "--partition=mian", "--lead=400",
                            "--sbatch=--gpus-per-task=1", code=2)
-        for words in ["run_dir: /dev/shm/a is in this node's memory (tmpfs)", "missing.txt", "for 2 nodes x 2 ranks",
+        for words in ["run_dir: /dev/shm/refused is in this node's memory (tmpfs)", "missing.txt", "for 2 nodes x 2 ranks",
                       "there is no mian; did you mean main?", "--lead: is 400 s, more than half of --time (0:10:00); make it at most 300",
                       "use --gpus_per_node"]:
             self.assertIn(words, text)
-        self.assertEqual(self.OnNode("squeue", "-h", "-n", "a").stdout, "")
-        self.assertFalse(os.path.exists("/dev/shm/a"))
+        self.assertEqual(self.OnNode("squeue", "-h", "-n", "refused").stdout, "")
+        self.assertFalse(os.path.exists("/dev/shm/refused"))
 
     def test_limits_of_the_partition(self) -> None:
         text = self.Submit("a", "--nodes=9", "--time=2:00:00", "--gpus_per_node=3", "--mem=4G", "--cpus_per_rank=10",
