@@ -237,17 +237,19 @@ void Trainer::Step() {
 }
 
 void Trainer::TellSkipped(const StepReport& report, double lr) {
-  const std::string what =
-      Format("loss %g, gradient norm %g, learning rate %g", report.loss, report.grad_norm, lr);
+  const auto unsigned_nan = [](double x) { return std::isnan(x) ? std::abs(x) : x; };
+  const std::string what = Format("loss %g, gradient norm %g, learning rate %g", unsigned_nan(report.loss),
+                                  unsigned_nan(report.grad_norm), lr);
   if (losses_.skipped_in_a_row() < LossRecord::kMostSkipped) {
     if (progress_) {
-      progress_->Say(Format("warning: step %d is skipped: its loss is no longer a number (%s); weights stay",
-                            step_, what.c_str()));
+      progress_->Say(
+          Format("warning: step %d is skipped: %s; weights stay as they are", step_, what.c_str()));
     }
     return;
   }
-  Diverged({Format("the loss is no longer a number at step %d (%s), and %d steps in a row were skipped",
-                   step_, what.c_str(), losses_.skipped_in_a_row())});
+  Diverged(
+      {Format("loss or gradient is no longer a number at step %d (%s), and %d steps in a row were skipped",
+              step_, what.c_str(), losses_.skipped_in_a_row())});
 }
 
 void Trainer::Diverged(std::vector<std::string> problems) {
