@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "runtime/errors.h"
 
@@ -45,6 +46,17 @@ void Heartbeat::BeatAtOnce(int64_t step, double tokens_per_second) {
   text.resize(kBytes - 1, ' ');
   text += '\n';
   if (pwrite(fd_, text.data(), text.size(), 0) < 0) return;  // the next one may succeed
+}
+
+std::optional<HeartbeatView> ReadHeartbeat(const std::string& run_dir) {
+  const nlohmann::json json = nlohmann::json::parse(HeartbeatText(run_dir), nullptr, false);
+  if (!json.is_object()) return std::nullopt;
+  try {
+    return HeartbeatView{
+        .step = json.at("step"), .time = json.at("time"), .tokens_per_second = json.at("tokens_per_second")};
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
 }
 
 std::string HeartbeatText(const std::string& run_dir) {

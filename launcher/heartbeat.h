@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace unipool {
@@ -21,6 +22,13 @@ class Heartbeat {
   int fd_ = -1;
   std::chrono::steady_clock::time_point last_{};
 };
+
+// What the file says; nothing where there is none that can be read.
+struct HeartbeatView {
+  int64_t step = 0;
+  double time = 0, tokens_per_second = 0;
+};
+std::optional<HeartbeatView> ReadHeartbeat(const std::string& run_dir);
 
 // The file's text as it is, to be compared with a later one; "" when there is none.
 std::string HeartbeatText(const std::string& run_dir);

@@ -9,6 +9,7 @@
 #include <ctime>
 
 #include "launcher/commands.h"
+#include "launcher/heartbeat.h"
 #include "launcher/run_holder.h"
 #include "launcher/start_verdict.h"
 #include "runtime/errors.h"

@@ -37,34 +37,36 @@ std::string Describe(const RunHolder& holder) {
   return holder.job_id.empty() ? text : text + ", job " + holder.job_id;
 }
 
+std::optional<RunHolder> ReadHolder(int lock) {
+  std::string text(4096, '\0');
+  text.resize(static_cast<size_t>(std::max<ssize_t>(0, pread(lock, text.data(), text.size(), 0))));
+  const Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object()) return std::nullopt;
+  try {
+    return RunHolder{.host = json.at("host"),
+                     .job_id = json.at("job_id"),
+                     .pid = json.at("pid"),
+                     .started = json.at("started")};
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+}
+
+bool WriteHolder(int lock, const RunHolder& holder) {
+  const Json json = {
+      {"host", holder.host}, {"pid", holder.pid}, {"started", holder.started}, {"job_id", holder.job_id}};
+  const std::string text = json.dump() + "\n";
+  return ftruncate(lock, 0) == 0 &&
+         pwrite(lock, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+}
+
 std::optional<RunHolder> HolderOf(const std::string& run_dir) {
   const int fd = open((run_dir + "/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return std::nullopt;
   std::optional<RunHolder> holder;
-  if (IsHeld(fd, run_dir)) {
-    std::string text(4096, '\0');
-    text.resize(static_cast<size_t>(std::max<ssize_t>(0, pread(fd, text.data(), text.size(), 0))));
-    const Json json = Json::parse(text, nullptr, false);
-    holder.emplace();
-    try {
-      if (json.is_object())
-        *holder = {.host = json.at("host"), .job_id = json.at("job_id"), .pid = json.at("pid")};
-    } catch (const Json::exception&) {
-    }
-  }
+  if (IsHeld(fd, run_dir)) holder = ReadHolder(fd).value_or(RunHolder());
   close(fd);
   return holder;
-}
-
-std::optional<HeartbeatView> ReadHeartbeat(const std::string& run_dir) {
-  const Json json = Json::parse(HeartbeatText(run_dir), nullptr, false);
-  if (!json.is_object()) return std::nullopt;
-  try {
-    return HeartbeatView{
-        .step = json.at("step"), .time = json.at("time"), .tokens_per_second = json.at("tokens_per_second")};
-  } catch (const Json::exception&) {
-    return std::nullopt;
-  }
 }
 
 }  // namespace unipool

@@ -11,11 +11,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 
 #include "launcher/heartbeat.h"
+#include "launcher/run_holder.h"
 #include "runtime/errors.h"
 #include "runtime/watchdog.h"
 
@@ -23,18 +23,11 @@ namespace unipool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Json = nlohmann::json;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kRequeueWait{120'000};
 constexpr milliseconds kRetryEvery{200};
 constexpr milliseconds kSettle{300};  // between writing who holds an unlockable file and looking who does
-
-struct Holder {
-  std::string host, job_id;
-  int64_t pid = 0, started = 0;  // ticks since the host's boot, as in /proc/PID/stat
-  bool operator==(const Holder&) const = default;
-};
 
 // Of a living process; 0 when there is none of this number, or a dead one that waits for its parent.
 int64_t StartOf(int64_t pid) {
@@ -51,44 +44,14 @@ int64_t StartOf(int64_t pid) {
   return std::atoll(field.c_str());
 }
 
-Holder Me() {
+RunHolder Me() {
   const char* job = std::getenv("SLURM_JOB_ID");
   return {.host = HostName(), .job_id = job ? job : "", .pid = getpid(), .started = StartOf(getpid())};
 }
 
-std::string TextOf(const Holder& holder) {
-  const Json json = {
-      {"host", holder.host}, {"pid", holder.pid}, {"started", holder.started}, {"job_id", holder.job_id}};
-  return json.dump() + "\n";
-}
-
-std::optional<Holder> ReadHolder(int fd) {
-  std::string text(4096, '\0');
-  text.resize(std::max<ssize_t>(0, pread(fd, text.data(), text.size(), 0)));
-  const Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object()) return std::nullopt;
-  try {
-    return Holder{.host = json.at("host"),
-                  .job_id = json.at("job_id"),
-                  .pid = json.at("pid"),
-                  .started = json.at("started")};
-  } catch (const Json::exception&) {
-    return std::nullopt;
-  }
-}
-
-// What cannot be written matters little where flock holds.
-bool WriteHolder(int fd, const Holder& holder) {
-  const std::string text = TextOf(holder);
-  return ftruncate(fd, 0) == 0 &&
-         pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
-}
-
-std::string Describe(const std::optional<Holder>& holder) {
-  if (!holder) return "";
-  std::string text = Format(" (host %s, process %d", holder->host.c_str(), holder->pid);
-  if (!holder->job_id.empty()) text += ", job " + holder->job_id;
-  return text + ")";
+// " (host n0, process 12)"
+std::string InBrackets(const std::optional<RunHolder>& holder) {
+  return holder ? " (" + Describe(*holder) + ")" : "";
 }
 
 int OpenLock(const std::string& run_dir) {
@@ -117,7 +80,7 @@ class Attempt {
   void Run() {
     for (;;) {
       if (flock(fd_, LOCK_EX | LOCK_NB) == 0) {
-        WriteHolder(fd_, Me());
+        WriteHolder(fd_, Me());  // what cannot be written matters little where flock holds
         return;
       }
       if (errno != EWOULDBLOCK && errno != EINTR) return RunWithoutLocks(errno);
@@ -130,7 +93,7 @@ class Attempt {
     Say("note: " + run_dir_ + "/lock: its file system cannot lock files (" + std::strerror(error) +
         "); a run on another host is told by its heartbeat");
     while (HeldByWords()) WaitOrRefuse();
-    const Holder me = Me();
+    const RunHolder me = Me();
     if (!WriteHolder(fd_, me))
       throw UserError("run_dir: cannot write " + run_dir_ + "/lock: " + std::strerror(errno));
     std::this_thread::sleep_for(kSettle);
@@ -138,12 +101,12 @@ class Attempt {
   }
 
   bool HeldByWords() {
-    const std::optional<Holder> holder = ReadHolder(fd_);
+    const std::optional<RunHolder> holder = ReadHolder(fd_);
     if (!holder) return false;
     if (holder->host == HostName())
       return holder->pid != getpid() && StartOf(holder->pid) == holder->started && holder->started != 0;
     Say("waiting up to " + Seconds(options_.heartbeat_patience) + " to see whether the run" +
-        Describe(holder) + " lives");
+        InBrackets(holder) + " lives");
     const std::string before = HeartbeatText(run_dir_);
     for (const auto begin = Clock::now(); Clock::now() - begin < options_.heartbeat_patience;) {
       Sleep();
@@ -157,7 +120,7 @@ class Attempt {
     if (Clock::now() >= deadline_) Refuse();
     if (!has_told_) {
       Say("waiting up to " + Seconds(options_.wait) + " for the lock of " + run_dir_ +
-          ", which another run holds" + Describe(ReadHolder(fd_)));
+          ", which another run holds" + InBrackets(ReadHolder(fd_)));
     }
     has_told_ = true;
     Sleep();
@@ -166,7 +129,7 @@ class Attempt {
   [[noreturn]] void Refuse() const {
     std::string waited;
     if (options_.wait.count() > 0) waited = ", still after " + Seconds(options_.wait);
-    throw UserError("run_dir: another run is using " + run_dir_ + Describe(ReadHolder(fd_)) + waited +
+    throw UserError("run_dir: another run is using " + run_dir_ + InBrackets(ReadHolder(fd_)) + waited +
                     "; wait for its end or choose another run_dir");
   }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/heartbeat.h"
 #include "launcher/run_holder.h"
 #include "launcher/run_state.h"
 #include "launcher/slurm_text.h"

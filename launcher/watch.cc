@@ -78,7 +78,7 @@ bool IsGone(const RunState& state) {
 
 std::string Frame(const RunRecord& record, const TerminalChartOptions& options) {
   const std::string& folder = record.path();
-  WatchedRun run{.record = record, .state = ReadRunState(folder), .pulse = ReadPulse(folder)};
+  WatchedRun run{.record = record, .state = ReadRunState(folder), .heartbeat = ReadHeartbeat(folder)};
   run.is_gone = run.state && IsGone(*run.state);
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return WatchFrame(run, std::chrono::duration<double>(now).count(), options);

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
-#include "launcher/heartbeat.h"
 #include "launcher/readable_number.h"
 #include "runtime/errors.h"
 
@@ -32,7 +30,7 @@ double StepSeconds(const RunRecord& record) {
 }
 
 double LastSign(const WatchedRun& run) {
-  return std::max(run.pulse ? run.pulse->time : 0, run.state ? run.state->updated : 0);
+  return std::max(run.heartbeat ? run.heartbeat->time : 0, run.state ? run.state->updated : 0);
 }
 
 int64_t StepOf(const WatchedRun& run) {
@@ -119,13 +117,6 @@ std::string Curves(const RunRecord& record, const TerminalChartOptions& options)
 }
 
 }  // namespace
-
-std::optional<Pulse> ReadPulse(const std::string& run_dir) {
-  const nlohmann::json json = nlohmann::json::parse(HeartbeatText(run_dir), nullptr, false);
-  if (!json.is_object() || !json.contains("step") || !json.contains("time")) return std::nullopt;
-  if (!json["step"].is_number_integer() || !json["time"].is_number()) return std::nullopt;
-  return Pulse{.step = json["step"].get<int64_t>(), .time = json["time"].get<double>()};
-}
 
 std::string WatchFrame(const WatchedRun& run, double now, const TerminalChartOptions& options) {
   const int most = std::max(options.columns - 1, 10);

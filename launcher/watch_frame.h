@@ -4,23 +4,17 @@
 #include <optional>
 #include <string>
 
+#include "launcher/heartbeat.h"
 #include "launcher/run_record.h"
 #include "launcher/run_state.h"
 #include "launcher/terminal_chart.h"
 
 namespace unipool {
 
-struct Pulse {
-  int64_t step = 0;
-  double time = 0;  // seconds since 1970
-};
-// Of RUN_DIR/heartbeat; nothing where there is none that can be read.
-std::optional<Pulse> ReadPulse(const std::string& run_dir);
-
 struct WatchedRun {
   const RunRecord& record;
   std::optional<RunState> state;
-  std::optional<Pulse> pulse;
+  std::optional<HeartbeatView> heartbeat;
   bool is_gone = false;  // the process that wrote the state ran on this machine and is no more
 };
 // Lines of less than `options.columns` characters: how it stands, a bar, its newest numbers, where it runs,

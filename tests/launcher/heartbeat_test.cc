@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace unipool {
@@ -33,6 +34,25 @@ TEST(Heartbeat, SaysStepTimeAndRateAtMostOnceASecond) {
   usleep(1'050'000);
   heartbeat.Beat(9, 1);
   EXPECT_EQ(nlohmann::json::parse(HeartbeatText(dir))["step"], 9);
+  fs::remove_all(dir);
+}
+
+TEST(Heartbeat, IsReadBackUnlessItIsDamaged) {
+  const std::string dir = testing::TempDir() + "heartbeat_read";
+  fs::remove_all(dir);
+  EXPECT_FALSE(ReadHeartbeat(dir));
+  fs::create_directories(dir);
+  Heartbeat(dir).Beat(12, 5);
+  const std::optional<HeartbeatView> view = ReadHeartbeat(dir);
+  ASSERT_TRUE(view);
+  EXPECT_EQ(view->step, 12);
+  EXPECT_EQ(view->tokens_per_second, 5);
+  EXPECT_GT(view->time, 1e9);
+  for (const char* damaged :
+       {"", "{\"step\": 1", "[]", "{\"step\": \"a\", \"time\": 3, \"tokens_per_second\": 1}"}) {
+    std::ofstream(dir + "/heartbeat") << damaged;
+    EXPECT_FALSE(ReadHeartbeat(dir)) << damaged;
+  }
   fs::remove_all(dir);
 }
 

@@ -4,9 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 
-#include "launcher/heartbeat.h"
 #include "launcher/run_lock.h"
 
 namespace unipool {
@@ -24,14 +22,6 @@ TEST(RunHolder, IsSeenWhileTheLockIsHeldAndNotAfter) {
     EXPECT_THAT(Describe(*holder), testing::HasSubstr("process " + std::to_string(getpid())));
   }
   EXPECT_FALSE(HolderOf(run_dir));
-  EXPECT_FALSE(ReadHeartbeat(run_dir));
-  Heartbeat(run_dir).Beat(7, 100);
-  const auto heartbeat = ReadHeartbeat(run_dir);
-  ASSERT_TRUE(heartbeat);
-  EXPECT_EQ(heartbeat->step, 7);
-  EXPECT_GT(heartbeat->time, 1e9);
-  std::ofstream(run_dir + "/heartbeat") << "{\"step\": \"x\"}";
-  EXPECT_FALSE(ReadHeartbeat(run_dir));
   std::filesystem::remove_all(run_dir);
 }
 

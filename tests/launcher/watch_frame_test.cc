@@ -41,9 +41,11 @@ class WatchFrameTest : public testing::Test {
   }
   std::string Frame(double now, int columns = 80, int rows = 24) {
     const RunRecord record(folder_);
-    return WatchFrame(
-        {.record = record, .state = state_, .pulse = Pulse{.step = 20, .time = now - 1}, .is_gone = gone_},
-        now, {.columns = columns, .rows = rows});
+    return WatchFrame({.record = record,
+                       .state = state_,
+                       .heartbeat = HeartbeatView{.step = 20, .time = now - 1},
+                       .is_gone = gone_},
+                      now, {.columns = columns, .rows = rows});
   }
   std::string folder_;
   RunState state_;
@@ -94,17 +96,6 @@ TEST_F(WatchFrameTest, FitsTheTerminal) {
     }
   }
   EXPECT_THAT(Frame(1120, 80, 8), Not(HasSubstr("***")));
-}
-
-TEST_F(WatchFrameTest, ReadsThePulse) {
-  EXPECT_FALSE(ReadPulse(folder_));
-  for (const char* damaged : {"", "{\"step\": 1", "[]", "{\"step\": \"a\", \"time\": 3}"}) {
-    std::ofstream(folder_ + "/heartbeat") << damaged;
-    EXPECT_FALSE(ReadPulse(folder_)) << damaged;
-  }
-  std::ofstream(folder_ + "/heartbeat") << "{\"step\": 12, \"time\": 1764.5, \"tokens_per_second\": 5}   \n";
-  EXPECT_EQ(ReadPulse(folder_)->step, 12);
-  EXPECT_EQ(ReadPulse(folder_)->time, 1764.5);
 }
 
 }  // namespace
