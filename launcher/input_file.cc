@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "runtime/errors.h"
+#include "runtime/file_sum.h"
 #include "runtime/watchdog.h"
 
 extern char** environ;
@@ -160,7 +161,7 @@ size_t InputFile::Read(char* to, size_t most) {
 }
 
 void InputFile::CheckEnd() {
-  struct stat now = {}, named = {};
+  struct stat now = {};
   if (S_ISREG(opened_.st_mode)) {
     if (fstat(file_, &now) != 0 || !SameContent(opened_, now)) {
       throw UserError(
@@ -168,7 +169,7 @@ void InputFile::CheckEnd() {
                  "repeat the command when nothing changes the file",
                  name_.c_str(), static_cast<int64_t>(opened_.st_size), static_cast<int64_t>(now.st_size)));
     }
-    if (path_ != "-" && stat(path_.c_str(), &named) == 0 && named.st_ino != opened_.st_ino) {
+    if (path_ != "-" && !StillNames(path_, file_)) {
       PrintErrorLine(Format("note: %s was replaced while it was read; the texts are those of the former file",
                             name_.c_str()));
     }

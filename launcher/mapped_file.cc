@@ -13,6 +13,7 @@
 
 #include "launcher/data_print.h"
 #include "runtime/errors.h"
+#include "runtime/file_sum.h"
 #include "runtime/watchdog.h"
 
 namespace unipool {
@@ -110,9 +111,7 @@ void MappedFile::CheckUnchanged() const {
 }
 
 bool MappedFile::IsNamed() const {
-  struct stat named = {}, opened = {};
-  return stat(path_.c_str(), &named) == 0 && fstat(file_, &opened) == 0 && named.st_ino == opened.st_ino &&
-         named.st_dev == opened.st_dev;
+  return StillNames(path_, file_);
 }
 
 }  // namespace unipool

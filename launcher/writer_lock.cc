@@ -2,26 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "runtime/errors.h"
+#include "runtime/file_sum.h"
 
 namespace unipool {
-namespace {
-
-// Whether `path` still names the open file. Who held it before may have removed it.
-bool IsNamed(const std::string& path, int file) {
-  struct stat named = {}, opened = {};
-  return stat(path.c_str(), &named) == 0 && fstat(file, &opened) == 0 && named.st_ino == opened.st_ino &&
-         named.st_dev == opened.st_dev;
-}
-
-}  // namespace
-
 WriterLock::WriterLock(const std::string& path) : path_(path + ".lock") {
   for (;;) {
     file_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
@@ -35,7 +24,7 @@ WriterLock::WriterLock(const std::string& path) : path_(path + ".lock") {
                  "another name",
                  path.c_str(), path_.c_str()));
     }
-    if (IsNamed(path_, file_)) return;
+    if (StillNames(path_, file_)) return;  // who held it before may have removed it
     close(file_);
   }
 }

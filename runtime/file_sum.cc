@@ -86,6 +86,13 @@ int OpenRegularFile(const std::string& path) {
   throw UserError(path + ": is not a regular file");
 }
 
+bool StillNames(const std::string& path, int file) {
+  struct stat named {
+  }, opened{};
+  return stat(path.c_str(), &named) == 0 && fstat(file, &opened) == 0 && named.st_ino == opened.st_ino &&
+         named.st_dev == opened.st_dev;
+}
+
 std::string ReadTextFile(const std::string& path) {
   std::string text;
   ReadPieces(path, [&](const char* data, size_t count) { text.append(data, count); });

@@ -40,6 +40,8 @@ class UnreadableError : public UserError {
 // Opens a regular file for reading; never waits, as opening a FIFO would. Throws UnreadableError, or
 // UserError where there is no such file or something else is in its place.
 int OpenRegularFile(const std::string& path);
+// Whether `path` still names the open file: it may have been removed, or replaced by another one.
+bool StillNames(const std::string& path, int file);
 // Both throw what OpenRegularFile throws, and UnreadableError where reading fails.
 std::string ReadTextFile(const std::string& path);
 FileSum SumOfFile(const std::string& path);
