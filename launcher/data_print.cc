@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "launcher/blend.h"
 #include "launcher/token_source.h"
 #include "runtime/errors.h"
 #include "runtime/random.h"
@@ -42,6 +43,21 @@ uint64_t PrintOfFile(int file, int64_t bytes) {
     if (last == 0) break;
   }
   return HashBytes(text);
+}
+
+std::vector<std::string> DescribeData(const Config& config) {
+  std::vector<std::string> lines;
+  for (const auto* entries : {&config.data().train(), &config.data().valid()}) {
+    if (entries->empty()) continue;
+    try {
+      for (const BlendEntry& entry : ParseBlend({entries->begin(), entries->end()}, "data")) {
+        for (std::string& line : DescribeDataFiles(entry.source)) lines.push_back(std::move(line));
+      }
+    } catch (const UserError& error) {  // told where the data is opened
+      lines.emplace_back(error.what());
+    }
+  }
+  return lines;
 }
 
 std::vector<std::string> DescribeDataFiles(const std::string& source) {

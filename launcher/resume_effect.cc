@@ -53,6 +53,23 @@ std::string BatchEffect(const Config& before, const Config& now) {
   return Format("a step has %d tokens from here on, and had %d; tokens count on from those trained", is, was);
 }
 
+// Samples are numbered through an epoch; other settings give the numbers to other samples.
+std::string OrderEffect(const Config& before, const Config& now) {
+  const auto order_of = [](const Config& config) {
+    Config only;
+    only.mutable_train()->set_seed(config.train().seed());
+    only.mutable_model()->set_seq_length(config.model().seq_length());
+    only.mutable_data()->set_order(config.data().order());
+    only.mutable_data()->set_split(config.data().split());
+    *only.mutable_data()->mutable_train() = config.data().train();
+    return ResolvedConfigText(only);
+  };
+  const std::string changes = SettingDifferences(order_of(before), order_of(now), "there", "here");
+  if (changes.empty()) return "";
+  return "samples come in another order or from other data (" + changes +
+         "): in this epoch some repeat and others are left out";
+}
+
 }  // namespace
 
 LearningRateSchedule ScheduleOf(const TrainConfig& train) {
@@ -89,11 +106,32 @@ DataCount CountOf(const std::string& training_state, const Config& before, int64
           .tokens = counted("tokens", samples * before.model().seq_length())};
 }
 
+std::string DataEffect(const std::string& training_state, const std::vector<std::string>& files) {
+  const auto state = nlohmann::json::parse(training_state, nullptr, false);
+  if (!state.is_object() || !state.contains("data") || !state["data"].is_array()) return "";
+  const auto name_of = [](const std::string& line) { return line.substr(0, line.rfind(": ")); };
+  std::string text;
+  for (const nlohmann::json& entry : state["data"]) {
+    if (!entry.is_string()) continue;
+    const auto was = entry.get<std::string>();
+    for (const std::string& is : files) {
+      if (name_of(is) != name_of(was) || is == was) continue;
+      text += (text.empty() ? "" : "; ") + is + " here, and" + was.substr(name_of(was).size() + 1) + " there";
+      break;
+    }
+  }
+  if (text.empty()) return "";
+  return "data has changed since the checkpoint (" + text +
+         "); samples are not those of a run without a break";
+}
+
 std::string ResumeEffects(const Config& before, const Config& now, int64_t step) {
-  std::string text = LearningRateEffect(before, now, step);
-  const std::string batch = BatchEffect(before, now);
-  if (!text.empty() && !batch.empty()) text += '\n';
-  return text + batch;
+  std::string text;
+  for (const std::string& effect :
+       {LearningRateEffect(before, now, step), BatchEffect(before, now), OrderEffect(before, now)}) {
+    if (!effect.empty()) text += (text.empty() ? "" : "\n") + effect;
+  }
+  return text;
 }
 
 }  // namespace unipool

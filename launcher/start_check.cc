@@ -6,7 +6,6 @@
 #include <sstream>
 #include <thread>
 
-#include "launcher/blend.h"
 #include "launcher/config.h"
 #include "launcher/data_print.h"
 #include "launcher/size_check.h"
@@ -46,16 +45,7 @@ std::string DifferentLines(const std::string& first, const std::string& other, i
 
 std::string DataText(const Config& config) {
   std::string text;
-  for (const auto* entries : {&config.data().train(), &config.data().valid()}) {
-    if (entries->empty()) continue;
-    try {
-      for (const BlendEntry& entry : ParseBlend({entries->begin(), entries->end()}, "data")) {
-        for (const std::string& line : DescribeDataFiles(entry.source)) text += line + '\n';
-      }
-    } catch (const UserError& error) {  // told where the data is opened
-      text += error.what() + std::string("\n");
-    }
-  }
+  for (const std::string& line : DescribeData(config)) text += line + '\n';
   return text;
 }
 

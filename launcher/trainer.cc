@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/config.h"
+#include "launcher/data_print.h"
 #include "launcher/finite_check.h"
 #include "launcher/hf_config.h"
 #include "launcher/readable_number.h"
@@ -127,6 +128,7 @@ std::string Trainer::Continue(const ResumePoint& point) {
   warn(note);
   const Config before = SettingsOf(view.config_text, config_);
   trained_ = CountOf(view.training_state, before, step_);
+  if (world_.rank() == 0) warn(DataEffect(view.training_state, trained_.files = DescribeData(config_)));
   warn(ResumeEffects(before, config_, step_));
   if (step_ >= config_.train().steps()) {
     origin += Format("\nthe run has done %d steps, and train.steps is %d: raise train.steps to go on", step_,
@@ -140,6 +142,7 @@ std::string Trainer::Start() {
     const ResumePoint point = FindResumePoint(*world_.communicator, config_);
     if (!point.checkpoint.empty()) return Continue(point);
   }
+  if (world_.rank() == 0) trained_.files = DescribeData(config_);
   std::string origin = "starting from random weights";
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
@@ -336,7 +339,8 @@ std::string Trainer::TrainingStateText(const SavedLoss& saved) const {
                        {"sound", saved.sound},
                        {"mean_loss", saved.mean},
                        {"loss_after", saved.after},
-                       {"lowest_loss", saved.lowest}};
+                       {"lowest_loss", saved.lowest},
+                       {"data", trained_.files}};
   if (const int64_t back = config_.train().resume_step(); back > 0) state["resume_step"] = back;
   if (validation_due_) state["validation_due"] = true;
   return state.dump();

@@ -64,6 +64,26 @@ TEST(ResumeEffect, AnotherBatch) {
   EXPECT_THAT(text, Not(HasSubstr("learning rate")));
 }
 
+TEST(ResumeEffect, AnotherOrderOfSamples) {
+  EXPECT_THAT(
+      ResumeEffects(Settings({}), Settings({"train.seed=7"}), 10),
+      HasSubstr("samples come in another order or from other data (train.seed is 1 there and 7 here)"));
+  EXPECT_THAT(ResumeEffects(Settings({}), Settings({"data.train=other.txt"}), 10), HasSubstr("data.train"));
+  EXPECT_EQ(ResumeEffects(Settings({}), Settings({"data.valid=other.txt"}), 10), "");
+}
+
+TEST(ResumeEffect, DataThatHaveChanged) {
+  const std::string state = R"({"data":["a: b.txt: 60 bytes, contents 34cd","c.txt: 5 bytes, contents 01"]})";
+  EXPECT_EQ(DataEffect(state, {"a: b.txt: 60 bytes, contents 34cd", "c.txt: 5 bytes, contents 01"}), "");
+  EXPECT_EQ(DataEffect(state, {"moved.txt: 60 bytes, contents 00"}), "") << "another name is another setting";
+  EXPECT_THAT(
+      DataEffect(state, {"a: b.txt: 61 bytes, contents 12ab", "c.txt: 5 bytes, contents 01"}),
+      HasSubstr("data has changed since the checkpoint (a: b.txt: 61 bytes, contents 12ab here, and 60 "
+                "bytes, contents 34cd there)"));
+  EXPECT_EQ(DataEffect(R"({"step":3})", {"c.txt: 5 bytes, contents 02"}), "") << "an older checkpoint";
+  EXPECT_EQ(DataEffect(R"({"data":[3,{}]})", {"c.txt: 5 bytes, contents 02"}), "");
+}
+
 TEST(ResumeEffect, SamplesAreCounted) {
   const Config before = Settings({"train.global_batch=4", "model.seq_length=8"});
   const DataCount old = CountOf(R"({"step":10})", before, 10);
