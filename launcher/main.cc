@@ -69,7 +69,7 @@ int Main(int argc, char** argv) {
     // All processes of a job get here with the same error; the world prints it once and ends them together.
     return RunWorld(WorldOptions{}, [&](World&) { throw error; });
   } catch (const std::exception& error) {
-    return RunWorld(WorldOptions{}, [&](World&) { throw UserError(error.what()); });
+    return RunWorld(WorldOptions{}, [&](World&) { throw AsUserError(error); });
   }
 }
 

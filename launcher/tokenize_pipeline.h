@@ -7,9 +7,12 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -29,7 +32,9 @@ class OrderedPipeline {
     std::vector<std::thread> others;
     try {
       for (int i = 1; i < threads; ++i) others.emplace_back([this] { Loop(); });
-    } catch (const std::system_error&) {  // a limit of threads: those that there are do the work
+    } catch (const std::system_error& error) {  // a limit: those that there are do the work
+      PrintErrorLine("note: only " + std::to_string(others.size() + 1) + " of " + std::to_string(threads) +
+                     " threads could be started (" + error.code().message() + ")");
     }
     Loop();
     for (std::thread& other : others) other.join();

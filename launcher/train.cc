@@ -3,16 +3,20 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 
 #include "launcher/checkpoint_folder.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/run_control.h"
+#include "launcher/size_check.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
 #include "runtime/errors.h"
+#include "runtime/host_memory.h"
 #include "runtime/mpi_leftovers.h"
+#include "runtime/problem_list.h"
 
 DEFINE_bool(
     anew, false,
@@ -38,6 +42,16 @@ bool StartsAnew() {
   return FLAGS_anew && (!restarts || std::atoi(restarts) == 0);
 }
 
+// Of a failed allocation also the settings that cost most.
+UserError WhyFailed(const std::exception& error, const Config& config, int ranks) {
+  if (!dynamic_cast<const std::bad_alloc*>(&error)) return AsUserError(error);
+  const std::vector<SizeCost> costs = EstimateCosts(config, ranks);
+  double need = 0;
+  for (const SizeCost& cost : costs) need += cost.bytes;
+  return UserError(OutOfMemoryText() + "; these settings " + CostText(costs, need) +
+                   "; `unipool info` shows the memory of each rank");
+}
+
 // Returns the process's exit code.
 int Train(const Config& config, World& world, RunProcess& process) {
   RunControl control(config, world, process);
@@ -50,10 +64,12 @@ int Train(const Config& config, World& world, RunProcess& process) {
         if (world.rank() == 0) RemoveUnfinished(config.run_dir());
       },
       "tidies run_dir");
-  if (finished.empty()) control.CheckMayStart();
-  if (finished.empty()) return Trainer(config, world, control).Run();
-  if (world.rank() == 0) std::printf("%s\n", finished.c_str());
-  return 0;
+  if (!finished.empty()) {
+    if (world.rank() == 0) std::printf("%s\n", finished.c_str());
+    return 0;
+  }
+  control.CheckMayStart();
+  return Trainer(config, world, control).Run();
 }
 
 }  // namespace
@@ -76,11 +92,11 @@ int TrainCommand(const CommandLine& command_line) {
     try {
       exit_code = Train(config, world, process);
     } catch (const std::exception& error) {
-      const auto* told = dynamic_cast<const UserError*>(&error);
-      const int code = told ? told->exit_code() : kUserErrorExitCode;
-      const char* status = code == kStoppedExitCode ? "stopped" : "failed";
-      if (world.rank() == 0) process.state.End(status, {.exit_code = code, .reason = error.what()});
-      throw;
+      const UserError told = WhyFailed(error, config, world.size());
+      const char* status = told.exit_code() == kStoppedExitCode ? "stopped" : "failed";
+      if (world.rank() == 0)
+        process.state.End(status, {.exit_code = told.exit_code(), .reason = told.what()});
+      throw told;
     }
   });
   return world_exit_code != 0 ? world_exit_code : exit_code.load();

@@ -1,11 +1,14 @@
 #include "runtime/host_memory.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+
+#include "runtime/format.h"
 
 namespace unipool {
 namespace {
@@ -76,6 +79,20 @@ MemoryLimit ProcessMemoryLimit() {
     limit.bytes = static_cast<int64_t>(std::min<rlim_t>(space.rlim_cur, kNoMemoryLimit));
   }
   return limit;
+}
+
+std::string OutOfMemoryText() {
+  const auto text_of = [](int64_t bytes) {
+    return bytes >= 1'000'000'000 ? Format("%.1f GB", 1e-9 * static_cast<double>(bytes))
+                                  : Format("%.0f MB", 1e-6 * static_cast<double>(bytes));
+  };
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const MemoryLimit host = HostMemoryLimit(), process = ProcessMemoryLimit();
+  const MemoryLimit& have = process.bytes < host.bytes ? process : host;
+  return Format("out of memory: this process holds %s of address space, and there are %s (%s)",
+                text_of(pages * sysconf(_SC_PAGESIZE)).c_str(), text_of(have.bytes).c_str(),
+                have.name.c_str());
 }
 
 }  // namespace unipool

@@ -20,6 +20,9 @@ MemoryLimit HostMemoryLimit();
 // This process alone: its address space.
 MemoryLimit ProcessMemoryLimit();
 
+// What a failed allocation tells its user: what this process holds, and what it may have.
+std::string OutOfMemoryText();
+
 // For tests. `root` holds proc/ and sys/fs/cgroup/ as the machine's "/" does.
 MemoryLimit HostMemoryLimit(const std::string& root);
 

@@ -1,7 +1,9 @@
 #include "runtime/problem_list.h"
 
 #include <algorithm>
+#include <new>
 
+#include "runtime/host_memory.h"
 #include "runtime/watchdog.h"
 
 namespace unipool {
@@ -18,13 +20,17 @@ std::string PackProblems(const UserError& error) {
   return text;
 }
 
+UserError AsUserError(const std::exception& error) {
+  if (const auto* told = dynamic_cast<const UserError*>(&error)) return *told;
+  if (dynamic_cast<const std::bad_alloc*>(&error)) return UserError(OutOfMemoryText());
+  return UserError(error.what());  // of a library, where nobody thought of it
+}
+
 std::string ProblemsOf(const std::function<void()>& work) {
   try {
     work();
-  } catch (const UserError& error) {
-    return PackProblems(error);
-  } catch (const std::exception& error) {  // of a library, where nobody thought of it
-    return PackProblems(UserError(error.what()));
+  } catch (const std::exception& error) {
+    return PackProblems(AsUserError(error));
   }
   return "";
 }

@@ -1,6 +1,7 @@
 // The problems of several ranks (texts of UserErrors, errors.h) as one list for the user.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <string>
 #include <vector>
@@ -12,6 +13,8 @@ namespace unipool {
 // The problems of one rank with their exit code as one text, and back, without loss. The empty text stands
 // for a rank without a problem.
 std::string PackProblems(const UserError& error);
+// What is told of any exception: a UserError as it is; of a failed allocation, what this process has.
+UserError AsUserError(const std::exception& error);
 // The packed problems of `work`: what it throws, whatever exception that is; empty if nothing.
 std::string ProblemsOf(const std::function<void()>& work);
 std::vector<std::string> UnpackProblems(const std::string& text);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <new>
 #include <stdexcept>
 
 namespace unipool {
@@ -32,6 +33,9 @@ TEST(Problems, OfAnyException) {
   const std::string other = ProblemsOf([] { throw std::runtime_error("of a library"); });
   EXPECT_EQ(UnpackProblems(other), std::vector<std::string>{"of a library"});
   EXPECT_EQ(ExitCodeOf({other}), kUserErrorExitCode);
+  const std::string memory = ProblemsOf([] { throw std::bad_alloc(); });
+  EXPECT_EQ(UnpackProblems(memory)[0].find("out of memory: this process holds "), 0u) << memory;
+  EXPECT_NE(memory.find(", and there are "), std::string::npos) << memory;
   const std::string full = ProblemsOf([] { throw UserError("disk full", kNotSavedExitCode); });
   EXPECT_EQ(ExitCodeOf({full}), kNotSavedExitCode);
 }
