@@ -1,0 +1,63 @@
+// The file of one rank's exchanges (traffic_record.h): a line of JSON, then records. It is written in whole
+// records, so a killed job leaves a readable file: what is torn at its end is cut by the reader.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/traffic_record.h"
+
+namespace unipool {
+
+// "rank-00012.bin"
+std::string TrafficFileName(int rank);
+
+class TrafficFileWriter {
+ public:
+  // Opens nothing yet. `path`'s folder must exist at the first Flush.
+  TrafficFileWriter(std::string path, const TrafficHeader& header);
+  ~TrafficFileWriter();
+  TrafficFileWriter(const TrafficFileWriter&) = delete;
+
+  // These only gather, in memory. Sizes and checks are filled in here.
+  void Add(ExchangeRecord record, std::span<const PeerBytes> peers);
+  void Add(StepRecord record);
+  void Add(ClockRecord record);
+  void AddOperation(int index, std::string_view name);
+  void AddCommunicator(int index, const CommunicatorName& name);
+
+  // Appends what was gathered. The first call replaces an older file of the path. Returns what went wrong, a
+  // sentence; empty: nothing. What was gathered is gone either way. After a failure all later calls do
+  // nothing and return nothing.
+  std::string Flush();
+
+ private:
+  template <class Record>
+  void AddRecord(Record record, const void* tail, size_t tail_bytes);
+  std::string path_, pending_;
+  int fd_ = -1;
+  bool has_failed_ = false;
+};
+
+struct RecordedExchange {
+  ExchangeRecord record;
+  std::vector<PeerBytes> peers;
+};
+
+struct TrafficFile {
+  TrafficHeader header;
+  std::vector<std::string> operations;          // by index
+  std::vector<CommunicatorName> communicators;  // by index
+  std::vector<RecordedExchange> exchanges;
+  std::vector<StepRecord> steps;
+  std::vector<ClockRecord> clocks;
+  int64_t cut_bytes = 0;  // torn at the end, left out
+};
+
+// Throws UserError: no such file, not such a file, or one of another format (the sentence names both
+// formats and program versions; `program_version` is this program's).
+TrafficFile ReadTrafficFile(const std::string& path, const std::string& program_version);
+
+}  // namespace unipool
