@@ -8,7 +8,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/inference.h"
-#include "launcher/run_words.h"
+#include "launcher/reports/run_words.h"
 #include "launcher/standard_output.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"

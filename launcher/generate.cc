@@ -5,13 +5,13 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "launcher/checkpoints/finite_check.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
-#include "launcher/finite_check.h"
 #include "launcher/inference.h"
 #include "launcher/sampler.h"
 #include "launcher/standard_output.h"
-#include "launcher/tokenizer.h"
+#include "launcher/tokens/tokenizer.h"
 #include "launcher/world_options.h"
 #include "runtime/watchdog.h"
 

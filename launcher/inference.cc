@@ -2,9 +2,9 @@
 
 #include <filesystem>
 
-#include "launcher/checkpoint.h"
+#include "launcher/checkpoints/checkpoint.h"
+#include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
-#include "launcher/weight_check.h"
 #include "runtime/file_sum.h"
 
 namespace unipool {

@@ -5,7 +5,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
-#include "launcher/readable_number.h"
+#include "launcher/reports/readable_number.h"
 #include "launcher/standard_output.h"
 #include "models/memory_plan.h"
 #include "models/model_spec.h"

@@ -6,10 +6,10 @@
 #include <sstream>
 #include <thread>
 
+#include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
-#include "launcher/data_print.h"
+#include "launcher/data/data_print.h"
 #include "launcher/size_check.h"
-#include "launcher/weight_check.h"
 #include "models/memory_plan.h"
 #include "models/settings.h"
 #include "runtime/errors.h"

@@ -5,10 +5,10 @@
 #include <cstdlib>
 #include <new>
 
-#include "launcher/checkpoint_folder.h"
+#include "launcher/checkpoints/checkpoint_folder.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
-#include "launcher/run_control.h"
+#include "launcher/run_control/run_control.h"
 #include "launcher/size_check.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"

@@ -9,15 +9,15 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "launcher/checkpoints/finite_check.h"
+#include "launcher/checkpoints/hf_config.h"
+#include "launcher/checkpoints/resume_effect.h"
+#include "launcher/checkpoints/space_check.h"
+#include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
-#include "launcher/data_print.h"
-#include "launcher/finite_check.h"
-#include "launcher/hf_config.h"
-#include "launcher/readable_number.h"
-#include "launcher/resume_effect.h"
-#include "launcher/run_words.h"
-#include "launcher/space_check.h"
-#include "launcher/weight_check.h"
+#include "launcher/data/data_print.h"
+#include "launcher/reports/readable_number.h"
+#include "launcher/reports/run_words.h"
 #include "models/learning_rate.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"

@@ -4,15 +4,15 @@
 
 #include <memory>
 
-#include "launcher/batch_reader.h"
-#include "launcher/checkpoint.h"
-#include "launcher/loss_record.h"
-#include "launcher/metrics_file.h"
-#include "launcher/progress.h"
-#include "launcher/resume_effect.h"
-#include "launcher/resume_point.h"
-#include "launcher/run_control.h"
-#include "launcher/token_dataset.h"
+#include "launcher/checkpoints/checkpoint.h"
+#include "launcher/checkpoints/loss_record.h"
+#include "launcher/checkpoints/resume_effect.h"
+#include "launcher/checkpoints/resume_point.h"
+#include "launcher/data/batch_reader.h"
+#include "launcher/data/token_dataset.h"
+#include "launcher/reports/metrics_file.h"
+#include "launcher/reports/progress.h"
+#include "launcher/run_control/run_control.h"
 #include "models/training_engine.h"
 #include "runtime/emulation_report.h"
 

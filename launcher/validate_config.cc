@@ -7,10 +7,10 @@
 #include "kernels/attention.h"
 #include "kernels/grouped_gemm.h"
 #include "launcher/config.h"
-#include "launcher/data_split.h"
+#include "launcher/data/data_split.h"
 #include "launcher/nearest_name.h"
+#include "launcher/run_control/stop_time.h"
 #include "launcher/size_check.h"
-#include "launcher/stop_time.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
 

@@ -1,4 +1,4 @@
-#include "launcher/blend.h"
+#include "launcher/data/blend.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

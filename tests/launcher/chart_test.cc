@@ -1,5 +1,5 @@
 // Axes, labels and smoothing of curves.
-#include "launcher/chart.h"
+#include "launcher/reports/chart.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Which checkpoints are kept, found, renamed and left aside.
-#include "launcher/checkpoint_folder.h"
+#include "launcher/checkpoints/checkpoint_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

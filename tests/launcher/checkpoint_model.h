@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "launcher/checkpoint.h"
+#include "launcher/checkpoints/checkpoint.h"
 #include "runtime/random.h"
 #include "runtime/range.h"
 

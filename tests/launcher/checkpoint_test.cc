@@ -1,5 +1,5 @@
 // Checkpoints: bit-exact between layouts, whole or absent, and every failure one sentence on every rank.
-#include "launcher/checkpoint.h"
+#include "launcher/checkpoints/checkpoint.h"
 
 #include <gflags/gflags.h>
 #include <gmock/gmock.h>
@@ -18,7 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "launcher/weight_folder.h"
+#include "launcher/checkpoints/weight_folder.h"
 #include "runtime/errors.h"
 #include "runtime/file_sum.h"
 #include "runtime/world.h"

@@ -1,4 +1,4 @@
-#include "launcher/child_process.h"
+#include "launcher/slurm/child_process.h"
 
 #include <gmock/gmock.h>
 

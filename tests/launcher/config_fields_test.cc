@@ -23,7 +23,7 @@ const std::set<std::string> kOnlyLook = {"config.cc",    "config_text.cc", "vali
 std::string Sources() {
   std::ostringstream text;
   for (const char* floor : {"launcher", "models"}) {
-    for (const auto& entry : fs::directory_iterator(fs::path(UNIPOOL_SOURCE_DIR) / floor)) {
+    for (const auto& entry : fs::recursive_directory_iterator(fs::path(UNIPOOL_SOURCE_DIR) / floor)) {
       const fs::path& path = entry.path();
       if (path.extension() != ".cc" && path.extension() != ".h") continue;
       if (kOnlyLook.count(path.filename().string()) == 0) text << std::ifstream(path).rdbuf();

@@ -1,5 +1,5 @@
 // What tells two hosts' data apart.
-#include "launcher/data_print.h"
+#include "launcher/data/data_print.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

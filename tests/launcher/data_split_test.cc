@@ -1,5 +1,5 @@
 // data.split: the one parser, and the sentences of what it refuses.
-#include "launcher/data_split.h"
+#include "launcher/data/data_split.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

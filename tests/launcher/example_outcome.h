@@ -1,7 +1,7 @@
 // What a training step gave, for tests of what is told of it.
 #pragma once
 
-#include "launcher/metric_list.h"
+#include "launcher/reports/metric_list.h"
 
 namespace unipool {
 

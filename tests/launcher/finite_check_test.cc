@@ -1,5 +1,5 @@
 // Numbers that are none: the first one is found, wherever it lies.
-#include "launcher/finite_check.h"
+#include "launcher/checkpoints/finite_check.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

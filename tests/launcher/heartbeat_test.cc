@@ -1,5 +1,5 @@
 // The file that tells that a run gets on.
-#include "launcher/heartbeat.h"
+#include "launcher/run_control/heartbeat.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

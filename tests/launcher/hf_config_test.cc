@@ -1,5 +1,5 @@
 // config.json: every setting of the model under the key by which others look for it.
-#include "launcher/hf_config.h"
+#include "launcher/checkpoints/hf_config.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/indexed_dataset.h"
+#include "launcher/data/indexed_dataset.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <functional>
 #include <random>
 
-#include "launcher/indexed_dataset_writer.h"
+#include "launcher/data/indexed_dataset_writer.h"
 #include "runtime/errors.h"
 #include "tests/launcher/data_test_files.h"
 

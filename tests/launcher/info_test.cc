@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "launcher/config.h"
-#include "launcher/readable_number.h"
+#include "launcher/reports/readable_number.h"
 
 namespace unipool {
 namespace {

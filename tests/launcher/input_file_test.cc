@@ -1,4 +1,4 @@
-#include "launcher/input_file.h"
+#include "launcher/tokens/input_file.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "launcher/job_options.h"
+#include "launcher/slurm/job_options.h"
 
 #include <gflags/gflags.h>
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // When a checkpoint is one to go back to. ln(256, 260) + 1 = 6.55 nats.
-#include "launcher/loss_record.h"
+#include "launcher/checkpoints/loss_record.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/mapped_file.h"
+#include "launcher/data/mapped_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,9 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include "launcher/indexed_dataset.h"
-#include "launcher/indexed_dataset_writer.h"
-#include "launcher/text_dataset.h"
+#include "launcher/data/indexed_dataset.h"
+#include "launcher/data/indexed_dataset_writer.h"
+#include "launcher/data/text_dataset.h"
 #include "runtime/errors.h"
 #include "tests/launcher/data_test_files.h"
 

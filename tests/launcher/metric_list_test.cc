@@ -1,5 +1,5 @@
 // What a line of metrics.jsonl holds, and that README.md says it.
-#include "launcher/metric_list.h"
+#include "launcher/reports/metric_list.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -97,7 +97,8 @@ TEST(MetricList, ReadmeHasTheTable) {
   std::ostringstream readme;
   readme << std::ifstream(UNIPOOL_SOURCE_DIR "/README.md").rdbuf();
   EXPECT_THAT(readme.str(), HasSubstr(MetricsTable()))
-      << "README.md has another list of metrics than launcher/metric_list.cc; put there what `unipool "
+      << "README.md has another list of metrics than launcher/reports/metric_list.cc; put there what "
+         "`unipool "
          "metrics` prints";
 }
 

@@ -1,5 +1,5 @@
 // metrics.jsonl: kept over a resumed run, whole lines, full disks.
-#include "launcher/metrics_file.h"
+#include "launcher/reports/metrics_file.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "launcher/node_check.h"
+#include "launcher/slurm/node_check.h"
 
 #include <gmock/gmock.h>
 

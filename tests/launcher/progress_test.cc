@@ -1,5 +1,5 @@
 // The lines and the bar that people see.
-#include "launcher/progress.h"
+#include "launcher/reports/progress.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

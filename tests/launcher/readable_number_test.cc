@@ -1,4 +1,4 @@
-#include "launcher/readable_number.h"
+#include "launcher/reports/readable_number.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Changed settings of a continued run are told with their effect.
-#include "launcher/resume_effect.h"
+#include "launcher/checkpoints/resume_effect.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

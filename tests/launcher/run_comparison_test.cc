@@ -1,5 +1,5 @@
 // Groups, pairs and errors of a comparison, on made-up runs whose answers are known.
-#include "launcher/run_comparison.h"
+#include "launcher/reports/run_comparison.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,11 +1,11 @@
-#include "launcher/run_holder.h"
+#include "launcher/run_control/run_holder.h"
 
 #include <gmock/gmock.h>
 #include <unistd.h>
 
 #include <filesystem>
 
-#include "launcher/run_lock.h"
+#include "launcher/run_control/run_lock.h"
 
 namespace unipool {
 namespace {

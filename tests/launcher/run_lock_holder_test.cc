@@ -14,8 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "launcher/heartbeat.h"
-#include "launcher/run_lock.h"
+#include "launcher/run_control/heartbeat.h"
+#include "launcher/run_control/run_lock.h"
 #include "runtime/errors.h"
 #include "runtime/watchdog.h"
 

@@ -1,5 +1,5 @@
 // One run per folder, also after a run that died.
-#include "launcher/run_lock.h"
+#include "launcher/run_control/run_lock.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

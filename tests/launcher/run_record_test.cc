@@ -1,5 +1,5 @@
 // Reading the metrics of a run from outside.
-#include "launcher/run_record.h"
+#include "launcher/reports/run_record.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // What state.json says at each point of a run's life.
-#include "launcher/run_state.h"
+#include "launcher/run_control/run_state.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

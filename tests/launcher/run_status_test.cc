@@ -1,4 +1,4 @@
-#include "launcher/run_status.h"
+#include "launcher/slurm/run_status.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // The opening and the closing lines of a run.
-#include "launcher/run_words.h"
+#include "launcher/reports/run_words.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,10 +1,10 @@
-#include "launcher/shell_words.h"
+#include "launcher/slurm/shell_words.h"
 
 #include <gmock/gmock.h>
 
 #include <random>
 
-#include "launcher/child_process.h"
+#include "launcher/slurm/child_process.h"
 #include "runtime/errors.h"
 #include "tests/fresh_seed.h"
 

@@ -1,5 +1,5 @@
 // Signals become requests; a second TERM or INT ends the process.
-#include "launcher/signal_requests.h"
+#include "launcher/run_control/signal_requests.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

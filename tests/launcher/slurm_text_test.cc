@@ -1,4 +1,4 @@
-#include "launcher/slurm_text.h"
+#include "launcher/slurm/slurm_text.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/space_check.h"
+#include "launcher/checkpoints/space_check.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "launcher/start_ledger.h"
+#include "launcher/slurm/start_ledger.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/start_verdict.h"
+#include "launcher/slurm/start_verdict.h"
 
 #include <gmock/gmock.h>
 

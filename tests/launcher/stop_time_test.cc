@@ -1,5 +1,5 @@
 // Forms of train.stop_at.
-#include "launcher/stop_time.h"
+#include "launcher/run_control/stop_time.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

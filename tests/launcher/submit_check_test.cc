@@ -1,4 +1,4 @@
-#include "launcher/submit_check.h"
+#include "launcher/slurm/submit_check.h"
 
 #include <gmock/gmock.h>
 

@@ -1,6 +1,6 @@
 // The script as golden files (tests/fixtures/submit), which a change of the template rewrites where
 // UNIPOOL_REWRITE_GOLDEN is set; and what odd texts become in it.
-#include "launcher/submit_script.h"
+#include "launcher/slurm/submit_script.h"
 
 #include <gmock/gmock.h>
 
@@ -10,7 +10,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "launcher/child_process.h"
+#include "launcher/slurm/child_process.h"
 #include "runtime/errors.h"
 
 namespace unipool {

@@ -1,5 +1,5 @@
 // Charts as pictures.
-#include "launcher/svg_chart.h"
+#include "launcher/reports/svg_chart.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

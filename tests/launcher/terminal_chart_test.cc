@@ -1,5 +1,5 @@
 // Charts in a terminal, character by character.
-#include "launcher/terminal_chart.h"
+#include "launcher/reports/terminal_chart.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

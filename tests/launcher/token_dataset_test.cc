@@ -1,4 +1,4 @@
-#include "launcher/token_dataset.h"
+#include "launcher/data/token_dataset.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <set>
 #include <thread>
 
-#include "launcher/indexed_dataset_writer.h"
+#include "launcher/data/indexed_dataset_writer.h"
 #include "runtime/errors.h"
 #include "tests/launcher/data_test_files.h"
 

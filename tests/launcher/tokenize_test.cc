@@ -1,4 +1,4 @@
-#include "launcher/tokenize.h"
+#include "launcher/tokens/tokenize.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "launcher/indexed_dataset.h"
-#include "launcher/tokenize_input.h"
-#include "launcher/tokenize_pipeline.h"
+#include "launcher/data/indexed_dataset.h"
+#include "launcher/tokens/tokenize_input.h"
+#include "launcher/tokens/tokenize_pipeline.h"
 #include "runtime/errors.h"
 #include "tests/launcher/data_test_files.h"
 #include "tests/launcher/sha256.h"

@@ -1,4 +1,4 @@
-#include "launcher/tokenizer.h"
+#include "launcher/tokens/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,8 +9,8 @@
 #include <random>
 #include <thread>
 
-#include "launcher/bpe_merger.h"
-#include "launcher/piece_splitter.h"
+#include "launcher/tokens/bpe_merger.h"
+#include "launcher/tokens/piece_splitter.h"
 #include "runtime/errors.h"
 #include "tests/launcher/data_test_files.h"
 #include "tests/launcher/sha256.h"

@@ -1,5 +1,5 @@
 // One look at a run: as it runs, when it has ended, when it was killed.
-#include "launcher/watch_frame.h"
+#include "launcher/reports/watch_frame.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

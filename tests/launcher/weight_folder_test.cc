@@ -1,5 +1,5 @@
 // Starting from folders of weights made elsewhere: types, shards, indices, and what is wrong with them.
-#include "launcher/weight_folder.h"
+#include "launcher/checkpoints/weight_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 #include <list>
 #include <nlohmann/json.hpp>
 
-#include "launcher/checkpoint.h"
+#include "launcher/checkpoints/checkpoint.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
 

@@ -1,4 +1,4 @@
-#include "launcher/writer_lock.h"
+#include "launcher/tokens/writer_lock.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,8 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "launcher/indexed_dataset.h"
-#include "launcher/indexed_dataset_writer.h"
+#include "launcher/data/indexed_dataset.h"
+#include "launcher/data/indexed_dataset_writer.h"
 #include "runtime/errors.h"
 #include "tests/launcher/data_test_files.h"
 

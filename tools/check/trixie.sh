@@ -26,6 +26,8 @@ if [[ ! -e $folder/filled ]]; then
   touch "$folder/filled"
 fi
 mkdir -p "$folder/unipool"
+# The tree as it is now, without files that an earlier one had; what was built from it stays.
+find "$folder/unipool" -mindepth 1 -maxdepth 1 -not -name 'build*' -exec rm -rf {} +
 { git ls-files -z 2>/dev/null || find . -mindepth 1 -maxdepth 1 -not -name 'build*' -not -name runs -print0; } |
   tar --create --null --files-from=- | tar --extract --directory "$folder/unipool"
 cp /etc/resolv.conf "$folder/etc/resolv.conf"

@@ -13,7 +13,7 @@ MOST_BYTES = 64_000_000  # of the validation part that are counted
 
 
 def ValidationPart(path: str, split: str) -> tuple[int, int]:
-    """Begin and end of the validation part, cut as launcher/text_dataset.cc does."""
+    """Begin and end of the validation part, cut as launcher/data/text_dataset.cc does."""
     shares = [float(share) for share in split.split(",")]
     size = os.path.getsize(path)
     begin, end = shares[0] / sum(shares), (shares[0] + shares[1]) / sum(shares)

@@ -1,0 +1,175 @@
+#include "launcher/checkpoints/weight_check.h"
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "launcher/config.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kMostListed = 20;
+
+constexpr char kBiasName[] = ".mlp.router.bias";
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return Json(shape).dump();
+}
+
+bool IsReadable(const std::string& dtype) {
+  return dtype == "F32" || dtype == "BF16" || dtype == "F16" || dtype == "F64";
+}
+
+// path -> value of every line "name: value" of a resolved text.
+std::map<std::string, std::string> Settings(const std::string& text) {
+  std::map<std::string, std::string> settings;
+  std::istringstream lines(text);
+  std::string block;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() > 2 && line.substr(line.size() - 2) == " {")
+      block = line.substr(0, line.size() - 2) + ".";
+    else if (line == "}")
+      block.clear();
+    else if (const size_t colon = line.find(": "); colon != std::string::npos) {
+      const size_t begin = line.find_first_not_of(' ');
+      settings[block + line.substr(begin, colon - begin)] = line.substr(colon + 2);
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+std::string ListOfProblems(const std::string& heading, const std::vector<std::string>& problems) {
+  std::string text = heading;
+  for (size_t i = 0; i < problems.size() && i < kMostListed; ++i) text.append("\n  ").append(problems[i]);
+  if (problems.size() > kMostListed) text += Format("\n  and %d more", problems.size() - kMostListed);
+  return text;
+}
+
+std::vector<WantedTensor> GatherWanted(Communicator& world, const std::vector<DiskTensor>& tensors) {
+  Json mine = Json::array();
+  for (const DiskTensor& tensor : tensors) {
+    if (tensor.writes) mine.push_back({tensor.name, tensor.shape, tensor.optional});
+  }
+  const ExchangeLabel label{.operation = "names of weights", .step = -1, .slot = -1};
+  std::vector<WantedTensor> wanted;
+  for (const std::string& text : world.AllGatherText(mine.dump(), label)) {
+    for (const Json& tensor : Json::parse(text)) {
+      wanted.push_back({tensor[0], tensor[1].get<std::vector<int64_t>>(), tensor[2]});
+    }
+  }
+  return wanted;
+}
+
+void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
+                  const std::string& differences) {
+  std::vector<std::string> problems;
+  std::map<std::string, const WantedTensor*> by_name;
+  int missing = 0, unknown = 0, misshaped = 0, unreadable = 0;
+  bool has_biases = false;
+  for (const WantedTensor& tensor : wanted) {
+    by_name[tensor.name] = &tensor;
+    if (folder.Has(tensor.name) || tensor.optional) continue;
+    problems.push_back("missing: " + tensor.name + " " + ShapeText(tensor.shape));
+    ++missing;
+  }
+  for (const std::string& name : folder.Names()) {
+    const TensorFileEntry& entry = folder.Entry(name);
+    const auto found = by_name.find(name);
+    if (found == by_name.end() && name.ends_with(kBiasName)) {
+      ++unknown;
+      if (!has_biases)
+        problems.push_back("unknown: " + name +
+                           " and its like, the biases of moe.balance BIAS, without "
+                           "which other experts would be chosen; set moe.balance=BIAS");
+      has_biases = true;
+    } else if (found == by_name.end()) {
+      problems.push_back("unknown: " + name + " " + ShapeText(entry.shape));
+      ++unknown;
+    } else if (entry.shape != found->second->shape) {
+      problems.push_back("misshaped: " + name + " is " + ShapeText(entry.shape) + " and must be " +
+                         ShapeText(found->second->shape));
+      ++misshaped;
+    } else if (!IsReadable(entry.dtype)) {
+      problems.push_back("unreadable: " + name + " is of type " + entry.dtype +
+                         " and must be F32, BF16, F16 or F64");
+      ++unreadable;
+    }
+  }
+  if (problems.empty()) return;
+  std::string heading = Format(
+      "%s: holds another model than the settings describe: of %d tensors %d missing, %d unknown, %d "
+      "misshaped, %d of a type that cannot be read",
+      folder.dir().c_str(), wanted.size(), missing, unknown, misshaped, unreadable);
+  if (!differences.empty()) heading += "; " + differences;
+  throw UserError(ListOfProblems(heading, problems));
+}
+
+namespace {
+
+// Settings that change what a model computes although its tensors keep their names and shapes.
+bool ChangesTheModel(const std::string& path) {
+  static const std::set<std::string> kPaths{
+      "model.layers",    "model.hidden",        "model.heads", "model.kv_heads", "model.vocab",
+      "model.rope_base", "model.norm_eps",      "moe.experts", "moe.top_k",      "moe.width",
+      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups"};
+  return kPaths.contains(path);
+}
+
+template <class Filter>
+std::string Differences(const std::string& there, const std::string& here, Filter&& filter,
+                        const std::string& of_theirs = "there", const std::string& of_ours = "here") {
+  const std::map<std::string, std::string> theirs = Settings(there), ours = Settings(here);
+  std::string text;
+  for (const auto& [path, value] : ours) {
+    const auto found = theirs.find(path);
+    if (!filter(path) || found == theirs.end() || found->second == value) continue;
+    text += (text.empty() ? "" : ", ") + path + " is " + found->second + " " + of_theirs + " and " + value +
+            " " + of_ours;
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTensor>& wanted) {
+  for (const WantedTensor& tensor : wanted) {
+    if (!tensor.name.ends_with(kBiasName) || folder.Has(tensor.name)) continue;
+    return folder.dir() +
+           ": holds no router biases, since it was trained with another moe.balance than BIAS; they begin at "
+           "0";
+  }
+  return "";
+}
+
+void CheckSameModel(const std::string& dir, const std::string& there, const std::string& here) {
+  const std::string differences = Differences(there, here, ChangesTheModel);
+  if (differences.empty()) return;
+  throw UserError(dir + ": holds another model than the settings describe: " + differences +
+                  "; use the settings it was trained with, or another run_dir");
+}
+
+std::string RunDifferences(const std::string& there, const std::string& here) {
+  return Differences(there, here, [](const std::string& path) {
+    return !ChangesTheModel(path) && path != "run_dir" && path != "train.steps" &&
+           path != "train.resume_step" && path.rfind("parallel.", 0) != 0;
+  });
+}
+
+std::string DescribeDifferences(const std::string& there, const std::string& here) {
+  return Differences(there, here, [](const std::string& path) {
+    return path.rfind("model.", 0) == 0 || path.rfind("moe.", 0) == 0;
+  });
+}
+
+std::string SettingDifferences(const std::string& one, const std::string& other, const std::string& of_one,
+                               const std::string& of_other) {
+  return Differences(
+      one, other, [](const std::string&) { return true; }, of_one, of_other);
+}
+
+}  // namespace unipool

@@ -1,0 +1,33 @@
+#include <filesystem>
+#include <set>
+
+#include "launcher/commands.h"
+#include "launcher/reports/run_comparison.h"
+#include "launcher/reports/terminal.h"
+#include "launcher/standard_output.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+
+int CompareCommand(const CommandLine& command_line) {
+  std::vector<ComparedRun> runs;
+  Problems problems;
+  std::set<std::string> seen;
+  for (const std::string& path : command_line.inputs) {
+    try {
+      runs.push_back(ReadComparedRun(path));
+      if (!seen.insert((std::filesystem::path(path) / ".").lexically_normal().string()).second)
+        problems.Add(path + ": is named twice");
+    } catch (const UserError& error) {
+      for (const std::string& problem : error.problems()) problems.Add(problem);
+    }
+  }
+  problems.ThrowIfAny();
+  const Comparison comparison = Compare(runs);
+  if (!IsPrintingProcess()) return 0;
+  PrintResult(command_line.json ? ComparisonJson(comparison).dump() + "\n"
+                                : ComparisonText(comparison, ShowsUtf8()));
+  return 0;
+}
+
+}  // namespace unipool

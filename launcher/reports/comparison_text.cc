@@ -1,0 +1,149 @@
+// How a comparison is shown.
+#include <algorithm>
+#include <cmath>
+
+#include "launcher/reports/readable_number.h"
+#include "launcher/reports/run_comparison.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string Number(const std::optional<double>& value, int digits) {
+  return value ? Digits(*value, digits) : "-";
+}
+
+std::string SignedText(const std::optional<Estimate>& difference, bool utf8) {
+  if (!difference) return "-";
+  const std::string mean = Format("%s%.4f", difference->mean < 0 ? "-" : "+", std::abs(difference->mean));
+  if (!difference->error) return mean;
+  return mean + (utf8 ? " \u00b1 " : " +- ") + Format("%.4f", *difference->error);
+}
+
+std::string Seeds(const RunGroup& group) {
+  std::string text;
+  for (const ComparedRun* run : group.runs) {
+    text += (text.empty() ? "" : ",") + std::to_string(run->config.train().seed());
+  }
+  return text;
+}
+
+size_t Columns(const std::string& text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+using Rows = std::vector<std::vector<std::string>>;
+
+// The first column to the left, the others to the right.
+std::string Table(const Rows& rows) {
+  std::vector<size_t> widths(rows[0].size());
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Columns(row[i]));
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string blanks(widths[i] - Columns(row[i]), ' ');
+      line += i == 0 ? row[i] + blanks : "  " + blanks + row[i];
+    }
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  }
+  return text;
+}
+
+Json EstimateJson(const std::optional<Estimate>& estimate) {
+  if (!estimate) return nullptr;
+  Json json{{"mean", estimate->mean}, {"error", nullptr}, {"seeds", estimate->count}};
+  if (estimate->error) json["error"] = *estimate->error;
+  return json;
+}
+
+Json NumberJson(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+std::string Notes(const Comparison& comparison) {
+  std::string text;
+  for (size_t i = 1; i < comparison.groups.size(); ++i) {
+    const RunGroup& group = comparison.groups[i];
+    if (!group.settings.empty()) text += group.name + ": " + group.settings + "\n";
+    if (!group.note.empty()) text += "note: " + group.name + ": " + group.note + "\n";
+    if (!group.loss_difference) {
+      text += "note: " + group.name + ": no seed is in both groups, so nothing is paired\n";
+    } else if (!group.loss_difference->error) {
+      text += "note: " + group.name + ": one common seed tells no error; train more seeds (train.seed=2)\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ComparisonText(const Comparison& comparison, bool utf8) {
+  Rows rows = {{"", "seeds", "parameters", "active", "loss", "valid", "balance", "dead", "tokens/s"}};
+  for (const RunGroup& group : comparison.groups) {
+    std::optional<double> valid;
+    if (group.valid_loss) valid = group.valid_loss->mean;
+    rows.push_back({group.name, Seeds(group), FormatCount(group.total), FormatCount(group.active),
+                    Format("%.4f", group.loss.mean), Number(valid, 4), Number(group.balance, 3),
+                    Number(group.dead_experts, 1), FormatCount(std::llround(group.tokens_per_second))});
+  }
+  const RunGroup& first = comparison.groups[0];
+  Rows differences = {{"less " + first.name, "loss", "valid"}};
+  for (size_t i = 1; i < comparison.groups.size(); ++i) {
+    const RunGroup& group = comparison.groups[i];
+    differences.push_back(
+        {group.name, SignedText(group.loss_difference, utf8), SignedText(group.valid_difference, utf8)});
+  }
+  Rows by_step = {{comparison.valid_step > 0 ? "valid at step" : "loss at step"}};
+  for (size_t i = 1; i < comparison.groups.size(); ++i) by_step[0].push_back(comparison.groups[i].name);
+  for (const Comparison::Row& row : comparison.rows) {
+    by_step.push_back({std::to_string(row.step)});
+    for (const auto& difference : row.differences) by_step.back().push_back(SignedText(difference, utf8));
+  }
+  const std::string valid_text =
+      comparison.valid_step > 0 ? Format(", valid: of the validation after step %d", comparison.valid_step)
+                                : "";
+  return Format("Up to step %d. loss: mean of the last tenth of the steps%s\n\n", comparison.step,
+                valid_text.c_str()) +
+         Table(rows) + "\nPaired by seed: mean difference and its standard error\n" + Table(differences) +
+         "\n" + Table(by_step) + "\n" + Notes(comparison);
+}
+
+Json ComparisonJson(const Comparison& comparison) {
+  Json groups = Json::array(), rows = Json::array();
+  for (const RunGroup& group : comparison.groups) {
+    Json runs = Json::array();
+    for (const ComparedRun* run : group.runs)
+      runs.push_back({{"run", run->path}, {"seed", run->config.train().seed()}});
+    groups.push_back({{"name", group.name},
+                      {"runs", runs},
+                      {"parameters", {{"total", group.total}, {"active", group.active}}},
+                      {"loss", EstimateJson(group.loss)},
+                      {"valid_loss", EstimateJson(group.valid_loss)},
+                      {"pool_loss_over_balance", NumberJson(group.balance)},
+                      {"max_violation", NumberJson(group.max_violation)},
+                      {"dead_experts", NumberJson(group.dead_experts)},
+                      {"tokens_per_second", group.tokens_per_second},
+                      {"difference",
+                       {{"loss", EstimateJson(group.loss_difference)},
+                        {"valid_loss", EstimateJson(group.valid_difference)}}},
+                      {"settings", group.settings},
+                      {"note", group.note}});
+  }
+  for (const Comparison::Row& row : comparison.rows) {
+    Json differences = Json::array();
+    for (const auto& difference : row.differences) differences.push_back(EstimateJson(difference));
+    rows.push_back({{"step", row.step}, {"differences", differences}});
+  }
+  return {{"step", comparison.step},
+          {"valid_step", comparison.valid_step > 0 ? Json(comparison.valid_step) : Json(nullptr)},
+          {"groups", groups},
+          {"by_step", rows}};
+}
+
+}  // namespace unipool

@@ -1,0 +1,189 @@
+#include "launcher/reports/metric_list.h"
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr char kEveryStep[] = "every step";
+constexpr char kEveryValidation[] = "every validation";
+constexpr char kValidationsOfBlends[] = "validations of several sources";
+
+template <class T>
+MetricValue IfThere(const std::optional<T>& value) {
+  if (value) return *value;
+  return std::monostate{};
+}
+
+Json JsonOf(const MemoryParts& parts) {
+  Json json = Json::object();
+  for (int i = 0; i < kNumMemoryKinds; ++i) json[NameOf(static_cast<MemoryKind>(i))] = parts[i];
+  return json;
+}
+
+// A source that is named twice gets a number at its second name.
+Json JsonOf(const std::vector<SourceLoss>& losses) {
+  Json json = Json::object();
+  for (const SourceLoss& loss : losses) {
+    std::string name = loss.source;
+    for (int i = 2; json.contains(name); ++i) name = Format("%s (%d)", loss.source.c_str(), i);
+    json[name] = loss.loss;
+  }
+  return json;
+}
+
+template <class Outcome>
+std::string Line(const std::vector<Metric<Outcome>>& metrics, const Outcome& outcome) {
+  Json line = Json::object();
+  for (const Metric<Outcome>& metric : metrics) {
+    const MetricValue value = metric.value(outcome);
+    if (const auto* count = std::get_if<int64_t>(&value)) line[metric.name] = *count;
+    if (const auto* number = std::get_if<double>(&value)) line[metric.name] = *number;
+    if (const auto* parts = std::get_if<MemoryParts>(&value)) line[metric.name] = JsonOf(*parts);
+    if (const auto* losses = std::get_if<std::vector<SourceLoss>>(&value))
+      line[metric.name] = JsonOf(*losses);
+  }
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace);  // a path need not be UTF-8
+}
+
+template <class Outcome>
+void AddRows(const std::vector<Metric<Outcome>>& metrics, std::string& text) {
+  for (const Metric<Outcome>& metric : metrics) {
+    const char* mark = metric.repeats == Repeats::kMeasured ? "\\*" : "";
+    text +=
+        Format("| `%s`%s | %s | %s | %s |\n", metric.name, mark, metric.unit, metric.lines, metric.meaning);
+  }
+}
+
+template <class Outcome>
+void AddEntries(const std::vector<Metric<Outcome>>& metrics, Json& list) {
+  for (const Metric<Outcome>& metric : metrics) {
+    list.push_back({{"name", metric.name},
+                    {"unit", metric.unit},
+                    {"lines", metric.lines},
+                    {"repeats", metric.repeats == Repeats::kExactly ? "exactly" : "measured"},
+                    {"meaning", metric.meaning}});
+  }
+}
+
+}  // namespace
+
+// clang-format off
+const std::vector<Metric<StepOutcome>>& StepMetrics() {
+  using S = StepOutcome;
+  static const std::vector<Metric<S>> metrics = {
+      {"step", "", kEveryStep, Repeats::kExactly, "optimizer updates so far: 1 after the first",
+       [](const S& s) -> MetricValue { return s.step; }},
+      {"tokens", "", kEveryStep, Repeats::kExactly, "tokens trained on so far, over all ranks",
+       [](const S& s) -> MetricValue { return s.tokens; }},
+      {"loss", "nats", kEveryStep, Repeats::kExactly,
+       "mean cross entropy of the step's tokens, without the balancing loss",
+       [](const S& s) -> MetricValue { return s.report.loss; }},
+      {"pool_loss", "nats", kEveryStep, Repeats::kExactly,
+       "balancing loss of whichever kind (`moe.balance`), with its coefficient",
+       [](const S& s) -> MetricValue { return s.report.load.pool_loss; }},
+      {"pool_loss_over_balance", "", kEveryStep, Repeats::kExactly,
+       "balancing loss / its value at perfect balance; null where that is not known",
+       [](const S& s) -> MetricValue { return s.PoolLossOverBalance(); }},
+      {"max_violation", "", kEveryStep, Repeats::kExactly, "largest load of an expert / mean load - 1",
+       [](const S& s) -> MetricValue { return s.report.load.max_violation; }},
+      {"dead_experts", "", kEveryStep, Repeats::kExactly, "experts that no token of the step chose",
+       [](const S& s) -> MetricValue { return s.report.load.dead_experts; }},
+      {"zero_score_share", "", kEveryStep, Repeats::kExactly,
+       "share of tokens and layers without a positive router score: the experts are off for them",
+       [](const S& s) -> MetricValue { return s.report.load.zero_score_share; }},
+      {"grad_norm", "", kEveryStep, Repeats::kExactly, "norm of all gradients, before clipping",
+       [](const S& s) -> MetricValue { return s.report.grad_norm; }},
+      {"lr", "", kEveryStep, Repeats::kExactly, "learning rate of the step",
+       [](const S& s) -> MetricValue { return s.lr; }},
+      {"tokens_per_second", "1/s", kEveryStep, Repeats::kMeasured, "tokens of the step / its time",
+       [](const S& s) -> MetricValue { return s.TokensPerSecond(); }},
+      {"step_seconds", "s", kEveryStep, Repeats::kMeasured, "time of the step on rank 0",
+       [](const S& s) -> MetricValue { return s.seconds; }},
+      {"pool_shares_age", "steps or microbatches", kEveryStep, Repeats::kExactly,
+       "age of the expert shares in the pool loss: steps with `moe.balance_scope: STEP`, else microbatches; "
+       "-1: none in force",
+       [](const S& s) -> MetricValue { return s.report.load.shares_age; }},
+      {"balance_seconds", "s", kEveryStep, Repeats::kMeasured,
+       "time that rank 0 spent starting and awaiting the step's statistics",
+       [](const S& s) -> MetricValue { return s.report.load.seconds; }},
+      {"peak_memory_bytes", "bytes", kEveryStep, Repeats::kMeasured,
+       "largest memory that a rank has used so far",
+       [](const S& s) -> MetricValue { return s.report.memory.total(); }},
+      {"peak_memory_rank", "", kEveryStep, Repeats::kMeasured, "the rank that has used it",
+       [](const S& s) -> MetricValue { return int64_t{s.report.memory.rank}; }},
+      {"peak_memory", "bytes", kEveryStep, Repeats::kMeasured,
+       "its parts: weights, gradients, optimizer, activations, exchange, scratch; "
+       "their sum is `peak_memory_bytes`",
+       [](const S& s) -> MetricValue { return s.report.memory.bytes; }},
+      {"skipped", "", "skipped steps", Repeats::kExactly,
+       "1: loss or gradient norm is no number (null here), and weights and optimizer stay as they are",
+       [](const S& s) -> MetricValue { return s.report.is_skipped ? MetricValue(int64_t{1}) : std::monostate{}; }},
+      {"slot_imbalance", "", "steps where several ranks share a pool", Repeats::kExactly,
+       "largest / mean load of a rank over the slots of the step",
+       [](const S& s) -> MetricValue { return IfThere(s.slot_imbalance); }},
+      {"virtual_step_seconds", "s", "steps on an emulated cluster", Repeats::kMeasured,
+       "time of the step on the emulated cluster",
+       [](const S& s) -> MetricValue { return IfThere(s.virtual_seconds); }},
+  };
+  return metrics;
+}
+
+const std::vector<Metric<ValidationOutcome>>& ValidationMetrics() {
+  using V = ValidationOutcome;
+  static const std::vector<Metric<V>> metrics = {
+      {"step", "", kEveryValidation, Repeats::kExactly, "optimizer updates before the validation",
+       [](const V& v) -> MetricValue { return v.step; }},
+      {"valid_loss", "nats", kEveryValidation, Repeats::kExactly,
+       "mean cross entropy of the validation's tokens",
+       [](const V& v) -> MetricValue { return v.loss; }},
+      {"valid_perplexity", "", kEveryValidation, Repeats::kExactly, "e to the power of `valid_loss`",
+       [](const V& v) -> MetricValue { return std::exp(v.loss); }},
+      {"valid_loss_by_source", "nats", kValidationsOfBlends, Repeats::kExactly,
+       "`valid_loss` of each source of the blend, by its name in `data.valid` or `data.train`",
+       [](const V& v) -> MetricValue {
+         if (v.by_source.empty()) return std::monostate{};
+         return v.by_source;
+       }},
+  };
+  return metrics;
+}
+// clang-format on
+
+double StepOutcome::PoolLossOverBalance() const {
+  const double at_balance = report.load.pool_loss_at_balance;
+  return at_balance > 0 ? report.load.pool_loss / at_balance : std::numeric_limits<double>::quiet_NaN();
+}
+
+std::string StepLine(const StepOutcome& outcome) {
+  return Line(StepMetrics(), outcome);
+}
+
+std::string ValidationLine(const ValidationOutcome& outcome) {
+  return Line(ValidationMetrics(), outcome);
+}
+
+std::string MetricsTable() {
+  std::string text =
+      "| metric | unit | in | meaning |\n"
+      "|---|---|---|---|\n";
+  AddRows(StepMetrics(), text);
+  AddRows(ValidationMetrics(), text);
+  return text +
+         "\n\\* measured: differs between equal runs. All others repeat bit for bit on the same layout.\n";
+}
+
+std::string MetricsJson() {
+  Json list = Json::array();
+  AddEntries(StepMetrics(), list);
+  AddEntries(ValidationMetrics(), list);
+  return list.dump() + "\n";
+}
+
+}  // namespace unipool

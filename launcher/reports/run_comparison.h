@@ -1,0 +1,65 @@
+// What runs give beside each other. Runs that differ in train.seed alone are one group. Each group is
+// compared with the first one, seed by seed and at the same step: equal seeds see the same samples in the
+// same order, so much of what chance does is in both and goes away in their difference.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "configs/config.pb.h"
+#include "launcher/reports/run_record.h"
+
+namespace unipool {
+
+struct ComparedRun {
+  std::string path;
+  Config config;
+  MetricSeries series;
+};
+// Of RUN_DIR/config.txtpb and metrics.jsonl. Throws UserError: no such run, no step yet.
+ComparedRun ReadComparedRun(const std::string& path);
+
+// A mean over seeds.
+struct Estimate {
+  double mean = 0;
+  std::optional<double> error;  // standard error: standard deviation / sqrt(count); nothing with one seed
+  int count = 0;
+};
+// REQUIRES: not empty.
+Estimate EstimateOf(const std::vector<double>& values);
+
+struct RunGroup {
+  std::string name;                      // "runs/a", "runs/a-*"
+  std::vector<const ComparedRun*> runs;  // seeds rising
+  int64_t total = 0, active = 0;         // parameters
+  Estimate loss;  // nats; training, mean of the last tenth of the steps up to Comparison::step
+  std::optional<Estimate> valid_loss;                          // of the validation at Comparison::valid_step
+  std::optional<double> balance, max_violation, dead_experts;  // over the same steps as `loss`; metric_list.h
+  double tokens_per_second = 0;                                // median of the steps
+  // Against the first group; nothing for that one, and where no seed is in both.
+  std::optional<Estimate> loss_difference, valid_difference;
+  std::string settings;  // how they differ from the first group's
+  std::string note;      // what weakens the comparison; "" : nothing
+};
+
+struct Comparison {
+  int64_t step = 0;        // the last one that all runs have
+  int64_t valid_step = 0;  // the last validation that all runs have; 0: there is none
+  std::vector<RunGroup> groups;
+  // At some steps: the mean difference of each group but the first, in validation loss where there is one.
+  struct Row {
+    int64_t step = 0;
+    std::vector<std::optional<Estimate>> differences;
+  };
+  std::vector<Row> rows;
+};
+// The runs outlive the comparison. Throws UserError: fewer than two groups or runs, one run named twice, two
+// runs of the same settings and seed, no common step.
+Comparison Compare(const std::vector<ComparedRun>& runs);
+
+std::string ComparisonText(const Comparison& comparison, bool utf8);
+nlohmann::json ComparisonJson(const Comparison& comparison);
+
+}  // namespace unipool
