@@ -20,7 +20,7 @@ bool IsOurs(const FlagInfo& flag) {
 std::vector<std::string> UsersOf(const FlagInfo& flag) {
   std::vector<std::string> users;
   for (const CommandInfo& command : Commands()) {
-    const bool is_own = flag.filename.ends_with(std::string("launcher/") + command.name + ".cc");
+    const bool is_own = IsOurs(flag) && flag.filename.ends_with("/" + std::string(command.name) + ".cc");
     const auto& shared = command.shared_flags;
     if (is_own || std::find(shared.begin(), shared.end(), flag.name) != shared.end())
       users.emplace_back(command.name);
