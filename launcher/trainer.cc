@@ -40,6 +40,7 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
     : config_(config),
       world_(world),
       control_(control),
+      report_(config, world),
       losses_(config.model().vocab(), MakeModelSpec(config).padded_vocab) {
   control_.Begin();
   const TrainConfig& train = config.train();
@@ -51,22 +52,17 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
   const std::string origin = Start();
   CheckSpace();
   control_.Started(step_, saved_step_ >= 0);
-  if (world.rank() == 0) {
-    progress_ = std::make_unique<Progress>(
-        stdout, ProgressOptions{.total_steps = train.steps(),
-                                .balance = config.moe().balance(),
-                                .balance_scope = config.moe().balance_scope(),
-                                .terminal = std::make_shared<OutputTerminal>(world.is_mpi)});
-    progress_->Say(OpeningText(config, world, train_->num_tokens()));
-    for (const std::string& warning : DataWarnings(config)) progress_->Say("warning: " + warning);
-    progress_->Say(origin);
-    if (!engine_->parts().place.transport().empty()) progress_->Say(engine_->parts().place.transport());
+  if (report_.speaks()) {
+    report_.Say(OpeningText(config, world, train_->num_tokens()));
+    for (const std::string& warning : DataWarnings(config)) report_.Say("warning: " + warning);
+    report_.Say(origin);
+    report_.Say(engine_->parts().place.transport());
   }
+  report_.OpenFiles(step_);
   RunTogether(*world.communicator, [&] {
-    if (!progress_) return;
-    metrics_ = std::make_unique<MetricsFile>(config.run_dir(), step_);
     // A start that has nothing to do leaves the settings that the run was trained with.
-    if (step_ < train.steps()) WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
+    if (world_.rank() == 0 && step_ < train.steps())
+      WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
   });
 }
 
@@ -176,10 +172,10 @@ int Trainer::Run() {
 }
 
 int Trainer::Finish() {
-  ReportMemory();
-  ReportEmulation();
+  if (losses_.has_stepped()) report_.Memory(*engine_);
+  report_.Emulation();
   if (saved_step_ < step_) Save();
-  SayTheEnd();
+  report_.End();
   control_.End("finished", {.exit_code = 0, .reason = Format("all %d steps are done", step_)});
   return 0;
 }
@@ -188,10 +184,8 @@ int Trainer::Stop() {
   if (saved_step_ < step_ && step_ > 0) Save();
   const std::string reason = Format("stopped by %s at step %d", requests_.Reason().c_str(), step_);
   control_.End("stopped", {.exit_code = kStoppedExitCode, .reason = reason});
-  SayTheEnd();
-  if (progress_)
-    progress_->Say(reason + "; repeat the command" + (control_.anew() ? " without --anew" : "") +
-                   " to go on");
+  report_.End();
+  report_.Say(reason + "; repeat the command" + (control_.anew() ? " without --anew" : "") + " to go on");
   return kStoppedExitCode;
 }
 
@@ -228,13 +222,9 @@ void Trainer::Step() {
   if (world_.emulation) {
     const EmulationReport emulation = world_.emulation->Report();
     outcome.virtual_seconds = emulation.virtual_seconds;
-    if (++emulation_.steps > 0) emulation_.sum.Add(emulation);
+    report_.AddEmulation(emulation);
   }
-  if (progress_) {
-    const FileWork work(*world_.communicator, "writes metrics and output");
-    metrics_->Write(StepLine(outcome));
-    progress_->Step(outcome);
-  }
+  report_.Step(outcome);
   losses_.AddStep(report.loss, report.is_skipped);
   if (report.is_skipped) TellSkipped(report, lr);
 }
@@ -244,10 +234,7 @@ void Trainer::TellSkipped(const StepReport& report, double lr) {
   const std::string what = Format("loss %g, gradient norm %g, learning rate %g", unsigned_nan(report.loss),
                                   unsigned_nan(report.grad_norm), lr);
   if (losses_.skipped_in_a_row() < LossRecord::kMostSkipped) {
-    if (progress_) {
-      progress_->Say(
-          Format("warning: step %d is skipped: %s; weights stay as they are", step_, what.c_str()));
-    }
+    report_.Say(Format("warning: step %d is skipped: %s; weights stay as they are", step_, what.c_str()));
     return;
   }
   Diverged(
@@ -264,44 +251,15 @@ void Trainer::ReplaceExperts() {
   if (step_ == config_.train().steps()) return;
   const double start = Seconds();
   const std::optional<PlacementReport> report = engine_->ReplaceExpertsIfDue(step_);
-  if (!progress_ || !report || report->num_moved == 0) return;
-  progress_->Say(
-      Format("moved %d of %d experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
-             report->num_moved, engine_->parts().spec.experts, FormatBytes(report->bytes).c_str(),
-             Seconds() - start, report->imbalance_before, report->imbalance_after));
+  if (!report || report->num_moved == 0) return;
+  report_.Say(Format("moved %d of %d experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
+                     report->num_moved, engine_->parts().spec.experts, FormatBytes(report->bytes).c_str(),
+                     Seconds() - start, report->imbalance_before, report->imbalance_after));
 }
 
 double Trainer::Seconds() const {
   if (world_.emulation) return world_.emulation->Now();
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-void Trainer::SayTheEnd() {
-  if (!progress_) return;
-  const std::string text =
-      ClosingText(config_, progress_->summary(), progress_->seconds(), program_invocation_name);
-  if (!text.empty()) progress_->Say(text);
-}
-
-void Trainer::ReportMemory() {
-  if (!progress_ || !losses_.has_stepped()) return;
-  std::string text = "peak memory of each rank";
-  for (int rank = 0; rank < world_.size(); ++rank) {
-    text += Format("\n%5d  %s", rank, MemoryText(engine_->MemoryOfRank(rank).bytes).c_str());
-  }
-  progress_->Say(text);
-}
-
-void Trainer::ReportEmulation() {
-  if (!world_.emulation || emulation_.steps < 1) return;
-  const auto reports = GatherReports(*world_.communicator, emulation_.sum);
-  if (!progress_) return;
-  const auto steps = static_cast<double>(emulation_.steps);
-  progress_->Say(
-      Format("emulated %s, virtual time per step (mean of %d, without the first);\nidle: waiting for a late "
-             "rank, hidden: wire time while the rank computed or was idle\n%s\n%s",
-             config_.parallel().emulate().c_str(), emulation_.steps, RankTable(reports, steps).c_str(),
-             OperationTable(reports, steps).c_str()));
 }
 
 void Trainer::ValidateIfDue() {
@@ -317,10 +275,7 @@ void Trainer::ValidateIfDue() {
   const std::optional<MeanLosses> losses = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
   if (!losses) return;  // it is still due
   validation_due_ = false;
-  if (!progress_) return;
-  const ValidationOutcome outcome{.step = step_, .loss = losses->loss, .by_source = losses->by_source};
-  metrics_->Write(ValidationLine(outcome));
-  progress_->Validation(outcome);
+  report_.Validation({.step = step_, .loss = losses->loss, .by_source = losses->by_source});
 }
 
 CheckpointView Trainer::View(const SavedLoss& saved) {
@@ -385,11 +340,10 @@ void Trainer::Save() {
   saved_step_ = step_;
   control_.Saved(step_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   const std::string reason = requests_.Reason();
-  if (progress_) progress_->Say("saved " + folder + (reason.empty() ? "" : " (" + reason + ")"));
+  report_.Say("saved " + folder + (reason.empty() ? "" : " (" + reason + ")"));
   if (loss.sound) return;
   const std::string advice = AdviceToGoBack(*world_.communicator, config_.run_dir(), step_);
-  if (!progress_) return;
-  progress_->Say(
+  report_.Say(
       Format("warning: the loss of step %d is not sound (mean %g since the save before, %g with the saved "
              "weights); %s",
              step_, loss.mean, loss.after, advice.c_str()));

@@ -10,11 +10,9 @@
 #include "launcher/checkpoints/resume_point.h"
 #include "launcher/data/batch_reader.h"
 #include "launcher/data/token_dataset.h"
-#include "launcher/reports/metrics_file.h"
-#include "launcher/reports/progress.h"
+#include "launcher/reports/run_report.h"
 #include "launcher/run_control/run_control.h"
 #include "models/training_engine.h"
-#include "runtime/emulation_report.h"
 
 namespace unipool {
 
@@ -42,9 +40,6 @@ class Trainer {
   void TellSkipped(const StepReport& report, double lr);
   void ReplaceExperts();   // when parallel.replace_every says so
   double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
-  void SayTheEnd();
-  void ReportMemory();
-  void ReportEmulation();  // collective
   void ValidateIfDue();
   void SaveIfDue();
   void Save();
@@ -64,18 +59,12 @@ class Trainer {
   std::unique_ptr<TrainingEngine> engine_;
   std::unique_ptr<TokenDataset> train_, valid_;
   std::unique_ptr<BatchReader> reader_;
-  std::unique_ptr<MetricsFile> metrics_;  // on rank 0
-  std::unique_ptr<Progress> progress_;    // on rank 0
-  int64_t step_ = 0;                      // updates done
+  RunReport report_;
+  int64_t step_ = 0;   // updates done
   DataCount trained_;  // what these updates have seen; the next sample is number trained_.samples
   LossRecord losses_;
   bool validation_due_ = false;  // of the weights as they are; a stop leaves it to the next start
-  // Sum over this rank's emulated steps but the first, whose memory is new.
-  struct {
-    EmulationReport sum;
-    int64_t steps = -1;  // in the sum; -1 before the first step
-  } emulation_;
-  int64_t saved_step_ = -1;  // of the newest checkpoint; -1: there is none
+  int64_t saved_step_ = -1;      // of the newest checkpoint; -1: there is none
 };
 
 }  // namespace unipool

@@ -39,7 +39,7 @@ Json JsonOf(const std::vector<SourceLoss>& losses) {
 }
 
 template <class Outcome>
-std::string Line(const std::vector<Metric<Outcome>>& metrics, const Outcome& outcome) {
+Json ObjectOf(const std::vector<Metric<Outcome>>& metrics, const Outcome& outcome) {
   Json line = Json::object();
   for (const Metric<Outcome>& metric : metrics) {
     const MetricValue value = metric.value(outcome);
@@ -49,7 +49,21 @@ std::string Line(const std::vector<Metric<Outcome>>& metrics, const Outcome& out
     if (const auto* losses = std::get_if<std::vector<SourceLoss>>(&value))
       line[metric.name] = JsonOf(*losses);
   }
-  return line.dump(-1, ' ', false, Json::error_handler_t::replace);  // a path need not be UTF-8
+  return line;
+}
+
+std::string Line(const Json& object) {
+  return object.dump(-1, ' ', false, Json::error_handler_t::replace);  // a path need not be UTF-8
+}
+
+std::vector<Scalar> Scalars(const Json& object, const std::string& prefix = "") {
+  std::vector<Scalar> scalars;
+  for (const auto& [name, value] : object.items()) {
+    if (value.is_number() && name != "step") scalars.push_back({prefix + name, value.get<double>()});
+    if (!value.is_object()) continue;
+    for (Scalar& part : Scalars(value, prefix + name + "/")) scalars.push_back(std::move(part));
+  }
+  return scalars;
 }
 
 template <class Outcome>
@@ -162,11 +176,19 @@ double StepOutcome::PoolLossOverBalance() const {
 }
 
 std::string StepLine(const StepOutcome& outcome) {
-  return Line(StepMetrics(), outcome);
+  return Line(ObjectOf(StepMetrics(), outcome));
 }
 
 std::string ValidationLine(const ValidationOutcome& outcome) {
-  return Line(ValidationMetrics(), outcome);
+  return Line(ObjectOf(ValidationMetrics(), outcome));
+}
+
+std::vector<Scalar> StepScalars(const StepOutcome& outcome) {
+  return Scalars(ObjectOf(StepMetrics(), outcome));
+}
+
+std::vector<Scalar> ValidationScalars(const ValidationOutcome& outcome) {
+  return Scalars(ObjectOf(ValidationMetrics(), outcome));
 }
 
 std::string MetricsTable() {

@@ -77,6 +77,15 @@ const std::vector<Metric<ValidationOutcome>>& ValidationMetrics();
 std::string StepLine(const StepOutcome& outcome);
 std::string ValidationLine(const ValidationOutcome& outcome);
 
+// A number with its name, for programs that draw curves.
+struct Scalar {
+  std::string name;  // "loss"; of a metric with parts "peak_memory/weights"
+  double value = 0;
+};
+// The numbers of a line but its step.
+std::vector<Scalar> StepScalars(const StepOutcome& outcome);
+std::vector<Scalar> ValidationScalars(const ValidationOutcome& outcome);
+
 // The list as a table in Markdown, as it stands in README.md, and as a JSON array of {name, unit, lines,
 // repeats, meaning}, for programs that read metrics.jsonl.
 std::string MetricsTable();

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -58,6 +59,19 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   const Json blend =
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}, {"b", 2}, {"a", 3}}}));
   EXPECT_EQ(blend["valid_loss_by_source"], Json({{"a", 1.25}, {"b", 2}, {"a (2)", 3}}));
+}
+
+TEST(MetricList, ScalarsAreTheNumbersOfTheLine) {
+  std::map<std::string, double> named;
+  for (const Scalar& scalar : StepScalars(ExampleOutcome(2))) named[scalar.name] = scalar.value;
+  EXPECT_EQ(named.size(), Json::parse(StepLine(ExampleOutcome(2))).flatten().size() - 1)
+      << "all but the step";
+  EXPECT_EQ(named["loss"], 2.5);
+  EXPECT_EQ(named["peak_memory/gradients"], 700000);
+  EXPECT_EQ(named.count("step"), 0U);
+  const auto valid = ValidationScalars({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}}});
+  ASSERT_EQ(valid.size(), 3U);
+  EXPECT_EQ(valid[2].name, "valid_loss_by_source/a");
 }
 
 TEST(MetricList, NumbersReadBackBitForBit) {
