@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "launcher/checkpoints/model_folder.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/config_text.h"
@@ -26,8 +27,8 @@ namespace {
 using ConfigUse = CommandInfo::ConfigUse;
 // Flags whose value is a path; no shell expands ~ behind "=".
 bool IsPathFlag(const std::string& name) {
-  for (const char* path :
-       {"checkpoint", "vocab", "merges", "input", "output_prefix", "svg", "setup", "template", "site"}) {
+  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
+                           "setup", "template", "site"}) {
     if (name == path) return true;
   }
   return false;
@@ -36,6 +37,11 @@ bool IsPathFlag(const std::string& name) {
 bool IsFile(const std::string& path) {
   std::error_code ignored;
   return std::filesystem::is_regular_file(path, ignored);
+}
+
+bool IsFolder(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored);
 }
 
 bool SetsField(const std::string& argument) {
@@ -47,7 +53,7 @@ bool SetsField(const std::string& argument) {
 // A file may bear any name, with "=" in it too.
 bool IsConfigPath(const std::string& argument) {
   if (argument.find('=') == std::string::npos || IsFile(argument)) return true;
-  return argument.ends_with(".txtpb") && !SetsField(argument);
+  return (argument.ends_with(".txtpb") || IsFolder(argument)) && !SetsField(argument);
 }
 
 class Parser {
@@ -79,6 +85,7 @@ class Parser {
     line_.json = FLAGS_json;
     line_.print_config = FLAGS_print_config;
     line_.checkpoint = FLAGS_checkpoint;
+    if (Takes(ConfigUse::kModel)) LookIntoFolders();
     return line_;
   }
 
@@ -103,6 +110,28 @@ class Parser {
     return line;
   }
 
+  // Puts what is in it in place of a folder.
+  void LookIntoFolders() {
+    std::vector<std::string>& overrides = line_.overrides;
+    if (IsFolder(line_.config_path)) {
+      const ModelFolder found = FindModelFolder(line_.config_path);
+      line_.config_path = found.config_path;
+      if (!found.run_dir.empty()) overrides.insert(overrides.begin(), "run_dir=\"" + found.run_dir + "\"");
+      if (line_.checkpoint.empty()) line_.checkpoint = found.checkpoint;
+    }
+    const bool has_config = !line_.config_path.empty();
+    if (line_.checkpoint.empty()) return;
+    if (!IsFolder(line_.checkpoint)) {
+      if (has_config) return;  // told when it is to be read
+      throw UserError("--checkpoint " + line_.checkpoint + ": no such folder");
+    }
+    if (has_config && !IsRunFolder(line_.checkpoint)) return;
+    const ModelFolder found = FindModelFolder(line_.checkpoint);
+    if (!has_config) line_.config_path = found.config_path;
+    line_.checkpoint = found.checkpoint;
+    if (!found.run_dir.empty()) overrides.push_back("run_dir=\"" + found.run_dir + "\"");
+  }
+
   void Positional(const std::string& argument) {
     if (line_.command.empty()) {
       line_.command = argument;
@@ -110,6 +139,8 @@ class Parser {
       line_.topics.push_back(argument);
     } else if (Takes(ConfigUse::kInputs)) {
       line_.inputs.push_back(ExpandHome(argument));
+    } else if (argument == "-" && line_.command == "generate") {
+      line_.inputs.push_back(argument);
     } else if (line_.config_path.empty() && (Takes(ConfigUse::kFolder) || IsConfigPath(argument))) {
       line_.config_path = ExpandHome(argument);
     } else if (argument.find('=') != std::string::npos && !Takes(ConfigUse::kFolder)) {
@@ -194,6 +225,7 @@ class Parser {
                     (flag.type == "string" ? "a text" : "a value of type " + flag.type) + ", found \"" +
                     value + "\"");
     }
+    if (flag.name == "stop") line_.stops.push_back(value);
     set_flags_.push_back(&flag);
   }
 
@@ -227,12 +259,15 @@ class Parser {
       return;
     }
     if (command.config == ConfigUse::kInputs) return;
-    const bool needs_config =
-        command.config == ConfigUse::kRequired || !line_.overrides.empty() || FLAGS_print_config;
-    const bool is_in_checkpoint =
-        command.config == ConfigUse::kOptional && !FLAGS_checkpoint.empty() && !FLAGS_print_config;
-    if (command.config != ConfigUse::kNone && needs_config && !is_in_checkpoint &&
-        line_.config_path.empty()) {
+    if (command.config == ConfigUse::kNone || !line_.config_path.empty()) return;
+    if (command.config == ConfigUse::kModel) {
+      if (!FLAGS_checkpoint.empty()) return;
+      return problems_.Add(std::string(command.name) +
+                           ": the configuration file is missing, or the folder of a run or checkpoint, for "
+                           "example: unipool " +
+                           command.name + " runs/demo");
+    }
+    if (command.config == ConfigUse::kRequired || !line_.overrides.empty() || FLAGS_print_config) {
       problems_.Add(std::string(command.name) + ": the configuration file is missing, for example: unipool " +
                     command.name + " configs/demo.txtpb");
     }
@@ -256,12 +291,12 @@ const std::vector<CommandInfo>& Commands() {
        TrainCommand,
        {"print_config"}},
       {"eval",
-       ConfigUse::kRequired,
+       ConfigUse::kModel,
        "loss and perplexity of a checkpoint on a split",
        EvalCommand,
        {"print_config", "json", "checkpoint"}},
       {"generate",
-       ConfigUse::kOptional,
+       ConfigUse::kModel,
        "continue a --prompt with text from a checkpoint",
        GenerateCommand,
        {"print_config", "json", "checkpoint", "tokenizer", "vocab", "merges"}},
@@ -271,7 +306,7 @@ const std::vector<CommandInfo>& Commands() {
        VerifyCommand,
        {}},
       {"info",
-       ConfigUse::kRequired,
+       ConfigUse::kModel,
        "parameters by kind, per rank, and memory",
        InfoCommand,
        {"print_config", "json"}},

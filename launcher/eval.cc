@@ -86,8 +86,9 @@ int EvalCommand(const CommandLine& command_line) {
     for (const std::string& warning : DataWarnings(config)) {
       if (world.rank() == 0) PrintErrorLine("warning: " + warning);
     }
+    const std::string checkpoint = FindWeights(command_line, config, world);
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
-    const std::string checkpoint = LoadForInference(command_line, config, world, engine);
+    LoadForInference(checkpoint, config, world, engine);
     int64_t sequences = dataset->samples_per_epoch();
     if (FLAGS_sequences > 0) sequences = std::min(sequences, FLAGS_sequences);
     const int64_t seq_length = config.model().seq_length();

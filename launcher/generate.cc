@@ -1,8 +1,8 @@
 #include <gflags/gflags.h>
+#include <unistd.h>
 
 #include <cmath>
-#include <cstdio>
-#include <filesystem>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "launcher/checkpoints/finite_check.h"
@@ -11,36 +11,65 @@
 #include "launcher/inference.h"
 #include "launcher/sampler.h"
 #include "launcher/standard_output.h"
+#include "launcher/tokens/prompts.h"
+#include "launcher/tokens/shown_text.h"
 #include "launcher/tokens/tokenizer.h"
 #include "launcher/world_options.h"
 #include "runtime/watchdog.h"
 
 DEFINE_string(prompt, "",
-              "generate: text to continue; without one a text begins: behind the end of a document (gpt2) or "
-              "of a line (bytes)");
+              "generate: text to continue; - (also in place of the flag): all of the standard input; without "
+              "one a text begins: behind the end of a document (gpt2) or of a line (bytes)");
+DEFINE_string(
+    prompt_file, "",
+    "generate: file with a prompt a line, each of them continued; of NAME.jsonl the \"text\" of each "
+    "line; - is the standard input");
 DEFINE_int64(max_tokens, 200, "generate: tokens to add");
-DEFINE_double(temperature, 0, "generate: 0 takes the most likely token each time");
+DEFINE_string(stop, "",
+              "generate: text that ends a sample and is not shown; \\n is a line end; may be given several "
+              "times, and the one that comes first counts");
+DEFINE_int64(samples, 1, "generate: texts for each prompt; number i has the seed --sample_seed + i - 1");
+DEFINE_double(temperature, 0.8, "generate: below 1 likely tokens come more often; 0: the likeliest always");
 DEFINE_int64(top_k, 0, "generate: choose among the k most likely tokens; 0: all");
 DEFINE_double(top_p, 1, "generate: choose among the fewest tokens whose probabilities reach p");
-DEFINE_uint64(sample_seed, 1, "generate: seed of the random choices");
+DEFINE_uint64(sample_seed, 1, "generate: seed of the random choices; the same seed gives the same text");
 
 namespace unipool {
 
 namespace {
 
-void CheckFlags() {
+void CheckFlags(const CommandLine& line) {
   Problems problems;
   if (FLAGS_max_tokens < 1) problems.Add(Format("--max_tokens=%d: must be 1 or more", FLAGS_max_tokens));
+  if (FLAGS_samples < 1) problems.Add(Format("--samples=%d: must be 1 or more", FLAGS_samples));
   if (!(FLAGS_temperature >= 0) || !std::isfinite(FLAGS_temperature))
     problems.Add(Format("--temperature=%g: must be a finite number, 0 or more", FLAGS_temperature));
   if (FLAGS_top_k < 0) problems.Add(Format("--top_k=%d: must be 0 or more", FLAGS_top_k));
   if (!(FLAGS_top_p > 0 && FLAGS_top_p <= 1))
     problems.Add(Format("--top_p=%g: must be above 0 and at most 1", FLAGS_top_p));
+  const int prompts = (FLAGS_prompt.empty() ? 0 : 1) + (FLAGS_prompt_file.empty() ? 0 : 1);
+  if (prompts + static_cast<int>(line.inputs.size()) > 1)
+    problems.Add("--prompt, --prompt_file and - are prompts in three ways: give one of them");
   problems.ThrowIfAny();
   if (FLAGS_temperature == 0 && (FLAGS_top_k != 0 || FLAGS_top_p != 1)) {
     PrintErrorLine(
         "note: --top_k and --top_p choose nothing at --temperature=0, which takes the most likely token");
   }
+}
+
+std::vector<std::string> StopStrings(const CommandLine& line) {
+  std::vector<std::string> stops;
+  for (const std::string& given : line.stops) stops.push_back(StopString(given));
+  return stops;
+}
+
+std::vector<Prompt> PromptsFromFlags(const CommandLine& line) {
+  const bool from_input = FLAGS_prompt == "-" || FLAGS_prompt_file == "-" || !line.inputs.empty();
+  if (from_input && isatty(STDIN_FILENO))
+    PrintErrorLine("note: the prompt is read from the terminal; Ctrl-D at the begin of a line ends it");
+  if (!FLAGS_prompt_file.empty()) return ReadPrompts(FLAGS_prompt_file);
+  if (from_input) return {ReadPromptOfInput()};
+  return {{.text = FLAGS_prompt, .origin = "--prompt"}};
 }
 
 std::unique_ptr<Tokenizer> TokenizerFor(const Config& config) {
@@ -56,6 +85,34 @@ std::unique_ptr<Tokenizer> TokenizerFor(const Config& config) {
   return tokenizer;
 }
 
+// SIGINT and SIGTERM, while this lives: the text ends with its line, and the process then as by the signal. A
+// second one ends it at once. What is ignored stays so.
+class Interrupts {
+ public:
+  Interrupts() {
+    for (size_t i = 0; i < std::size(kSignals); ++i) {
+      sigaction(kSignals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler == SIG_IGN) continue;
+      struct sigaction action {};
+      action.sa_handler = [](int signal) { caught_ = signal; };
+      action.sa_flags = static_cast<int>(SA_RESETHAND);
+      sigaction(kSignals[i], &action, nullptr);
+    }
+  }
+  ~Interrupts() {
+    for (size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+
+  static int caught() { return caught_; }  // 0: none
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM};
+  static inline volatile std::sig_atomic_t caught_ = 0;
+  struct sigaction before_[std::size(kSignals)] = {};
+};
+
 // Feeds tokens and keeps the last ones in reach: when the context is full, its later half is read again.
 class Context {
  public:
@@ -64,6 +121,7 @@ class Context {
     if (static_cast<int64_t>(tokens_.size()) == length_) {
       const std::vector<int32_t> later(tokens_.begin() + length_ / 2, tokens_.end());
       tokens_.clear();
+      has_lost_ = true;
       for (int32_t old : later) Feed(old);
     }
     const Tensor logits = engine_.NextLogits(token, static_cast<int64_t>(tokens_.size()));
@@ -78,29 +136,70 @@ class Context {
     return {logits.as<float>(), static_cast<size_t>(engine_.parts().spec.vocab)};
   }
 
+  size_t size() const { return tokens_.size(); }
+  // Forgets all but the first `count` tokens, and true; false where some of these are gone.
+  bool Rewind(size_t count) {
+    if (has_lost_ || tokens_.size() < count) return false;
+    tokens_.resize(count);
+    return true;
+  }
+
  private:
   TrainingEngine& engine_;
   int64_t length_;
+  bool has_lost_ = false;
   std::vector<int32_t> tokens_;
 };
 
-std::string Continue(TrainingEngine& engine, const Tokenizer& tokenizer, const std::vector<int32_t>& prompt) {
-  Sampler sampler({.temperature = FLAGS_temperature,
-                   .top_k = FLAGS_top_k,
-                   .top_p = FLAGS_top_p,
-                   .seed = FLAGS_sample_seed});
-  Context context(engine, engine.parts().spec.seq_length);
-  std::span<const float> logits;
-  for (int32_t token : prompt) logits = context.Feed(token);
-  std::vector<int32_t> added;
-  for (int64_t i = 0; i < FLAGS_max_tokens; ++i) {
-    const int32_t token = sampler.Choose(logits, i);
-    if (token == tokenizer.end_of_text()) break;
-    if (token < tokenizer.vocab_size()) added.push_back(token);
-    logits = context.Feed(token);
+// One prompt's tokens in the engine, and what follows on them.
+class Writer {
+ public:
+  Writer(TrainingEngine& engine, const Tokenizer& tokenizer, std::vector<int32_t> prompt)
+      : engine_(engine), tokenizer_(tokenizer), prompt_(std::move(prompt)) {}
+
+  // Hands what may be shown to `show`, token by token. Returns what ended the text: "stop", "end_of_text",
+  // "max_tokens" or "signal".
+  template <class Show>
+  const char* Write(uint64_t seed, const std::vector<std::string>& stops, const Show& show) {
+    Sampler sampler(
+        {.temperature = FLAGS_temperature, .top_k = FLAGS_top_k, .top_p = FLAGS_top_p, .seed = seed});
+    ShownText shown(stops);
+    ReadPrompt();
+    std::span<const float> logits = behind_prompt_;
+    const char* end = "max_tokens";
+    for (int64_t i = 0; i < FLAGS_max_tokens; ++i) {
+      if (Interrupts::caught() != 0) return "signal";
+      const int32_t token = sampler.Choose(logits, i);
+      if (token == tokenizer_.end_of_text()) {
+        end = "end_of_text";
+        break;
+      }
+      if (token < tokenizer_.vocab_size()) show(shown.Add(tokenizer_.Decode({&token, 1})));
+      if (shown.has_stopped()) return "stop";
+      if (i + 1 < FLAGS_max_tokens) logits = context_->Feed(token);
+    }
+    show(shown.Rest());
+    return end;
   }
-  return tokenizer.Decode(added);
-}
+
+ private:
+  void ReadPrompt() {
+    if (context_ && context_->Rewind(prompt_.size())) return;
+    context_.emplace(engine_, engine_.parts().spec.seq_length);
+    std::span<const float> logits;
+    for (int32_t token : prompt_) {
+      if (Interrupts::caught() != 0) return;
+      logits = context_->Feed(token);
+    }
+    behind_prompt_.assign(logits.begin(), logits.end());
+  }
+
+  TrainingEngine& engine_;
+  const Tokenizer& tokenizer_;
+  const std::vector<int32_t> prompt_;
+  std::optional<Context> context_;
+  std::vector<float> behind_prompt_;
+};
 
 // The token before the first of a text: the end of a document, or of a line where documents have no end.
 int32_t BeginOfText(const Tokenizer& tokenizer) {
@@ -110,27 +209,52 @@ int32_t BeginOfText(const Tokenizer& tokenizer) {
   return line_end[0];
 }
 
-// Without a configuration file the checkpoint's own is used.
-CommandLine WithConfigOfCheckpoint(CommandLine line) {
-  if (!line.config_path.empty()) return line;
-  if (line.checkpoint.empty()) {
-    throw UserError(
-        "generate: the configuration file is missing, for example: unipool generate "
-        "runs/default/config.txtpb; "
-        "or name a checkpoint with --checkpoint, whose own config.txtpb is then used");
+std::vector<int32_t> Encoded(const Prompt& prompt, const Tokenizer& tokenizer) {
+  std::vector<int32_t> tokens;
+  try {
+    tokenizer.Encode(prompt.text, tokens);
+  } catch (const UserError& error) {
+    throw UserError(prompt.origin + ": " + error.what());
   }
-  line.config_path = (std::filesystem::path(line.checkpoint) / "config.txtpb").string();
-  std::error_code ignored;
-  if (std::filesystem::exists(line.config_path, ignored)) return line;
-  throw UserError(line.checkpoint +
-                  ": holds no config.txtpb; give the configuration file of its model before the flags");
+  if (tokens.empty()) tokens.push_back(BeginOfText(tokenizer));
+  return tokens;
+}
+
+// For people: each piece as soon as it is there, samples apart if there are several. For programs (--json): a
+// line for each sample when it has ended.
+void WriteAll(TrainingEngine& engine, const Tokenizer& tokenizer, const std::vector<Prompt>& prompts,
+              const CommandLine& line, const std::string& checkpoint) {
+  std::vector<std::vector<int32_t>> encoded;
+  for (const Prompt& prompt : prompts) encoded.push_back(Encoded(prompt, tokenizer));
+  const std::vector<std::string> stops = StopStrings(line);
+  const bool several = prompts.size() > 1 || FLAGS_samples > 1;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Writer writer(engine, tokenizer, encoded[i]);
+    for (int64_t sample = 1; sample <= FLAGS_samples && Interrupts::caught() == 0; ++sample) {
+      const uint64_t seed = FLAGS_sample_seed + static_cast<uint64_t>(sample - 1);
+      if (line.json) {
+        std::string text;
+        const char* end = writer.Write(seed, stops, [&](const std::string& piece) { text += piece; });
+        using nlohmann::json;
+        const json result{{"checkpoint", checkpoint}, {"prompt", prompts[i].text}, {"text", text},
+                          {"sample", sample},         {"sample_seed", seed},       {"end", end}};
+        PrintResult(result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+        continue;
+      }
+      if (several) PrintResult(Format("--- prompt %d, sample %d\n", i + 1, sample));
+      PrintResult(prompts[i].text);
+      writer.Write(seed, stops, PrintResult);
+      PrintResult("\n");
+    }
+  }
 }
 
 }  // namespace
 
 int GenerateCommand(const CommandLine& command_line) {
-  CheckFlags();
-  Config config = LoadConfig(WithConfigOfCheckpoint(command_line));
+  CheckFlags(command_line);
+  StopStrings(command_line);
+  Config config = LoadConfig(command_line);
   // Any checkpoint loads on one rank, whatever layout wrote it.
   config.mutable_parallel()->set_ranks(1);
   config.mutable_parallel()->set_stages(1);
@@ -139,22 +263,17 @@ int GenerateCommand(const CommandLine& command_line) {
   const WorldOptions options = WorldOptionsOf(config);
   if (WorldSize(options) != 1) throw UserError("generate runs on one rank: start it without mpirun");
   ValidateConfig(config, 1);
-  return RunWorld(options, [&](World& world) {
+  const int exit_code = RunWorld(options, [&](World& world) {
+    const std::string checkpoint = FindWeights(command_line, config, world);
     const std::unique_ptr<Tokenizer> tokenizer = TokenizerFor(config);
-    std::vector<int32_t> prompt;
-    tokenizer->Encode(FLAGS_prompt, prompt);
-    if (prompt.empty()) prompt.push_back(BeginOfText(*tokenizer));
+    const std::vector<Prompt> prompts = PromptsFromFlags(command_line);
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
-    const std::string checkpoint = LoadForInference(command_line, config, world, engine);
-    const std::string text = Continue(engine, *tokenizer, prompt);
-    if (command_line.json) {
-      using nlohmann::json;
-      const json result{{"checkpoint", checkpoint}, {"prompt", FLAGS_prompt}, {"text", text}};
-      PrintResult(result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
-    } else {
-      PrintResult(FLAGS_prompt + text + "\n");
-    }
+    LoadForInference(checkpoint, config, world, engine);
+    const Interrupts interrupts;
+    WriteAll(engine, *tokenizer, prompts, command_line, checkpoint);
   });
+  if (Interrupts::caught() != 0) std::raise(Interrupts::caught());
+  return exit_code;
 }
 
 }  // namespace unipool

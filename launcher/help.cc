@@ -43,7 +43,8 @@ const CommandInfo* FindCommand(const std::string& name) {
 }
 
 bool TakesSettings(const CommandInfo& command) {
-  return command.config == ConfigUse::kRequired || command.config == ConfigUse::kOptional;
+  return command.config == ConfigUse::kRequired || command.config == ConfigUse::kOptional ||
+         command.config == ConfigUse::kModel;
 }
 
 std::string UsageOf(const CommandInfo& command) {
@@ -51,6 +52,7 @@ std::string UsageOf(const CommandInfo& command) {
   if (command.config == ConfigUse::kFolder) text += " DIR";
   if (command.config == ConfigUse::kInputs) text += " [FILE|DIR|GLOB|- ...]";
   if (command.config == ConfigUse::kRequired) text += " CONFIG.txtpb [field.path=value ...]";
+  if (command.config == ConfigUse::kModel) text += " RUN_DIR|STEP_DIR|CONFIG.txtpb [field.path=value ...]";
   if (command.config == ConfigUse::kOptional) text += " [CONFIG.txtpb] [field.path=value ...]";
   return text + (FlagsOf(command).empty() ? "" : " [--flags]") + "\n";
 }
@@ -116,6 +118,7 @@ std::string Overview() {
       "  76   a checkpoint or metrics could not be written: make room first\n"
       "\nExamples\n"
       "  unipool train configs/demo.txtpb data.train=book.txt train.steps=200\n"
+      "  unipool generate runs/demo --prompt \"It was\"\n"
       "  unipool info configs/unipool_182m.txtpb parallel.ranks=8\n";
   return text;
 }

@@ -3,30 +3,51 @@
 #include <filesystem>
 
 #include "launcher/checkpoints/checkpoint.h"
+#include "launcher/checkpoints/checkpoint_choice.h"
+#include "launcher/checkpoints/model_folder.h"
 #include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
 #include "runtime/file_sum.h"
 
 namespace unipool {
+namespace {
 
-std::string LoadForInference(const CommandLine& line, const Config& config, World& world,
-                             TrainingEngine& engine) {
-  std::string folder = line.checkpoint;
-  if (folder.empty()) folder = FindNewestCheckpoint(*world.communicator, config.run_dir());
-  if (folder.empty()) folder = config.train().init_from();
-  if (folder.empty()) {
-    throw UserError("no checkpoint in " + config.run_dir() +
-                    "/checkpoints: train first, or name a folder with --checkpoint");
-  }
+namespace fs = std::filesystem;
+
+void Load(const std::string& folder, const Config& config, World& world, TrainingEngine& engine) {
   LoadWeights(*world.communicator, folder, engine.state().Weights());
   engine.state().WeightsLoaded();
   RunTogether(*world.communicator, [&] {
     std::error_code ignored;
     const std::string saved = folder + "/config.txtpb";
-    if (!std::filesystem::exists(saved, ignored)) return;  // a folder made elsewhere
+    if (!fs::exists(saved, ignored)) return;  // a folder made elsewhere
     CheckSameModel(folder, ReadTextFile(saved), ResolvedConfigText(config));
   });
-  return folder;
+}
+
+}  // namespace
+
+std::string FindWeights(const CommandLine& line, const Config& config, World& world) {
+  if (!line.checkpoint.empty()) return line.checkpoint;
+  const std::string folder = FindCheckpointToUse(*world.communicator, config.run_dir());
+  if (!folder.empty()) return folder;
+  if (!config.train().init_from().empty()) return config.train().init_from();
+  RunTogether(*world.communicator, [&] {
+    if (world.rank() == 0) throw UserError(WhyNoCheckpoint(config.run_dir()));
+  });
+  return "";  // never
+}
+
+void LoadForInference(const std::string& folder, const Config& config, World& world, TrainingEngine& engine) {
+  try {
+    Load(folder, config, world, engine);
+  } catch (const UserError&) {
+    std::error_code ignored;
+    if (StepOfCheckpoint(folder) < 0 || fs::exists(folder, ignored)) throw;
+    throw UserError(folder +
+                    ": was removed while it was read, by a run that keeps its newest checkpoints "
+                    "(train.keep_checkpoints); repeat the command for the newest");
+  }
 }
 
 }  // namespace unipool

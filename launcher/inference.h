@@ -8,10 +8,13 @@
 
 namespace unipool {
 
-// Loads weights into the engine and returns their folder: --checkpoint, else the newest checkpoint of
-// run_dir, else train.init_from. Throws UserError when there is none of the three, or it holds another model.
-// Collective.
-std::string LoadForInference(const CommandLine& line, const Config& config, World& world,
-                             TrainingEngine& engine);
+// The folder of the weights to use: --checkpoint, else the newest whole checkpoint of run_dir with a sound
+// loss (FindCheckpointToUse), else train.init_from. Throws UserError, with what to do, when there is none of
+// the three. Collective.
+std::string FindWeights(const CommandLine& line, const Config& config, World& world);
+
+// Loads weights from `folder` into the engine. Throws UserError when it holds another model, or was removed
+// meanwhile by the run that works there. Collective.
+void LoadForInference(const std::string& folder, const Config& config, World& world, TrainingEngine& engine);
 
 }  // namespace unipool

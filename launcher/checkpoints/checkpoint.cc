@@ -294,56 +294,6 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int6
   }
 }
 
-std::string WhyUnusable(Communicator& world, const std::string& dir) {
-  std::string found;  // "d" and what is damaged, "u" and what cannot be read
-  try {
-    const FileWork work(world, "verifies the checkpoint");
-    VerifyFiles(dir, world.rank(), world.size());
-  } catch (const UnreadableError& error) {
-    found = std::string("u") + error.what();
-  } catch (const std::exception& error) {
-    found = std::string("d") + error.what();
-  }
-  std::vector<std::string> damages, unreadable;
-  for (const std::string& text : world.AllGatherText(found, kLabel)) {
-    if (text.empty()) continue;
-    std::vector<std::string>& list = text[0] == 'u' ? unreadable : damages;
-    if (std::find(list.begin(), list.end(), text.substr(1)) == list.end()) list.push_back(text.substr(1));
-  }
-  if (!unreadable.empty()) {
-    unreadable.push_back(dir + ": whether it is whole cannot be known; nothing was changed");
-    throw UserError(unreadable);
-  }
-  std::string why;
-  for (const std::string& damage : damages) why += (why.empty() ? "" : "; ") + damage;
-  return why;
-}
-
-std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir) {
-  std::string list;
-  RunTogether(world, [&] {
-    if (world.rank() == 0)
-      list = Json(ListCheckpoints(run_dir)).dump(-1, ' ', false, Json::error_handler_t::replace);
-  });
-  std::vector<std::string> problems;
-  for (const std::string dir : Json::parse(world.AllGatherText(list, kLabel)[0])) {
-    const std::string why = WhyUnusable(world, dir);
-    if (why.empty()) {
-      if (world.rank() == 0) {
-        for (const std::string& problem : problems) PrintErrorLine("warning: " + problem);
-      }
-      return dir;
-    }
-    problems.push_back(dir + ": is no complete checkpoint and is not used: " + why);
-  }
-  if (problems.empty()) return "";
-  problems.push_back(
-      run_dir +
-      "/checkpoints: none of its checkpoints can be used; nothing was changed. Mend one, choose "
-      "another run_dir, or start anew with --anew, which moves what is there aside");
-  throw UserError(problems);
-}
-
 std::string LoadCheckpoint(Communicator& world, const std::string& dir, CheckpointView& view) {
   const std::vector<WantedTensor> wanted = GatherWanted(world, view.tensors);
   std::string note;

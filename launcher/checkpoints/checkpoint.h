@@ -40,15 +40,6 @@ struct CheckpointView {
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir, int64_t step,
                            const CheckpointView& view, int keep);
 
-// What keeps the checkpoint in `dir` from being used, or "". The ranks share the files and read every byte.
-// Throws UserError where a file cannot be read, for example for want of a permission: it may be whole.
-std::string WhyUnusable(Communicator& world, const std::string& dir);
-
-// The newest whole checkpoint of the run, or "" where there is none. Newer ones that are damaged are named on
-// the standard error stream. Throws UserError, which names each, where there are checkpoints and none is
-// whole.
-std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir);
-
 // Fills the memory behind view.tensors, view.pieces and view.state bit for bit, and view.training_state. Sets
 // view.config_text to the saved settings. Throws UserError when the checkpoint holds another model than
 // view.config_text describes; the message names the settings that differ.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/checkpoints/checkpoint.h"
+#include "launcher/checkpoints/checkpoint_choice.h"
 #include "launcher/checkpoints/saved_state.h"
 #include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"

@@ -120,8 +120,8 @@ std::string ClosingText(const Config& config, const StartSummary& summary, doubl
                             FormatCount(speed).c_str(), summary.first_loss, summary.last_loss);
   if (summary.validation) text += Format(", valid %.4f", summary.validation->loss);
   if (summary.last_step < config.train().steps()) return text;
-  return text + Format("\nnext    %s generate %s/config.txtpb --prompt \"The \" --temperature 0.8",
-                       program.c_str(), config.run_dir().c_str());
+  return text +
+         Format("\nnext    %s generate %s --prompt \"The \"", program.c_str(), config.run_dir().c_str());
 }
 
 }  // namespace unipool

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "launcher/checkpoints/checkpoint.h"
+#include "launcher/checkpoints/checkpoint_choice.h"
 #include "runtime/random.h"
 #include "runtime/range.h"
 

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 #include "runtime/errors.h"
@@ -97,6 +98,31 @@ TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
               ElementsAre(HasSubstr("--print_config: is a flag of")));
   EXPECT_THAT(ProblemsOf({"info", "a.txtpb", "--prompt=x"}),
               ElementsAre("--prompt: is a flag of generate, not of info"));
+}
+
+TEST(CommandLine, AFolderStandsForItsSettings) {
+  gflags::FlagSaver saver;
+  const std::string run = testing::TempDir() + "a=b run", checkpoint = run + "/checkpoints/step-3";
+  std::filesystem::create_directories(checkpoint);
+  for (const std::string& folder : {run, checkpoint})
+    std::ofstream(folder + "/config.txtpb") << "train { steps: 7 }";
+  CommandLine line = ParseCommandLine({"eval", "train.lr=1", run});
+  EXPECT_EQ(line.config_path, run + "/config.txtpb");
+  EXPECT_EQ(LoadConfig(line).run_dir(), run);
+  EXPECT_EQ(LoadConfig(line).train().steps(), 7);
+  line.overrides.emplace_back("run_dir=other");
+  EXPECT_EQ(LoadConfig(line).run_dir(), "other");
+  line = ParseCommandLine({"generate", checkpoint, "-", "--stop=a", "--stop", "b"});
+  EXPECT_EQ(line.checkpoint, checkpoint);
+  EXPECT_EQ(line.config_path, checkpoint + "/config.txtpb");
+  EXPECT_THAT(line.inputs, ElementsAre("-"));
+  EXPECT_THAT(line.stops, ElementsAre("a", "b"));
+  line = ParseCommandLine({"eval", "--checkpoint", checkpoint});
+  EXPECT_EQ(line.config_path, checkpoint + "/config.txtpb");
+  gflags::SetCommandLineOption("checkpoint", "");
+  EXPECT_EQ(ParseCommandLine({"train", run}).config_path, run);  // refused where it is read
+  EXPECT_THAT(ProblemsOf({"info", testing::TempDir()}),
+              ElementsAre(HasSubstr("holds runs; name one of them")));
 }
 
 TEST(CommandLine, AConfigPathMayContainAnything) {

@@ -58,7 +58,7 @@ class InferenceTest(RunTest):
         self.assertNotEqual(train, result["loss"])
 
     def Generate(self, *arguments: str, prompt: str = "the pool") -> bytes:
-        return self.Run("generate", "small.txtpb", f"--prompt={prompt}", *arguments).stdout
+        return self.Run("generate", "small.txtpb", f"--prompt={prompt}", "--temperature=0", *arguments).stdout
 
     def test_generate_is_greedy_and_keeps_its_length(self) -> None:
         prompt = b"the pool"
@@ -87,7 +87,7 @@ class InferenceTest(RunTest):
     def test_generate_without_a_prompt_begins_a_text(self) -> None:
         # Of bytes a text begins behind the end of a line, which is not printed.
         begun = self.Generate("--max_tokens=20", prompt="")
-        self.assertEqual(self.Run("generate", "small.txtpb", "--max_tokens=20").stdout, begun)
+        self.assertEqual(self.Run("generate", "small.txtpb", "--max_tokens=20", "--temperature=0").stdout, begun)
         self.assertEqual(b"\n" + begun, self.Generate("--max_tokens=20", prompt="\n"))
         self.assertEqual(len(begun), 20 + 1)
 

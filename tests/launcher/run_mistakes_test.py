@@ -150,7 +150,7 @@ class MistakesTest(RunTest):
 
     def test_what_nobody_reads_at_temperature_zero_is_said(self) -> None:
         self.Train("train.steps=1")
-        outcome = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5")
+        outcome = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5", "--temperature=0")
         self.assertIn(b"note: --top_k and --top_p", outcome.stderr)
         warm = self.Run("generate", "small.txtpb", "--prompt=a", "--max_tokens=1", "--top_k=5", "--temperature=1")
         self.assertEqual(warm.stderr, b"")

@@ -67,7 +67,7 @@ TEST(RunWords, ClosingSaysWhatWasDoneAndWhatToTry) {
                        .validation = ValidationOutcome{.step = 40, .loss = 2.5}};
   EXPECT_EQ(ClosingText(config, summary, 90, "build/unipool"),
             "done    30 steps in 1m30s at 15.0K tokens/s; loss 5.5000 -> 2.2500, valid 2.5000\n"
-            "next    build/unipool generate runs/a/config.txtpb --prompt \"The \" --temperature 0.8");
+            "next    build/unipool generate runs/a --prompt \"The \"");
   summary.last_step = 30;
   summary.validation.reset();
   EXPECT_EQ(ClosingText(config, summary, 90, "build/unipool"),

@@ -99,7 +99,7 @@ TARGETS: dict[str, Target] = {
         ["cluster.txtpb"], TEXT, [[*TRAIN, "train.steps=1", "parallel.ranks=2", "parallel.emulate=cluster.txtpb"]]),
 }
 GENERATED = ["overrides", "flags"]
-FLAGS = ["--prompt", "--max_tokens", "--temperature", "--top_k", "--top_p", "--sample_seed", "--checkpoint", "--sequences",
+FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--temperature", "--top_k", "--top_p", "--sample_seed", "--checkpoint", "--sequences",
          "--split", "--json", "--input", "--output_prefix", "--key", "--threads", "--tokenizer", "--vocab", "--merges",
          "--append_eod", "--skip_bad_lines", "--print_config", "--anew", "--once", "--metric", "--x", "--smooth", "--svg",
          "--nodes", "--ranks_per_node", "--time", "--lead", "--signal", "--chain", "--links", "--launcher", "--sbatch",

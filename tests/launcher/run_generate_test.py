@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""Text as people ask for it: from a folder alone, token by token, several samples, stop strings, prompts from files and
+pipes; and eval and info from a folder."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+import run_harness
+from run_harness import RunTest, WaitUntil
+
+STEP = "run/checkpoints/step-12"
+
+
+class GenerateTest(RunTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.Train("parallel.ranks=2")
+
+    def Text(self, *arguments: str, data: bytes = b"", code: int = 0) -> str:
+        """What `generate` prints, with `data` as its standard input."""
+        done = subprocess.run([run_harness.BINARY, "generate", *arguments], cwd=self.folder, input=data, capture_output=True,
+                              check=False, timeout=60)
+        self.assertEqual(done.returncode, code, f"{arguments}: {done.stderr.decode(errors='replace')}")
+        return done.stdout.decode("latin-1")
+
+    def Refuse(self, sentence: str, *arguments: str) -> None:
+        outcome = self.Run(*arguments, code=2)
+        self.assertIn(sentence, outcome.text, arguments)
+        self.assertEqual(outcome.stdout, b"", arguments)
+        for sign in run_harness.SIGNS_OF_A_BUG:
+            self.assertNotIn(sign, outcome.text, arguments)
+
+    def test_a_folder_is_enough(self) -> None:
+        greedy = ["--prompt=the pool", "--max_tokens=30", "--temperature=0"]
+        expected = self.Text("small.txtpb", *greedy)
+        for named in [["run"], ["run/"], [STEP], [f"--checkpoint={STEP}"], ["--checkpoint=run"], ["run", "parallel.ranks=4"],
+                      ["small.txtpb", "run_dir=none", "--checkpoint=run"], ["small.txtpb", f"--checkpoint={STEP}"]]:
+            self.assertEqual(self.Text(*named, *greedy), expected, named)
+        early = self.Text("small.txtpb", "--checkpoint=run/checkpoints/step-6", *greedy)
+        self.assertNotEqual(early, expected)
+        for named in [["run/checkpoints/step-6"], ["run", "--checkpoint=run/checkpoints/step-6"]]:
+            self.assertEqual(self.Text(*named, *greedy), early, named)
+        # Settings behind it hold, and a folder may be called anything and lie anywhere.
+        self.Refuse("model.hidden", "generate", "run", "model.hidden=64", "--prompt=a")
+        shutil.move(self.Path("run"), self.Path("lr=1e-3 run"))
+        self.assertEqual(self.Text("lr=1e-3 run", *greedy), expected)
+        shutil.move(self.Path("lr=1e-3 run/checkpoints/step-12"), self.Path("best"))
+        self.assertEqual(self.Text("best", *greedy), expected)
+
+    def test_eval_and_info_take_folders(self) -> None:
+        loss = self.EvalLoss()
+        for start in [dict(), dict(mpi=2)]:
+            for named in [["run"], [STEP], [f"--checkpoint={STEP}"]]:
+                result = json.loads(self.Run("eval", *named, "--json", **start).stdout)
+                self.assertAlmostEqual(result["loss"], loss, delta=1e-6)
+                self.assertEqual(result["checkpoint"], STEP)
+        self.assertEqual(self.Run("info", "run").stdout, self.Run("info", "small.txtpb", "parallel.ranks=2").stdout)
+        self.assertEqual(self.Run("info", STEP, "parallel.ranks=1").stdout, self.Run("info", "small.txtpb").stdout)
+        self.assertIn(b'run_dir: "moved"', self.Moved("eval", "--print_config"))
+
+    def Moved(self, command: str, *arguments: str) -> bytes:
+        """The output of a command on a copy of the run under another name."""
+        shutil.copytree(self.Path("run"), self.Path("moved"))
+        return self.Run(command, "moved", *arguments).stdout
+
+    def test_the_newest_sound_and_whole_checkpoint_is_taken(self) -> None:
+        def Taken() -> tuple[str, str]:
+            outcome = self.Run("generate", "run", "--prompt=a", "--max_tokens=1", "--json")
+            return json.loads(outcome.stdout)["checkpoint"], outcome.stderr.decode()
+        self.assertEqual(Taken(), (STEP, ""))
+        # At this rate the loss is lost.
+        self.Train("train.steps=16", "train.save_every=4", "train.lr=30", "train.min_lr=30", "train.clip=0", "train.eval_every=0")
+        with open(self.Path("run/checkpoints/step-16/training_state.json"), encoding="utf-8") as file:
+            self.assertFalse(json.load(file)["training_state"]["sound"])
+        checkpoint, said = Taken()
+        self.assertEqual(checkpoint, STEP)
+        self.assertIn("step-16: is newer, but its loss was not sound", said)
+        self.assertEqual(json.loads(self.Run("generate", "run/checkpoints/step-16", "--prompt=a", "--json").stdout)["checkpoint"],
+                         "run/checkpoints/step-16")
+        with open(self.Path(STEP, "model-00001-of-00002.safetensors"), "r+b") as file:
+            file.truncate(1000)
+        checkpoint, said = Taken()
+        self.assertEqual(checkpoint, "run/checkpoints/step-6")
+        self.assertIn("step-12: is no complete checkpoint", said)
+
+    def test_folders_that_are_none(self) -> None:
+        os.makedirs(self.Path("photos"))
+        os.makedirs(self.Path("other"))
+        self.Write("photos/cat.png", "")
+        self.Write("other/model.safetensors", "")
+        os.makedirs(self.Path("new"))
+        shutil.copy(self.Path("run/config.txtpb"), self.Path("new"))
+        os.makedirs(self.Path("run/checkpoints/step-18.partial"))
+        for command in ["generate", "eval", "info"]:
+            self.Refuse("photos: is neither the folder of a run", command, "photos")
+            self.Refuse("other: holds weights but no config.txtpb", command, "other")
+            self.Refuse(".: holds runs; name one of them: ./new, ./run", command, ".")
+            self.Refuse("run/checkpoints: holds no config.txtpb but checkpoints", command, "run/checkpoints")
+            self.Refuse("step-18.partial: is being written", command, "run/checkpoints/step-18.partial")
+            self.Refuse("no/such: cannot be read", command, "no/such")
+            self.Refuse("the configuration file is missing, or the folder of a run", command)
+        self.Refuse("no checkpoint in new/checkpoints: train first", "generate", "new")
+        self.Refuse("no/such: no such folder", "generate", "--checkpoint=no/such")
+        self.assertIn("Parameters", self.Run("info", "new").text)
+        self.Refuse("run: is a folder", "train", "run")
+
+    def test_a_run_that_is_being_written(self) -> None:
+        process = self.Start("train", "small.txtpb", "run_dir=busy", "train.steps=1000000", "train.save_every=0", "train.eval_every=0")
+        WaitUntil(lambda: os.path.exists(self.Path("busy/config.txtpb")), "the run's settings")
+        self.Refuse("no checkpoint in busy/checkpoints: the run at work there (host ", "generate", "busy")
+        self.Write("busy/save", "")  # what the sentence advises
+        WaitUntil(lambda: os.path.isdir(self.Path("busy/checkpoints")) and
+                  any(name[-1].isdigit() for name in os.listdir(self.Path("busy/checkpoints"))), "a checkpoint")
+        self.assertEqual(len(self.Text("busy", "--prompt=a", "--max_tokens=3")), 5)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.Finish(process).code, 75)
+
+    def test_text_comes_token_by_token(self) -> None:
+        process = self.Start("generate", "run", "--prompt=the", "--max_tokens=20000")
+        assert process.stdout
+        begin = time.monotonic()
+        arrivals = []  # seconds, bytes
+        while piece := os.read(process.stdout.fileno(), 1 << 16):
+            arrivals.append((time.monotonic() - begin, len(piece)))
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(sum(size for _, size in arrivals), len("the") + 20000 + 1)
+        self.assertLess(arrivals[1][0], 0.5 * arrivals[-1][0])
+        self.assertGreater(len(arrivals), 100)
+
+    def test_signals_and_closed_pipes_end_it_at_once(self) -> None:
+        for number in [signal.SIGINT, signal.SIGTERM]:
+            process = self.Start("generate", "run", "--prompt=the", "--max_tokens=100000000")
+            assert process.stdout
+            self.assertEqual(os.read(process.stdout.fileno(), 3), b"the")
+            process.send_signal(number)
+            outcome = self.Finish(process, limit_seconds=20)
+            self.assertEqual(outcome.code, -number)
+            self.assertTrue(outcome.stdout.endswith(b"\n"))  # the shell's prompt begins a line
+            self.assertEqual(outcome.stderr, b"")
+        done = subprocess.run(["bash", "-c", f"{run_harness.BINARY} generate run --prompt=the --max_tokens=100000000 | head -c 20; "
+                               "echo ${PIPESTATUS[0]}"], cwd=self.folder, capture_output=True, check=False, timeout=20)
+        self.assertTrue(done.stdout.endswith(b"141\n"), done)
+        self.assertEqual(done.stderr, b"")
+
+    def test_stop_strings(self) -> None:
+        text = self.Text("run", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5")
+        added = text[len("the pool"):-1]
+        for at, length in [(5, 1), (17, 3), (40, 6)]:
+            stop = added[at:at + length]
+            if "\\" in stop or not stop.isprintable() or not stop.isascii():
+                continue
+            found = self.Text("run", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5", f"--stop={stop}")
+            self.assertEqual(found, "the pool" + added[:added.index(stop)] + "\n")
+        both = self.Text("run", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5", "--stop", "no such text", "--stop", " ")
+        self.assertEqual(both, "the pool" + added.split(" ")[0] + "\n")
+        line = json.loads(self.Text("run", "--json", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5", "--stop= "))
+        utf8 = added.split(" ")[0].encode("latin-1").decode(errors="replace")
+        self.assertEqual((line["text"], line["end"]), (utf8, "stop"))
+        # A text that ends while something is held back shows it.
+        for stop in ["\\n", added[7] + "\x01", added[5:8] + "\x01"]:
+            self.assertEqual(self.Text("run", "--prompt=the pool", "--max_tokens=8", "--temperature=0.5", f"--stop={stop}"), "the pool" + added[:8] + "\n")
+
+    def test_samples_have_seeds_of_their_own(self) -> None:
+        def One(seed: int, *more: str) -> str:
+            return self.Text("run", "--prompt=the", "--max_tokens=25", f"--sample_seed={seed}", *more)
+        self.assertEqual(One(5, "--temperature=0.8"), One(5))  # the default
+        self.assertNotEqual(One(5, "--temperature=0"), One(5))
+        expected = "".join(f"--- prompt 1, sample {i + 1}\n{One(5 + i)}" for i in range(3))
+        self.assertEqual(One(5, "--samples=3"), expected)
+        lines = [json.loads(line) for line in One(5, "--samples=3", "--json").splitlines()]
+        self.assertEqual([line["sample_seed"] for line in lines], [5, 6, 7])
+        self.assertEqual([line["sample"] for line in lines], [1, 2, 3])
+        self.assertEqual({line["end"] for line in lines}, {"max_tokens"})
+        # Also where the prompt has left the context before the second sample begins.
+        long = "every token finds one expert and the pool"
+        one = [self.Text("run", f"--prompt={long}", "--max_tokens=9", f"--sample_seed={seed}") for seed in (1, 2)]
+        self.assertEqual(self.Text("run", f"--prompt={long}", "--max_tokens=9", "--samples=2"),
+                         f"--- prompt 1, sample 1\n{one[0]}--- prompt 1, sample 2\n{one[1]}")
+
+    def test_prompts_from_files_and_pipes(self) -> None:
+        few = ["--max_tokens=12"]
+        first, second, nothing = (self.Text("run", f"--prompt={prompt}", *few) for prompt in ("the pool", "two\nlines", ""))
+        self.assertEqual(self.Text("run", *few), nothing)
+        self.assertEqual(self.Text("run", "-", *few, data=b"the pool\n"), first)
+        self.assertEqual(self.Text("run", "--prompt=-", *few, data=b"two\nlines\n"), second)
+        self.assertEqual(self.Text("run", "-", *few, data=b""), nothing)
+        self.Write("prompts.txt", "the pool\n\nthe pool\n")
+        both = f"--- prompt 1, sample 1\n{first}--- prompt 2, sample 1\n{first}"
+        self.assertEqual(self.Text("run", "--prompt_file=prompts.txt", *few), both)
+        self.assertEqual(self.Text("run", "--prompt_file=-", *few, data=b"the pool\nthe pool\n"), both)
+        self.Write("prompts.jsonl", json.dumps({"text": "two\nlines"}) + "\n" + json.dumps({"text": "the pool"}) + "\n")
+        self.assertEqual(self.Text("run", "--prompt_file=prompts.jsonl", *few), f"--- prompt 1, sample 1\n{second}--- prompt 2, sample 1\n{first}")
+
+    def test_bad_flags(self) -> None:
+        self.Write("empty.txt", "\n")
+        self.Write("bad.jsonl", '{"prompt": "a"}\n')
+        for sentence, flags in [
+                ("--samples=0: must be 1 or more", ["--samples=0"]), ("--samples: expected", ["--samples=x"]),
+                ("--stop: is empty", ["--stop="]), ("--stop: is empty", ["--stop=a", "--stop", ""]),
+                ("no.txt: cannot be opened: No such file", ["--prompt_file=no.txt"]),
+                ("run: is a folder; name a file with a prompt a line", ["--prompt_file=run"]),
+                ("empty.txt: holds no prompt", ["--prompt_file=empty.txt"]),
+                ('bad.jsonl, line 1: has no key "text"', ["--prompt_file=bad.jsonl"]),
+                ("give one of them", ["--prompt=a", "--prompt_file=empty.txt"]), ("give one of them", ["-", "--prompt=a"])]:
+            self.Refuse(sentence, "generate", "run", *flags)
+        self.Refuse("-: a second configuration file", "eval", "run", "-")
+
+
+if __name__ == "__main__":
+    run_harness.Main(__doc__)
