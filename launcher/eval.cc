@@ -7,6 +7,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/data/data_tokenizer.h"
 #include "launcher/inference.h"
 #include "launcher/reports/run_words.h"
 #include "launcher/standard_output.h"
@@ -87,6 +88,9 @@ int EvalCommand(const CommandLine& command_line) {
       if (world.rank() == 0) PrintErrorLine("warning: " + warning);
     }
     const std::string checkpoint = FindWeights(command_line, config, world);
+    RunTogether(*world.communicator, [&] {
+      if (world.rank() == 0) CheckDataTokenizer(checkpoint, config);
+    });
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
     LoadForInference(checkpoint, config, world, engine);
     int64_t sequences = dataset->samples_per_epoch();

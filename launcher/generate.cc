@@ -13,7 +13,7 @@
 #include "launcher/standard_output.h"
 #include "launcher/tokens/prompts.h"
 #include "launcher/tokens/shown_text.h"
-#include "launcher/tokens/tokenizer.h"
+#include "launcher/tokens/tokenizer_file.h"
 #include "launcher/world_options.h"
 #include "runtime/watchdog.h"
 
@@ -72,15 +72,28 @@ std::vector<Prompt> PromptsFromFlags(const CommandLine& line) {
   return {{.text = FLAGS_prompt, .origin = "--prompt"}};
 }
 
-std::unique_ptr<Tokenizer> TokenizerFor(const Config& config) {
+// That of the flags, else the checkpoint's own, else bytes if the model's tokens are as many.
+std::shared_ptr<const Tokenizer> TokenizerFor(const std::string& checkpoint, const Config& config) {
   TokenizerOptions options = TokenizerOptionsFromFlags();
-  const bool is_chosen = !gflags::GetCommandLineFlagInfoOrDie("tokenizer").is_default;
-  if (!is_chosen && config.model().vocab() == 256) options.kind = "bytes";
-  std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer(options);
+  std::string name = "--tokenizer=" + options.kind;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  const bool is_chosen = !gflags::GetCommandLineFlagInfoOrDie("tokenizer").is_default ||
+                         !options.vocab.empty() || !options.merges.empty();
+  if (!is_chosen) {
+    name = checkpoint + "/" + kTokenizerFile;
+    if (const auto own = FindTokenizerFile(name)) tokenizer = own->tokenizer;
+    if (!tokenizer && config.model().vocab() == 256) options.kind = "bytes";
+    if (!tokenizer && config.model().vocab() != 256) {
+      throw UserError(checkpoint +
+                      ": holds no tokenizer.json, as its data had none; give the tokenizer of the data: "
+                      "--tokenizer gpt2 with --vocab and --merges, or --tokenizer FILE.tokenizer.json");
+    }
+  }
+  if (!tokenizer) tokenizer = MakeTokenizer(options);
   if (tokenizer->vocab_size() > config.model().vocab()) {
-    throw UserError(Format(
-        "--tokenizer=%s has %d tokens but model.vocab is %d: choose the tokenizer of the training data",
-        options.kind.c_str(), tokenizer->vocab_size(), config.model().vocab()));
+    throw UserError(
+        Format("%s has %d tokens but model.vocab is %d: choose the tokenizer of the training data",
+               name.c_str(), tokenizer->vocab_size(), config.model().vocab()));
   }
   return tokenizer;
 }
@@ -243,7 +256,12 @@ void WriteAll(TrainingEngine& engine, const Tokenizer& tokenizer, const std::vec
       }
       if (several) PrintResult(Format("--- prompt %d, sample %d\n", i + 1, sample));
       PrintResult(prompts[i].text);
-      writer.Write(seed, stops, PrintResult);
+      try {
+        writer.Write(seed, stops, PrintResult);
+      } catch (const UserError&) {  // its sentence begins a line
+        PrintResult("\n");
+        throw;
+      }
       PrintResult("\n");
     }
   }
@@ -265,7 +283,7 @@ int GenerateCommand(const CommandLine& command_line) {
   ValidateConfig(config, 1);
   const int exit_code = RunWorld(options, [&](World& world) {
     const std::string checkpoint = FindWeights(command_line, config, world);
-    const std::unique_ptr<Tokenizer> tokenizer = TokenizerFor(config);
+    const std::shared_ptr<const Tokenizer> tokenizer = TokenizerFor(checkpoint, config);
     const std::vector<Prompt> prompts = PromptsFromFlags(command_line);
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
     LoadForInference(checkpoint, config, world, engine);

@@ -16,6 +16,7 @@
 #include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
 #include "launcher/data/data_print.h"
+#include "launcher/data/data_tokenizer.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/reports/run_words.h"
 #include "models/learning_rate.h"
@@ -24,17 +25,6 @@
 #include "runtime/watchdog.h"
 
 namespace unipool {
-
-DatasetOptions DatasetOptionsOf(const Config& config) {
-  const DataConfig& data = config.data();
-  return {.train = {data.train().begin(), data.train().end()},
-          .valid = {data.valid().begin(), data.valid().end()},
-          .split = data.split(),
-          .sequential = data.order() == DataConfig::SEQUENTIAL,
-          .seq_length = config.model().seq_length(),
-          .seed = config.train().seed(),
-          .vocab = config.model().vocab()};
-}
 
 Trainer::Trainer(const Config& config, World& world, RunControl& control)
     : config_(config),
@@ -47,13 +37,13 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
   RunTogether(
       *world.communicator, [&] { OpenData(); }, "opens data");
   engine_ = std::make_unique<TrainingEngine>(config, world);
-  reader_ = std::make_unique<BatchReader>(*train_, *engine_, *world.communicator, train.micro_batch(),
+  reader_ = std::make_unique<BatchReader>(*data_.train, *engine_, *world.communicator, train.micro_batch(),
                                           config.model().seq_length());
   const std::string origin = Start();
   CheckSpace();
   control_.Started(step_, saved_step_ >= 0);
   if (report_.speaks()) {
-    report_.Say(OpeningText(config, world, train_->num_tokens()));
+    report_.Say(OpeningText(config, world, data_.train->num_tokens()));
     for (const std::string& warning : DataWarnings(config)) report_.Say("warning: " + warning);
     report_.Say(origin);
     report_.Say(engine_->parts().place.transport());
@@ -81,8 +71,9 @@ void Trainer::CheckSpace() {
 
 void Trainer::OpenData() {
   const DatasetOptions options = DatasetOptionsOf(config_);
-  train_ = OpenDataset(options, Split::kTrain);
-  if (config_.train().eval_every() > 0) valid_ = OpenDataset(options, Split::kValid);
+  data_.train = OpenDataset(options, Split::kTrain);
+  if (config_.train().eval_every() > 0) data_.valid = OpenDataset(options, Split::kValid);
+  data_.tokenizer = TokenizerOfData(config_);
 }
 
 // Whether metrics.jsonl ends with the validation of step_: a start before made good what a stop had left.
@@ -122,6 +113,7 @@ std::string Trainer::Continue(const ResumePoint& point) {
   const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
   warn(differences.empty() ? "" : "other settings than before: " + differences);
   warn(note);
+  warn(TakeSavedTokenizer(point.checkpoint, data_.tokenizer));
   const Config before = SettingsOf(view.config_text, config_);
   trained_ = CountOf(view.training_state, before, step_);
   if (world_.rank() == 0) warn(DataEffect(view.training_state, trained_.files = DescribeData(config_)));
@@ -144,7 +136,9 @@ std::string Trainer::Start() {
     const std::string& folder = config_.train().init_from();
     const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().Weights());
     engine_->state().WeightsLoaded();
-    origin = "starting from the weights in " + folder + (note.empty() ? "" : "\nwarning: " + note);
+    origin = "starting from the weights in " + folder;
+    for (const std::string& text : {note, TakeSavedTokenizer(folder, data_.tokenizer)})
+      origin += text.empty() ? "" : "\nwarning: " + text;
   }
   if (control_.anew()) {  // now that nothing stands in the way of the new start
     CheckSpace();
@@ -263,14 +257,14 @@ double Trainer::Seconds() const {
 }
 
 void Trainer::ValidateIfDue() {
-  if (!valid_) validation_due_ = false;  // this start was told not to validate
+  if (!data_.valid) validation_due_ = false;  // this start was told not to validate
   if (!validation_due_) return;
   const TrainConfig& train = config_.train();
-  int64_t sequences = valid_->samples_per_epoch();
+  int64_t sequences = data_.valid->samples_per_epoch();
   if (train.eval_batches() > 0) {
     sequences = std::min<int64_t>(sequences, int64_t{train.eval_batches()} * train.global_batch());
   }
-  BatchReader reader(*valid_, *engine_, *world_.communicator, train.micro_batch(),
+  BatchReader reader(*data_.valid, *engine_, *world_.communicator, train.micro_batch(),
                      config_.model().seq_length());
   const std::optional<MeanLosses> losses = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
   if (!losses) return;  // it is still due
@@ -284,7 +278,8 @@ CheckpointView Trainer::View(const SavedLoss& saved) {
           .state = engine_->state().BetweenSteps(),
           .config_text = ResolvedConfigText(config_),
           .training_state = TrainingStateText(saved),
-          .hf_config_json = HuggingFaceConfigText(config_)};
+          .hf_config_json = HuggingFaceConfigText(config_),
+          .tokenizer_json = data_.tokenizer ? data_.tokenizer->text : ""};
 }
 
 std::string Trainer::TrainingStateText(const SavedLoss& saved) const {

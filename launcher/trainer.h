@@ -9,15 +9,13 @@
 #include "launcher/checkpoints/resume_effect.h"
 #include "launcher/checkpoints/resume_point.h"
 #include "launcher/data/batch_reader.h"
+#include "launcher/data/data_tokenizer.h"
 #include "launcher/data/token_dataset.h"
 #include "launcher/reports/run_report.h"
 #include "launcher/run_control/run_control.h"
 #include "models/training_engine.h"
 
 namespace unipool {
-
-// The datasets of a configuration.
-DatasetOptions DatasetOptionsOf(const Config& config);
 
 class Trainer {
  public:
@@ -57,7 +55,10 @@ class Trainer {
   RunControl& control_;
   RunRequests requests_;  // of all ranks, that are not answered yet
   std::unique_ptr<TrainingEngine> engine_;
-  std::unique_ptr<TokenDataset> train_, valid_;
+  struct {
+    std::unique_ptr<TokenDataset> train, valid;
+    std::optional<TokenizerFile> tokenizer;  // of the data, or else of the start's weights
+  } data_;
   std::unique_ptr<BatchReader> reader_;
   RunReport report_;
   int64_t step_ = 0;   // updates done

@@ -13,6 +13,7 @@
 #include "launcher/checkpoints/weight_folder.h"
 #include "launcher/config.h"
 #include "launcher/nearest_name.h"
+#include "launcher/tokens/tokenizer_file.h"
 #include "runtime/errors.h"
 #include "runtime/file_sum.h"
 #include "runtime/tensor_file.h"
@@ -142,6 +143,7 @@ Sums WriteFiles(const std::string& partial, int rank, const Inventory& inventory
   WriteIndex(partial, inventory, weights, sums);
   WriteSummed(partial, "config.json", view.hf_config_json, sums);
   WriteSummed(partial, "config.txtpb", view.config_text, sums);
+  if (!view.tokenizer_json.empty()) WriteSummed(partial, kTokenizerFile, view.tokenizer_json, sums);
   return sums;
 }
 

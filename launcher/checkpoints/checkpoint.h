@@ -9,6 +9,7 @@
 //     optimizer-0000i-of-0000n.safetensors  exp_avg/NAME/BEGIN, exp_avg_sq/NAME/BEGIN [elements], state/NAME
 //     config.json                           the model in Hugging Face's keys
 //     config.txtpb                          resolved settings of the run
+//     tokenizer.json                        the tokenizer of its data, where that is known
 //     training_state.json                   step, number of optimizer files, and the caller's state
 //
 // All functions are collective over `world`. What fails on one rank is thrown as one UserError on all.
@@ -32,6 +33,7 @@ struct CheckpointView {
   std::string config_text;     // ResolvedConfigText of the run
   std::string training_state;  // JSON object of the caller: the step
   std::string hf_config_json;  // HuggingFaceConfigText; not read back
+  std::string tokenizer_json;  // of the data (tokens/tokenizer_file.h); "": not known; not read back
 };
 
 // Writes step N and returns its folder. Everything is on disk before the folder gets its name. A problem

@@ -50,6 +50,15 @@ std::string FirstWhole(Communicator& world, const std::string& run_dir,
   throw UserError(problems);
 }
 
+// Not known to be unsound. What is damaged or cannot be read is found by who verifies it.
+bool MayBeSound(const std::string& dir) {
+  try {
+    return ReadSavedState(dir).is_sound;
+  } catch (const std::exception&) {
+    return true;
+  }
+}
+
 }  // namespace
 
 std::string WhyUnusable(Communicator& world, const std::string& dir) {
@@ -84,17 +93,17 @@ std::string FindNewestCheckpoint(Communicator& world, const std::string& run_dir
 std::string FindCheckpointToUse(Communicator& world, const std::string& run_dir) {
   const std::vector<std::string> list = ListOfRankZero(world, [&] {
     std::vector<std::string> checkpoints = ListCheckpoints(run_dir);
-    std::stable_partition(checkpoints.begin(), checkpoints.end(), IsSoundCheckpoint);
+    std::stable_partition(checkpoints.begin(), checkpoints.end(), MayBeSound);
     return checkpoints;
   });
   const std::string found = FirstWhole(world, run_dir, list);
   if (world.rank() != 0) return found;
   for (const std::string& dir : list) {
-    if (StepOfCheckpoint(dir) > StepOfCheckpoint(found) && !IsSoundCheckpoint(dir))
+    if (StepOfCheckpoint(dir) > StepOfCheckpoint(found) && !MayBeSound(dir))
       PrintErrorLine("warning: " + dir +
                      ": is newer, but its loss was not sound; --checkpoint takes it all the same");
   }
-  if (!found.empty() && !IsSoundCheckpoint(found))
+  if (!found.empty() && !MayBeSound(found))
     PrintErrorLine("warning: " + found + ": its loss was not sound, and no other checkpoint's was");
   return found;
 }

@@ -101,13 +101,21 @@ fs::path NameAside(const fs::path& path) {
   }
 }
 
+bool IsSound(const fs::path& checkpoint) {
+  try {
+    return ReadSavedState(checkpoint.string()).is_sound;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 void Prune(const fs::path& folder, int64_t newest_step, int keep) {
   if (keep <= 0) return;
   int kept = 0;
   bool has_sound = false;
   for (const auto& [step, path] : AllCheckpoints(folder)) {
     if (step > newest_step) continue;
-    const bool is_newest_sound = !has_sound && IsSoundCheckpoint(path.string());
+    const bool is_newest_sound = !has_sound && IsSound(path);
     has_sound |= is_newest_sound;
     if (++kept > keep && !is_newest_sound) Discard(path);
   }
@@ -167,17 +175,9 @@ std::vector<std::string> ListSetAside(const std::string& run_dir) {
   return paths;
 }
 
-bool IsSoundCheckpoint(const std::string& dir) {
-  try {
-    return ReadSavedState(dir).is_sound;
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
 int64_t NewestSoundStep(const std::string& run_dir, int64_t last_step) {
   for (const auto& [step, path] : AllCheckpoints(FolderOf(run_dir))) {
-    if (step <= last_step && IsSoundCheckpoint(path.string())) return step;
+    if (step <= last_step && IsSound(path)) return step;
   }
   return -1;
 }

@@ -27,9 +27,6 @@ std::vector<std::string> ListCheckpoints(const std::string& run_dir);
 // The folders step-N.abandoned and step-N.damaged of the run, sorted.
 std::vector<std::string> ListSetAside(const std::string& run_dir);
 
-// Whether the loss of a checkpoint was sound (saved_state.h). What cannot be read is not.
-bool IsSoundCheckpoint(const std::string& dir);
-
 // The step of the newest checkpoint up to `last_step` that is sound (saved_state.h); -1: there is none. Reads
 // training_state.json alone. What cannot be read counts as not sound.
 int64_t NewestSoundStep(const std::string& run_dir, int64_t last_step);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "launcher/tokens/tokenizer_file.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -71,6 +72,7 @@ IndexedDatasetWriter::~IndexedDatasetWriter() {
   if (finished_) return;
   unlink((prefix_ + ".bin.part").c_str());
   unlink((prefix_ + ".idx.part").c_str());
+  unlink((TokenizerFileOf(prefix_) + ".part").c_str());
 }
 
 void IndexedDatasetWriter::Add(std::span<const uint8_t> bytes, std::span<const int32_t> lengths) {
@@ -113,11 +115,28 @@ void IndexedDatasetWriter::WriteIndex() {
   }
 }
 
+void IndexedDatasetWriter::WriteTokenizer() {
+  if (tokenizer_.empty()) return;
+  const std::string path = TokenizerFileOf(prefix_) + ".part";
+  int file = Create(path);
+  try {
+    WriteAll(file, path, tokenizer_.data(), tokenizer_.size());
+    SyncAndClose(file, path);
+  } catch (...) {
+    if (file >= 0) close(file);
+    throw;
+  }
+}
+
 void IndexedDatasetWriter::Finish() {
   WriteIndex();
+  WriteTokenizer();
   SyncAndClose(bin_, prefix_ + ".bin.part");
   if (unlink((prefix_ + ".idx").c_str()) != 0 && errno != ENOENT) FailToWrite(prefix_ + ".idx", errno);
   SyncFolder(prefix_);
+  const std::string tokenizer = TokenizerFileOf(prefix_);
+  if (!tokenizer_.empty()) Rename(tokenizer + ".part", tokenizer);
+  if (tokenizer_.empty() && unlink(tokenizer.c_str()) != 0 && errno != ENOENT) FailToWrite(tokenizer, errno);
   Rename(prefix_ + ".bin.part", prefix_ + ".bin");
   SyncFolder(prefix_);
   Rename(prefix_ + ".idx.part", prefix_ + ".idx");

@@ -3,9 +3,9 @@
 // document array.
 //
 // Both files are written aside, as PREFIX.bin.part and PREFIX.idx.part. Finish syncs and renames them, the
-// index last. The index of a former dataset is removed first, so that at no time an index describes another's
-// tokens. Without Finish nothing remains. One writer at a time (writer_lock.h): what a killed one has left is
-// written over. Memory: 12 bytes a document.
+// index last, and before it PREFIX.tokenizer.json. The index of a former dataset is removed first, so that at
+// no time an index describes another's tokens. Without Finish nothing remains. One writer at a time
+// (writer_lock.h): what a killed one has left is written over. Memory: 12 bytes a document.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,9 @@ class IndexedDatasetWriter {
   // `bytes` are the documents' ids one after another, already in the element type. `lengths` are the tokens
   // of each document.
   void Add(std::span<const uint8_t> bytes, std::span<const int32_t> lengths);
+  // The tokenizer of the ids, PREFIX.tokenizer.json (tokens/tokenizer_file.h); without it, one of a former
+  // dataset is removed.
+  void SetTokenizer(std::string text) { tokenizer_ = std::move(text); }
   void Finish();
 
   int64_t num_tokens() const { return num_tokens_; }
@@ -37,12 +40,14 @@ class IndexedDatasetWriter {
 
  private:
   void WriteIndex();
+  void WriteTokenizer();
 
   const std::string prefix_;
   const WriterLock lock_;
   const TokenType type_;
   int bin_ = -1;  // file descriptor of PREFIX.bin.part
   bool finished_ = false;
+  std::string tokenizer_;
   int64_t num_tokens_ = 0;
   std::vector<int32_t> lengths_;
   std::vector<int64_t> documents_ = {0};

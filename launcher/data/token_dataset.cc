@@ -64,6 +64,17 @@ TokenDataset::Part OpenPart(const BlendEntry& entry, size_t number, const PartOp
 
 }  // namespace
 
+DatasetOptions DatasetOptionsOf(const Config& config) {
+  const DataConfig& data = config.data();
+  return {.train = {data.train().begin(), data.train().end()},
+          .valid = {data.valid().begin(), data.valid().end()},
+          .split = data.split(),
+          .sequential = data.order() == DataConfig::SEQUENTIAL,
+          .seq_length = config.model().seq_length(),
+          .seed = config.train().seed(),
+          .vocab = config.model().vocab()};
+}
+
 std::unique_ptr<TokenDataset> OpenDataset(const DatasetOptions& options, Split split) {
   CHECK_GE(options.seq_length, 1);
   CHECK_GE(options.vocab, 1);

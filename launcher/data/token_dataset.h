@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "configs/config.pb.h"
 #include "launcher/data/blend.h"
 #include "launcher/data/data_split.h"
 #include "launcher/data/token_source.h"
@@ -32,6 +33,9 @@ struct DatasetOptions {
   uint64_t seed = 0;
   int64_t vocab = 0;  // ids must be in [0, vocab)
 };
+
+// Of a configuration.
+DatasetOptions DatasetOptionsOf(const Config& config);
 
 class TokenDataset {
  public:

@@ -11,6 +11,7 @@
 #include <map>
 
 #include "launcher/config.h"
+#include "launcher/data/data_tokenizer.h"
 #include "launcher/nearest_name.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/run_control/run_holder.h"
@@ -259,6 +260,7 @@ void CheckRun(const Config& config, const JobConfig& job, Findings& findings) {
   }
   try {
     OpenDataset(DatasetOptionsOf(config), Split::kTrain);
+    TokenizerOfData(config);
     if (config.train().eval_every() > 0) OpenDataset(DatasetOptionsOf(config), Split::kValid);
   } catch (const UserError& error) {
     findings.problems.insert(findings.problems.end(), error.problems().begin(), error.problems().end());

@@ -12,8 +12,6 @@ namespace unipool {
 
 namespace {
 
-constexpr char kEndOfText[] = "<|endoftext|>";
-
 uint64_t NextNumber() {
   static std::atomic<uint64_t> last{0};
   return ++last;
@@ -64,14 +62,40 @@ nlohmann::json ReadVocabularyJson(const std::string& path) {
 
 }  // namespace
 
-Gpt2Tokenizer::Gpt2Tokenizer(const std::string& vocab_path, const std::string& merges_path)
-    : number_(NextNumber()) {
-  const Vocabulary vocabulary = ReadVocabulary(vocab_path);
-  ReadMerges(merges_path, vocabulary);
+Gpt2Content ReadGpt2Files(const std::string& vocab_path, const std::string& merges_path) {
+  Gpt2Content content;
+  content.vocab = ReadVocabularyJson(vocab_path);
+  content.vocab_name = "--vocab " + vocab_path;
+  content.merges_name = "--merges " + merges_path;
+  std::ifstream file(merges_path);
+  if (!file)
+    throw UserError(Format("--merges %s: cannot be opened: %s", merges_path.c_str(), std::strerror(errno)));
+  std::string line;
+  for (int64_t number = 1; std::getline(file, line); ++number) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.empty() || (number == 1 && line.starts_with("#version"))) continue;
+    content.merges.push_back({.line = number, .text = line});
+  }
+  if (file.bad()) throw UserError(Format("--merges %s: reading failed", merges_path.c_str()));
+  return content;
 }
 
-Gpt2Tokenizer::Vocabulary Gpt2Tokenizer::ReadVocabulary(const std::string& path) {
-  const nlohmann::json tokens = ReadVocabularyJson(path);
+std::string ShownByte(uint8_t byte) {
+  static const std::array<std::string, 256> printable = PrintableOfByte();
+  return printable[byte];
+}
+
+Gpt2Tokenizer::Gpt2Tokenizer(const std::string& vocab_path, const std::string& merges_path)
+    : Gpt2Tokenizer(ReadGpt2Files(vocab_path, merges_path)) {}
+
+Gpt2Tokenizer::Gpt2Tokenizer(const Gpt2Content& content) : number_(NextNumber()) {
+  const Vocabulary vocabulary = TakeVocabulary(content);
+  TakeMerges(content, vocabulary);
+}
+
+Gpt2Tokenizer::Vocabulary Gpt2Tokenizer::TakeVocabulary(const Gpt2Content& content) {
+  const nlohmann::json& tokens = content.vocab;
+  const char* path = content.vocab_name.c_str();
   const std::array<std::string, 256> printable = PrintableOfByte();
   std::unordered_map<std::string, uint8_t> byte_of;
   for (int byte = 0; byte < 256; ++byte) byte_of[printable[byte]] = static_cast<uint8_t>(byte);
@@ -82,23 +106,23 @@ Gpt2Tokenizer::Vocabulary Gpt2Tokenizer::ReadVocabulary(const std::string& path)
   for (const auto& [shown, value] : tokens.items()) {
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id >= static_cast<int64_t>(tokens.size()) || seen[id]) {
-      throw UserError(Format("--vocab %s: token \"%s\" has id %s; the ids must be 0 to %d, each once",
-                             path.c_str(), shown.c_str(), value.dump().c_str(), tokens.size() - 1));
+      throw UserError(Format("%s: token \"%s\" has id %s; the ids must be 0 to %d, each once", path,
+                             shown.c_str(), value.dump().c_str(), tokens.size() - 1));
     }
     seen[id] = true;
     if (!BytesOfShown(shown, byte_of, bytes_of_id_[id])) {
       throw UserError(
-          Format("--vocab %s: token \"%s\" (id %d) has a character that stands for no byte; is this "
+          Format("%s: token \"%s\" (id %d) has a character that stands for no byte; is this "
                  "the vocabulary of a GPT-2 tokenizer?",
-                 path.c_str(), shown.c_str(), id));
+                 path, shown.c_str(), id));
     }
     vocabulary[shown] = static_cast<int32_t>(id);
   }
   for (int byte = 0; byte < 256; ++byte) {
     const auto found = vocabulary.find(printable[byte]);
     if (found == vocabulary.end()) {
-      throw UserError(Format("--vocab %s: byte %d (shown as \"%s\") has no token", path.c_str(), byte,
-                             printable[byte].c_str()));
+      throw UserError(
+          Format("%s: byte %d (shown as \"%s\") has no token", path, byte, printable[byte].c_str()));
     }
     merger_.SetByte(static_cast<uint8_t>(byte), found->second);
   }
@@ -107,18 +131,13 @@ Gpt2Tokenizer::Vocabulary Gpt2Tokenizer::ReadVocabulary(const std::string& path)
   return vocabulary;
 }
 
-void Gpt2Tokenizer::ReadMerges(const std::string& path, const Vocabulary& vocabulary) {
-  std::ifstream file(path);
-  if (!file) throw UserError(Format("--merges %s: cannot be opened: %s", path.c_str(), std::strerror(errno)));
+void Gpt2Tokenizer::TakeMerges(const Gpt2Content& content, const Vocabulary& vocabulary) {
   std::vector<bool> made(bytes_of_id_.size());  // may a merge use the token?
   for (const std::string& printable : PrintableOfByte()) made[vocabulary.at(printable)] = true;
-  std::string line;
-  for (int64_t number = 1; std::getline(file, line); ++number) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty() || (number == 1 && line.starts_with("#version"))) continue;
-    const auto fail = [&](const char* problem) {
-      throw UserError(Format("--merges %s, line %d: \"%s\" %s; is this the merges file of --vocab?",
-                             path.c_str(), number, line.c_str(), problem));
+  for (const auto& [number, line] : content.merges) {
+    const auto fail = [&, number = number, &line = line](const char* problem) {
+      throw UserError(Format("%s, line %d: \"%s\" %s; is this the merges file of --vocab?",
+                             content.merges_name.c_str(), number, line.c_str(), problem));
     };
     const size_t blank = line.find(' ');
     if (blank == std::string::npos || line.find(' ', blank + 1) != std::string::npos) {
@@ -132,9 +151,8 @@ void Gpt2Tokenizer::ReadMerges(const std::string& path, const Vocabulary& vocabu
     if (!made[l->second] || !made[r->second]) fail("uses a token that no earlier line makes");
     if (made[m->second]) fail("makes a token that an earlier line makes");
     made[m->second] = true;
-    CHECK(merger_.AddMerge(l->second, r->second, m->second)) << path << " line " << number;
+    CHECK(merger_.AddMerge(l->second, r->second, m->second)) << content.merges_name << " line " << number;
   }
-  if (file.bad()) throw UserError(Format("--merges %s: reading failed", path.c_str()));
 }
 
 void Gpt2Tokenizer::Encode(std::string_view text, std::vector<int32_t>& ids) const {

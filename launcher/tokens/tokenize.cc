@@ -12,6 +12,7 @@
 #include "launcher/tokens/tokenize_input.h"
 #include "launcher/tokens/tokenize_pipeline.h"
 #include "launcher/tokens/tokenize_progress.h"
+#include "launcher/tokens/tokenizer_file.h"
 #include "runtime/errors.h"
 #include "runtime/watchdog.h"
 #include "runtime/world.h"
@@ -19,7 +20,7 @@
 DEFINE_string(input, "",
               "tokenize: files of JSON lines (also .gz, .zst, .bz2, .xz), separated by commas; - is the "
               "standard input; a comma in a name: \\, or quotes");
-DEFINE_string(output_prefix, "", "tokenize: writes OUTPUT_PREFIX_KEY_document.bin and .idx");
+DEFINE_string(output_prefix, "", "tokenize: writes OUTPUT_PREFIX_KEY_document.bin, .idx, .tokenizer.json");
 DEFINE_string(key, "text", "tokenize: JSON key of the text");
 DEFINE_bool(append_eod, true, "tokenize: end each document with end-of-text (bytes: there is none)");
 DEFINE_bool(skip_bad_lines, false,
@@ -168,7 +169,8 @@ struct BadLines {
 
 std::string Tokenize(const TokenizeOptions& options) {
   CheckOptions(options);
-  const std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer(options.tokenizer);
+  const TokenizerFile tokenizer_file = TokenizerFileFor(options.tokenizer);
+  const std::shared_ptr<const Tokenizer>& tokenizer = tokenizer_file.tokenizer;
   const bool append_eod = options.append_eod.value_or(tokenizer->end_of_text() >= 0);
   if (append_eod && tokenizer->end_of_text() < 0) {
     throw UserError(
@@ -179,6 +181,7 @@ std::string Tokenize(const TokenizeOptions& options) {
   const std::string prefix = options.output_prefix + "_" + options.key + "_document";
   LineReader reader(options.input, kChunkBytes);
   IndexedDatasetWriter writer(prefix, chunk_tokenizer.type());
+  writer.SetTokenizer(tokenizer_file.text);
   TokenizeProgress progress(TotalBytes(options.input));
   BadLines bad;
 

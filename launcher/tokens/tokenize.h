@@ -3,7 +3,8 @@
 //
 //   unipool tokenize --input a.jsonl,b.jsonl --output_prefix p --tokenizer gpt2 --vocab V --merges M
 //
-// writes p_text_document.bin and .idx ("text" is the --key). Documents stand in input order. Each is its ids
+// writes p_text_document.bin and .idx ("text" is the --key), and beside them the tokenizer that made the ids,
+// p_text_document.tokenizer.json (tokenizer_file.h). Documents stand in input order. Each is its ids
 // and then the end-of-text id; a text without ids becomes an empty document. Blank lines are skipped. A line
 // must be a JSON object in UTF-8 whose --key is a string. Half a surrogate pair ("\ud800" alone) is no
 // character. It is an error, as it is for Megatron, whose tokenizer cannot encode it. With --skip_bad_lines

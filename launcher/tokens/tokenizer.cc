@@ -4,26 +4,28 @@
 
 #include <cstring>
 
-#include "launcher/tokens/byte_tokenizer.h"
-#include "launcher/tokens/gpt2_tokenizer.h"
+#include "launcher/tokens/tokenizer_file.h"
 #include "runtime/errors.h"
 
-DEFINE_string(tokenizer, "gpt2", "gpt2 (byte-pair encoding, needs --vocab and --merges) or bytes");
+DEFINE_string(
+    tokenizer, "gpt2",
+    "gpt2 (byte-pair encoding, needs --vocab and --merges), bytes, or a file PREFIX.tokenizer.json, "
+    "as tokenize leaves it");
 DEFINE_string(vocab, "", "vocabulary of the gpt2 tokenizer: JSON, token string to id");
 DEFINE_string(merges, "", "merges of the gpt2 tokenizer: text, one pair a line in rank order");
 
 namespace unipool {
 
-std::unique_ptr<Tokenizer> MakeTokenizer(const TokenizerOptions& options) {
-  if (options.kind == "bytes") {
-    if (!options.vocab.empty() || !options.merges.empty()) {
-      throw UserError("--vocab and --merges belong to --tokenizer gpt2; --tokenizer bytes takes neither");
-    }
-    return std::make_unique<ByteTokenizer>();
+void CheckTokenizerOptions(const TokenizerOptions& options) {
+  if (options.kind == "bytes" || options.kind.ends_with(".json")) {
+    if (options.vocab.empty() && options.merges.empty()) return;
+    throw UserError("--vocab and --merges belong to --tokenizer gpt2; --tokenizer " + options.kind +
+                    " takes neither");
   }
   Problems problems;
   if (options.kind != "gpt2") {
-    problems.Add(Format("--tokenizer %s is unknown; give gpt2 or bytes", options.kind.c_str()));
+    problems.Add(
+        Format("--tokenizer %s is unknown; give gpt2, bytes or a file tokenizer.json", options.kind.c_str()));
   } else {
     if (options.vocab.empty())
       problems.Add("--tokenizer gpt2 needs --vocab FILE, the JSON file of its vocabulary");
@@ -31,7 +33,10 @@ std::unique_ptr<Tokenizer> MakeTokenizer(const TokenizerOptions& options) {
       problems.Add("--tokenizer gpt2 needs --merges FILE, the text file of its merges");
   }
   problems.ThrowIfAny();
-  return std::make_unique<Gpt2Tokenizer>(options.vocab, options.merges);
+}
+
+std::shared_ptr<const Tokenizer> MakeTokenizer(const TokenizerOptions& options) {
+  return TokenizerFileFor(options).tokenizer;
 }
 
 TokenizerOptions TokenizerOptionsFromFlags() {

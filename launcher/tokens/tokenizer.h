@@ -27,13 +27,14 @@ class Tokenizer {
 
 // Where a tokenizer comes from.
 struct TokenizerOptions {
-  std::string kind = "gpt2";  // gpt2 or bytes
+  std::string kind = "gpt2";  // gpt2, bytes, or the path of a tokenizer.json (tokenizer_file.h)
   std::string vocab;          // gpt2: path of the JSON object that maps a token's string to its id
   std::string merges;         // gpt2: path of the merges, in rank order
 };
 
 // Throws UserError that names the flag or the file.
-std::unique_ptr<Tokenizer> MakeTokenizer(const TokenizerOptions& options);
+void CheckTokenizerOptions(const TokenizerOptions& options);
+std::shared_ptr<const Tokenizer> MakeTokenizer(const TokenizerOptions& options);
 
 // The options --tokenizer, --vocab and --merges, which all commands share that read or write text.
 TokenizerOptions TokenizerOptionsFromFlags();

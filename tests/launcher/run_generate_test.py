@@ -45,7 +45,7 @@ class GenerateTest(RunTest):
         for named in [["run/checkpoints/step-6"], ["run", "--checkpoint=run/checkpoints/step-6"]]:
             self.assertEqual(self.Text(*named, *greedy), early, named)
         # Settings behind it hold, and a folder may be called anything and lie anywhere.
-        self.Refuse("model.hidden", "generate", "run", "model.hidden=64", "--prompt=a")
+        self.Refuse("lm_head.weight is [256,32] and must be [256,64]", "generate", "run", "model.hidden=64", "--prompt=a")
         shutil.move(self.Path("run"), self.Path("lr=1e-3 run"))
         self.assertEqual(self.Text("lr=1e-3 run", *greedy), expected)
         shutil.move(self.Path("lr=1e-3 run/checkpoints/step-12"), self.Path("best"))
@@ -157,7 +157,7 @@ class GenerateTest(RunTest):
             self.assertEqual(found, "the pool" + added[:added.index(stop)] + "\n")
         both = self.Text("run", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5", "--stop", "no such text", "--stop", " ")
         self.assertEqual(both, "the pool" + added.split(" ")[0] + "\n")
-        line = json.loads(self.Text("run", "--json", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5", "--stop= "))
+        line = json.loads(self.Run("generate", "run", "--json", "--prompt=the pool", "--max_tokens=120", "--temperature=0.5", "--stop= ").stdout)
         utf8 = added.split(" ")[0].encode("latin-1").decode(errors="replace")
         self.assertEqual((line["text"], line["end"]), (utf8, "stop"))
         # A text that ends while something is held back shows it.
@@ -208,6 +208,90 @@ class GenerateTest(RunTest):
                 ("give one of them", ["--prompt=a", "--prompt_file=empty.txt"]), ("give one of them", ["-", "--prompt=a"])]:
             self.Refuse(sentence, "generate", "run", *flags)
         self.Refuse("-: a second configuration file", "eval", "run", "-")
+
+
+# GPT-2 writes each byte as a printable character of its own.
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+SHOWN = {byte: chr(byte) for byte in PRINTABLE}
+SHOWN.update({byte: chr(256 + i) for i, byte in enumerate(byte for byte in range(256) if byte not in SHOWN)})
+VOCABULARY = {**{shown: 255 - byte for byte, shown in SHOWN.items()}, "th": 256, "\u0120th": 257, "\u0120the": 258,
+              "<|endoftext|>": 259}
+MERGES = "#version: 0.2\nt h\n\u0120 th\n\u0120th e\n"
+
+
+class TokenizerTest(RunTest):
+    """The tokenizer goes from tokenize over the data into checkpoints, and from there to generate."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.Write("vocab.json", json.dumps(VOCABULARY))
+        self.Write("merges.txt", MERGES)
+        self.Write("lines.jsonl", "".join(json.dumps({"text": run_harness.SomeText(80, seed=i)}) + "\n" for i in range(40)))
+        self.Run("tokenize", "lines.jsonl", "--output_prefix=a", "--tokenizer=gpt2", "--vocab=vocab.json", "--merges=merges.txt")
+        self.data = ["data.train=a_text_document", "model.vocab=260", "parallel.ranks=2"]
+
+    def Saved(self, step: int, run: str = "run") -> bytes:
+        with open(self.Path(run, f"checkpoints/step-{step}/tokenizer.json"), "rb") as file:
+            return file.read()
+
+    def test_it_goes_along(self) -> None:
+        with open(self.Path("a_text_document.tokenizer.json"), "rb") as file:
+            text = file.read()
+        self.assertEqual(json.loads(text)["model"]["vocab"], VOCABULARY)
+        self.Train(*self.data)
+        self.assertEqual(self.Saved(12), text)
+        flags = ["--prompt=the pool th\u00f6", "--max_tokens=30", "--temperature=0.5"]
+        found = self.Run("generate", "run", *flags).stdout
+        self.assertTrue(found.startswith("the pool th\u00f6".encode()))
+        for named in [["--tokenizer=gpt2", "--vocab=vocab.json", "--merges=merges.txt"], ["--tokenizer=a_text_document.tokenizer.json"]]:
+            self.assertEqual(self.Run("generate", "run", *flags, *named).stdout, found)
+        self.assertNotEqual(self.Run("generate", "run", *flags, "--tokenizer=bytes").stdout, found)
+        # The same checkpoint is loaded without it, as by an older program; text then needs flags.
+        self.assertIn("as saved", self.Run("verify", "run/checkpoints/step-12").text)
+        shutil.copytree(self.Path("run"), self.Path("old"))
+        for step in (6, 12):
+            path = self.Path(f"old/checkpoints/step-{step}/tokenizer.json")
+            os.remove(path)
+        self.assertIn("tokenizer.json", self.Run("verify", "old/checkpoints/step-12", code=2).text)
+
+    def test_data_that_tells_none_takes_that_of_the_weights(self) -> None:
+        self.Train(*self.data)
+        text = self.Saved(12)
+        os.remove(self.Path("a_text_document.tokenizer.json"))
+        self.Train(*self.data, "train.steps=14")
+        self.assertEqual(self.Saved(14), text)
+        self.Train(*self.data, "run_dir=on", "train.init_from=run/checkpoints/step-12", "train.steps=1")
+        self.assertEqual(self.Saved(1, "on"), text)
+        self.Train(*self.data, "run_dir=none", "train.steps=1")
+        self.assertFalse(os.path.exists(self.Path("none/checkpoints/step-1/tokenizer.json")))
+        self.assertIn("holds no tokenizer.json", self.Run("generate", "none", "--prompt=a", code=2).text)
+        self.Run("generate", "none", "--prompt=a", "--max_tokens=2", "--tokenizer=run/checkpoints/step-12/tokenizer.json")
+
+    def test_other_tokenizers_are_told(self) -> None:
+        for start in [dict(), dict(mpi=2)]:
+            outcome = self.Train(*self.data, "data.train=0.5 a_text_document,0.5 book.txt", code=2, **start)
+            self.assertEqual(outcome.text.count("book.txt has the tokens of another tokenizer (bytes) than a_text_document (gpt2, 260 tokens"), 1)
+        self.Run("tokenize", "lines.jsonl", "--output_prefix=d", "--tokenizer=a_text_document.tokenizer.json", "--append_eod=false")
+        outcome = self.Train(*self.data, "data.train=d_text_document", "model.vocab=259", code=2)
+        self.assertIn("d_text_document: its tokenizer has 260 tokens (d_text_document.tokenizer.json), but model.vocab is 259", outcome.text)
+        self.assertFalse(os.path.exists(self.Path("run/checkpoints")))
+        self.Train(*self.data)
+        outcome = self.Run("eval", "run", "data.train=book.txt", code=2)
+        self.assertIn("unipool tokenize --tokenizer run/checkpoints/step-12/tokenizer.json", outcome.text)
+        self.Run("tokenize", "lines.jsonl", "--output_prefix=b", "--tokenizer=run/checkpoints/step-12/tokenizer.json")
+        self.Run("eval", "run", "data.valid=b_text_document")
+        self.assertIn("warning: the data has the tokens of another tokenizer (bytes) than run/checkpoints/step-12",
+                      self.Train("model.vocab=260", "parallel.ranks=2", "train.steps=13").text)
+        self.Write("other.json", json.dumps({"model": {"type": "Unigram"}}))
+        self.assertIn("other.json: is no tokenizer that this program knows", self.Run("generate", "run", "--tokenizer=other.json", code=2).text)
+
+    def test_text_is_bytes(self) -> None:
+        self.Train("train.steps=1")
+        self.assertEqual(json.loads(self.Saved(1))["model"]["merges"], [])
+        self.Run("tokenize", "lines.jsonl", "--output_prefix=c", "--tokenizer=bytes")
+        self.Train("run_dir=mixed", "data.train=0.5 c_text_document,0.5 book.txt", "train.steps=1")
+        self.assertEqual(self.Saved(1, "mixed"), self.Saved(1))
+
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-std::unique_ptr<Tokenizer> Gpt2() {
+std::shared_ptr<const Tokenizer> Gpt2() {
   return MakeTokenizer(
       {.kind = "gpt2", .vocab = TestData("gpt2-vocab.json"), .merges = TestData("gpt2-merges.txt")});
 }
@@ -56,7 +56,7 @@ std::string RandomText(std::mt19937_64& random, int num_runs) {
 }
 
 TEST(ByteTokenizer, IdsAreTheBytes) {
-  const std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer({.kind = "bytes"});
+  const std::shared_ptr<const Tokenizer> tokenizer = MakeTokenizer({.kind = "bytes"});
   std::string all;
   for (int i = 0; i < 256; ++i) all.push_back(static_cast<char>(255 - i));
   const std::vector<int32_t> ids = Ids(*tokenizer, all);
@@ -68,7 +68,7 @@ TEST(ByteTokenizer, IdsAreTheBytes) {
 
 TEST(Gpt2Tokenizer, GoldenStrings) {
   SKIP_WITHOUT_TEST_DATA("gpt2-golden.jsonl");
-  const std::unique_ptr<Tokenizer> tokenizer = Gpt2();
+  const std::shared_ptr<const Tokenizer> tokenizer = Gpt2();
   EXPECT_EQ(tokenizer->vocab_size(), 50257);
   EXPECT_EQ(tokenizer->end_of_text(), 50256);
   std::ifstream file(TestData("gpt2-golden.jsonl"));
@@ -98,7 +98,7 @@ TEST(Gpt2Tokenizer, TinyShakespeare) {
 
 TEST(Gpt2Tokenizer, DecodesWhatItEncodedAndAppends) {
   SKIP_WITHOUT_TEST_DATA("gpt2-vocab.json");
-  const std::unique_ptr<Tokenizer> tokenizer = Gpt2();
+  const std::shared_ptr<const Tokenizer> tokenizer = Gpt2();
   std::mt19937_64 random(std::random_device{}());
   std::vector<int32_t> ids;
   std::string all;
@@ -114,9 +114,9 @@ TEST(Gpt2Tokenizer, DecodesWhatItEncodedAndAppends) {
 TEST(Gpt2Tokenizer, ThreadsAndTwoTokenizersShareNothing) {
   SKIP_WITHOUT_TEST_DATA("gpt2-vocab.json");
   TemporaryFolder folder;
-  const std::unique_ptr<Tokenizer> tokenizer = Gpt2();
+  const std::shared_ptr<const Tokenizer> tokenizer = Gpt2();
   // The same vocabulary without merges: only single bytes. Both use this thread's cache in turn.
-  const std::unique_ptr<Tokenizer> other =
+  const std::shared_ptr<const Tokenizer> other =
       MakeTokenizer({.kind = "gpt2",
                      .vocab = TestData("gpt2-vocab.json"),
                      .merges = WriteFile(folder / "none", "#version: 0.2\n")});
@@ -141,7 +141,7 @@ TEST(Gpt2Tokenizer, ThreadsAndTwoTokenizersShareNothing) {
 // One piece of 300,000 bytes each: work that grows with the square would run into the time limit.
 TEST(Gpt2Tokenizer, LongPieces) {
   SKIP_WITHOUT_TEST_DATA("gpt2-vocab.json");
-  const std::unique_ptr<Tokenizer> tokenizer = Gpt2();
+  const std::shared_ptr<const Tokenizer> tokenizer = Gpt2();
   std::mt19937_64 random(std::random_device{}());
   for (const char* kind : {"letters", "newlines", "marks"}) {
     std::string text;
@@ -156,7 +156,7 @@ TEST(Gpt2Tokenizer, LongPieces) {
 
 TEST(Gpt2Tokenizer, RefusesBytesThatAreNotUtf8) {
   SKIP_WITHOUT_TEST_DATA("gpt2-vocab.json");
-  const std::unique_ptr<Tokenizer> tokenizer = Gpt2();
+  const std::shared_ptr<const Tokenizer> tokenizer = Gpt2();
   EXPECT_THAT([&] { Ids(*tokenizer, "good \xC0\x80"); },
               ThrowsMessage<UserError>(HasSubstr("0xc0 at offset 5")));
 }
@@ -195,7 +195,7 @@ TEST(Gpt2Tokenizer, BadFilesAreNamed) {
 
 TEST(MakeTokenizer, WrongFlagsAreSentences) {
   EXPECT_THAT([] { MakeTokenizer({.kind = "gpt3"}); },
-              ThrowsMessage<UserError>(HasSubstr("give gpt2 or bytes")));
+              ThrowsMessage<UserError>(HasSubstr("--tokenizer gpt3 is unknown; give gpt2, bytes or a file")));
   EXPECT_THAT(
       [] { MakeTokenizer({.kind = "gpt2"}); },
       ThrowsMessage<UserError>(::testing::AllOf(HasSubstr("--vocab FILE"), HasSubstr("--merges FILE"))));

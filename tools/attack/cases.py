@@ -133,11 +133,11 @@ def HalfWritten(case: Case, folder: str, ending: Ending) -> str:
     """What the command left that is neither whole nor absent, or ""."""
     found = glob.glob(os.path.join(folder, "out*"))
     if case.command[0] == "tokenize" and found:
-        parts = [os.path.basename(path) for path in found if not path.endswith((".bin", ".idx"))]
+        parts = [os.path.basename(path) for path in found if not path.endswith((".bin", ".idx", ".tokenizer.json"))]
         if parts or ending.code:
             return f"left {', '.join(parts or map(os.path.basename, found))}, exit {ending.code}"
         for path in found:
-            problem = TokenFileProblem(path[:-4])
+            problem = TokenFileProblem(path.removesuffix(".tokenizer.json").removesuffix(".bin").removesuffix(".idx"))
             if problem:
                 return problem
     partial = glob.glob(os.path.join(folder, "*", "checkpoints", "step-*.partial"))

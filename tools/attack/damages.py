@@ -88,7 +88,7 @@ EDITS: dict[str, Edit] = {
 }
 ONLY_TENSORS = {"flip-early", "flip-late", "flip-header"}
 # Files that do not tell the step: another step's are the same byte for byte.
-SAME_IN_ALL = {"config.json", "config.txtpb", "model.safetensors.index.json"}
+SAME_IN_ALL = {"config.json", "tokenizer.json", "config.txtpb", "model.safetensors.index.json"}
 
 
 def Link(path: str) -> None:

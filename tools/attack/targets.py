@@ -95,6 +95,10 @@ TARGETS: dict[str, Target] = {
     "jsonl": Target(["lines.jsonl"], LINES, [[*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2]]),
     "vocab": Target(["vocab.json"], JSON, [[*TOKENIZE, *GPT2]]),
     "merges": Target(["merges.txt"], TEXT, [[*TOKENIZE, *GPT2]]),
+    "tokenizer": Target(
+        [f"{STEP}/tokenizer.json"], JSON,
+        [["generate", STEP, "--prompt=ab", "--max_tokens=8"], ["eval", STEP, "--sequences=4"], CONTINUE,
+         [*TOKENIZE, f"--tokenizer={STEP}/tokenizer.json"]]),
     "cluster": Target(
         ["cluster.txtpb"], TEXT, [[*TRAIN, "train.steps=1", "parallel.ranks=2", "parallel.emulate=cluster.txtpb"]]),
 }
@@ -104,7 +108,7 @@ FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--
          "--append_eod", "--skip_bad_lines", "--print_config", "--anew", "--once", "--metric", "--x", "--smooth", "--svg",
          "--nodes", "--ranks_per_node", "--time", "--lead", "--signal", "--chain", "--links", "--launcher", "--sbatch",
          "--container", "--setup", "--template", "--site", "--array", "--mem"]
-COMMANDS = [GENERATE, ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
+COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
             ["info", "small.txtpb"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
             ["compare", "run", "run"], ["status", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
