@@ -317,6 +317,7 @@ const std::vector<CommandInfo>& Commands() {
        "losses, balance and speed of runs (DIR DIR ...) beside each other",
        CompareCommand,
        {"json"}},
+      {"report", ConfigUse::kFolder, "where bytes and waiting of the run in a DIR go", ReportCommand, {}},
       {"submit",
        ConfigUse::kOptional,
        "hand a run to Slurm as a job that goes on by itself",

@@ -23,6 +23,7 @@ int InfoCommand(const CommandLine& command_line);
 int WatchCommand(const CommandLine& command_line);
 int PlotCommand(const CommandLine& command_line);
 int CompareCommand(const CommandLine& command_line);
+int ReportCommand(const CommandLine& command_line);
 int SubmitCommand(const CommandLine& command_line);
 int StatusCommand(const CommandLine& command_line);
 int StopCommand(const CommandLine& command_line);

@@ -1,0 +1,269 @@
+// Screens of bytes: matrix, who made whom wait, experts, sizes.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "launcher/traffic_report/html_plots.h"
+#include "launcher/traffic_report/report_html.h"
+#include "runtime/format.h"
+
+namespace unipool {
+namespace {
+
+constexpr size_t kFewestRates = 5;  // exchanges, for a point of a curve
+constexpr size_t kMostCells = 32;   // of a matrix' side, as a table
+
+// Neighbours put together until at most `most` are left.
+Matrix Coarse(const Matrix& matrix, size_t most, size_t& group) {
+  group = (matrix.size() + most - 1) / most;
+  if (group <= 1) return matrix;
+  const size_t size = (matrix.size() + group - 1) / group;
+  Matrix coarse(size, std::vector<double>(size, 0));
+  for (size_t i = 0; i < matrix.size(); ++i) {
+    for (size_t j = 0; j < matrix.size(); ++j) coarse[i / group][j / group] += matrix[i][j];
+  }
+  return coarse;
+}
+
+// A table whose cells are as dark as their values.
+std::string MatrixTable(const Matrix& whole, double scale, bool own_is_apart, const std::string& corner) {
+  size_t group = 1;
+  const Matrix matrix = Coarse(whole, kMostCells, group);
+  double most = 0;
+  for (size_t i = 0; i < matrix.size(); ++i) {
+    for (size_t j = 0; j < matrix.size(); ++j) {
+      if (i != j || !own_is_apart || group > 1) most = std::max(most, matrix[i][j]);
+    }
+  }
+  const auto name = [&](size_t i) {
+    return group == 1 ? Format("%d", i)
+                      : Format("%d..%d", i * group, std::min(whole.size(), (i + 1) * group) - 1);
+  };
+  std::string html = "<div class=\"wide\"><table><thead><tr><th>" + corner + "</th>";
+  for (size_t j = 0; j < matrix.size(); ++j) html += "<th>" + name(j) + "</th>";
+  html += "<th>sum</th></tr></thead><tbody>\n";
+  std::vector<double> columns(matrix.size(), 0);
+  for (size_t i = 0; i < matrix.size(); ++i) {
+    double row = 0;
+    html += "<tr><td>" + name(i) + "</td>";
+    for (size_t j = 0; j < matrix.size(); ++j) {
+      const double value = matrix[i][j];
+      if (i == j && own_is_apart && group == 1) {
+        html += Format("<td class=\"own\">%.3f</td>", value * scale);
+        continue;
+      }
+      row += value;
+      columns[j] += value;
+      html += Format("<td style=\"background:color-mix(in srgb,var(--heat) %.0f%%,transparent)\">%.3f</td>",
+                     most > 0 ? 70 * value / most : 0, value * scale);
+    }
+    html += Format("<td>%.3f</td></tr>\n", row * scale);
+  }
+  html += "<tr><td>sum</td>";
+  for (const double column : columns) html += Format("<td>%.3f</td>", column * scale);
+  return html + "<td></td></tr></tbody></table></div>\n";
+}
+
+// Of one lane or layer: what the filter of a report would leave.
+Matrix MatrixOf(const TrafficReport& report, const ExchangeFilter& filter) {
+  const size_t world = report.run.manifest.world;
+  Matrix matrix(world, std::vector<double>(world, 0));
+  const double each = 1 / std::max(1.0, report.figures.num_steps);
+  for (const JoinedExchange& exchange : report.traffic.exchanges) {
+    const std::string& operation = report.traffic.operations[exchange.operation];
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (!part.recorded || !filter.Takes(operation, exchange.lane, part.recorded->record.layer)) continue;
+      if (part.recorded->record.head.flags & ExchangeRecord::kFirstUse) continue;
+      const int rank = report.traffic.WorldRank(exchange, static_cast<int>(p));
+      matrix[rank][rank] += static_cast<double>(part.recorded->record.bytes_self) * each;
+      for (const PeerBytes& peer : part.recorded->peers)
+        matrix[rank][report.traffic.WorldRank(exchange, peer.peer)] +=
+            static_cast<double>(peer.bytes_to) * each;
+    }
+  }
+  return matrix;
+}
+
+}  // namespace
+
+HtmlScreen MatrixScreen(const TrafficReport& report) {
+  std::vector<HtmlChoice> choices;
+  const std::string corner = "from \\ to";
+  for (const auto& [operation, matrix] : report.figures.matrices) {
+    if (!matrix.empty())
+      choices.push_back(
+          {operation.empty() ? "all operations" : operation, MatrixTable(matrix, 1e-6, true, corner)});
+  }
+  const bool is_fine = report.HasRecords() && !report.options.by_node && report.options.filter.IsAll() &&
+                       report.run.manifest.world <= 64;
+  if (is_fine) {
+    for (const int lane : {0, 1}) {
+      choices.push_back(
+          {lane == 0 ? "forward lane" : "backward lane",
+           MatrixTable(MatrixOf(report, {.layer = -1, .lane = lane, .operation = ""}), 1e-6, true, corner)});
+    }
+    for (int layer = 0; layer < std::min(report.run.manifest.layers, 64); ++layer) {
+      choices.push_back(
+          {Format("layer %d", layer),
+           MatrixTable(MatrixOf(report, {.layer = layer, .lane = -1, .operation = ""}), 1e-6, true, corner)});
+    }
+  }
+  if (choices.empty())
+    return {"matrix", "Matrix", ParagraphHtml("These records have no matrix of this choice.", "soft")};
+  double intra = 0, inter = 0, self = 0;
+  for (const RankFigures& rank : report.figures.ranks) {
+    intra += rank.volume.intra;
+    inter += rank.volume.inter;
+    self += rank.volume.self;
+  }
+  std::string body =
+      ParagraphHtml(Format("MB a step from row to column, by %s. To other ranks %.3f MB, of it between nodes "
+                           "%.3f MB (%.0f %%). Own "
+                           "blocks, %.3f MB, are hatched, on no wire and in no sum.",
+                           report.figures.by_node ? "node" : "rank", (intra + inter) / 1e6, inter / 1e6,
+                           intra + inter > 0 ? 100 * inter / (intra + inter) : 0, self / 1e6));
+  return {"matrix", "Matrix", body + ChoiceHtml("matrix", choices)};
+}
+
+HtmlScreen BlameScreen(const TrafficReport& report) {
+  const TrafficFigures& figures = report.figures;
+  const std::string title = "Who made whom wait";
+  if (!figures.is_split || figures.owed.empty())
+    return {"blame", title, NeedsRecordsHtml("Who was late for whom")};
+  double sum = 0;
+  std::vector<std::pair<double, size_t>> causes;
+  for (size_t cause = 0; cause < figures.owed.size(); ++cause) {
+    double ns = 0;
+    for (const auto& row : figures.owed) ns += row[cause];
+    causes.emplace_back(ns, cause);
+    sum += ns;
+  }
+  std::sort(causes.rbegin(), causes.rend());
+  const char* unit = figures.by_node ? "node" : "rank";
+  HtmlTable table{.head = {unit, "caused ms a step, sum of all", "share", "rows received to the mean"},
+                  .rows = {}};
+  double mean_rows = 0;
+  for (const RankFigures& rank : figures.ranks)
+    mean_rows += rank.rows / static_cast<double>(figures.ranks.size());
+  for (size_t i = 0; i < std::min<size_t>(causes.size(), 10); ++i) {
+    const auto& [ns, cause] = causes[i];
+    const double rows = cause < figures.ranks.size() ? figures.ranks[cause].rows / mean_rows : kUnknown;
+    table.rows.push_back({Format("%s %d", unit, cause), MsText(ns),
+                          Format("%.0f %%", sum > 0 ? 100 * ns / sum : 0),
+                          IsKnown(rows) ? Format("%.2f", rows) : "unknown"});
+  }
+  std::string body = ParagraphHtml("Idle time, ms a step: rows waited, columns were late.") +
+                     MatrixTable(figures.owed, 1e-6, false, "waited \\ late") + TableHtml(table);
+  return {"blame", title, body};
+}
+
+HtmlScreen ExpertsScreen(const TrafficReport& report, const RunRecord* run) {
+  const TrafficFigures& figures = report.figures;
+  std::string body;
+  if (figures.rows.empty()) {
+    body += NeedsRecordsHtml("Rows by layer and rank");
+  } else {
+    HeatMap map{.row_title = "layer",
+                .column_title = std::string(report.UnitName()) + " that owns the experts",
+                .unit = "rows a step"};
+    HtmlTable table{.head = {"layer"}, .rows = {}};
+    for (size_t r = 0; r < figures.rows.begin()->second.size(); ++r) {
+      map.columns.push_back(Format("%d", r));
+      table.head.push_back(Format("%s %d", report.UnitName(), r));
+    }
+    for (const auto& [layer, rows] : figures.rows) {
+      map.rows.push_back(layer < 0 ? "none" : Format("%d", layer));
+      map.values.push_back(rows);
+      std::vector<std::string> cells = {map.rows.back()};
+      for (const double count : rows) cells.push_back(Format("%.0f", count));
+      table.rows.push_back(cells);
+    }
+    body += ParagraphHtml("Rows that experts of a rank receive, by layer of the model, both lanes.") +
+            HeatMapSvg(map) + FoldedTableHtml(table);
+  }
+  Chart chart{
+      .title = "", .x_label = "step", .curves = {{.name = "mean"}, {.name = "p95"}, {.name = "largest"}}};
+  HtmlTable table{.head = {"step", "mean", "p95", "largest"}, .rows = {}};
+  for (const StepFigures& step : figures.steps) {
+    if (!IsKnown(step.imbalance)) continue;
+    const auto x = static_cast<double>(step.last);
+    chart.curves[0].points.emplace_back(x, step.imbalance);
+    chart.curves[1].points.emplace_back(x, step.imbalance_p95);
+    if (IsKnown(step.imbalance_max)) chart.curves[2].points.emplace_back(x, step.imbalance_max);
+    table.rows.push_back({Format("%d", step.last), Format("%.3f", step.imbalance),
+                          Format("%.3f", step.imbalance_p95),
+                          IsKnown(step.imbalance_max) ? Format("%.3f", step.imbalance_max) : "unknown"});
+  }
+  if (run && run->series().contains("receive_imbalance")) {
+    Chart whole{.title = "", .x_label = "step", .curves = {{.name = "mean"}, {.name = "p95"}}};
+    for (const auto& [step, value] : run->series().at("receive_imbalance"))
+      whole.curves[0].points.emplace_back(step, value);
+    if (run->series().contains("receive_imbalance_p95")) {
+      for (const auto& [step, value] : run->series().at("receive_imbalance_p95"))
+        whole.curves[1].points.emplace_back(step, value);
+    }
+    body += "<h3>Receive imbalance over the run</h3>\n" + LinesSvg(whole);
+  }
+  if (!table.rows.empty()) {
+    body += "<h3>Receive imbalance: largest / mean of the rows that ranks receive, over the slots</h3>\n" +
+            LinesSvg(chart) + FoldedTableHtml(table);
+  }
+  return {"experts", "Experts", body};
+}
+
+HtmlScreen SizesScreen(const TrafficReport& report) {
+  if (!report.HasRecords()) return {"sizes", "Sizes", NeedsRecordsHtml("The size of blocks")};
+  std::vector<double> counts(64, 0);
+  std::vector<std::vector<double>> rates(64);
+  for (const JoinedExchange& exchange : report.traffic.exchanges) {
+    for (const ExchangePart& part : exchange.parts) {
+      if (!part.recorded) continue;
+      int64_t begin = part.start;
+      for (const PeerBytes& peer : part.recorded->peers) {
+        if (peer.bytes_to > 0) ++counts[std::bit_width(static_cast<uint64_t>(peer.bytes_to)) - 1];
+        begin = std::max(begin, exchange.parts[peer.peer].start);
+      }
+      const int64_t bytes = BytesOnWire(part), ns = part.wait_leave - begin;
+      if (bytes > 0 && part.exposed > 0 && part.exposed * 2 > ns && ns > 0)
+        rates[std::bit_width(static_cast<uint64_t>(bytes)) - 1].push_back(static_cast<double>(bytes) /
+                                                                          static_cast<double>(ns));
+    }
+  }
+  size_t first = 0, last = 63;
+  const auto is_empty = [&](size_t bin) { return counts[bin] == 0 && rates[bin].empty(); };
+  while (first < last && is_empty(first)) ++first;
+  while (last > first && is_empty(last)) --last;
+  const WireTimes& wire = report.evidence.wire;
+  Histogram histogram{.count_title = "blocks", .curve_title = "GB/s"};
+  histogram.curves = {{"achieved, median", {}}, {"alone: latency and rate of the quickest", {}}};
+  HtmlTable table{.head = {"bytes from", "blocks", "exchanges waited for", "GB/s, median", "GB/s alone"},
+                  .rows = {}};
+  for (size_t bin = first; bin <= last; ++bin) {
+    const double low = std::pow(2, static_cast<double>(bin)),
+                 alone = wire.Ns(static_cast<int64_t>(1.5 * low));
+    const double rate = rates[bin].size() < kFewestRates ? kUnknown : Quantile(rates[bin], 0.5),
+                 best = alone > 0 ? 1.5 * low / alone : kUnknown;
+    const std::string label = bin < 10   ? Format("%.0f", low)
+                              : bin < 20 ? Format("%.0fK", low / 1024)
+                                         : Format("%.0fM", low / 1048576);
+    histogram.labels.push_back(label);
+    histogram.counts.push_back(counts[bin]);
+    histogram.curves[0].second.push_back(rate);
+    histogram.curves[1].second.push_back(best);
+    table.rows.push_back({label, Format("%.0f", counts[bin]), Format("%d", rates[bin].size()),
+                          IsKnown(rate) ? Format("%.3f", rate) : "-",
+                          IsKnown(best) ? Format("%.3f", best) : "-"});
+  }
+  std::string body = HistogramSvg(histogram) + FoldedTableHtml(table);
+  if (wire.beta_ns() > 0) {
+    body = ParagraphHtml(Format(
+               "Exchanges to which all ranks attended take about %.1f us and %.3f GB/s. Far below that "
+               "rate at small sizes is latency: small messages. Below it at large sizes is contention.",
+               wire.alpha_ns() / 1000, 1 / wire.beta_ns())) +
+           body;
+  }
+  return {"sizes", "Sizes", body};
+}
+
+}  // namespace unipool

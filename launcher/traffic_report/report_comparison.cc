@@ -1,0 +1,137 @@
+#include "launcher/traffic_report/report_comparison.h"
+
+#include <algorithm>
+#include <set>
+
+#include "launcher/traffic_report/report_text.h"
+#include "runtime/format.h"
+
+namespace unipool {
+namespace {
+
+constexpr size_t kMostCells = 12;
+
+template <class Value>
+std::vector<double> OfSteps(const TrafficReport& report, Value value) {
+  std::vector<double> values;
+  for (const StepFigures& step : report.figures.steps) values.push_back(value(step));
+  return values;
+}
+
+template <class Value>
+ComparedNumber Compared(const std::string& name, const TrafficReport& own, const TrafficReport& other,
+                        Value value) {
+  ComparedNumber number{.name = name, .unit = "ms"};
+  const std::vector<double> a = OfSteps(other, value), b = OfSteps(own, value);
+  number.other = Quantile(a, 0.5) * 1e-6;
+  number.own = Quantile(b, 0.5) * 1e-6;
+  number.noise = a.size() < 2 || b.size() < 2 ? kUnknown : 0;
+  for (const auto* values : {&a, &b}) {
+    if (IsKnown(number.noise))
+      number.noise = std::max(number.noise, 0.5e-6 * (Quantile(*values, 0.75) - Quantile(*values, 0.25)));
+  }
+  return number;
+}
+
+ComparedNumber Volume(const std::string& name, const TrafficReport& own, const TrafficReport& other,
+                      double (*value)(const RankFigures&)) {
+  ComparedNumber number{.name = name, .unit = "MB"};
+  for (const RankFigures& rank : own.figures.ranks) number.own += value(rank) / 1e6;
+  for (const RankFigures& rank : other.figures.ranks) number.other += value(rank) / 1e6;
+  return number;
+}
+
+std::string NameOf(const CellKey& key) {
+  const auto& [communicator, operation, lane, layer] = key;
+  std::string name = operation;
+  if (lane >= 0) name += std::string(", ") + LaneName(lane);
+  return layer < 0 ? name : name + Format(", layer %d", layer);
+}
+
+std::vector<ComparedNumber> Cells(const TrafficReport& own, const TrafficReport& other) {
+  std::map<std::string, ComparedNumber> cells;  // communicators of one operation together
+  for (const auto& [key, cell] : own.figures.cells) cells[NameOf(key)].own += cell.waits.blocked * 1e-6;
+  for (const auto& [key, cell] : other.figures.cells) cells[NameOf(key)].other += cell.waits.blocked * 1e-6;
+  std::vector<ComparedNumber> list;
+  for (auto& [name, number] : cells) {
+    number.name = name;
+    number.unit = "ms";
+    number.noise = kUnknown;
+    list.push_back(number);
+  }
+  std::stable_sort(list.begin(), list.end(), [](const ComparedNumber& a, const ComparedNumber& b) {
+    return std::abs(a.own - a.other) > std::abs(b.own - b.other);
+  });
+  if (list.size() > kMostCells) list.resize(kMostCells);
+  return list;
+}
+
+std::vector<std::string> Columns(const ComparedNumber& number) {
+  const double difference = number.own - number.other;
+  std::vector<std::string> columns = {number.name, IsKnown(number.other) ? Format("%.3f", number.other) : "-",
+                                      IsKnown(number.own) ? Format("%.3f", number.own) : "-"};
+  columns.push_back(IsKnown(difference) ? Format("%+.3f", difference) : "-");
+  columns.push_back(
+      IsKnown(difference) && number.other > 0 ? Format("%+.1f %%", 100 * difference / number.other) : "-");
+  columns.push_back(IsKnown(number.noise) ? Format("%.3f", number.noise) : "-");
+  columns.push_back(number.IsNoise() && IsKnown(difference) ? "noise" : "");
+  return columns;
+}
+
+std::string Lines(const std::vector<ComparedNumber>& numbers, const std::string& title) {
+  std::string text = Format("%-30s %9s %9s %9s %8s %7s\n", title, "other", "this", "change", "", "+-");
+  for (const ComparedNumber& number : numbers) {
+    const std::vector<std::string> columns = Columns(number);
+    text += Format("%-30s %9s %9s %9s %8s %7s%s\n", columns[0].substr(0, 30), columns[1], columns[2],
+                   columns[3], columns[4], columns[5], number.IsNoise() ? " ~" : "");
+  }
+  return text;
+}
+
+}  // namespace
+
+TrafficComparison CompareTraffic(const TrafficReport& own, const TrafficReport& other) {
+  TrafficComparison comparison{.own = own.run.run_dir, .other = other.run.run_dir};
+  using S = const StepFigures&;
+  const bool split = own.figures.is_split && other.figures.is_split;
+  const auto add = [&](const std::string& name, auto value) {
+    comparison.numbers.push_back(Compared(name, own, other, value));
+  };
+  add("step", [](S s) { return s.step; });
+  add("compute", [](S s) { return s.step - s.waits.blocked; });
+  add("blocked", [](S s) { return s.waits.blocked; });
+  if (split) {
+    add("idle (late senders)", [](S s) { return s.waits.idle; });
+    add("idle (late receivers)", [](S s) { return s.waits.idle_receiver; });
+    add("exposed", [](S s) { return s.waits.exposed; });
+    add("of it stalled", [](S s) { return s.waits.stalled; });
+    add("hidden", [](S s) { return s.waits.hidden; });
+  }
+  using R = const RankFigures&;
+  comparison.numbers.push_back(
+      Volume("MB to other ranks, all ranks", own, other, [](R r) { return r.volume.Wire(); }));
+  comparison.numbers.push_back(Volume("MB between nodes", own, other, [](R r) { return r.volume.inter; }));
+  comparison.cells = Cells(own, other);
+  return comparison;
+}
+
+std::string TrafficComparisonText(const TrafficComparison& comparison) {
+  return "this:  " + comparison.own + "\nother: " + comparison.other + "\n\n" +
+         Lines(comparison.numbers, "a step, ms") + "\n" +
+         Lines(comparison.cells, "blocked, ms a step, mean of ranks") +
+         "\n~: no larger than what steps of one run differ by\n";
+}
+
+HtmlScreen ComparisonScreen(const TrafficComparison& comparison) {
+  const auto table_of = [](const std::vector<ComparedNumber>& numbers, const std::string& title) {
+    HtmlTable table{.head = {title, "other", "this", "change", "", "+-", ""}, .rows = {}};
+    for (const ComparedNumber& number : numbers) table.rows.push_back(Columns(number));
+    return TableHtml(table);
+  };
+  return {"compare", "Compared",
+          "<p>This is " + HtmlEscaped(comparison.own) + ", the other " + HtmlEscaped(comparison.other) +
+              ". noise: no larger than what steps of one run differ by.</p>\n" +
+              table_of(comparison.numbers, "a step, ms") + table_of(comparison.cells, "blocked, ms a step")};
+}
+
+}  // namespace unipool

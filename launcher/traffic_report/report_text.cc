@@ -1,0 +1,228 @@
+#include "launcher/traffic_report/report_text.h"
+
+#include <algorithm>
+
+#include "runtime/format.h"
+
+namespace unipool {
+namespace {
+
+constexpr size_t kColumns = 80, kMostRows = 12, kMostMatrix = 8;
+
+std::string Ms(double ns, int width) {
+  const std::string text = IsKnown(ns) ? Format("%.3f", ns * 1e-6) : "-";
+  return std::string(std::max<int>(0, width - static_cast<int>(text.size())), ' ') + text;
+}
+
+std::string Mb(double bytes, int width) {
+  const std::string text = Format("%.3f", bytes * 1e-6);
+  return std::string(std::max<int>(0, width - static_cast<int>(text.size())), ' ') + text;
+}
+
+std::string Head(const TrafficReport& report) {
+  const RecordedManifest& manifest = report.run.manifest;
+  const int nodes = 1 + *std::max_element(manifest.node_of_rank.begin(), manifest.node_of_rank.end());
+  std::string text = Format("%s: %d ranks on %d %s (%s), %d %s\n", report.run.run_dir, manifest.world, nodes,
+                            nodes == 1 ? "node" : "nodes", manifest.carrier.empty() ? "?" : manifest.carrier,
+                            manifest.stages, manifest.stages == 1 ? "stage" : "stages");
+  text += SourceText(report) + "\n";
+  const WaitFigures waits = report.figures.MeanWaits();
+  std::vector<double> steps;
+  for (const StepFigures& step : report.figures.steps) steps.push_back(step.step);
+  const double step = report.figures.MeanStep();
+  text += Format("step %s (p50 %s, p95 %s)\n", TimeText(step), TimeText(Quantile(steps, 0.5)),
+                 TimeText(Quantile(steps, 0.95)));
+  if (!report.figures.is_split) {
+    return text +
+           Format("  = compute %s + blocked %s\n", TimeText(step - waits.blocked), TimeText(waits.blocked));
+  }
+  text +=
+      Format("  = compute %s + idle %s + idle (receiver) %s + exposed %s\n", TimeText(step - waits.blocked),
+             TimeText(waits.idle), TimeText(waits.idle_receiver), TimeText(waits.exposed));
+  if (IsStalled(waits))
+    text += Format("  of exposed %s stalled: nobody moved the bytes\n", TimeText(waits.stalled));
+  if (IsKnown(HiddenShare(waits)))
+    text += Format("  hidden %s: %.0f %% of the wire's time%s\n", TimeText(waits.hidden),
+                   100 * HiddenShare(waits),
+                   report.figures.hidden_is_estimate ? " (from the quickest exchanges)" : "");
+  return text;
+}
+
+std::string VerdictLines(const TrafficReport& report) {
+  std::string text = "\nVerdict: " + report.verdict.kind + "\n";
+  text += "  " + Wrapped(report.verdict.reason, kColumns, 2) + "\n";
+  int number = 0;
+  for (const WaitCause& cause : report.verdict.causes) {
+    text +=
+        Wrapped(Format("%3d. %s a step: %s", ++number, TimeText(cause.ns), cause.what), kColumns, 5) + "\n";
+    text += Wrapped("     -> " + cause.change, kColumns, 8) + "\n";
+  }
+  return text;
+}
+
+std::string RankLines(const TrafficReport& report) {
+  const TrafficFigures& figures = report.figures;
+  std::vector<size_t> order(figures.ranks.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  const bool all = order.size() <= kMostRows;
+  if (!all) {
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      const RankFigures &x = figures.ranks[a], &y = figures.ranks[b];
+      return IsKnown(x.caused) && x.caused != y.caused ? x.caused > y.caused
+                                                       : x.waits.blocked < y.waits.blocked;
+    });
+    order.resize(kMostRows);
+  }
+  std::string text = Format("\n%s%s, ms a step%s\n", all ? "All " : "Ranks that others wait for most",
+                            all ? std::string(report.UnitName()) + "s" : "", "");
+  text += Format("%5s %9s %9s %9s %9s %9s %9s %9s\n", report.UnitName(), "compute", "idle", "idle-recv",
+                 "exposed", "hidden", "caused", "MB sent");
+  for (const size_t r : order) {
+    const RankFigures& rank = figures.ranks[r];
+    const WaitFigures& w = rank.waits;
+    text += Format("%5d %s %s %s %s %s %s %s\n", r, Ms(rank.Compute(), 9), Ms(w.idle, 9),
+                   Ms(w.idle_receiver, 9), Ms(figures.is_split ? w.exposed : kUnknown, 9), Ms(w.hidden, 9),
+                   Ms(rank.caused, 9), Mb(rank.volume.Wire(), 9));
+  }
+  if (!figures.is_split) text += "blocked is not split into idle and exposed here\n";
+  return text + "caused: idle time of others that is owed to this one\n";
+}
+
+std::string MatrixLines(const TrafficReport& report) {
+  const auto found = report.figures.matrices.find("");
+  if (found == report.figures.matrices.end() || found->second.empty()) return "";
+  const Matrix& matrix = found->second;
+  double wire = 0, inter = 0, self = 0;
+  for (const RankFigures& rank : report.figures.ranks) {
+    wire += rank.volume.Wire();
+    inter += rank.volume.inter;
+    self += rank.volume.self;
+  }
+  std::string text =
+      Format("\nBytes a step: %.3f MB to other ranks (%.0f %% between nodes), %.3f MB to oneself\n",
+             wire / 1e6, wire > 0 ? 100 * inter / wire : 0, self / 1e6);
+  if (matrix.size() < 2 || matrix.size() > kMostMatrix) return text;
+  text += Format("MB a step, rows send, columns receive; (own blocks) are on no wire\n%5s", "");
+  for (size_t j = 0; j < matrix.size(); ++j) text += Format(" %8d", j);
+  text += "\n";
+  for (size_t i = 0; i < matrix.size(); ++i) {
+    text += Format("%5d", i);
+    for (size_t j = 0; j < matrix.size(); ++j) {
+      const double mb = matrix[i][j] / 1e6;
+      text += Format(" %8s", i == j ? Format("(%.2f)", mb) : Format("%.3f", mb));
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+std::string CellLines(const TrafficReport& report) {
+  std::string text = "\nWhere ranks wait, ms a step, mean of ranks\n";
+  text += Format("%-24s %-8s %5s %9s %9s %9s %9s\n", "operation", "lane", "layer", "idle", "exposed",
+                 "MB a rank", "exchanges");
+  const double world = std::max<double>(1, report.run.manifest.world);
+  size_t count = 0;
+  for (const auto& [key, cell] : CellsByBlocked(report.figures)) {
+    if (++count > kMostRows) break;
+    const auto& [communicator, operation, lane, layer] = key;
+    const bool is_split = report.figures.is_split;
+    text += Format("%-24s %-8s %5s %s %s %s %9.1f\n", operation.substr(0, 24), LaneName(lane),
+                   layer < 0 ? "-" : Format("%d", layer),
+                   Ms(is_split ? cell->waits.Idle() : cell->waits.blocked, 9),
+                   Ms(is_split ? cell->waits.exposed : kUnknown, 9), Mb(cell->volume.Wire() / world, 9),
+                   cell->volume.exchanges / world);
+  }
+  if (!report.figures.is_split) text += "idle: here all time that ranks were blocked\n";
+  return text;
+}
+
+std::string WhatIfLines(const TrafficReport& report) {
+  const WhatIf& what_if = report.what_if;
+  if (!IsKnown(what_if.measured)) return "";
+  std::string text = Format("\nWhat if: PREDICTED (unchanged: %s; measured: %s)\n",
+                            TimeText(what_if.replayed), TimeText(what_if.measured));
+  const auto line = [&](const char* name, double ns) {
+    if (IsKnown(ns))
+      text += Format("  %-44s %10s  %+6.1f %%\n", name, TimeText(ns), 100 * (ns / what_if.replayed - 1));
+  };
+  line("a wire that takes no time", what_if.free_wire);
+  line("ranks that compute equally long", what_if.level_ranks);
+  line("both", what_if.both);
+  line("between nodes as fast as inside them", what_if.inter_as_intra);
+  return text;
+}
+
+std::string QualityLines(const TrafficReport& report) {
+  std::string text = "\nHow good these numbers are\n";
+  const Causality& causality = report.evidence.causality;
+  if (report.HasRecords() && report.clocks->num_clocks() > 1) {
+    text +=
+        Wrapped(
+            Format("  %d clocks, up to %.3f s and %.1f ppm apart, put together to +- %s of idle time a step; "
+                   "%d of %d blocks would have arrived before they were sent (largest by %s)",
+                   report.clocks->num_clocks(), report.clocks->LargestOffsetSeconds(),
+                   1e6 * report.clocks->LargestDrift(), TimeText(report.figures.idle_uncertainty),
+                   causality.num_violations, causality.num_checks,
+                   TimeText(static_cast<double>(causality.largest_ns))),
+            kColumns, 2) +
+        "\n";
+  }
+  if (report.figures.first_use > 0)
+    text += Format("  %.0f first exchanges of communicators are left out\n", report.figures.first_use);
+  for (const std::string& note : report.notes) text += Wrapped("  " + note, kColumns, 2) + "\n";
+  return text == "\nHow good these numbers are\n" ? "" : text;
+}
+
+}  // namespace
+
+std::string Wrapped(const std::string& text, size_t columns, size_t indent) {
+  std::string result, line;
+  for (size_t begin = 0; begin <= text.size();) {
+    size_t end = text.find(' ', begin);
+    if (end == text.npos) end = text.size();
+    const std::string word = text.substr(begin, end - begin);
+    if (!line.empty() && line.find_first_not_of(' ') != line.npos &&
+        line.size() + 1 + word.size() > columns - 1) {
+      result += line + "\n";
+      line = std::string(indent, ' ') + word;
+    } else {
+      line += (begin == 0 ? "" : " ") + word;
+    }
+    begin = end + 1;
+  }
+  return result + line;
+}
+
+std::string SourceText(const TrafficReport& report) {
+  const std::vector<StepFigures>& steps = report.figures.steps;
+  if (steps.empty()) return "no steps";
+  return Format("%s of steps %d to %d (%.0f steps)",
+                report.HasRecords() ? "records of every exchange" : "sums", steps.front().first,
+                steps.back().last, report.figures.num_steps);
+}
+
+std::vector<std::pair<CellKey, const CellFigures*>> CellsByBlocked(const TrafficFigures& figures) {
+  std::vector<std::pair<CellKey, const CellFigures*>> cells;
+  for (const auto& [key, cell] : figures.cells) cells.emplace_back(key, &cell);
+  std::stable_sort(cells.begin(), cells.end(), [](const auto& a, const auto& b) {
+    return a.second->waits.blocked > b.second->waits.blocked;
+  });
+  return cells;
+}
+
+const char* LaneName(int lane) {
+  return lane == 0 ? "forward" : lane == 1 ? "backward" : "-";
+}
+
+double HiddenShare(const WaitFigures& waits) {
+  const double wire = waits.hidden + waits.exposed - waits.stalled;
+  return wire > 0 ? waits.hidden / wire : kUnknown;
+}
+
+std::string ReportText(const TrafficReport& report) {
+  if (report.run.manifest.world == 1) return Head(report) + VerdictLines(report) + QualityLines(report);
+  return Head(report) + VerdictLines(report) + RankLines(report) + CellLines(report) + MatrixLines(report) +
+         WhatIfLines(report) + QualityLines(report);
+}
+
+}  // namespace unipool

@@ -1,0 +1,99 @@
+#include "launcher/traffic_report/traffic_report.h"
+
+#include <set>
+
+#include "launcher/nearest_name.h"
+#include "runtime/errors.h"
+
+namespace unipool {
+namespace {
+
+// What the filter names must be there.
+void CheckFilter(const TrafficReport& report) {
+  const ExchangeFilter& filter = report.options.filter;
+  if (filter.IsAll() || !report.figures.cells.empty()) return;
+  std::set<std::string> operations;
+  for (const RecordedWindow& window : report.run.windows) {
+    for (const WindowCell& cell : window.cells) operations.insert(cell.operation);
+  }
+  for (const std::string& operation : report.traffic.operations) operations.insert(operation);
+  if (!filter.operation.empty() && !operations.contains(filter.operation)) {
+    std::string names;
+    for (const std::string& name : operations) names += (names.empty() ? "" : ", ") + ("\"" + name + "\"");
+    throw UserError("--operation=\"" + filter.operation +
+                    "\": no such operation in these records; there are " + names);
+  }
+  throw UserError("no exchange of the run is of this --layer, --lane and --operation");
+}
+
+void AddNotes(TrafficReport& report) {
+  std::vector<std::string>& notes = report.notes;
+  const RecordedManifest& manifest = report.run.manifest;
+  notes.insert(notes.end(), report.run.notes.begin(), report.run.notes.end());
+  if (!report.HasRecords()) {
+    notes.push_back(
+        "there are sums of steps only. traffic.record=FULL, or a file RUN_DIR/traffic/record with a number "
+        "of steps "
+        "in it while the run goes on, adds every exchange: causes by layer and slot, time lines (--trace), "
+        "sizes, "
+        "what-if");
+  }
+  for (int rank = 0; rank < manifest.world; ++rank) {
+    if (!report.HasRecords() || report.clocks->IsKnown(rank)) continue;
+    notes.push_back(
+        Format("the clock of rank %d's host %s was never compared with that of rank 0: its times cannot be "
+               "put beside the others', and what waits between them were for is not known",
+               rank, manifest.host_of_rank[rank]));
+    break;
+  }
+  int64_t steps = 0, split_steps = 0;
+  for (const RecordedWindow& window : report.run.windows) {
+    steps += window.steps;
+    split_steps += window.split_steps;
+  }
+  if (!report.HasRecords() && split_steps > 0 && split_steps < steps)
+    notes.push_back(Format("idle and exposed times are those of %d of these %d steps, which stand for all",
+                           split_steps, steps));
+  if (report.figures.dropped > 0)
+    notes.push_back(
+        Format("%.0f exchanges found no room and were dropped from the records", report.figures.dropped));
+  if (report.traffic.incomplete > 0)
+    notes.push_back(Format("%d exchanges lack a rank's record; what they waited for is not known",
+                           report.traffic.incomplete));
+  if (!manifest.ended) notes.push_back("the run has not ended, or was killed: what it wrote so far is shown");
+  if (report.figures.by_node && !report.options.by_node)
+    notes.push_back("matrices are by node: ranks are too many");
+}
+
+}  // namespace
+
+TrafficReport MakeTrafficReport(const std::string& run_dir, const ReportOptions& options) {
+  TrafficReport report{.options = options, .run = ReadRecordedRun(run_dir, options.steps)};
+  const RecordedManifest& manifest = report.run.manifest;
+  report.clocks = std::make_unique<ClockMap>(report.run);
+  report.traffic = JoinTraffic(report.run, *report.clocks);
+  if (!report.run.windows.empty()) report.windows = FiguresOfWindows(report.run, options.filter);
+  VerdictInputs inputs{.manifest = &manifest, .figures = &report.figures};
+  if (!report.traffic.steps.empty()) {
+    report.evidence = SplitExchanges(report.traffic, manifest, *report.clocks);
+    report.figures = FiguresOfRecords(report.run, report.traffic, options.filter);
+    report.what_if = Replay(report.traffic, manifest, report.evidence);
+    inputs.traffic = &report.traffic;
+    inputs.evidence = &report.evidence;
+  } else if (!report.run.windows.empty()) {
+    report.figures = report.windows;
+  } else {
+    throw UserError(
+        Format("%s/traffic: no step of this choice was recorded by all %d ranks", run_dir, manifest.world));
+  }
+  CheckFilter(report);
+  report.verdict = Judge(inputs);
+  AddNotes(report);
+  if (options.by_node) {
+    report.figures = ByNode(report.figures, manifest.node_of_rank);
+    if (!report.windows.ranks.empty()) report.windows = ByNode(report.windows, manifest.node_of_rank);
+  }
+  return report;
+}
+
+}  // namespace unipool

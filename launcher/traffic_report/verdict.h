@@ -1,0 +1,43 @@
+// What the numbers of a report say in a sentence, how sure that is, and what to change.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/traffic_report/exchange_waits.h"
+#include "launcher/traffic_report/traffic_figures.h"
+
+namespace unipool {
+
+struct WaitCause {
+  double ns = 0;  // a step, mean of ranks
+  std::string what;
+  std::string change;  // a setting, or where to look
+};
+
+struct Verdict {
+  // "transfer-dominated": two thirds of waiting is for the wire. "skew-dominated": two thirds is for late
+  // ranks. "mixed": neither. "inconclusive": not known, or within the uncertainty of clocks.
+  std::string kind;
+  std::string reason;             // a sentence, or several
+  std::vector<WaitCause> causes;  // at most three, the largest first
+};
+
+struct VerdictInputs {
+  const RecordedManifest* manifest = nullptr;
+  const TrafficFigures* figures = nullptr;
+  const JoinedTraffic* traffic = nullptr;  // null where there are no records
+  const WaitEvidence* evidence = nullptr;  // null where there are no records
+};
+Verdict Judge(const VerdictInputs& inputs);
+
+// Ranks of which one stage each: by world rank, from the records' own work; -1: not known.
+std::vector<int> StageOfRank(const JoinedTraffic& traffic, int world);
+
+// Whether stalled time is worth telling.
+bool IsStalled(const WaitFigures& waits);
+
+// "12.3 ms", "45 us".
+std::string TimeText(double ns);
+
+}  // namespace unipool

@@ -1,0 +1,210 @@
+#include "launcher/traffic_report/what_if.h"
+
+#include <algorithm>
+
+namespace unipool {
+namespace {
+
+constexpr size_t kMostParts = 8'000'000;  // that are replayed
+
+// Start or Wait of an exchange on a rank.
+struct Event {
+  int64_t begin = 0, end = 0;
+  size_t exchange = 0;
+  int part = 0;
+  bool is_wait = false;
+};
+
+struct Change {
+  double wire = 1;        // factor of moving times
+  double inter_wire = 1;  // of those of exchanges with bytes between nodes
+  bool level = false;
+};
+
+class StepReplay {
+ public:
+  StepReplay(const JoinedTraffic& traffic, const RecordedManifest& manifest, const WaitEvidence& evidence,
+             const JoinedStep& step)
+      : traffic_(traffic), manifest_(manifest), evidence_(evidence), step_(step), events_(manifest.world) {
+    for (size_t e = 0; e < traffic.exchanges.size(); ++e) {
+      if (traffic.exchanges[e].step == step.step) AddEvents(e);
+    }
+    for (auto& events : events_) {
+      std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
+        return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+      });
+    }
+    first_begin_ = *std::min_element(step.begin.begin(), step.begin.end());
+    for (size_t r = 0; r < events_.size(); ++r) compute_.push_back(ComputeOf(r));
+  }
+
+  double Measured() const {
+    return static_cast<double>(*std::max_element(step_.end.begin(), step_.end.end()) - first_begin_);
+  }
+
+  // Time from the first begin to the last end.
+  double Run(const Change& change) {
+    const size_t world = events_.size();
+    std::vector<double> now(world);
+    std::vector<size_t> next(world, 0);
+    std::vector<int64_t> before = step_.begin;  // measured end of the last event
+    std::map<std::pair<size_t, int>, double> started;
+    double mean = 0;
+    for (size_t r = 0; r < world; ++r) {
+      now[r] = static_cast<double>(step_.begin[r] - first_begin_);
+      mean += compute_[r] / static_cast<double>(world);
+    }
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t r = 0; r < world; ++r) {
+        const double factor = change.level && compute_[r] > 0 ? mean / compute_[r] : 1;
+        for (; next[r] < events_[r].size(); ++next[r]) {
+          const Event& event = events_[r][next[r]];
+          const double arrived =
+              now[r] + factor * static_cast<double>(std::max<int64_t>(0, event.begin - before[r]));
+          if (event.is_wait) {
+            double ready = 0;
+            if (!Ready(event, started, ready)) break;
+            now[r] = std::max(arrived, ready + Moving(event, change));
+          } else {
+            started[{event.exchange, event.part}] = arrived;
+            now[r] = arrived + factor * static_cast<double>(event.end - event.begin);
+          }
+          before[r] = std::max(before[r], event.end);
+          moved = true;
+        }
+      }
+    }
+    double last = 0;
+    for (size_t r = 0; r < world; ++r) {
+      if (next[r] < events_[r].size()) return kUnknown;  // records that do not fit together
+      const double factor = change.level && compute_[r] > 0 ? mean / compute_[r] : 1;
+      last = std::max(last,
+                      now[r] + factor * static_cast<double>(std::max<int64_t>(0, step_.end[r] - before[r])));
+    }
+    return last;
+  }
+
+ private:
+  void AddEvents(size_t e) {
+    const JoinedExchange& exchange = traffic_.exchanges[e];
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (!part.recorded || part.start < 0 || part.wait_enter < 0) continue;
+      std::vector<Event>& events = events_[traffic_.WorldRank(exchange, static_cast<int>(p))];
+      const int index = static_cast<int>(p);
+      events.push_back(
+          {.begin = part.start, .end = part.start_done, .exchange = e, .part = index, .is_wait = false});
+      events.push_back(
+          {.begin = part.wait_enter, .end = part.wait_leave, .exchange = e, .part = index, .is_wait = true});
+    }
+  }
+
+  double ComputeOf(size_t rank) const {
+    int64_t blocked = 0;
+    for (const Event& event : events_[rank]) blocked += event.is_wait ? event.end - event.begin : 0;
+    return static_cast<double>(step_.end[rank] - step_.begin[rank] - blocked);
+  }
+
+  // When the last of the part's peers had started. False: one has not yet.
+  bool Ready(const Event& event, const std::map<std::pair<size_t, int>, double>& started,
+             double& ready) const {
+    const JoinedExchange& exchange = traffic_.exchanges[event.exchange];
+    const auto see = [&](int part) {
+      const ExchangePart& other = exchange.parts[part];
+      if (!other.recorded || other.start < 0 || other.wait_enter < 0) return true;
+      const auto found = started.find({event.exchange, part});
+      if (found == started.end()) return false;
+      ready = std::max(ready, found->second);
+      return true;
+    };
+    if (!see(event.part)) return false;
+    for (const PeerBytes& peer : exchange.parts[event.part].recorded->peers) {
+      if (!see(peer.peer)) return false;
+    }
+    return true;
+  }
+
+  // From the last start to the end of the wait. Where nobody waited for it, what the wire takes at best.
+  double Moving(const Event& event, const Change& change) const {
+    const JoinedExchange& exchange = traffic_.exchanges[event.exchange];
+    const ExchangePart& part = exchange.parts[event.part];
+    int64_t ready = part.start;
+    bool is_inter = false;
+    const int node = manifest_.node_of_rank[traffic_.WorldRank(exchange, event.part)];
+    for (const PeerBytes& peer : part.recorded->peers) {
+      ready = std::max(ready, exchange.parts[peer.peer].start);
+      is_inter |= manifest_.node_of_rank[traffic_.WorldRank(exchange, peer.peer)] != node;
+    }
+    double moving = static_cast<double>(std::max<int64_t>(0, part.wait_leave - ready));
+    if (part.exposed * 10 < moving) {  // it was over, or nearly, when the wait began
+      const int64_t bytes = BytesOnWire(part);
+      const double alone = part.recorded->record.wire_ns >= 0
+                               ? static_cast<double>(part.recorded->record.wire_ns)
+                           : bytes == 0 ? 0
+                                        : evidence_.wire.Ns(bytes);
+      moving = std::min(moving, std::max(0.0, alone));
+    }
+    return moving * change.wire * (is_inter ? change.inter_wire : 1);
+  }
+
+  const JoinedTraffic& traffic_;
+  const RecordedManifest& manifest_;
+  const WaitEvidence& evidence_;
+  const JoinedStep& step_;
+  std::vector<std::vector<Event>> events_;  // by rank
+  std::vector<double> compute_;
+  int64_t first_begin_ = 0;
+};
+
+// Time a byte inside nodes / between nodes, of waits that were for the wire. Unknown where one of them is.
+double InterFactor(const JoinedTraffic& traffic, const RecordedManifest& manifest) {
+  double ns[2] = {0, 0}, bytes[2] = {0, 0};
+  for (const JoinedExchange& exchange : traffic.exchanges) {
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (!part.recorded || part.exposed <= 0) continue;
+      const int node = manifest.node_of_rank[traffic.WorldRank(exchange, static_cast<int>(p))];
+      bool is_inter = false;
+      int64_t begin = part.start;
+      for (const PeerBytes& peer : part.recorded->peers) {
+        is_inter |= manifest.node_of_rank[traffic.WorldRank(exchange, peer.peer)] != node;
+        begin = std::max(begin, exchange.parts[peer.peer].start);
+      }
+      ns[is_inter] += static_cast<double>(std::max<int64_t>(0, part.wait_leave - begin));
+      bytes[is_inter] += static_cast<double>(BytesOnWire(part));
+    }
+  }
+  if (bytes[0] == 0 || bytes[1] == 0 || ns[1] == 0) return kUnknown;
+  return std::min(1.0, ns[0] / bytes[0] / (ns[1] / bytes[1]));
+}
+
+}  // namespace
+
+WhatIf Replay(const JoinedTraffic& traffic, const RecordedManifest& manifest, const WaitEvidence& evidence) {
+  size_t parts = 0;
+  for (const JoinedExchange& exchange : traffic.exchanges) parts += exchange.parts.size();
+  const auto is_known = [](const JoinedStep& step) {
+    return std::find(step.begin.begin(), step.begin.end(), -1) == step.begin.end();
+  };
+  if (traffic.steps.empty() || parts > kMostParts || evidence.causality.Breached() ||
+      !std::all_of(traffic.steps.begin(), traffic.steps.end(), is_known)) {
+    return {};
+  }
+  const double inter = InterFactor(traffic, manifest);
+  const double share = 1 / static_cast<double>(traffic.steps.size());
+  WhatIf sum{.measured = 0, .replayed = 0, .free_wire = 0, .level_ranks = 0, .both = 0};
+  sum.inter_as_intra = IsKnown(inter) ? 0 : kUnknown;
+  for (const JoinedStep& step : traffic.steps) {
+    StepReplay replay(traffic, manifest, evidence, step);
+    sum.measured += share * replay.Measured();
+    sum.replayed += share * replay.Run({});
+    sum.free_wire += share * replay.Run({.wire = 0});
+    sum.level_ranks += share * replay.Run({.level = true});
+    sum.both += share * replay.Run({.wire = 0, .level = true});
+    if (IsKnown(inter)) sum.inter_as_intra += share * replay.Run({.inter_wire = inter});
+  }
+  return sum;
+}
+
+}  // namespace unipool

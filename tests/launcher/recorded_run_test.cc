@@ -1,0 +1,113 @@
+#include "launcher/traffic_report/recorded_run.h"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "runtime/errors.h"
+#include "runtime/file_sum.h"
+#include "tests/launcher/traffic_planted.h"
+
+namespace unipool {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::string ProblemOf(const std::string& path) {
+  try {
+    ReadRecordedRun(path, {});
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+class RecordedRunTest : public ::testing::Test {
+ protected:
+  RecordedRunTest() : run_(4, "folder") {
+    AddPlanted(run_, {});
+    run_.Write();
+  }
+  void Replace(const std::string& name, const std::string& what, const std::string& by) {
+    std::string text = ReadTextFile(run_.File(name));
+    const size_t at = text.find(what);
+    ASSERT_NE(at, text.npos);
+    WriteTextFile(run_.File(name), text.replace(at, what.size(), by));
+  }
+  ExampleRun run_;
+};
+
+TEST_F(RecordedRunTest, ReadsWhatRanksRecorded) {
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_EQ(folder.manifest.world, 4);
+  EXPECT_EQ(folder.manifest.carrier, "MPI");
+  ASSERT_EQ(folder.files.size(), 4u);
+  EXPECT_EQ(folder.files[3].header.rank, 3);
+  EXPECT_EQ(folder.files[3].exchanges.size(), 24u);
+  EXPECT_THAT(folder.RecordedSteps(), ElementsAre(0, 1, 2));
+  EXPECT_THAT(folder.notes, IsEmpty());
+}
+
+TEST_F(RecordedRunTest, LeavesOutOtherSteps) {
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {.first = 1, .last = 1});
+  EXPECT_THAT(folder.RecordedSteps(), ElementsAre(1));
+  EXPECT_EQ(folder.files[0].exchanges.size(), 8u);
+}
+
+TEST_F(RecordedRunTest, KeepsTheLastStepsWhereAllAreTooLarge) {
+  const auto bytes = static_cast<int64_t>(4 * std::filesystem::file_size(run_.File("rank-00000.bin")));
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {}, bytes / 2);
+  EXPECT_THAT(folder.RecordedSteps(), ElementsAre(2));
+  EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("only steps from 2 on")));
+}
+
+// A rank was killed in its last step: that step is no step of the run, the others are.
+TEST_F(RecordedRunTest, CutsATornFile) {
+  const std::string path = run_.File("rank-00002.bin");
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 5);
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_THAT(folder.RecordedSteps(), ElementsAre(0, 1));
+  EXPECT_EQ(folder.files[2].exchanges.size(), 16u);
+  EXPECT_THAT(folder.notes, ElementsAre(AllOf(HasSubstr("rank-00002.bin"), HasSubstr("torn"))));
+}
+
+TEST_F(RecordedRunTest, RefusesAnotherFormatWithBothVersions) {
+  Replace("rank-00001.bin", "\"unipool_traffic\":1", "\"unipool_traffic\":9");
+  EXPECT_THAT(ProblemOf(run_.path()),
+              AllOf(HasSubstr("format 9"), HasSubstr("format 1"), HasSubstr("version abc")));
+  run_.Write();
+  Replace("manifest.json", "\"unipool_traffic\":1", "\"unipool_traffic\":9");
+  EXPECT_THAT(ProblemOf(run_.path()),
+              AllOf(HasSubstr("format 9"), HasSubstr("format 1"), HasSubstr("version abc")));
+}
+
+TEST_F(RecordedRunTest, LeavesOutAnotherStart) {
+  Replace("rank-00001.bin", "\"run_id\":\"run\"", "\"run_id\":\"old\"");
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_EQ(folder.files.size(), 3u);
+  EXPECT_THAT(folder.RecordedSteps(), IsEmpty());
+  EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("another start"), HasSubstr("1 of 4 ranks")));
+}
+
+TEST_F(RecordedRunTest, DoesWithoutAManifest) {
+  std::filesystem::remove(run_.File("manifest.json"));
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_EQ(folder.manifest.world, 4);
+  EXPECT_EQ(folder.manifest.boot_id_of_rank[2], "b0");
+  EXPECT_THAT(folder.RecordedSteps(), ElementsAre(0, 1, 2));
+}
+
+TEST_F(RecordedRunTest, NamesTheSettingWhereNothingIsRecorded) {
+  std::filesystem::remove_all(run_.path() + "/traffic");
+  EXPECT_THAT(ProblemOf(run_.path()),
+              AllOf(HasSubstr("traffic.record=SUMMARY"), HasSubstr("traffic.record=FULL")));
+  std::filesystem::create_directories(run_.path() + "/traffic");
+  EXPECT_THAT(ProblemOf(run_.path()), HasSubstr("traffic.record=FULL"));
+  EXPECT_THAT(ProblemOf("nowhere"), HasSubstr("nowhere: no such folder"));
+}
+
+}  // namespace
+}  // namespace unipool

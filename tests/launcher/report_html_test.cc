@@ -1,0 +1,127 @@
+#include "launcher/traffic_report/report_html.h"
+
+#include <gmock/gmock.h>
+
+#include "launcher/traffic_report/html_plots.h"
+#include "launcher/traffic_report/report_comparison.h"
+#include "launcher/traffic_report/report_text.h"
+#include "tests/launcher/traffic_planted.h"
+
+namespace unipool {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kScreens[] = {"verdict", "ranks", "matrix", "blame",   "layers", "step",
+                                    "experts", "sizes", "whatif", "quality", "run"};
+
+std::string ScreenOf(const std::string& page, const std::string& id) {
+  const size_t begin = page.find("<section id=\"" + id + "\">");
+  return begin == page.npos ? "" : page.substr(begin, page.find("</section>", begin) - begin);
+}
+
+TEST(ReportHtml, ShowsEveryScreenAndNeedsNoNetwork) {
+  ExampleRun run(4, "html");
+  AddPlanted(run, {});
+  run.Write();
+  const std::string page = ReportHtml(MakeTrafficReport(run.path(), {}), nullptr);
+  for (const std::string id : kScreens) {
+    const std::string screen = ScreenOf(page, id);
+    EXPECT_GT(screen.size(), 60u) << id;
+    if (id != "run" && id != "matrix" && id != "blame" && id != "quality") {
+      EXPECT_THAT(screen, HasSubstr("<svg")) << id;
+    }
+    if (id != "run") {
+      EXPECT_THAT(screen, HasSubstr("<table")) << id;
+    }
+  }
+  EXPECT_THAT(ScreenOf(page, "whatif"), HasSubstr("PREDICTED"));
+  for (const char* outside : {"http:", "https:", "src=", "@import", "url("})
+    EXPECT_THAT(page, Not(HasSubstr(outside)));
+  for (const char* number : {"nan", "inf\""}) EXPECT_THAT(page, Not(HasSubstr(number)));
+  EXPECT_LT(page.size(), 5'000'000u);
+}
+
+TEST(ReportHtml, OneRankHasAPageToo) {
+  ExampleRun run(1, "html_one");
+  Planted plan{.world = 1};
+  AddPlanted(run, plan);
+  run.Write();
+  const std::string page = ReportHtml(MakeTrafficReport(run.path(), {}), nullptr);
+  EXPECT_THAT(ScreenOf(page, "verdict"), HasSubstr("One rank"));
+  for (const std::string id : kScreens) EXPECT_GT(ScreenOf(page, id).size(), 60u) << id;
+  EXPECT_THAT(page, Not(HasSubstr("nan")));
+}
+
+// Names come from files of others.
+TEST(ReportHtml, EscapesNames) {
+  ExampleRun run(2, "html_names");
+  ExampleExchange exchange{.operation = "<script>alert(1)</script>"};
+  exchange.calls = {{1, 2, 9}, {1, 2, 9}};
+  exchange.bytes = {{0, 80}, {80, 0}};
+  run.AddStep(0, 0, 10, {exchange});
+  run.Write();
+  EXPECT_THAT(ReportHtml(MakeTrafficReport(run.path(), {}), nullptr), Not(HasSubstr("<script>alert")));
+}
+
+TEST(ReportText, FitsEightyColumns) {
+  ExampleRun run(4, "text");
+  Planted plan;
+  plan.compute_us[1] = 150;
+  AddPlanted(run, plan);
+  run.Write();
+  std::istringstream text(ReportText(MakeTrafficReport(run.path(), {})));
+  int lines = 0;
+  for (std::string line; std::getline(text, line); ++lines) {
+    if (!line.starts_with(run.path())) {
+      EXPECT_LE(line.size(), 80u) << line;
+    }
+  }
+  EXPECT_GT(lines, 30);
+}
+
+TEST(ReportText, WrapsAtBlanks) {
+  EXPECT_EQ(Wrapped("aaa bbb ccc", 9, 2), "aaa bbb\n  ccc");
+  EXPECT_EQ(Wrapped("  a_word_that_is_too_long b", 9, 2), "  a_word_that_is_too_long\n  b");
+}
+
+TEST(ReportComparison, TellsNoiseFromADifference) {
+  ExampleRun slow(4, "slow"), fast(4, "fast");
+  Planted plan{.steps = 8};
+  AddPlanted(fast, plan);
+  plan.seed = 2;
+  plan.compute_us[1] = 200;
+  AddPlanted(slow, plan);
+  fast.Write();
+  slow.Write();
+  const TrafficReport a = MakeTrafficReport(slow.path(), {}), b = MakeTrafficReport(fast.path(), {});
+  const TrafficComparison comparison = CompareTraffic(a, b);
+  const auto number = [&](const std::string& name) {
+    for (const ComparedNumber& one : comparison.numbers) {
+      if (one.name == name) return one;
+    }
+    ADD_FAILURE() << name;
+    return ComparedNumber{};
+  };
+  EXPECT_NEAR(number("step").own - number("step").other, 8 * 0.1, 0.2);
+  EXPECT_FALSE(number("step").IsNoise());
+  EXPECT_FALSE(number("idle (late senders)").IsNoise());
+  for (const ComparedNumber& one : CompareTraffic(a, a).numbers) EXPECT_EQ(one.own, one.other) << one.name;
+  EXPECT_TRUE(CompareTraffic(a, a).numbers[0].IsNoise());
+  EXPECT_THAT(TrafficComparisonText(comparison), HasSubstr("dispatch forward"));
+}
+
+TEST(HtmlPlots, DrawNothingOutsideAndNoNumberThatIsNone) {
+  const std::string map = HeatMapSvg({.rows = {"a"}, .columns = {"x", "y"}, .values = {{1, kUnknown}}});
+  EXPECT_THAT(map, HasSubstr("a, x: 1"));
+  EXPECT_THAT(map, Not(HasSubstr("nan")));
+  TimeLine line{.length = 10, .unit = "ms", .labels = {"r"}, .rows = {{{0, 5, 0}, {5, 10, 1}}}};
+  line.classes = {{"idle", "idle"}, {"exposed", "exposed"}};
+  const std::string svg = TimeLineSvg(line);
+  EXPECT_THAT(svg, HasSubstr("<path class=\"idle\""));
+  EXPECT_THAT(svg, HasSubstr("<path class=\"exposed\""));
+}
+
+}  // namespace
+}  // namespace unipool

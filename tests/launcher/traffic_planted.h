@@ -1,0 +1,71 @@
+// Runs with something planted in them: a slow rank, a hot expert, a slow wire.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/launcher/traffic_example.h"
+
+namespace unipool {
+
+struct Planted {
+  int world = 4, layers = 4, steps = 3;
+  std::vector<double> compute_us = {100, 100, 100, 100};  // between exchanges, by rank
+  std::vector<double> rows = {1, 1, 1, 1};                // that a rank receives, to the mean, in hot_layer
+  int hot_layer = -1;                                     // -1: in none
+  std::vector<std::vector<double>> megabytes_per_second;  // [from][to]; empty: 1000 everywhere
+  int64_t first_begin_ns = 1'000'000;
+  uint32_t seed = 1;
+};
+
+// All ranks compute, exchange rows, wait for them, and compute again.
+inline void AddPlanted(ExampleRun& run, const Planted& planted) {
+  std::mt19937 random(planted.seed);
+  std::uniform_real_distribution<double> around(0.8, 1.2);
+  const auto world = static_cast<size_t>(planted.world);
+  std::vector<int64_t> now(world, planted.first_begin_ns);
+  for (int step = 0; step < planted.steps; ++step) {
+    const int64_t begin = *std::max_element(now.begin(), now.end());
+    now.assign(world, begin);
+    std::vector<ExampleExchange> exchanges;
+    for (int i = 0; i < 2 * planted.layers; ++i) {
+      ExampleExchange exchange;
+      const bool forward = i < planted.layers;
+      exchange.lane = forward ? 0 : 1;
+      exchange.layer = forward ? i : 2 * planted.layers - 1 - i;
+      exchange.operation = forward ? "dispatch forward" : "dispatch backward";
+      exchange.slot_time = i;
+      exchange.bytes.assign(world, std::vector<int64_t>(world, 0));
+      exchange.calls.resize(world);
+      for (size_t from = 0; from < world; ++from) {
+        for (size_t to = 0; to < world; ++to) {
+          const double hot = exchange.layer == planted.hot_layer ? planted.rows[to] : 1;
+          exchange.bytes[from][to] = 8 * std::llround(5000 * hot * around(random));
+        }
+      }
+      int64_t last = 0;
+      for (size_t r = 0; r < world; ++r) {
+        now[r] += std::llround(1000 * planted.compute_us[r] * (0.95 + 0.1 * around(random) / 1.2));
+        exchange.calls[r] = {.start = now[r], .wait_enter = now[r] + 5, .wait_leave = 0};
+        last = std::max(last, now[r]);
+      }
+      for (size_t r = 0; r < world; ++r) {
+        double wire = 0;  // ns
+        for (size_t p = 0; p < world; ++p) {
+          const auto rate = [&](size_t from, size_t to) {
+            return planted.megabytes_per_second.empty() ? 1000.0 : planted.megabytes_per_second[from][to];
+          };
+          if (p == r) continue;
+          wire = std::max({wire, 1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p),
+                           1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
+        }
+        exchange.calls[r].wait_leave = now[r] = last + 5 + std::llround(wire);
+      }
+      exchanges.push_back(exchange);
+    }
+    run.AddStep(step, begin, *std::max_element(now.begin(), now.end()) + 10, exchanges);
+  }
+}
+
+}  // namespace unipool

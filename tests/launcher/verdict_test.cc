@@ -1,0 +1,113 @@
+#include "launcher/traffic_report/verdict.h"
+
+#include <gmock/gmock.h>
+
+#include "launcher/traffic_report/report_text.h"
+#include "launcher/traffic_report/traffic_report.h"
+#include "runtime/errors.h"
+#include "tests/fresh_seed.h"
+#include "tests/launcher/traffic_planted.h"
+
+namespace unipool {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+// A planted cause must be the first of the report.
+class TrafficVerdictTest : public ::testing::Test {
+ protected:
+  static Planted Plan() { return {.layers = 6, .steps = 4, .seed = static_cast<uint32_t>(FreshSeed())}; }
+  TrafficReport Report(const Planted& planted, const ReportOptions& options = {}) {
+    AddPlanted(run_, planted);
+    run_.Write();
+    return MakeTrafficReport(run_.path(), options);
+  }
+  ExampleRun run_{4, "verdict"};
+};
+
+TEST_F(TrafficVerdictTest, NamesASlowRank) {
+  Planted plan = Plan();
+  plan.compute_us[2] = 300;
+  const TrafficReport report = Report(plan);
+  EXPECT_EQ(report.verdict.kind, "skew-dominated") << report.verdict.reason << SeedText();
+  ASSERT_FALSE(report.verdict.causes.empty());
+  const WaitCause& cause = report.verdict.causes[0];
+  EXPECT_THAT(cause.what, AllOf(HasSubstr("others wait for rank 2"), HasSubstr("as long as the others on")));
+  EXPECT_THAT(cause.change, HasSubstr("check_nodes"));
+  // Three ranks of four wait 200 us in each of 12 exchanges.
+  EXPECT_NEAR(cause.ns, 0.75 * 12 * 200'000, 200'000);
+  EXPECT_THAT(ReportText(report), HasSubstr("Verdict: skew-dominated"));
+}
+
+// The experts of rank 1 get three times the rows in layer 3, and it computes longer because of it.
+TEST_F(TrafficVerdictTest, NamesAHotExpert) {
+  Planted plan = Plan();
+  plan.rows[1] = 3;
+  plan.hot_layer = 3;
+  plan.compute_us[1] = 150;
+  const TrafficReport report = Report(plan);
+  ASSERT_FALSE(report.verdict.causes.empty());
+  const WaitCause& cause = report.verdict.causes[0];
+  EXPECT_THAT(cause.what, AllOf(HasSubstr("others wait for rank 1"), HasSubstr("the rows of the others"),
+                                HasSubstr("most in layer 3")))
+      << SeedText();
+  EXPECT_THAT(cause.change, HasSubstr("parallel.replace_every"));
+}
+
+TEST_F(TrafficVerdictTest, NamesASlowWire) {
+  Planted plan = Plan();
+  plan.megabytes_per_second.assign(4, std::vector<double>(4, 1000));
+  plan.megabytes_per_second[0][2] = 100;
+  const TrafficReport report = Report(plan);
+  EXPECT_EQ(report.verdict.kind, "transfer-dominated") << report.verdict.reason << SeedText();
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what, StartsWith("the wire from rank 0 to rank 2 is slow"));
+}
+
+TEST_F(TrafficVerdictTest, LevelRanksAndWiresHaveNoCulprit) {
+  const TrafficReport report = Report(Plan());
+  for (const WaitCause& cause : report.verdict.causes) {
+    EXPECT_THAT(cause.what, Not(HasSubstr("is slow"))) << SeedText();
+    EXPECT_THAT(cause.what, Not(HasSubstr("others wait for rank"))) << SeedText();
+  }
+}
+
+TEST_F(TrafficVerdictTest, IsInconclusiveWithoutACommonClock) {
+  for (const int rank : {2, 3}) run_.clocks_[rank] = {.boot_id = "b1", .drift = 0, .offset = 1'000'000'000};
+  const TrafficReport report = Report(Plan());
+  EXPECT_EQ(report.verdict.kind, "inconclusive");
+  EXPECT_THAT(ReportText(report), HasSubstr("never compared"));
+  EXPECT_FALSE(IsKnown(report.what_if.measured));
+}
+
+TEST_F(TrafficVerdictTest, IsInconclusiveWhereClocksLeaveItOpen) {
+  for (const int rank : {2, 3}) run_.clocks_[rank] = {.boot_id = "b1", .drift = 0, .offset = 1'000'000'000};
+  Planted plan = Plan();
+  plan.compute_us[2] = 180;
+  run_.Compare(2, 0, 50'000'000);  // to 50 ms
+  const TrafficReport report = Report(plan);
+  EXPECT_EQ(report.verdict.kind, "inconclusive");
+  EXPECT_THAT(report.verdict.reason, HasSubstr("clocks leave open"));
+}
+
+TEST_F(TrafficVerdictTest, RefusesAFilterThatTakesNothing) {
+  AddPlanted(run_, Plan());
+  run_.Write();
+  const auto problem_of = [&](const ExchangeFilter& filter) -> std::string {
+    try {
+      MakeTrafficReport(run_.path(), {.steps = {}, .filter = filter});
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(problem_of({.layer = -1, .lane = -1, .operation = "dispach"}),
+              HasSubstr("\"dispatch backward\""));
+  EXPECT_THAT(problem_of({.layer = 77, .lane = -1, .operation = ""}), HasSubstr("--layer"));
+}
+
+}  // namespace
+}  // namespace unipool
