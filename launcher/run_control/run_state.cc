@@ -205,11 +205,19 @@ void RunStateKeeper::End(const std::string& status, const JobEnd& end) {
   // A failed CHECK may come here from the midst of another call; a stuck thread must not hold the end up.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock() || run_dir_.empty()) return;
+  if (status == "failed" && HasEndOfAnother()) return;
   state_.end.status = status;
   state_.end.reason = end.reason;
   state_.end.exit_code = end.exit_code;
   state_.suspect_hosts = end.suspects;
   Write();
+}
+
+// Once a process has ended the job, the others miss it: what they tell is no cause.
+bool RunStateKeeper::HasEndOfAnother() const {
+  const std::optional<RunState> told = ReadRunState(run_dir_);
+  return told && told->end.status == "failed" && told->pid != state_.pid && told->job_id == state_.job_id &&
+         told->restart_count == state_.restart_count && told->updated >= state_.started;
 }
 
 RunState RunStateKeeper::state() const {

@@ -85,7 +85,7 @@ class RunStateKeeper {
   void SetStart(int64_t step, bool is_continued);  // when it is known
   void StepDone(int64_t step, double seconds);     // written with the next save or end
   void Saved(int64_t step, double seconds);
-  // Written by any process, so that whoever ends the job can say so.
+  // Written by any process, so that whoever ends the job can say so. Of several failures the first counts.
   void End(const std::string& status, const JobEnd& end);
 
   RunState state() const;
@@ -95,7 +95,8 @@ class RunStateKeeper {
   std::string path() const;
 
  private:
-  void Write();  // a failure is a warning, once: the run matters more
+  bool HasEndOfAnother() const;  // another process of this start has told why it failed
+  void Write();                  // a failure is a warning, once: the run matters more
 
   mutable std::recursive_mutex mutex_;
   std::string run_dir_;

@@ -120,6 +120,25 @@ TEST_F(RunStateTest, AnotherProcessWritesOnlyTheEnd) {
   EXPECT_EQ(Read()["step"], 4);
 }
 
+TEST_F(RunStateTest, OfSeveralProcessesThatFailTheFirstIsBelieved) {
+  RunStateKeeper keeper;
+  keeper.Begin(Start());
+  Json first = Read();
+  first["status"] = "failed";
+  first["reason"] = "stuck: rank 2";
+  first["suspect_hosts"] = {"b"};
+  first["pid"] = first["pid"].get<int64_t>() + 1;
+  first["updated"] = first["updated"].get<double>() + 1;
+  std::ofstream(dir_ + "/state.json") << first;
+  keeper.End("failed", {.exit_code = 3, .reason = "stuck: rank 0 is gone", .suspects = {"a"}});
+  EXPECT_EQ(Read()["reason"], "stuck: rank 2");
+  EXPECT_EQ(Read()["suspect_hosts"], std::vector<std::string>{"b"});
+  first["updated"] = first["updated"].get<double>() - 1000;  // of a start before
+  std::ofstream(dir_ + "/state.json") << first;
+  keeper.End("failed", {.exit_code = 3, .reason = "stuck: rank 0 is gone", .suspects = {"a"}});
+  EXPECT_EQ(Read()["suspect_hosts"], std::vector<std::string>{"a"});
+}
+
 TEST_F(RunStateTest, WhatIsNoStateIsWrittenAnewAndAsidesGo) {
   for (const char* text : {"", "{}", "[1]", "{\"step\": \"x\"}", "null"}) {
     std::ofstream(dir_ + "/state.json") << text;
