@@ -26,6 +26,7 @@ int CompareCommand(const CommandLine& command_line);
 int ReportCommand(const CommandLine& command_line);
 int SubmitCommand(const CommandLine& command_line);
 int StatusCommand(const CommandLine& command_line);
+int LogsCommand(const CommandLine& command_line);
 int StopCommand(const CommandLine& command_line);
 int CheckNodesCommand(const CommandLine& command_line);
 int LedgerCommand(const CommandLine& command_line);

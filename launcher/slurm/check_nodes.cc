@@ -1,3 +1,5 @@
+#include <gflags/gflags.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -9,9 +11,12 @@
 #include "launcher/commands.h"
 #include "launcher/nearest_name.h"
 #include "launcher/slurm/node_check.h"
+#include "launcher/slurm/slurm_text.h"
 #include "launcher/slurm/start_ledger.h"
 #include "runtime/errors.h"
 #include "runtime/world.h"
+
+DECLARE_int32(spare_nodes);
 
 namespace unipool {
 namespace {
@@ -152,24 +157,28 @@ void Tell(const std::vector<NodeFigures>& nodes) {
 }  // namespace
 
 int CheckNodesCommand(const CommandLine& command_line) {
+  const LedgerStart start{.job = Variable("SLURM_JOB_ID"),
+                          .restart = std::atoi(Variable("SLURM_RESTART_COUNT").c_str()),
+                          .nodes = Variable("SLURM_JOB_NODELIST")};
   return RunWorld(WorldOptions{}, [&](World& world) {
     const std::vector<NodeFigures> nodes = Measure(world);
     if (world.rank() == 0) Tell(nodes);
-    const std::vector<SlowNode> slow = FindSlowNodes(nodes, kFactor);
-    if (slow.empty()) return;
-    BadNodes bad;
-    for (const SlowNode& node : slow) {
-      bad.nodes.push_back(node.host);
-      bad.reason += (bad.reason.empty() ? "" : "; ") + node.host + ": " + node.reason;
-    }
+    const NodeChoice choice = ChooseNodes(nodes, FindSlowNodes(nodes, kFactor), FLAGS_spare_nodes);
+    const bool notes = world.rank() == 0 && !start.job.empty();
     RunTogether(*world.communicator, [&] {
-      if (world.rank() != 0 || Variable("SLURM_JOB_ID").empty()) return;
-      NoteBadNodes(
-          command_line.config_path,
-          {.job = Variable("SLURM_JOB_ID"), .restart = std::atoi(Variable("SLURM_RESTART_COUNT").c_str())},
-          bad);
+      if (!notes || (choice.is_enough && FLAGS_spare_nodes == 0)) return;
+      if (!choice.is_enough)
+        return NoteBadNodes(command_line.config_path, start,
+                            {.nodes = choice.slow_hosts, .reason = choice.reason});
+      NotePicked(command_line.config_path, start,
+                 {.nodes = NodesOfHosts(start.nodes, choice.hosts),
+                  .spare = NodesOfHosts(start.nodes, choice.spare_hosts),
+                  .reason = choice.reason});
     });
-    throw UserError("the node test failed: " + bad.reason, kStuckExitCode);
+    if (!choice.is_enough) throw UserError("the node test failed: " + choice.reason, kStuckExitCode);
+    if (world.rank() == 0 && FLAGS_spare_nodes > 0)
+      std::printf("spare, idle: %s%s\n", JoinNames(choice.spare_hosts).c_str(),
+                  choice.reason.empty() ? "" : (" (" + choice.reason + ")").c_str());
   });
 }
 

@@ -1,22 +1,29 @@
 // What the script of a submitted run asks before and after each start (submit_template.sh). It answers by
 // its exit code: with --begin 0 (start) or kNothingToDo or kGivenUp; with --end kNothingToDo, kGivenUp,
-// kLeftToSlurm or 75 (requeue). Words for people go to the standard error stream, nodes to leave out to the
-// standard output.
+// kLeftToSlurm or 75 (requeue). Words for people go to the standard error stream. To the standard output
+// --end writes nodes to leave out, "n1,n7", and behind them the jobs of a chain that wait, and --picked the
+// nodes that the node test has picked, nothing where it did not pick.
 #include <gflags/gflags.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <filesystem>
 
 #include "launcher/commands.h"
 #include "launcher/run_control/heartbeat.h"
 #include "launcher/run_control/run_holder.h"
+#include "launcher/slurm/slurm_text.h"
 #include "launcher/slurm/start_verdict.h"
 #include "runtime/errors.h"
 #include "runtime/watchdog.h"
 
 DEFINE_bool(begin, false, "ledger: a start is about to begin; the exit code says whether it should");
 DEFINE_int32(end, -1, "ledger: a start has ended, its launcher with this exit code");
+DEFINE_bool(picked, false, "ledger: which nodes the node test of this start has picked");
 DEFINE_string(heard, "", "ledger: the last signal that the script got");
 DEFINE_int64(seconds_left, 0, "ledger: of the job's time");
 DECLARE_int32(max_restarts);
@@ -33,6 +40,15 @@ constexpr int kNothingToDo = 10, kGivenUp = 11, kLeftToSlurm = 12;
 std::string Variable(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
+}
+
+// The job's log: what this process writes to goes there.
+void TakeLog(LedgerStart& start) {
+  struct stat info {};
+  if (fstat(STDERR_FILENO, &info) != 0 || !S_ISREG(info.st_mode)) return;
+  std::error_code ignored;
+  start.log = std::filesystem::read_symlink("/proc/self/fd/2", ignored).string();
+  start.log_offset = info.st_size;
 }
 
 LedgerStart ThisStart(const std::string& run_dir) {
@@ -68,7 +84,7 @@ int ExitCodeOf(StartAction action) {
 
 int Begin(const std::string& run_dir) {
   const Ledger ledger = ReadLedger(run_dir);
-  const LedgerStart start = ThisStart(run_dir);
+  LedgerStart start = ThisStart(run_dir);
   const std::optional<RunState> state = ReadRunState(run_dir);
   const int64_t target = state ? state->target_steps : 0;
   if (const auto why = WhyNotStart(ledger, start.job, state, target, Limits())) {
@@ -81,6 +97,7 @@ int Begin(const std::string& run_dir) {
   }
   if (!is_known)
     NoteSubmission(run_dir, {.jobs = {start.job}, .name = Variable("SLURM_JOB_NAME"), .chain = FLAGS_chain});
+  TakeLog(start);
   NoteStart(run_dir, start);
   return 0;
 }
@@ -91,15 +108,35 @@ int64_t HeartbeatStep(const std::string& run_dir, const LedgerStart& start) {
   return heartbeat && heartbeat->time >= static_cast<double>(start.time) ? heartbeat->step : 0;
 }
 
+// The ledger's own, which --begin has written.
+const LedgerStart& KnownStart(const Ledger& ledger, const std::string& run_dir) {
+  const LedgerStart now = ThisStart(run_dir);
+  if (!ledger.submissions.empty() && !ledger.submissions.back().starts.empty()) {
+    const LedgerStart& start = ledger.submissions.back().starts.back();
+    if (start.job == now.job && start.restart == now.restart) return start;
+  }
+  throw UserError("ledger: " + SubmitFolder(run_dir) + "/ledger.jsonl knows no start of job " + now.job);
+}
+
+int Picked(const std::string& run_dir) {
+  const Ledger ledger = ReadLedger(run_dir);
+  const auto& picked = KnownStart(ledger, run_dir).picked;
+  if (picked) std::printf("%s\n", JoinNodes(picked->nodes).c_str());
+  return 0;
+}
+
+// The jobs of a chain behind this one.
+std::string LaterJobs(const Submission& submission, const std::string& job) {
+  std::string text;
+  const auto at = std::find(submission.jobs.begin(), submission.jobs.end(), job);
+  if (at == submission.jobs.end()) return "";
+  for (auto later = at + 1; later != submission.jobs.end(); ++later) text += " " + *later;
+  return text;
+}
+
 int End(const std::string& run_dir) {
   const Ledger ledger = ReadLedger(run_dir);
-  const LedgerStart now = ThisStart(run_dir);
-  const LedgerStart* start = nullptr;
-  if (!ledger.submissions.empty() && !ledger.submissions.back().starts.empty())
-    start = &ledger.submissions.back().starts.back();
-  if (start && (start->job != now.job || start->restart != now.restart)) start = nullptr;
-  if (!start)
-    throw UserError("ledger: " + SubmitFolder(run_dir) + "/ledger.jsonl knows no start of job " + now.job);
+  const LedgerStart* start = &KnownStart(ledger, run_dir);
   const StartEnd end = JudgeEnd(ledger, *start,
                                 {.launcher_code = FLAGS_end,
                                  .heard = FLAGS_heard,
@@ -118,7 +155,8 @@ int End(const std::string& run_dir) {
       has_more = true;
     }
   }
-  if (has_more) std::printf("%s\n", nodes.c_str());
+  if (has_more)
+    std::printf("%s%s\n", nodes.c_str(), LaterJobs(ledger.submissions.back(), start->job).c_str());
   return ExitCodeOf(end.action);
 }
 
@@ -127,7 +165,9 @@ int End(const std::string& run_dir) {
 int LedgerCommand(const CommandLine& command_line) {
   std::string run_dir = command_line.config_path;
   while (run_dir.size() > 1 && run_dir.back() == '/') run_dir.pop_back();
-  if (FLAGS_begin == (FLAGS_end >= 0)) throw UserError("ledger: needs one of --begin and --end=CODE");
+  if (FLAGS_begin + FLAGS_picked + (FLAGS_end >= 0) != 1)
+    throw UserError("ledger: needs one of --begin, --picked and --end=CODE");
+  if (FLAGS_picked) return Picked(run_dir);
   return FLAGS_begin ? Begin(run_dir) : End(run_dir);
 }
 

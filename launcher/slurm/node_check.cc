@@ -52,4 +52,21 @@ std::vector<SlowNode> FindSlowNodes(const std::vector<NodeFigures>& nodes, doubl
   return slow;
 }
 
+NodeChoice ChooseNodes(const std::vector<NodeFigures>& nodes, const std::vector<SlowNode>& slow, int spare) {
+  NodeChoice choice;
+  for (const SlowNode& node : slow) {
+    choice.slow_hosts.push_back(node.host);
+    choice.reason += (choice.reason.empty() ? "" : "; ") + node.host + ": " + node.reason;
+  }
+  choice.is_enough = static_cast<int>(slow.size()) <= spare;
+  if (!choice.is_enough) return choice;
+  const size_t wanted = nodes.size() - std::min<size_t>(spare, nodes.size());
+  for (const NodeFigures& node : nodes) {
+    const bool is_slow =
+        std::find(choice.slow_hosts.begin(), choice.slow_hosts.end(), node.host) != choice.slow_hosts.end();
+    (is_slow || choice.hosts.size() == wanted ? choice.spare_hosts : choice.hosts).push_back(node.host);
+  }
+  return choice;
+}
+
 }  // namespace unipool

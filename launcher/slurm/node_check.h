@@ -24,4 +24,13 @@ struct SlowNode {
 // is too slow.
 std::vector<SlowNode> FindSlowNodes(const std::vector<NodeFigures>& nodes, double factor);
 
+// Which nodes of a job train: all but `spare` of them.
+struct NodeChoice {
+  bool is_enough = false;                       // at most `spare` are slow
+  std::vector<std::string> hosts, spare_hosts;  // where it is enough; slow ones are among the spare
+  std::vector<std::string> slow_hosts;
+  std::string reason;  // of the slow ones; "" when there are none
+};
+NodeChoice ChooseNodes(const std::vector<NodeFigures>& nodes, const std::vector<SlowNode>& slow, int spare);
+
 }  // namespace unipool

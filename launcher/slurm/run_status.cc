@@ -74,6 +74,13 @@ std::string EndText(const StatusInput& input, const Submission& submission, cons
   return text;
 }
 
+// "n[0-2], spare n2 (why)"
+std::string NodesText(const LedgerStart& start) {
+  if (!start.picked) return start.nodes;
+  const std::string why = start.picked->reason.empty() ? "" : " (" + start.picked->reason + ")";
+  return start.nodes + ", spare " + JoinNames(start.picked->spare) + why;
+}
+
 std::string StartsText(const StatusInput& input, const Submission& submission) {
   const size_t count = submission.starts.size();
   std::string text = Format("starts      %d since %s%s\n", count, TimeText(submission.time),
@@ -82,7 +89,7 @@ std::string StartsText(const StatusInput& input, const Submission& submission) {
     const LedgerStart& start = submission.starts[i];
     const std::string last = start.end ? std::to_string(start.end->step) : "?";
     text += Format("  %s  job %s.%d  %s  step %d to %s  %s\n", TimeText(start.time), start.job, start.restart,
-                   start.nodes, start.step, last, EndText(input, submission, start));
+                   NodesText(start), start.step, last, EndText(input, submission, start));
   }
   return text;
 }
@@ -135,7 +142,7 @@ std::string StatusText(const StatusInput& input) {
   const std::vector<std::string> excluded = ExcludedNodes(*submission);
   if (!excluded.empty()) text += "left out    " + JoinNames(excluded) + "\n";
   if (!submission->starts.empty())
-    text += "log         " + input.run_dir + "/logs/" + submission->starts.back().job + ".out\n";
+    text += "log         " + LogOf(input.run_dir, submission->starts.back()) + "\n";
   return text;
 }
 
@@ -170,6 +177,8 @@ Json StatusJson(const StatusInput& input) {
                                 {"restart", start.restart},
                                 {"time", start.time},
                                 {"nodes", start.nodes},
+                                {"spare", start.picked ? Json(start.picked->spare) : Json::array()},
+                                {"log", LogOf(input.run_dir, start)},
                                 {"from_step", start.step},
                                 {"step", start.end ? Json(start.end->step) : Json(nullptr)},
                                 {"exit_code", start.end ? Json(start.end->exit_code) : Json(nullptr)},

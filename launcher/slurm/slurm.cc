@@ -1,7 +1,5 @@
 #include "launcher/slurm/slurm.h"
 
-#include <cstdlib>
-
 #include "launcher/slurm/child_process.h"
 #include "runtime/errors.h"
 
@@ -53,11 +51,12 @@ std::string AskExcludedNodes(const std::string& job) {
   return text ? ShownValue(*text, "ExcNodeList") : "";
 }
 
-std::optional<int> AskKillWait() {
-  const auto text = Ask({"scontrol", "show", "config"});
-  const size_t at = text ? text->find("KillWait") : std::string::npos;
-  if (at == std::string::npos) return std::nullopt;
-  return std::atoi(text->c_str() + text->find('=', at) + 1);
+std::optional<Preemption> AskPreemption(const std::string& partition) {
+  const auto config = Ask({"scontrol", "show", "config"});
+  if (!config) return std::nullopt;
+  const auto shown = partition.empty() ? std::optional<std::string>("")
+                                       : Ask({"scontrol", "show", "partition", "-o", partition});
+  return ParsePreemption(*config, shown.value_or(""));
 }
 
 std::vector<std::string> AskMpiKinds() {

@@ -21,8 +21,8 @@ std::optional<std::vector<QueuedJob>> AskQueue(const std::vector<std::string>& j
 // not known.
 std::string AskJobState(const std::string& job);
 std::string AskExcludedNodes(const std::string& job);
-// Seconds between TERM and KILL; nothing where not known.
-std::optional<int> AskKillWait();
+// What a partition does to a job whose nodes another job gets. Nothing where not known.
+std::optional<Preemption> AskPreemption(const std::string& partition);
 // What `srun --mpi` knows; empty where there is no srun.
 std::vector<std::string> AskMpiKinds();
 

@@ -126,6 +126,25 @@ std::vector<std::string> ExpandNodeList(const std::string& list) {
   return names;
 }
 
+std::vector<std::string> NodesOfHosts(const std::string& list, const std::vector<std::string>& hosts) {
+  const std::vector<std::string> nodes = ExpandNodeList(list);
+  const auto is_node = [&](const std::string& name) {
+    return std::find(nodes.begin(), nodes.end(), name) != nodes.end();
+  };
+  std::vector<std::string> names;
+  for (const std::string& host : hosts) {
+    const std::string name = is_node(host) ? host : host.substr(0, host.find('.'));
+    if (is_node(name)) names.push_back(name);
+  }
+  return names;
+}
+
+std::string JoinNodes(const std::vector<std::string>& nodes) {
+  std::string text;
+  for (const std::string& node : nodes) text += (text.empty() ? "" : ",") + node;
+  return text;
+}
+
 std::vector<PartitionPart> ParsePartitions(const std::string& sinfo) {
   std::vector<PartitionPart> all;
   for (const std::string& line : Lines(sinfo)) {
@@ -139,6 +158,30 @@ std::vector<PartitionPart> ParsePartitions(const std::string& sinfo) {
                    .gpus = GpusOf(parts[5])});
   }
   return all;
+}
+
+std::optional<Preemption> ParsePreemption(const std::string& config, const std::string& partition) {
+  Preemption preemption;
+  bool is_known = false;
+  std::string mode = ShownValue(partition, "PreemptMode"), type;
+  for (const std::string& line : Lines(config)) {  // "KillWait                = 30 sec"
+    std::istringstream words(line);
+    std::string name, equals, value;
+    words >> name >> equals >> value;
+    if (equals != "=") continue;
+    if (name == "KillWait") {
+      preemption.kill_wait_seconds = std::atoll(value.c_str());
+      is_known = true;
+    }
+    if (name == "PreemptType") type = value;
+    if (name == "PreemptMode" && mode.empty()) mode = value;
+  }
+  if (!is_known) return std::nullopt;
+  preemption.grace_seconds = std::atoll(ShownValue(partition, "GraceTime").c_str());
+  const bool ends_jobs =
+      mode.find("REQUEUE") != std::string::npos || mode.find("CANCEL") != std::string::npos;
+  preemption.is_possible = ends_jobs && !type.empty() && type != "preempt/none" && type != "(null)";
+  return preemption;
 }
 
 std::vector<QueuedJob> ParseQueue(const std::string& squeue) {

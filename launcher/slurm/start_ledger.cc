@@ -100,12 +100,17 @@ void AddEvent(Ledger& ledger, const Json& json) {
                                                 .restart = json.at("restart"),
                                                 .time = json.at("time"),
                                                 .step = json.at("step"),
-                                                .nodes = json.at("nodes")});
+                                                .nodes = json.at("nodes"),
+                                                .log = json.value("log", ""),
+                                                .log_offset = json.value("log_offset", int64_t{0})});
     return;
   }
   LedgerStart* start = FindStart(ledger, json);
   if (!start) return;
   if (event == "term") start->was_terminated = true;
+  if (event == "picked")
+    start->picked =
+        PickedNodes{.nodes = json.at("nodes"), .spare = json.at("spare"), .reason = json.at("reason")};
   if (event == "bad_nodes")
     start->bad_nodes = BadNodes{.nodes = json.at("nodes"), .reason = json.at("reason")};
   if (event == "end") start->end = EndOf(json);
@@ -130,6 +135,10 @@ const char* NameOf(StartAction action) {
 
 std::string SubmitFolder(const std::string& run_dir) {
   return run_dir + "/submit";
+}
+
+std::string LogOf(const std::string& run_dir, const LedgerStart& start) {
+  return start.log.empty() ? run_dir + "/logs/" + start.job + ".out" : start.log;
 }
 
 Ledger ParseLedger(const std::string& text) {
@@ -168,6 +177,16 @@ void NoteStart(const std::string& run_dir, const LedgerStart& start) {
   Json json = EventOf("start", start);
   json["step"] = start.step;
   json["nodes"] = start.nodes;
+  json["log"] = start.log;
+  json["log_offset"] = start.log_offset;
+  AddLine(run_dir, json);
+}
+
+void NotePicked(const std::string& run_dir, const LedgerStart& start, const PickedNodes& picked) {
+  Json json = EventOf("picked", start);
+  json["nodes"] = picked.nodes;
+  json["spare"] = picked.spare;
+  json["reason"] = picked.reason;
   AddLine(run_dir, json);
 }
 

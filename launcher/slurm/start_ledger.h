@@ -3,7 +3,8 @@
 // are:
 //
 //   submitted  time, jobs ["12"], script "001.sbatch", name, chain
-//   start      time, job, restart, step, nodes "n[0-1]"
+//   start      time, job, restart, step, nodes "n[0-1]", log: its path, log_offset: bytes in it before
+//   picked     time, job, restart, nodes ["n0"] that train, spare ["n1"] that stay idle, reason: of bad ones
 //   term       time, job, restart: Slurm asked the start to end (preemption, requeue, scancel)
 //   bad_nodes  time, job, restart, nodes ["n1"], reason: of the node test
 //   end        time, job, restart, exit_code, action, failed, reason, step, steps, excluded ["n1"]
@@ -34,6 +35,12 @@ struct StartEnd {
   std::vector<std::string> excluded;  // nodes that later starts leave out because of this one
 };
 
+// Of a start with --spare_nodes.
+struct PickedNodes {
+  std::vector<std::string> nodes, spare;
+  std::string reason;  // which of the spare are bad; "" when none is
+};
+
 struct BadNodes {
   std::vector<std::string> nodes;
   std::string reason;
@@ -46,6 +53,9 @@ struct LedgerStart {
   int64_t time = 0, end_time = 0;  // seconds since 1970; end_time 0: not known
   int64_t step = 0;                // updates done when it began
   std::string nodes;
+  std::string log;         // "": not known
+  int64_t log_offset = 0;  // bytes that it had before
+  std::optional<PickedNodes> picked;
   bool was_terminated = false;  // Slurm sent TERM
   std::optional<BadNodes> bad_nodes;
   std::optional<StartEnd> end;  // nothing while it runs, and of a start that was killed
@@ -71,8 +81,12 @@ Ledger ParseLedger(const std::string& text);
 // Each adds a line. Throws UserError when it cannot be written.
 void NoteSubmission(const std::string& run_dir, const Submission& submission);
 void NoteStart(const std::string& run_dir, const LedgerStart& start);
+void NotePicked(const std::string& run_dir, const LedgerStart& start, const PickedNodes& picked);
 void NoteBadNodes(const std::string& run_dir, const LedgerStart& start, const BadNodes& bad);
 void NoteEnd(const std::string& run_dir, const LedgerStart& start, const StartEnd& end);
+
+// The file to which a start prints.
+std::string LogOf(const std::string& run_dir, const LedgerStart& start);
 
 // RUN_DIR/submit
 std::string SubmitFolder(const std::string& run_dir);

@@ -38,17 +38,6 @@ int StartsWithoutStep(const Submission& submission) {
   return count;
 }
 
-// The nodes of a start that are suspect, by Slurm's names.
-std::vector<std::string> SuspectNodes(const LedgerStart& start, const std::vector<std::string>& hosts) {
-  const std::vector<std::string> nodes = ExpandNodeList(start.nodes);
-  std::vector<std::string> suspects;
-  for (const std::string& host : hosts) {
-    const std::string name = Contains(nodes, host) ? host : host.substr(0, host.find('.'));
-    if (Contains(nodes, name)) suspects.push_back(name);
-  }
-  return suspects;
-}
-
 class Judge {
  public:
   Judge(const Ledger& ledger, const LedgerStart& start, const StartOutcome& outcome,
@@ -142,7 +131,7 @@ class Judge {
       end_.reason = "the node test failed: " + start_.bad_nodes->reason;
       end_.exit_code = kStuckExitCode;
     }
-    Exclude(SuspectNodes(start_, hosts));
+    Exclude(NodesOfHosts(start_.nodes, hosts));
     const bool has_end = own_ && own_->end.status != "running";
     if (end_.reason.empty() || (!has_end && !start_.bad_nodes)) {
       end_.reason = Format("ended without a word (the launcher's exit code is %d)", outcome_.launcher_code);

@@ -61,6 +61,8 @@ DEFINE_int32(max_nodes_excluded, 4,
 DEFINE_string(chain, "requeue", "submit: how it goes on: requeue, dependency (several jobs) or none");
 DEFINE_int32(links, 4, "submit: jobs of a dependency chain");
 DEFINE_bool(node_check, false, "submit: test each node for some seconds before each start");
+DEFINE_int32(spare_nodes, 0,
+             "submit: nodes beyond --nodes; the node test picks the good ones, and the others stay idle");
 // Of the command.
 DEFINE_string(site, "",
               "submit: the site's defaults; default: ~/.config/unipool/cluster.txtpb where there is one");
@@ -132,7 +134,9 @@ void ChooseLauncher(const JobConfig& job, ScriptInput& input, Findings& findings
                               : "mpirun, since this Slurm does not speak pmix (" + JoinNames(kinds) + ").";
   if (!FindProgram("mpirun") && job.setup().empty() && job.setup_line().empty())
     findings.problems.push_back(
-        "--launcher: Slurm does not speak pmix here, and there is no mpirun in PATH; load it in --setup");
+        kinds.empty() ? "--launcher: neither srun nor mpirun is in PATH; load one of them in --setup"
+                      : "--launcher: Slurm does not speak pmix here, and there is no mpirun in PATH; load it "
+                        "in --setup");
 }
 
 // The jobs of earlier submissions that wait or run.
@@ -152,7 +156,8 @@ void CheckQueue(const std::string& run_dir, Findings& findings) {
   }
 }
 
-void CheckSlurm(const Config& config, const JobConfig& job, bool is_valid, Findings& findings) {
+void CheckSlurm(const Config& config, const JobConfig& job, bool is_valid,
+                const std::optional<RunState>& state, Findings& findings) {
   if (!FLAGS_dry_run && !FindProgram("sbatch")) {
     findings.problems.push_back(
         "sbatch: is not in PATH; submit on a machine of the cluster (--dry_run shows the script anywhere)");
@@ -160,20 +165,13 @@ void CheckSlurm(const Config& config, const JobConfig& job, bool is_valid, Findi
   const auto parts = AskPartitions();
   if (!parts)
     return findings.notes.push_back("sinfo does not answer: partition, limits and nodes are not checked");
-  CheckCluster(job, *parts, AskDefaultPartition(), is_valid ? MemoryOfNode(config, job) : 0, findings);
-}
-
-// Preemption without a signal of the site's leaves KillWait.
-void NoteKillWait(const std::optional<RunState>& state, Findings& findings) {
-  const std::optional<int> wait = AskKillWait();
-  if (!wait || !state || !state->step_seconds || !state->save_seconds) return;
-  const double needed = state->step_seconds->max + state->save_seconds->max;
-  if (needed <= *wait) return;
-  findings.notes.push_back(
-      Format("a preempted job has %d s (KillWait) to save, unless the partition has a grace time; a step and "
-             "a save of this run "
-             "take up to %.3g s, so up to train.save_minutes of work would be done again",
-             *wait, needed));
+  const std::string standard = AskDefaultPartition();
+  CheckCluster(job, *parts, standard, is_valid ? MemoryOfNode(config, job) : 0, findings);
+  const std::string partition = job.partition().empty() ? standard : job.partition();
+  if (const auto preemption = AskPreemption(partition)) {
+    const int64_t lead = LeadSeconds(job, ParseSlurmTime(job.time()).value_or(0), state);
+    CheckPreemption(*preemption, lead, state, findings);
+  }
 }
 
 std::string ThisProgram() {
@@ -306,9 +304,8 @@ int SubmitCommand(const CommandLine& command_line) {
   CheckIsShared("run_dir", config.run_dir(), job, findings);
   CheckIsShared("the program", ThisProgram(), job, findings);
   CheckRunDir(config, findings);
-  CheckSlurm(config, job, is_valid, findings);
+  CheckSlurm(config, job, is_valid, state, findings);
   CheckQueue(config.run_dir(), findings);
-  NoteKillWait(state, findings);
   ScriptInput input = MakeInput(command_line, run_dir, job, state);
   ChooseLauncher(job, input, findings);
   Tell(findings, !FLAGS_force);

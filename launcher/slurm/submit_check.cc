@@ -100,6 +100,7 @@ void CheckOptions(const JobConfig& job, const std::string& run_dir, Findings& fi
   CheckAtLeast("max_restarts", job.max_restarts(), 0, findings);
   CheckAtLeast("max_failures", job.max_failures(), 1, findings);
   CheckAtLeast("max_nodes_excluded", job.max_nodes_excluded(), 0, findings);
+  CheckAtLeast("spare_nodes", job.spare_nodes(), 0, findings);
   CheckChoice("launcher", job.launcher(), {"auto", "srun", "mpirun"}, findings);
   CheckChoice("chain", job.chain(), {"requeue", "dependency", "none"}, findings);
   CheckChoice("signal", job.signal(), {"USR2", "USR1", "TERM"}, findings);
@@ -173,6 +174,23 @@ void CheckTimes(const JobConfig& job, const std::optional<RunState>& state, Find
   }
 }
 
+void CheckPreemption(const Preemption& preemption, int64_t lead_seconds, const std::optional<RunState>& state,
+                     Findings& findings) {
+  const auto have = static_cast<double>(preemption.grace_seconds + preemption.kill_wait_seconds);
+  const std::string time =
+      Format("a job whose nodes Slurm takes away has %d s to save (GraceTime %d, KillWait %d)",
+             preemption.grace_seconds + preemption.kill_wait_seconds, preemption.grace_seconds,
+             preemption.kill_wait_seconds);
+  const std::string remedy =
+      "; the work since the last save would be done again: set train.save_minutes to what may be lost";
+  if (StepAndSave(state) > have) {
+    findings.notes.push_back(
+        Format("%s; a step and a save of this run take up to %.3g s%s", time, StepAndSave(state), remedy));
+  } else if (StepAndSave(state) == 0 && preemption.is_possible && static_cast<double>(lead_seconds) > have) {
+    findings.notes.push_back(Format("%s, less than the lead of %d s%s", time, lead_seconds, remedy));
+  }
+}
+
 std::optional<double> ParseSlurmMemory(const std::string& text) {
   size_t used = 0;
   double number = 0;
@@ -222,7 +240,10 @@ void CheckCluster(const JobConfig& job, const std::vector<PartitionPart>& parts,
     add(Format("--time: is %s; the limit%s is %s", SlurmTimeText(*limit), of,
                SlurmTimeText(*most.limit_seconds)));
   }
-  if (job.nodes() > most.nodes) add(Format("--nodes: is %d; there are %d%s", job.nodes(), most.nodes, of));
+  if (job.nodes() + job.spare_nodes() > most.nodes) {
+    const std::string spare = job.spare_nodes() > 0 ? Format(" and %d spare", job.spare_nodes()) : "";
+    add(Format("--nodes: is %d%s; there are %d%s", job.nodes(), spare, most.nodes, of));
+  }
   const int cpus = job.ranks_per_node() * std::max(1, job.cpus_per_rank());
   if (cpus > most.cpus) {
     add(Format("--ranks_per_node: %d ranks of %d cores need %d cores of a node; a node%s has %d",

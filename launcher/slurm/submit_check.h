@@ -26,6 +26,10 @@ struct Findings {
 void CheckOptions(const JobConfig& job, const std::string& run_dir, Findings& findings);
 // --time and --lead against what a step and a save take; `state` is of a run that is continued.
 void CheckTimes(const JobConfig& job, const std::optional<RunState>& state, Findings& findings);
+// Whether the time that Slurm leaves a preempted job is enough for a step and a save: as long as these took
+// before, or, where that is not known and the partition preempts, as long as the lead.
+void CheckPreemption(const Preemption& preemption, int64_t lead_seconds, const std::optional<RunState>& state,
+                     Findings& findings);
 // Seconds of --lead: what was asked for, or for "auto" 1.2 times the longest step and save of before and a
 // minute, 300 without a before, always at most a quarter of the limit. limit_seconds 0: none.
 int64_t LeadSeconds(const JobConfig& job, int64_t limit_seconds, const std::optional<RunState>& state);

@@ -22,19 +22,38 @@ std::string ScriptWords(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string Launch(const ScriptInput& input) {
+std::string Launch(const ScriptInput& input, int nodes) {
   const JobConfig& job = input.job;
-  const int ranks = job.nodes() * job.ranks_per_node();
+  const int ranks = nodes * job.ranks_per_node();
   if (input.launcher == "mpirun") {
     return Format(
         "mpirun -np %d --map-by ppr:%d:node --bind-to none --mca orte_abort_on_non_zero_status 0 --mca "
         "odls_base_sigkill_timeout 5",
         ranks, job.ranks_per_node());
   }
-  std::string text = Format("srun --mpi=pmix --nodes=%d --ntasks=%d --ntasks-per-node=%d", job.nodes(), ranks,
+  std::string text = Format("srun --mpi=pmix --nodes=%d --ntasks=%d --ntasks-per-node=%d", nodes, ranks,
                             job.ranks_per_node());
   if (job.cpus_per_rank() > 0) text += Format(" --cpus-per-task=%d", job.cpus_per_rank());
   return text + " --wait=60 --kill-on-bad-exit=1 --unbuffered --cpu-bind=none --export=ALL";
+}
+
+// The node test, and what the launcher is told of the nodes that it has picked.
+std::string NodeTest(const ScriptInput& input) {
+  const JobConfig& job = input.job;
+  if (job.spare_nodes() == 0 && !job.node_check()) return "# There is no test of the nodes: --node_check";
+  std::string text =
+      "# The node test: a node that computes or talks much slower than the others is left out by later "
+      "starts.\n";
+  if (job.spare_nodes() == 0) return text + "run \"${launch[@]}\" \"${program[@]}\" check_nodes \"$run_dir\"";
+  text += "# With --spare_nodes it picks as many good nodes as train, and the others stay idle.\n";
+  const std::string option = input.launcher == "mpirun" ? Format("--host \"${picked//,/:%d,}:%d\"",
+                                                                 job.ranks_per_node(), job.ranks_per_node())
+                                                        : "--nodelist=\"$picked\"";
+  return text + "run " + Launch(input, job.nodes() + job.spare_nodes()) +
+         Format(" \"${program[@]}\" check_nodes \"$run_dir\" --spare_nodes=%d\n", job.spare_nodes()) +
+         "picked=$(\"${program[@]}\" ledger \"$run_dir\" --picked)\n"
+         "if [[ $picked ]]; then launch+=(" +
+         option + "); fi";
 }
 
 std::string Environment(const ScriptInput& input) {
@@ -44,6 +63,12 @@ std::string Environment(const ScriptInput& input) {
       "[[ " +
       std::to_string(input.job.ranks_per_node()) +
       " -le $(nproc) ]] || export OMPI_MCA_mpi_yield_when_idle=1";
+  if (input.launcher == "mpirun") {
+    text +=
+        "\n# PMIx 4.2 can wait for ever in the lock of its shared memory when ranks end at once: do "
+        "without.\n"
+        "export PMIX_MCA_gds=\"${PMIX_MCA_gds:-hash}\"";
+  }
   if (!input.job.interface().empty())
     text += "\nexport NCCL_SOCKET_IFNAME=" + ShellWord(input.job.interface());
   return text;
@@ -86,7 +111,7 @@ std::string SbatchLines(const ScriptInput& input) {
   std::string name = run_dir;
   while (name.size() > 1 && name.back() == '/') name.pop_back();
   add_text("job-name", job.job_name().empty() ? name.substr(name.rfind('/') + 1) : job.job_name());
-  add("nodes", std::to_string(job.nodes()));
+  add("nodes", std::to_string(job.nodes() + job.spare_nodes()));
   add("ntasks-per-node", std::to_string(job.ranks_per_node()));
   if (job.cpus_per_rank() > 0) add("cpus-per-task", std::to_string(job.cpus_per_rank()));
   if (job.gpus_per_node() > 0) add("gpus-per-node", std::to_string(job.gpus_per_node()));
@@ -149,10 +174,10 @@ std::map<std::string, std::string> ScriptValues(const ScriptInput& input) {
       {"threads", std::to_string(std::max(1, job.cpus_per_rank()))},
       {"environment", Environment(input)},
       {"time_seconds", std::to_string(input.time_seconds > 0 ? input.time_seconds : kFallbackSeconds)},
-      {"launch", Launch(input)},
+      {"launch", Launch(input, job.nodes())},
       {"launcher_reason_text", InComment(input.launcher_reason)},
       {"signal", job.signal()},
-      {"node_check", job.node_check() ? "true" : "false"},
+      {"node_test", NodeTest(input)},
   };
 }
 

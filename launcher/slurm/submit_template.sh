@@ -55,7 +55,7 @@ train=("${program[@]}" train "$config" "${settings[@]}" run_dir="$run_dir" train
 # Signals. {{signal}} comes before the time is over, TERM when Slurm takes the nodes away: then the run saves and stops. With
 # USR1 (scancel --batch --signal=USR1 JOB) it saves and goes on. bash hears them only while it waits, so the launcher runs
 # in the background. It gets TERM as USR2, since launchers that hear TERM kill the ranks.
-pid="" heard=""
+pid="" heard="" code=0
 forward() { [[ ! $pid ]] || kill -s "$1" "$pid" 2>/dev/null; }
 on_term() {
   heard=TERM
@@ -67,7 +67,6 @@ trap 'forward USR1' USR1
 trap 'say "{{signal}}: save and stop"; heard=USR2; forward USR2' {{signal}}
 trap 'say "TERM: save and stop"; on_term' TERM
 
-code=0
 run() {
   "$@" &
   pid=$!
@@ -78,18 +77,19 @@ run() {
   pid=""
 }
 
-# The node test (--node_check): a node that computes or talks much slower than the others is left out by later starts.
-node_check={{node_check}}
-if $node_check; then run "${launch[@]}" "${program[@]}" check_nodes "$run_dir"; fi
+{{node_test}}
 if [[ $code == 0 ]]; then run "${launch[@]}" "${train[@]}"; fi
 say "the launcher's exit code is $code"
 # When Slurm takes the nodes away, the ranks may be gone before TERM comes here.
 ((code == 0 || code == 2 || code == 75)) || sleep 3
 
-# What now? Launchers lose exit codes, so run_dir/state.json counts. The answer also names nodes to leave out.
-exclude=$("${program[@]}" ledger "$run_dir" --end="$code" --heard="$heard" \
-  --seconds_left="$((end - $(date +%s)))" "${limits[@]}")
-case $? in
+# What now? Launchers lose exit codes, so run_dir/state.json counts. The answer also names nodes to leave out, and the jobs of a
+# chain that wait: they were submitted before these nodes were known.
+answer=$("${program[@]}" ledger "$run_dir" --end="$code" --heard="$heard" \
+  --seconds_left="$((end - $(date +%s)))" "${limits[@]}"); verdict=$?
+read -r exclude links <<<"$answer"
+for link in $links; do scontrol update JobId="$link" ExcNodeList="$exclude"; done
+case $verdict in
   10) exit 0 ;;                      # all steps are done
   75) ;;                             # another start is due
   12) exit "$((code ? code : 75))" ;; # Slurm ends the job, and starts it again if it means to

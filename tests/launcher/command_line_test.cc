@@ -64,13 +64,14 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
       ElementsAre("--jsom: unknown flag; did you mean --json?",
                   "--test_warmth: expected a value of type double, found \"hot\"",
                   "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
-  EXPECT_THAT(ProblemsOf({"--json"}),
-              ElementsAre("a command is missing; one of train, eval, generate, verify, info, "
-                          "watch, plot, compare, report, submit, status, stop, check_nodes, ledger, metrics, "
-                          "tokenize"));
+  EXPECT_THAT(
+      ProblemsOf({"--json"}),
+      ElementsAre("a command is missing; one of train, eval, generate, verify, info, "
+                  "watch, plot, compare, report, submit, status, logs, stop, check_nodes, ledger, metrics, "
+                  "tokenize"));
   EXPECT_THAT(ProblemsOf({"fly"}), ElementsAre("fly: unknown command; one of train, eval, generate, verify, "
                                                "info, watch, plot, compare, report, submit, status, "
-                                               "stop, check_nodes, ledger, metrics, tokenize"));
+                                               "logs, stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
               ElementsAre(HasSubstr("train: the configuration file is missing")));
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),

@@ -5,6 +5,7 @@
 namespace unipool {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::vector<NodeFigures> Nodes(int count) {
@@ -50,6 +51,35 @@ TEST(FindSlowNodes, AFaultIsToldFirst) {
   nodes[0].gemm_gflops = 1;
   ASSERT_EQ(FindSlowNodes(nodes, 3).size(), 1U);
   EXPECT_EQ(FindSlowNodes(nodes, 3)[0].reason, "memory holds other values");
+}
+
+std::vector<SlowNode> Slow(const std::vector<std::string>& hosts) {
+  std::vector<SlowNode> slow;
+  for (const std::string& host : hosts) slow.push_back({host, "is slow"});
+  return slow;
+}
+
+TEST(ChooseNodes, WithoutSpareAllOrNone) {
+  EXPECT_TRUE(ChooseNodes(Nodes(3), {}, 0).is_enough);
+  EXPECT_THAT(ChooseNodes(Nodes(3), {}, 0).hosts, ElementsAre("n0", "n1", "n2"));
+  const NodeChoice none = ChooseNodes(Nodes(3), Slow({"n1"}), 0);
+  EXPECT_FALSE(none.is_enough);
+  EXPECT_THAT(none.hosts, ElementsAre());
+  EXPECT_THAT(none.slow_hosts, ElementsAre("n1"));
+  EXPECT_EQ(none.reason, "n1: is slow");
+}
+
+TEST(ChooseNodes, SpareNodesStandInForSlowOnes) {
+  NodeChoice choice = ChooseNodes(Nodes(4), Slow({"n1"}), 2);
+  EXPECT_TRUE(choice.is_enough);
+  EXPECT_THAT(choice.hosts, ElementsAre("n0", "n2"));
+  EXPECT_THAT(choice.spare_hosts, ElementsAre("n1", "n3"));
+  choice = ChooseNodes(Nodes(4), {}, 1);
+  EXPECT_THAT(choice.hosts, ElementsAre("n0", "n1", "n2"));
+  EXPECT_THAT(choice.spare_hosts, ElementsAre("n3"));
+  choice = ChooseNodes(Nodes(4), Slow({"n0", "n3"}), 1);
+  EXPECT_FALSE(choice.is_enough);
+  EXPECT_THAT(choice.slow_hosts, ElementsAre("n0", "n3"));
 }
 
 }  // namespace

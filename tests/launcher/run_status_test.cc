@@ -44,6 +44,16 @@ TEST(StatusText, TellsHowItStandsAndWhatHappened) {
                     HasSubstr("killed after a warning"), HasSubstr("left out    n1"), HasSubstr("job 12.2")));
 }
 
+TEST(StatusText, TellsSpareNodesAndWhy) {
+  StatusInput input = Input();
+  input.ledger.submissions[0].starts[2].picked =
+      PickedNodes{.nodes = {"n0"}, .spare = {"n2"}, .reason = "n2: memory is slow"};
+  input.ledger.submissions[0].starts[2].log = "runs/logs/12.out";
+  EXPECT_THAT(StatusText(input), AllOf(HasSubstr("n[0,2], spare n2 (n2: memory is slow)"),
+                                       HasSubstr("log         runs/logs/12.out")));
+  EXPECT_EQ(StatusJson(input)["starts"][2]["spare"][0], "n2");
+}
+
 TEST(StatusText, OfARunWithoutSlurm) {
   StatusInput input = Input();
   input.ledger = {};

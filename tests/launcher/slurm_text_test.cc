@@ -74,5 +74,30 @@ TEST(ParseMpiKinds, ReadsBothForms) {
               testing::Not(testing::Contains("pmix")));
 }
 
+TEST(NodesOfHosts, LeavesOutDomainsAndStrangers) {
+  EXPECT_THAT(NodesOfHosts("n[0-2]", {"n1.site.org", "n7", "n0"}), ElementsAre("n1", "n0"));
+  EXPECT_THAT(NodesOfHosts("a.b,a", {"a.b"}), ElementsAre("a.b"));
+  EXPECT_EQ(JoinNodes({"n1", "n0"}), "n1,n0");
+  EXPECT_EQ(JoinNodes({}), "");
+}
+
+TEST(ParsePreemption, ReadsBothAnswers) {
+  const std::string config =
+      "KillWait                = 30 sec\nPreemptMode             = REQUEUE\n"
+      "PreemptType             = preempt/partition_prio\nUnkillableStepTimeout   = 60 sec\n";
+  auto preemption =
+      ParsePreemption(config, "PartitionName=poor GraceTime=120 Hidden=NO PreemptMode=REQUEUE State=UP\n");
+  ASSERT_TRUE(preemption);
+  EXPECT_TRUE(preemption->is_possible);
+  EXPECT_EQ(preemption->grace_seconds, 120);
+  EXPECT_EQ(preemption->kill_wait_seconds, 30);
+  preemption = ParsePreemption(config, "PartitionName=rich GraceTime=0 PreemptMode=OFF\n");
+  EXPECT_FALSE(preemption->is_possible);
+  EXPECT_TRUE(ParsePreemption(config, "")->is_possible) << "the cluster's mode holds";
+  EXPECT_FALSE(ParsePreemption("KillWait = 30 sec\nPreemptMode = CANCEL\nPreemptType = preempt/none\n", "")
+                   ->is_possible);
+  EXPECT_FALSE(ParsePreemption("slurm_load_ctl_conf error", ""));
+}
+
 }  // namespace
 }  // namespace unipool

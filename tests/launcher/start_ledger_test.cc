@@ -25,7 +25,8 @@ TEST_F(StartLedgerTest, NothingIsAnEmptyLedger) {
 }
 
 TEST_F(StartLedgerTest, WhatIsNotedIsRead) {
-  const LedgerStart first{.job = "12", .restart = 0, .nodes = "n[0-1]"},
+  const LedgerStart first{
+      .job = "12", .restart = 0, .nodes = "n[0-1]", .log = "logs/12.out", .log_offset = 99},
       second{.job = "12", .restart = 1, .step = 7};
   NoteSubmission(run_dir_, {.jobs = {"12"}, .script = "001.sbatch", .name = "a\"b", .chain = "requeue"});
   NoteStart(run_dir_, first);
@@ -38,6 +39,7 @@ TEST_F(StartLedgerTest, WhatIsNotedIsRead) {
            .step = 7,
            .steps = 7,
            .excluded = {"n1"}});
+  NotePicked(run_dir_, first, {.nodes = {"n0"}, .spare = {"n1"}, .reason = "n1: slow"});
   NoteStart(run_dir_, second);
   const Ledger ledger = ReadLedger(run_dir_);
   ASSERT_EQ(ledger.submissions.size(), 1U);
@@ -51,6 +53,13 @@ TEST_F(StartLedgerTest, WhatIsNotedIsRead) {
   EXPECT_TRUE(start.end->failed);
   EXPECT_THAT(start.end->excluded, ElementsAre("n1"));
   EXPECT_EQ(start.nodes, "n[0-1]");
+  ASSERT_TRUE(start.picked);
+  EXPECT_THAT(start.picked->nodes, ElementsAre("n0"));
+  EXPECT_THAT(start.picked->spare, ElementsAre("n1"));
+  EXPECT_EQ(start.picked->reason, "n1: slow");
+  EXPECT_EQ(LogOf(run_dir_, start), "logs/12.out");
+  EXPECT_EQ(start.log_offset, 99);
+  EXPECT_EQ(LogOf("runs/a", submission.starts[1]), "runs/a/logs/12.out");
   EXPECT_GT(start.time, 0);
   EXPECT_FALSE(submission.starts[1].end);
   EXPECT_EQ(submission.starts[1].step, 7);

@@ -180,5 +180,41 @@ TEST(CheckRunDir, AFolderThatCannotBeWrittenIsTold) {
   EXPECT_THAT(findings.problems, ElementsAre(HasSubstr("run_dir: /proc/version is no folder")));
 }
 
+std::vector<std::string> PreemptionNotes(const Preemption& preemption, int64_t lead,
+                                         const std::optional<RunState>& state) {
+  Findings findings;
+  CheckPreemption(preemption, lead, state, findings);
+  EXPECT_THAT(findings.problems, IsEmpty());
+  return findings.notes;
+}
+
+TEST(CheckPreemption, ComparesWithStepAndSaveOrElseWithTheLead) {
+  RunState state;
+  state.step_seconds = Quantiles{.max = 10};
+  state.save_seconds = Quantiles{.max = 20};  // 36 s with the margin
+  EXPECT_THAT(PreemptionNotes({.grace_seconds = 10, .kill_wait_seconds = 30}, 300, state), IsEmpty());
+  EXPECT_THAT(PreemptionNotes({.grace_seconds = 5, .kill_wait_seconds = 30}, 300, state),
+              ElementsAre(AllOf(HasSubstr("has 35 s to save (GraceTime 5, KillWait 30)"),
+                                HasSubstr("a step and a save of this run take up to 36 s"),
+                                HasSubstr("train.save_minutes"))));
+  EXPECT_THAT(PreemptionNotes({.is_possible = false, .kill_wait_seconds = 30}, 300, std::nullopt), IsEmpty());
+  EXPECT_THAT(PreemptionNotes({.is_possible = true, .kill_wait_seconds = 30}, 300, std::nullopt),
+              ElementsAre(HasSubstr("30 s to save (GraceTime 0, KillWait 30), less than the lead of 300 s")));
+  EXPECT_THAT(PreemptionNotes({.is_possible = true, .grace_seconds = 270, .kill_wait_seconds = 30}, 300,
+                              std::nullopt),
+              IsEmpty());
+}
+
+TEST(CheckCluster, SpareNodesMustBeThereToo) {
+  JobConfig job = Job();
+  job.set_nodes(4);
+  job.set_spare_nodes(1);
+  EXPECT_THAT(Cluster(job), IsEmpty());
+  job.set_spare_nodes(2);
+  EXPECT_THAT(Cluster(job), ElementsAre(HasSubstr("--nodes: is 4 and 2 spare; there are 5")));
+  job.set_spare_nodes(-1);
+  EXPECT_THAT(Options(job), ElementsAre(HasSubstr("--spare_nodes: is -1; must be at least 0")));
+}
+
 }  // namespace
 }  // namespace unipool

@@ -54,12 +54,14 @@ std::vector<std::pair<std::string, ScriptInput>> Cases() {
   ScriptInput mpirun = Input();
   mpirun.launcher = "mpirun";
   mpirun.launcher_reason = "mpirun, as --launcher says.";
+  mpirun.job.set_spare_nodes(1);
   mpirun.setup = "module load openmpi/4.1\nexport X=\"$HOME/x\"";
   cases.emplace_back("mpirun", mpirun);
   ScriptInput chain = Input();
   chain.job.set_chain("dependency");
   chain.job.set_max_restarts(5);
   chain.job.set_exclude("n7");
+  chain.job.set_spare_nodes(2);
   chain.job.set_signal("USR1");
   cases.emplace_back("dependency", chain);
   ScriptInput array = Input();
@@ -168,6 +170,19 @@ TEST(FillTemplate, NamesWhatItDoesNotKnow) {
     EXPECT_THAT(error.problems()[1], HasSubstr("not closed"));
     EXPECT_THAT(error.problems()[2], HasSubstr("known are config, run_dir"));
   }
+}
+
+TEST(SubmitScript, SpareNodesAreAskedForAndTrainOnlyWherePicked) {
+  ScriptInput input = Input();
+  input.job.set_spare_nodes(1);
+  EXPECT_THAT(Script(input),
+              testing::AllOf(HasSubstr("#SBATCH --nodes=3\n"),
+                             HasSubstr("launch=(srun --mpi=pmix --nodes=2 --ntasks=8 "),
+                             HasSubstr("run srun --mpi=pmix --nodes=3 --ntasks=12 "),
+                             HasSubstr("--spare_nodes=1\n"), HasSubstr("launch+=(--nodelist=\"$picked\")")));
+  input.launcher = "mpirun";
+  EXPECT_THAT(Script(input), testing::AllOf(HasSubstr("run mpirun -np 12 "),
+                                            HasSubstr("launch+=(--host \"${picked//,/:4,}:4\")")));
 }
 
 }  // namespace
