@@ -42,8 +42,11 @@ KillWait=5
 MinJobAge=600
 InactiveLimit=0
 WaitTime=0
-SlurmdTimeout=20
-MessageTimeout=20
+SlurmdTimeout={node_timeout}
+MessageTimeout=90
+TCPTimeout=30
+BatchStartTimeout=300
+UnkillableStepTimeout=600
 JobRequeue=1
 PropagateResourceLimitsExcept=ALL
 GresTypes=gpu
@@ -73,8 +76,9 @@ def Run(*command: str) -> None:
 class Cluster:
     """Nodes n0 ... ; partitions: name -> (first node, last node, more of slurm.conf)."""
 
-    def __init__(self, root: str, partitions: dict[str, tuple[int, int, str]], weights: dict[int, int], net: str = "10.77.0") -> None:
+    def __init__(self, root: str, partitions: dict[str, tuple[int, int, str]], weights: dict[int, int], node_timeout: int = 60, net: str = "10.77.0") -> None:
         self.root, self.partitions, self.weights, self.net = root, partitions, weights, net
+        self.node_timeout = node_timeout  # after so many seconds of silence a node is down
         self.count = 1 + max(last for _, last, _ in partitions.values())
         self.prefix = f"unipool-{os.getpid()}-n"
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -107,11 +111,11 @@ class Cluster:
             self.daemons[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
 
     def Wait(self, condition: "object", what: str) -> None:
-        for _ in range(200):
+        for _ in range(1200):
             if condition():  # type: ignore[operator]
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"the cluster has no {what} after 20 s; logs are in {self.root}/log")
+        raise RuntimeError(f"the cluster has no {what} after two minutes; logs are in {self.root}/log")
 
     def IdleNodes(self) -> int:
         answer = subprocess.run(self.On(0, "sinfo", "-h", "-N", "-t", "idle", "-o", "%N"), env=self.environment,
@@ -142,7 +146,7 @@ class Cluster:
             Run("tc", "-n", name, "qdisc", "replace", "dev", device, "root", "tbf", "rate", rate, "burst", "64kb", "latency", "400ms")
 
     def WriteConfig(self) -> None:
-        text = CONFIG.format(root=self.root, net=self.net)
+        text = CONFIG.format(root=self.root, net=self.net, node_timeout=self.node_timeout)
         for i in range(self.count):
             text += f"NodeName=n{i} NodeHostname=n{i} NodeAddr={self.net}.{i + 1} Port={16900 + i} Weight={self.weights.get(i, 10)}\n"
         for name, (first, last, more) in self.partitions.items():

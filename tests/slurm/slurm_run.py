@@ -1,5 +1,6 @@
 """What tests of submitted runs share: a folder with settings and text, the program's commands on node n0, waiting, and the run
-without a break to compare with."""
+without a break to compare with. A test waits for conditions. Limits are in seconds of an idle machine, and go on as much slower
+as the machine is busier. Where a test acts in the middle of a run, the run waits for it there (hold.c)."""
 import json
 import os
 import random
@@ -13,34 +14,59 @@ from typing import Any
 
 from slurm_cluster import Cluster
 
-BINARY = ""
+BINARY = HOLD = ""  # the program; hold.c as a library
+CORES = len(os.sched_getaffinity(0))
 CLUSTER: Cluster
 MEASURED = {"tokens_per_second", "step_seconds", "balance_seconds", "peak_memory_bytes", "peak_memory_rank", "peak_memory"}
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-       "OMP_NUM_THREADS": "1"}
+       "OMP_NUM_THREADS": "1", "PMIX_MCA_gds": "hash"}
 
 SETTINGS = '''model { layers: 2 hidden: 16 heads: 2 kv_heads: 1 seq_length: 16 vocab: 256 init_std: 0.05 }
 moe { experts: 6 width: 16 router_constant: 2 balance_coeff: 1e-3 }
-train { steps: 200 global_batch: 8 micro_batch: 2 lr: 3e-3 save_every: 0 eval_every: 0 }
+train { steps: 60 global_batch: 8 micro_batch: 2 lr: 3e-3 save_every: 0 eval_every: 0 }
 data { train: "book.txt" split: "90,10,0" }
-parallel { stages: 2 replace_every: 20 watchdog_seconds: 60 }
+parallel { stages: 2 replace_every: 20 watchdog_seconds: 600 }
 '''
 ODD = "it's a \"run\" $(touch oops) `touch oops` ;&|<> #%j é"  # part of a folder's name
+
+SLOW_NODE = 7  # of the cluster's nodes
 
 REPORT: dict[str, str] = {}  # test: what was measured
 LOCK = threading.Lock()
 
 
-def WriteText(path: str) -> None:
-    words = "the pool of experts is shared by all layers and every token finds one".split()
+def Busy() -> float:
+    """How many times slower than on an idle machine things may be: processes that compute or want to, for each core."""
+    with open("/proc/loadavg", encoding="utf-8") as file:
+        words = file.read().split()
+    return max(1.0, float(words[0]) / CORES, int(words[3].split("/")[0]) / CORES)
+
+
+def ShortWatchdog() -> int:
+    """Seconds of silence after which a rank is stuck; no rank that is well is silent so long, even on a busy machine."""
+    return min(30, round(8 * Busy()))
+
+
+def Expand(text: str) -> list[int]:
+    """Numbers of the nodes of "n[0-1,3]"."""
+    nodes: list[int] = []
+    for part in re.sub(r"n|\[|\]", "", text).split(","):
+        first, _, last = part.partition("-")
+        nodes.extend(range(int(first), int(last or first) + 1))
+    return nodes
+
+
+def WriteText(path: str, words: int = 4000) -> None:
+    known = "the pool of experts is shared by all layers and every token finds one".split()
     generator = random.Random(5)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(" ".join(generator.choice(words) for _ in range(4000)) + "\n")
+        file.write(" ".join(generator.choice(known) for _ in range(words)) + "\n")
 
 
 class SlurmTest(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = os.path.join(CLUSTER.root, "work", self._testMethodName)
+        self.wholes: dict[tuple[int, tuple[str, ...]], str] = {}
         os.makedirs(self.folder)
         self.Write("small.txtpb", SETTINGS)
         WriteText(self.Path("book.txt"))
@@ -91,32 +117,62 @@ class SlurmTest(unittest.TestCase):
     def Ends(self, run_dir: str) -> list[tuple[int, str]]:
         return [(end["exit_code"], end["action"]) for end in self.Ledger(run_dir, "end")]
 
-    def Step(self, run_dir: str) -> int:
-        """Of the heartbeat."""
-        try:
-            step: int = json.loads(self.Read(run_dir, "heartbeat"))["step"]
-            return step
-        except (FileNotFoundError, ValueError):
-            return 0
-
-    def WaitFor(self, condition: Callable[[], object], what: str, limit: float = 120) -> None:
-        end = time.monotonic() + limit
+    def WaitFor(self, condition: Callable[[], object], what: str, limit: float = 120, every: float = 0.1) -> float:
+        """Returns how long it took. Both in seconds of an idle machine."""
+        waited, last = 0.0, time.monotonic()
         while not condition():
-            if time.monotonic() > end:
+            now = time.monotonic()
+            waited, last = waited + (now - last) / Busy(), now
+            if waited > limit:
                 logs = subprocess.run(f"tail -n 25 {self.folder}/*/logs/* {self.folder}/*/submit/ledger.jsonl", shell=True,
                                       capture_output=True, text=True, errors="replace", check=False).stdout
-                queue = self.OnNode("squeue", code=None).stdout
-                self.fail(f"no {what} within {limit} s\n{queue}\n{logs}")
-            time.sleep(0.1)
+                self.fail(f"no {what} within {limit} s\n{self.OnNode('squeue', code=None).stdout}\n{logs}")
+            time.sleep(every)
+        return waited
 
-    def WaitForStep(self, run_dir: str, step: int, start: int = 0, limit: float = 120) -> None:
-        """In start number `start` of the ledger."""
+    def Hold(self, run_dir: str, lines: int) -> None:
+        """The starts of a run wait after so many steps of their own, one after the other, until Release()."""
+        self.Preload()
+        os.makedirs(self.Path(run_dir), exist_ok=True)
+        self.Write(f"{run_dir}/next", str(lines))
+        os.replace(self.Path(run_dir, "next"), self.Path(run_dir, "hold"))
+
+    def Pace(self, run_dir: str, microseconds: int) -> None:
+        """So long the starts of a run sleep after each step."""
+        self.Preload()
+        os.makedirs(self.Path(run_dir), exist_ok=True)
+        self.Write(f"{run_dir}/pace", str(microseconds))
+
+    def Preload(self) -> None:
+        """Runs that are submitted from now on heed hold, hold_save and pace of their folder."""
+        os.makedirs(self.Path("unipool"), exist_ok=True)
+        self.Write("unipool/cluster.txtpb", f'setup_line: "export LD_PRELOAD={HOLD}"\n')
+
+    def WaitForHeld(self, run_dir: str, start: int = 0) -> None:
         self.WaitFor(lambda: len(self.Ledger(run_dir, "start")) > start and self.State(run_dir).get("restart_count") == start
-                     and self.Step(run_dir) >= step, f"step {step} of start {start}", limit)
+                     and os.path.exists(self.Path(run_dir, "held")), f"step of start {start} at which to act")
+
+    def Release(self, run_dir: str, name: str = "hold") -> None:
+        os.remove(self.Path(run_dir, name))
+
+    def IsQueued(self, run_dir: str) -> bool:
+        jobs = {job for line in self.Ledger(run_dir, "submitted") for job in line["jobs"]}
+        jobs |= {line["job"] for line in self.Ledger(run_dir, "start")}
+        answer = self.OnNode("squeue", "--noheader", "--jobs", ",".join(sorted(jobs)), code=None)
+        return bool(answer.stdout.strip()) or (answer.returncode != 0 and "Invalid job id" not in answer.stderr)
+
+    def LeavesTheQueue(self, run_dir: str, limit: float = 60) -> None:
+        self.WaitFor(lambda: not self.IsQueued(run_dir), "empty queue", limit, every=0.5)
 
     def WaitForEnd(self, run_dir: str, limit: float = 150) -> None:
-        """Until the job has left the queue."""
-        self.WaitFor(lambda: self.Ledger(run_dir, "end") and not self.Status(run_dir)["queue"], "end of the job", limit)
+        """Until a start has ended and no job of the run is queued."""
+        self.WaitFor(lambda: self.Ledger(run_dir, "end"), "end of a start", limit)
+        self.LeavesTheQueue(run_dir, limit)
+
+    def WaitForEnds(self, run_dir: str, ends: list[tuple[int, str]], limit: float = 60) -> None:
+        """Exit code and action of all starts that the script judged."""
+        self.WaitFor(lambda: len(self.Ends(run_dir)) >= len(ends), f"end {len(ends)} of a start", limit)
+        self.assertEqual(self.Ends(run_dir), ends)
 
     def Finishes(self, run_dir: str, limit: float = 150) -> None:
         self.WaitFor(lambda: self.State(run_dir).get("status") == "finished", "end of the run", limit)
@@ -130,10 +186,11 @@ class SlurmTest(unittest.TestCase):
 
     def Whole(self, *settings: str, ranks: int = 4) -> list[dict[str, Any]]:
         """The metrics of a run without a break, as threads of one process."""
-        done = subprocess.run([BINARY, "train", "small.txtpb", "run_dir=whole", f"parallel.ranks={ranks}", *settings],
+        run_dir = self.wholes.setdefault((ranks, settings), f"whole{len(self.wholes) or ''}")
+        done = subprocess.run([BINARY, "train", "small.txtpb", f"run_dir={run_dir}", f"parallel.ranks={ranks}", *settings],
                               cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return self.Metrics("whole")
+        return self.Metrics(run_dir)
 
     def IsAsWhole(self, run_dir: str, *settings: str, ranks: int = 4) -> None:
         whole = self.Whole(*settings, ranks=ranks)
@@ -142,7 +199,7 @@ class SlurmTest(unittest.TestCase):
         self.Report(f"{len(starts) - 1} restarts, {twice} steps done twice, {len(whole)} lines equal bit for bit")
 
     def Report(self, text: str) -> None:
-        with LOCK:
+        with LOCK:  # tests run side by side
             known = REPORT.get(self._testMethodName)
             REPORT[self._testMethodName] = f"{known}; {text}" if known else text
 
@@ -161,9 +218,4 @@ class SlurmTest(unittest.TestCase):
         return sorted(found)[local]
 
     def Nodes(self, run_dir: str, start: int = -1) -> list[int]:
-        text = self.Ledger(run_dir, "start")[start]["nodes"]
-        nodes: list[int] = []
-        for part in re.sub(r"n|\[|\]", "", text).split(","):
-            first, _, last = part.partition("-")
-            nodes.extend(range(int(first), int(last or first) + 1))
-        return nodes
+        return Expand(self.Ledger(run_dir, "start")[start]["nodes"])

@@ -1,5 +1,6 @@
 """What `unipool submit` refuses before anything is submitted: exit code 2, a sentence each, all at once."""
 import fcntl
+import json
 import os
 
 import slurm_run
@@ -38,7 +39,18 @@ class RefusalTest(SlurmTest):
             self.assertIn("another run is using", self.Submit("locked", code=2))
         self.Whole("train.steps=3")
         self.assertIn("has done its 3 steps; raise train.steps", self.Submit("whole", "train.steps=3", code=2))
-        os.chmod(self.folder, 0o755)
+
+    def test_a_save_that_takes_longer_than_the_time_allows(self) -> None:
+        self.Whole("train.steps=3")
+        state = self.State("whole")
+        state["save_seconds"] = {"median": 100, "p90": 100, "max": 100}
+        self.Write("whole/state.json", json.dumps(state))
+        self.assertRegex(self.Submit("whole", "--time=5", code=2),
+                         r"--time: is 0:05:00, too short: a step and a save of this run take up to 12\d s; make it at least 0:0[89]:00")
+        self.assertRegex(self.Submit("whole", "--lead=50", code=2), r"--lead: is 50 s; .* take up to 12\d s; make it at least 12\d")
+        dry = self.OnNode(slurm_run.BINARY, "submit", "small.txtpb", "run_dir=whole", "--time=50", "--dry_run", "--force", "--nodes=2",
+                          "--ranks_per_node=2", "--partition=poor")
+        self.assertRegex(dry.stderr, r"has 5 s to save \(GraceTime 0, KillWait 5\); a step and a save of this run take up to 12\d s")
 
     def test_no_sbatch_and_unknown_flags_and_placeholders(self) -> None:
         os.mkdir(self.Path("bin"))
@@ -59,6 +71,6 @@ class RefusalTest(SlurmTest):
         os.mkdir(self.Path("unipool"))
         self.Write("unipool/cluster.txtpb", 'partition: "wide" setup_line: "export SITE=1" time: "20" account: "a b"\n')
         script = self.OnNode(slurm_run.BINARY, "submit", "small.txtpb", "run_dir=a", "--dry_run", "--time=10", "--nodes=2",
-                             "--ranks_per_node=2").stdout
+                             "--ranks_per_node=2", "--force").stdout
         for line in ["#SBATCH --partition=wide", "export SITE=1", "#SBATCH --time=10", '#SBATCH --account="a b"']:
             self.assertIn(line + "\n", script)
