@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <deque>
 #include <memory>
@@ -30,6 +31,7 @@ struct LastWords {
 
 // What the handlers know. All of it may be used in a handler.
 std::array<std::atomic<bool>, kNumRunRequests> asked;
+std::atomic<bool> slurm_kills{false};           // Slurm itself ends what does not end in time
 std::atomic<int64_t> first_end_nanoseconds{0};  // of TERM or INT; 0: none yet
 std::atomic<const LastWords*> last_words{nullptr};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free &&
@@ -66,8 +68,10 @@ void Handle(int number) {
   const int saved_errno = errno;
   if (number == SIGTERM || number == SIGINT) {
     const int64_t now = Nanoseconds();
+    const bool hurries = number == SIGINT || !slurm_kills.load();
     int64_t first = 0;
-    if (!first_end_nanoseconds.compare_exchange_strong(first, now) && now - first > kSameNanoseconds) {
+    if (!first_end_nanoseconds.compare_exchange_strong(first, now) && now - first > kSameNanoseconds &&
+        hurries) {
       WriteLastWords();
       _exit(128 + number);
     }
@@ -84,6 +88,7 @@ SignalRequests::SignalRequests() {
   CHECK(!installed.exchange(true)) << "two at once";
   for (auto& flag : asked) flag.store(false);
   first_end_nanoseconds.store(0);
+  slurm_kills.store(std::getenv("SLURM_JOB_ID") != nullptr);
   struct sigaction action {};
   action.sa_handler = &Handle;
   action.sa_flags = SA_RESTART;  // a read or write that it interrupts goes on

@@ -2,8 +2,9 @@
 // set flags and do nothing else, so a signal is harmless wherever it comes, also in a library.
 //
 // A second TERM or INT ends the process at once with exit code 128 + n. Within 0.2 s of the first it is taken
-// for the same one: launchers deliver it twice. PIPE is ignored: a run outlives the reader of its output. HUP
-// and INT stay ignored where they were before (nohup, background jobs of scripts).
+// for the same one: launchers deliver it twice. In a job of Slurm a second TERM changes nothing: preemption
+// sends several, and a KILL when the time is over. PIPE is ignored: a run outlives the reader of its output.
+// HUP and INT stay ignored where they were before (nohup, background jobs of scripts).
 #pragma once
 
 #include <string>

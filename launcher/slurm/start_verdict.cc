@@ -10,7 +10,7 @@ namespace unipool {
 namespace {
 
 constexpr int kBySignal = 128;
-constexpr int kUsr2 = 12;
+constexpr int kKill = 9, kUsr2 = 12, kTerm = 15;
 constexpr int64_t kNearTheLimit = 60;  // seconds: Slurm's TERM so near the limit is that of the limit
 
 bool Contains(const std::vector<std::string>& list, const std::string& item) {
@@ -62,6 +62,9 @@ class Judge {
       const std::string why = "ended by " + outcome_.heard + " before the program could hear it";
       return outcome_.heard == "TERM" && !IsNearLimit() ? With(StartAction::kLeave, why) : Again(why);
     }
+    if (WasEndedBySlurm())
+      return IsNearLimit() ? Again(end_.reason)
+                           : With(StartAction::kLeave, end_.reason + ": Slurm took the nodes away");
     return Failed();
   }
 
@@ -99,6 +102,12 @@ class Judge {
   bool WasEndedBeforeItBegan() const {
     if (outcome_.heard.empty() || outcome_.launcher_code == kStuckExitCode) return false;
     return !own_ || own_->end.status == "running" || outcome_.launcher_code == kBySignal + kUsr2;
+  }
+
+  // Slurm took the nodes away, and the ranks were gone before they had saved.
+  bool WasEndedBySlurm() const {
+    return outcome_.heard == "TERM" &&
+           (end_.exit_code == kBySignal + kTerm || end_.exit_code == kBySignal + kKill);
   }
 
   // A start that did not fail is followed by another, within limits.

@@ -121,5 +121,20 @@ TEST(SignalRequests, UsrAndATermAreNoSecondTerm) {
   EXPECT_EQ(Asked(signals).Reason(), "SIGUSR2 and SIGTERM");
 }
 
+TEST(SignalRequests, InAJobOfSlurmASecondTermLeavesTimeToSave) {
+  setenv("SLURM_JOB_ID", "7", 1);
+  EXPECT_EXIT(
+      {
+        SignalRequests signals;
+        for (int i = 0; i < 2; ++i) {
+          raise(SIGTERM);
+          usleep(300'000);
+        }
+        _exit(Asked(signals).Reason() == "SIGTERM" ? 75 : 1);
+      },
+      testing::ExitedWithCode(75), "");
+  unsetenv("SLURM_JOB_ID");
+}
+
 }  // namespace
 }  // namespace unipool

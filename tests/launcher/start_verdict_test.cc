@@ -119,6 +119,19 @@ TEST_F(VerdictTest, ASignalBeforeTheProgramHearsItIsNoFailure) {
   EXPECT_FALSE(preempted.failed);
 }
 
+TEST_F(VerdictTest, RanksThatSlurmEndedBeforeTheySavedAreNoFailure) {
+  Start();
+  const StartEnd end = Judge({.launcher_code = 143,
+                              .heard = "TERM",
+                              .seconds_left = 1000,
+                              .state = State("failed", 143, "ended at once by a second SIGTERM", 20)});
+  EXPECT_EQ(end.action, StartAction::kLeave);
+  EXPECT_FALSE(end.failed);
+  Start(20);
+  EXPECT_TRUE(Judge({.launcher_code = 143, .state = State("failed", 143, "a second SIGTERM", 30)}).failed)
+      << "nobody said that Slurm wanted the nodes";
+}
+
 TEST_F(VerdictTest, StartsWithoutAStepEndTheChain) {
   for (int i = 0; i < 3; ++i) {
     Start(5);

@@ -9,7 +9,7 @@ from slurm_run import Expand, ShortWatchdog, SlurmTest, WriteText
 
 class BrokenRunTest(SlurmTest):
     def test_a_killed_rank_is_a_failure_with_a_limit(self) -> None:
-        self.Hold("a", 10)
+        self.Hold("a", 12)
         self.Submit("a", "train.save_every=5")
         for start in range(3):  # as many as --max_failures has by itself
             self.WaitForHeld("a", start)
@@ -22,7 +22,7 @@ class BrokenRunTest(SlurmTest):
         self.assertEqual([end["action"] for end in ends], ["requeue", "requeue", "give_up"])
         self.assertEqual([end["restart"] for end in ends], [0, 1, 2])
         self.assertEqual([start["step"] for start in self.Ledger("a", "start")], [0, 10, 20])
-        self.assertTrue(all(end["failed"] and end["steps"] == 10 for end in ends), ends)
+        self.assertTrue(all(end["failed"] and end["steps"] in (10, 11, 12) for end in ends), ends)
         self.assertIn("failure 3 in a row, and --max_failures is 3", self.OnNode(slurm_run.BINARY, "status", "a").stdout)
         logs = os.listdir(self.Path("a", "logs"))
         self.assertEqual(len(logs), 1)
@@ -118,7 +118,7 @@ class BrokenRunTest(SlurmTest):
         self.IsAsWhole("a")
 
     def test_requeued_by_an_operator_in_a_save_and_in_a_validation(self) -> None:
-        WriteText(self.Path("valid.txt"), 150000)  # takes some seconds
+        WriteText(self.Path("valid.txt"), 60000)  # takes a second or more
         for run, settings in {"save": ["train.save_every=20"], "valid": ["train.eval_every=20", "data.valid=valid.txt"]}.items():
             self.Preload()
             os.makedirs(self.Path(run))

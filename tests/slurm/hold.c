@@ -61,7 +61,9 @@ ssize_t write(int fd, const void* data, size_t size) {
   const int error = errno;
   char folder[kPathSize], word[64];
   if (done > 0 && CutPath(fd, "/metrics.jsonl", folder)) {
-    for (ssize_t i = 0; i < done; ++i) lines += ((const char*)data)[i] == '\n';
+    long written = 0;
+    for (ssize_t i = 0; i < done; ++i) written += ((const char*)data)[i] == '\n';
+    if (written == 1) ++lines;  // more are those of before, which a start keeps
     ReadWord(folder, "pace", word, sizeof(word));
     if (word[0]) usleep((useconds_t)atol(word));
     int waited = 0;

@@ -173,6 +173,7 @@ class OrdinaryRunTest(SlurmTest):
         status = self.Status("a")
         self.assertEqual((status["status"], len(status["queue"])), ("running", 2))
         self.OnNode(slurm_run.BINARY, "stop", "a")
+        self.Pace("a", 100000)  # the file is looked for once a second
         self.Release("a")
         self.LeavesTheQueue("a")
         self.assertEqual(self.Ends("a"), [(75, "give_up")])
@@ -244,6 +245,7 @@ class OrdinaryRunTest(SlurmTest):
             self.assertIn(words, text)
         self.assertNotIn("queue", text)
         self.assertIn("saves and stops at the end of its step", self.Here("stop", "a"))
+        self.Pace("a", 100000)  # the file is looked for once a second
         self.Release("a")
         self.assertEqual(run.wait(600), 75)
         status = json.loads(self.Here("status", "a", "--json"))
