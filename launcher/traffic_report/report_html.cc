@@ -123,9 +123,12 @@ HtmlScreen RanksScreen(const TrafficReport& report) {
   if (sorted.size() > kMostBars) {
     sorted.resize(kMostBars);
     order = sorted;
+    std::sort(order.begin(), order.end());
   }
   std::string body =
       ChoiceHtml("order", {{"in order of rank", bars_of(order)}, {"least blocked first", bars_of(sorted)}});
+  if (order.size() < figures.ranks.size())
+    body += ParagraphHtml(Format("Shown are the %d that wait least.", order.size()), "soft");
   body += ParagraphHtml(
       "A rank that waits least is often the one that the others wait for. caused: idle time of others that "
       "is owed to it.",

@@ -1,6 +1,7 @@
 #include "launcher/traffic_report/slow_wire.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -10,7 +11,9 @@ namespace {
 constexpr double kAsSlow = 1.3;         // times the slowest: it may be this one as well
 constexpr double kClearlySlower = 0.5;  // of the usual rate
 constexpr int kFewestEnds = 3, kMostEnds = 64;
-constexpr size_t kFewest = 8;  // waits, for a rate
+constexpr double kFollows = 0.4, kDoubts = 2.5;  // correlation; standard errors
+constexpr size_t kFewestExchanges = 40;          // for it
+constexpr size_t kFewest = 8;                    // waits, for a rate
 
 // What one exchange took, and what it moved between ends.
 struct Moved {
@@ -58,8 +61,9 @@ class WireFinder {
         in[own] += static_cast<double>(peer.bytes_from);
       }
       const auto ns = static_cast<double>(part.wait_leave - begin);
-      if (ns <= 0 || static_cast<double>(part.exposed) < 0.5 * ns) continue;  // it did not wait for the wire
+      if (ns <= 0 || part.exposed == 0) continue;
       moved.ns = std::max(moved.ns, ns);
+      if (static_cast<double>(part.exposed) < 0.5 * ns) continue;  // it hardly waited for the wire
       AddRates(exchange, part, own, ns);
     }
     for (size_t end = 0; end < ends_; ++end) moved.bytes[end] = std::max(out[end], in[end]);
@@ -151,21 +155,28 @@ class WireFinder {
     return (Quantile(values, 0.75) - Quantile(values, 0.25)) / Quantile(values, 0.5);
   }
 
-  // Where all waits are alike, one end may hold up all. Then they follow its bytes, not those of
-  // the busiest end.
+  // Where all waits are alike, one end may hold up all. Then times follow its bytes, clearly better than
+  // those of any other end and than those of the busiest.
   void FindEnd() {
-    if (ends_ < 3 || moved_.size() < 4 * kFewest) return;
-    const double by_busiest =
-        Residual([](const Moved& m) { return *std::max_element(m.bytes.begin(), m.bytes.end()); });
-    double best = 0.5 * by_busiest;
+    std::vector<double> sizes;
+    for (const Moved& moved : moved_) sizes.push_back(Busiest(moved));
+    const double large = 0.5 * Quantile(std::move(sizes), 0.9);
+    std::erase_if(moved_, [&](const Moved& moved) { return Busiest(moved) < large; });
+    if (static_cast<int>(ends_) < kFewestEnds || moved_.size() < kFewestExchanges) return;
+    double second = Fit(Busiest), best = -1;
     int slow = -1;
     for (size_t end = 0; end < ends_; ++end) {
-      const double residual = Residual([&](const Moved& m) { return m.bytes[end]; });
-      if (residual >= best) continue;
-      best = residual;
-      slow = static_cast<int>(end);
+      const double fit = Fit([&](const Moved& moved) { return moved.bytes[end]; });
+      if (fit > best) {
+        second = std::max(second, best);
+        best = fit;
+        slow = static_cast<int>(end);
+      } else {
+        second = std::max(second, fit);
+      }
     }
-    if (slow < 0) return;
+    const double doubt = 1 / std::sqrt(static_cast<double>(moved_.size() - 3));
+    if (best < std::atanh(kFollows) || best - second < kDoubts * doubt) return;
     double bytes = 0, ns = 0;
     for (const Moved& moved : moved_) {
       bytes += moved.bytes[slow];
@@ -174,9 +185,13 @@ class WireFinder {
     rates_.slow.push_back({.from = slow, .to = -1, .rate = 1e9 * bytes / ns, .usual_rate = kUnknown});
   }
 
-  // Of the line through (x, ns) whose slope is at least 0: sum of squares that it leaves.
+  static double Busiest(const Moved& moved) {
+    return *std::max_element(moved.bytes.begin(), moved.bytes.end());
+  }
+
+  // Correlation of times with x, as Fisher's z, whose standard error is 1 / sqrt(n - 3).
   template <class X>
-  double Residual(X x_of) const {
+  double Fit(X x_of) const {
     double n = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0;
     for (const Moved& moved : moved_) {
       const double value = x_of(moved);
@@ -187,8 +202,8 @@ class WireFinder {
       xy += value * moved.ns;
       yy += moved.ns * moved.ns;
     }
-    const double spread_x = xx - x * x / n, spread_xy = xy - x * y / n, spread_y = yy - y * y / n;
-    return spread_x <= 0 || spread_xy <= 0 ? spread_y : spread_y - spread_xy * spread_xy / spread_x;
+    const double spread = (xx - x * x / n) * (yy - y * y / n);
+    return spread <= 0 ? 0 : std::atanh(std::clamp((xy - x * y / n) / std::sqrt(spread), -0.999, 0.999));
   }
 
   const JoinedTraffic& traffic_;

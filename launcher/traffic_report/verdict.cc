@@ -10,6 +10,8 @@ namespace {
 
 constexpr double kMost = 2.0 / 3;       // of waiting: it dominates
 constexpr double kSmall = 0.01;         // of the step: not worth a cause
+constexpr double kExplains = 0.3;       // of a time: what is longer explains it
+constexpr double kClear = 0.1;          // of a time: a difference that is no accident
 constexpr double kPlace = 0.25;         // of what a rank is waited for: worth naming where
 constexpr double kSmallMessage = 4096;  // bytes
 constexpr size_t kMostCauses = 3;
@@ -128,15 +130,27 @@ class Judging {
     return sum / std::max(1.0, world_ - 1);
   }
 
-  // The rank computes no longer than the others, and waits longer for the wire. Who waits for it waits for a
-  // wire.
+  // How much longer a rank computes, and waits for the wire, than the mean of the others; and how long each of
+  // them waits for it.
+  struct Excess {
+    double compute = 0, exposed = 0, owed = 0;
+    bool Explains(double ns) const { return ns > kExplains * owed; }
+  };
+  Excess ExcessOf(int rank) const {
+    const RankFigures& own = figures_.ranks[rank];
+    return {.compute = own.Compute() - MeanOfOthers(rank, [](const RankFigures& r) { return r.Compute(); }),
+            .exposed =
+                own.waits.exposed - MeanOfOthers(rank, [](const RankFigures& r) { return r.waits.exposed; }),
+            .owed = own.caused / std::max(1.0, world_ - 1)};
+  }
+
+  // Not because it computes longer, but because it is held up in waits of its own: who waits for it waits for a
+  // wire, or for whatever else keeps a rank in a wait.
   bool IsLateByWire(int rank) const {
-    const RankFigures& late = figures_.ranks[rank];
-    return IsKnown(late.caused) && late.caused > 0 &&
-           late.Compute() < 1.03 * MeanOfOthers(
-                                       rank, [](const RankFigures& r) { return r.Compute(); }) &&
-           late.waits.exposed >
-               1.2 * MeanOfOthers(rank, [](const RankFigures& r) { return r.waits.exposed; });
+    if (!(figures_.ranks[rank].caused > 0)) return false;
+    const Excess excess = ExcessOf(rank);
+    return !excess.Explains(excess.compute) && excess.Explains(excess.exposed) &&
+           excess.exposed > kClear * figures_.ranks[rank].waits.exposed;
   }
 
   void AddIdle() {
@@ -175,12 +189,16 @@ class Judging {
     WaitCause cause{.ns = ns};
     cause.what =
         Format("others wait for %s: %s of all idle time%s", RankName(rank), Percent(share), PlaceOf(rank));
-    if (IsKnown(rows) && rows > 1.15 && rows - 1 > 0.3 * (compute - 1)) {
+    const Excess excess = ExcessOf(rank);
+    if (!excess.Explains(excess.compute)) {
+      cause.what += "; in all it computes no longer than the others";
+      cause.change = "what it does before it is waited for: the time line shows it (--trace)";
+    } else if (IsKnown(rows) && rows > 1.15 && rows - 1 > 0.3 * (compute - 1)) {
       cause.what += Format("; it receives %.2f x the rows of the others%s", rows, LayersOf(rank));
       cause.change =
           "hot experts: a smaller parallel.replace_every places them anew, a larger moe.balance_coeff "
           "spreads tokens";
-    } else if (compute > 1.03) {
+    } else {
       cause.what += Format("; it computes %.2f x as long as the others%s", compute,
                            IsKnown(rows) ? Format(" on %.2f x their rows", rows) : "");
       cause.change = manifest_.stages > 1
@@ -188,9 +206,6 @@ class Judging {
                            "parallel.layers_per_stage"
                          : "a slow or shared processor: compare nodes with unipool check_nodes, or leave "
                            "this one out";
-    } else {
-      cause.what += "; it computes no longer than the others in all";
-      cause.change = "what it does there: the time line shows it (--trace)";
     }
     verdict_.causes.push_back(cause);
   }
@@ -249,8 +264,8 @@ class Judging {
     }
     if (!AddSlowWire() && late_by_wire_ > 0) {
       verdict_.causes.push_back(
-          {late_by_wire_, "others wait for ranks that wait for the wire themselves: " + WireLateRanks(),
-           "their wires: see the waits for the wire"});
+          {late_by_wire_, "others wait for ranks that are held up in waits of their own: " + WireLateRanks(),
+           "their wires, or cores that they share with others: compare nodes with unipool check_nodes"});
     }
     for (const auto& [name, operation] : operations) {
       const double bytes = operation.volume.Wire() / world_, count = operation.volume.exchanges / world_;

@@ -9,7 +9,8 @@
 namespace unipool {
 namespace {
 
-WireRates Rates(const std::vector<std::vector<double>>& megabytes_per_second, const std::vector<int>& nodes) {
+WireRates Rates(const std::vector<std::vector<double>>& megabytes_per_second, const std::vector<int>& nodes,
+                const std::vector<double>& ports = {}) {
   ExampleRun run(static_cast<int>(nodes.size()), "wires");
   run.nodes_ = nodes;
   Planted plan{.world = static_cast<int>(nodes.size()),
@@ -19,6 +20,7 @@ WireRates Rates(const std::vector<std::vector<double>>& megabytes_per_second, co
   plan.compute_us.assign(nodes.size(), 100);
   plan.rows.assign(nodes.size(), 1);
   plan.megabytes_per_second = megabytes_per_second;
+  plan.port_megabytes_per_second = ports;
   AddPlanted(run, plan);
   run.Write();
   const TrafficReport report = MakeTrafficReport(run.path(), {});
@@ -53,8 +55,18 @@ TEST(SlowWire, FindsTheWireBetweenTwoNodes) {
   EXPECT_EQ(std::abs(found.slow[0].from - found.slow[0].to), 2);
 }
 
+// Whoever exchanges with rank 2 waits as long as it does, and all of its waits follow its bytes.
+TEST(SlowWire, FindsTheRankWhosePortIsSlow) {
+  const WireRates found = Rates(Everywhere(4, 1000), {0, 1, 2, 3}, {1000, 1000, 100, 1000});
+  ASSERT_EQ(found.slow.size(), 1u) << SeedText();
+  EXPECT_EQ(found.slow[0].from, 2);
+  EXPECT_EQ(found.slow[0].to, -1);
+  EXPECT_NEAR(found.slow[0].rate, 100e6, 10e6);
+}
+
 TEST(SlowWire, EqualWiresAreNotSlow) {
   EXPECT_TRUE(Rates(Everywhere(4, 300), {0, 0, 0, 0}).slow.empty()) << SeedText();
+  EXPECT_TRUE(Rates(Everywhere(4, 1000), {0, 1, 2, 3}, {100, 100, 100, 100}).slow.empty()) << SeedText();
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ struct Planted {
   std::vector<double> rows = {1, 1, 1, 1};                // that a rank receives, to the mean, in hot_layer
   int hot_layer = -1;                                     // -1: in none
   std::vector<std::vector<double>> megabytes_per_second;  // [from][to]; empty: 1000 everywhere
+  std::vector<double> port_megabytes_per_second;          // of all bytes of a rank, each way; empty: no limit
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
 };
@@ -50,6 +51,15 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted) {
         exchange.calls[r] = {.start = now[r], .wait_enter = now[r] + 5, .wait_leave = 0};
         last = std::max(last, now[r]);
       }
+      std::vector<double> port(world, 0);  // ns that the bytes of a rank take through its port
+      for (size_t r = 0; r < world && !planted.port_megabytes_per_second.empty(); ++r) {
+        int64_t out = 0, in = 0;
+        for (size_t p = 0; p < world; ++p) {
+          out += p == r ? 0 : exchange.bytes[r][p];
+          in += p == r ? 0 : exchange.bytes[p][r];
+        }
+        port[r] = 1000.0 * static_cast<double>(std::max(out, in)) / planted.port_megabytes_per_second[r];
+      }
       for (size_t r = 0; r < world; ++r) {
         double wire = 0;  // ns
         for (size_t p = 0; p < world; ++p) {
@@ -57,7 +67,8 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted) {
             return planted.megabytes_per_second.empty() ? 1000.0 : planted.megabytes_per_second[from][to];
           };
           if (p == r) continue;
-          wire = std::max({wire, 1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p),
+          wire = std::max({wire, port[p], port[r],
+                           1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p),
                            1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
         }
         exchange.calls[r].wait_leave = now[r] = last + 5 + std::llround(wire);
