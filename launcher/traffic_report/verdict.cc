@@ -130,8 +130,8 @@ class Judging {
     return sum / std::max(1.0, world_ - 1);
   }
 
-  // How much longer a rank computes, and waits for the wire, than the mean of the others; and how long each of
-  // them waits for it.
+  // How much longer a rank computes, and waits for the wire, than the mean of the others; and how long each
+  // of them waits for it.
   struct Excess {
     double compute = 0, exposed = 0, owed = 0;
     bool Explains(double ns) const { return ns > kExplains * owed; }
@@ -144,8 +144,8 @@ class Judging {
             .owed = own.caused / std::max(1.0, world_ - 1)};
   }
 
-  // Not because it computes longer, but because it is held up in waits of its own: who waits for it waits for a
-  // wire, or for whatever else keeps a rank in a wait.
+  // Not because it computes longer, but because it is held up in waits of its own: who waits for it waits
+  // for a wire, or for whatever else keeps a rank in a wait.
   bool IsLateByWire(int rank) const {
     if (!(figures_.ranks[rank].caused > 0)) return false;
     const Excess excess = ExcessOf(rank);
