@@ -146,9 +146,23 @@ class Parser {
     } else if (argument.find('=') != std::string::npos && !Takes(ConfigUse::kFolder)) {
       line_.overrides.push_back(argument);
     } else {
-      problems_.Add(argument + ": a second configuration file (after " + line_.config_path +
-                    "); settings are changed with field.path=value");
+      Unwanted(argument);
     }
+  }
+
+  // A word too many.
+  void Unwanted(const std::string& argument) {
+    const std::vector<std::string> settings = LeafPaths(*Config::descriptor());
+    if (std::find(settings.begin(), settings.end(), argument) != settings.end()) {
+      const bool has_value = next_ < arguments_.size() && arguments_[next_][0] != '-';
+      const std::string value = has_value ? arguments_[next_++] : "VALUE";
+      return problems_.Add(argument + ": a setting and its value are one word: " + argument + "=" + value);
+    }
+    std::string meant;
+    if (line_.command == "generate") meant = "; did you mean --prompt \"" + argument + "\"?";
+    if (line_.command == "eval") meant = "; did you mean data.valid=" + argument + "?";
+    problems_.Add(argument + ": a second configuration file (after " + line_.config_path +
+                  "); settings are changed with field.path=value" + meant);
   }
 
   bool Takes(ConfigUse use) const {

@@ -204,7 +204,16 @@ Config ParseConfig(const std::string& text, const std::string& name,
 }
 
 Config LoadConfig(const std::string& path, const std::vector<std::string>& overrides) {
-  return ParseConfig(ReadConfigFile(path), path, overrides);
+  const std::string text = ReadConfigFile(path);
+  try {
+    return ParseConfig(text, path, overrides);
+  } catch (const UserError& error) {
+    if (path.ends_with(".txtpb")) throw;
+    std::vector<std::string> problems = error.problems();
+    problems.push_back(path + ": is read as a configuration file (.txtpb); to train on it: unipool train " +
+                       "configs/demo.txtpb data.train=" + path);
+    throw UserError(problems);
+  }
 }
 
 std::string ResolvedConfigText(const Config& config) {

@@ -164,11 +164,24 @@ class Context {
   std::vector<int32_t> tokens_;
 };
 
+int64_t SeqLength(const TrainingEngine& engine) {
+  return engine.parts().spec.seq_length;
+}
+
+// How many of a prompt's tokens are out of reach when all have gone through a Context, which drops half its
+// length whenever it is full.
+int64_t TokensOutOfReach(int64_t tokens, int64_t length) {
+  const int64_t half = std::max<int64_t>(length / 2, 1);
+  return tokens <= length ? 0 : (tokens - length + half - 1) / half * half;
+}
+
 // One prompt's tokens in the engine, and what follows on them.
 class Writer {
  public:
   Writer(TrainingEngine& engine, const Tokenizer& tokenizer, std::vector<int32_t> prompt)
-      : engine_(engine), tokenizer_(tokenizer), prompt_(std::move(prompt)) {}
+      : engine_(engine), tokenizer_(tokenizer), prompt_(std::move(prompt)) {
+    prompt_.erase(prompt_.begin(), prompt_.begin() + TokensOutOfReach(prompt_.size(), SeqLength(engine)));
+  }
 
   // Hands what may be shown to `show`, token by token. Returns what ended the text: "stop", "end_of_text",
   // "max_tokens" or "signal".
@@ -198,7 +211,7 @@ class Writer {
  private:
   void ReadPrompt() {
     if (context_ && context_->Rewind(prompt_.size())) return;
-    context_.emplace(engine_, engine_.parts().spec.seq_length);
+    context_.emplace(engine_, SeqLength(engine_));
     std::span<const float> logits;
     for (int32_t token : prompt_) {
       if (Interrupts::caught() != 0) return;
@@ -209,7 +222,7 @@ class Writer {
 
   TrainingEngine& engine_;
   const Tokenizer& tokenizer_;
-  const std::vector<int32_t> prompt_;
+  std::vector<int32_t> prompt_;  // as far as the model sees it
   std::optional<Context> context_;
   std::vector<float> behind_prompt_;
 };
@@ -242,6 +255,12 @@ void WriteAll(TrainingEngine& engine, const Tokenizer& tokenizer, const std::vec
   const std::vector<std::string> stops = StopStrings(line);
   const bool several = prompts.size() > 1 || FLAGS_samples > 1;
   for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto tokens = static_cast<int64_t>(encoded[i].size());
+    if (const int64_t lost = TokensOutOfReach(tokens, SeqLength(engine)); lost > 0) {
+      PrintErrorLine(
+          Format("note: prompt %d has %d tokens; the model sees the last %d (model.seq_length is %d)", i + 1,
+                 tokens, tokens - lost, SeqLength(engine)));
+    }
     Writer writer(engine, tokenizer, encoded[i]);
     for (int64_t sample = 1; sample <= FLAGS_samples && Interrupts::caught() == 0; ++sample) {
       const uint64_t seed = FLAGS_sample_seed + static_cast<uint64_t>(sample - 1);

@@ -57,6 +57,11 @@ std::string UsageOf(const CommandInfo& command) {
   return text + (FlagsOf(command).empty() ? "" : " [--flags]") + "\n";
 }
 
+// As people write it: 0.8, which gflags gives with 17 digits.
+std::string DefaultOf(const FlagInfo& flag) {
+  return flag.type == "double" ? Format("%g", std::stod(flag.default_value)) : flag.default_value;
+}
+
 std::string FlagRow(const FlagInfo& flag, const CommandInfo& command) {
   const std::string kind = flag.type == "bool" ? "" : flag.type == "string" ? "=TEXT" : "=N";
   std::string meaning = flag.description;
@@ -64,7 +69,7 @@ std::string FlagRow(const FlagInfo& flag, const CommandInfo& command) {
   if (meaning.rfind(own, 0) == 0) meaning.erase(0, own.size());
   const bool has_default = flag.type != "bool" && !flag.default_value.empty();
   if (flag.type == "bool" && flag.default_value == "true") meaning += "; --no" + flag.name + " turns it off";
-  return Row("--" + flag.name + kind, meaning + (has_default ? " [" + flag.default_value + "]" : ""));
+  return Row("--" + flag.name + kind, meaning + (has_default ? " [" + DefaultOf(flag) + "]" : ""));
 }
 
 std::string SettingRows(const SettingInfo& setting) {
@@ -127,7 +132,10 @@ std::string Overview() {
   std::vector<std::string> names;
   for (const CommandInfo& command : Commands()) names.emplace_back(command.name);
   for (const SettingInfo& setting : SettingList()) names.push_back(setting.path);
-  const std::string nearest = DidYouMean(topic, names);
+  std::string nearest = DidYouMean(topic, names);
+  for (const SettingInfo& setting : SettingList()) {
+    if (setting.path.ends_with("." + topic)) nearest = "; did you mean " + setting.path + "?";
+  }
   throw UserError(
       "help " + topic + ": is no command and no setting" +
       (nearest.empty() ? "; unipool help lists the commands, unipool help train the settings" : nearest));

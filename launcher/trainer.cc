@@ -46,6 +46,7 @@ Trainer::Trainer(const Config& config, World& world, RunControl& control)
     report_.Say(OpeningText(config, world, data_.train->num_tokens()));
     for (const std::string& warning : DataWarnings(config)) report_.Say("warning: " + warning);
     report_.Say(origin);
+    if (const std::string lost = control_.HowTheLastWasLost(); !lost.empty()) report_.Say("note: " + lost);
     report_.Say(engine_->parts().place.transport());
   }
   report_.OpenFiles(step_);

@@ -46,7 +46,7 @@ std::string FirstWhole(Communicator& world, const std::string& run_dir,
   problems.push_back(
       run_dir +
       "/checkpoints: none of its checkpoints can be used; nothing was changed. Mend one, choose "
-      "another run_dir, or start anew with --anew, which moves what is there aside");
+      "another run_dir, or train anew with `unipool train --anew`, which moves what is there aside");
   throw UserError(problems);
 }
 

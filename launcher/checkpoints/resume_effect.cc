@@ -35,15 +35,30 @@ std::string KeepsTheCurve(const TrainConfig& before, const TrainConfig& now) {
   return Format("; train.decay_steps=%d keeps the curve", before.steps());
 }
 
+// Whether a run with the settings of now would have had the rates of before in all steps that are done.
+bool HadTheSameRates(const Config& before, const Config& now, int64_t step) {
+  constexpr int64_t kMostLooks = 4096;
+  const LearningRateSchedule was = ScheduleOf(before.train()), is = ScheduleOf(now.train());
+  for (int64_t look = 0; look < std::min(step, kMostLooks); ++look) {
+    const int64_t at = step <= kMostLooks ? look : look * (step - 1) / (kMostLooks - 1);
+    const double a = LearningRate(was, at), b = LearningRate(is, at);
+    if (std::abs(a - b) > 1e-6 * std::max(a, b)) return false;
+  }
+  return true;
+}
+
 std::string LearningRateEffect(const Config& before, const Config& now, int64_t step) {
   if (step >= now.train().steps()) return "";
   const double was = LearningRate(ScheduleOf(before.train()), step);
   const double is = LearningRate(ScheduleOf(now.train()), step);
   if (std::abs(is - was) <= 1e-6 * std::max(is, was)) return "";
   return Format(
-      "the learning rate of step %d is %.4g, and would be %.4g with the settings before (%s); losses are not "
-      "those of a run without a break%s",
-      step + 1, is, was, Changes(before, now).c_str(), KeepsTheCurve(before.train(), now.train()).c_str());
+      "the learning rate of step %d is %.4g, and would be %.4g with the settings before (%s); losses are "
+      "%s%s",
+      step + 1, is, was, Changes(before, now).c_str(),
+      HadTheSameRates(before, now, step) ? "those of a run that had these settings from the start"
+                                         : "not those of a run without a break",
+      KeepsTheCurve(before.train(), now.train()).c_str());
 }
 
 std::string BatchEffect(const Config& before, const Config& now) {

@@ -51,10 +51,10 @@ TokenDataset::Part OpenPart(const BlendEntry& entry, size_t number, const PartOp
   if (part.end - part.begin <= s) {
     throw UserError(
         Format("%s: its %s split (%s, cut %s) has %d of %d tokens, but one sample takes model.seq_length + 1 "
-               "= %d; give more text, a larger share, sources of their own in data.valid or a shorter "
-               "model.seq_length",
+               "= %d; give more text, a larger share%s or a shorter model.seq_length",
                part.source->name().c_str(), SplitName(options.split), options.cut.c_str(),
-               part.source->Cuts().c_str(), part.end - part.begin, part.source->num_tokens(), s + 1));
+               part.source->Cuts().c_str(), part.end - part.begin, part.source->num_tokens(), s + 1,
+               options.split == Split::kValid ? ", sources of their own in data.valid" : ""));
   }
   const uint64_t all_orders = RandomBits(HashBytes("order of samples"), options.dataset.seed);
   part.key = RandomBits(all_orders, number << 2 | static_cast<uint64_t>(options.split));

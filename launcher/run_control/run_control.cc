@@ -155,6 +155,14 @@ void RunControl::Started(int64_t step, bool is_continued) {
   PrepareLastWords();
 }
 
+std::string RunControl::HowTheLastWasLost() const {
+  const std::optional<RunEnd> last = process_.state.state().previous_end;
+  if (!speaks_for_process_ || !last || last->status != "running") return "";
+  return "the start before was killed, without a save" +
+         std::string(world_.is_mpi ? ": Ctrl-C and TERM make mpirun kill its ranks" : "") +
+         "; `unipool stop " + config_.run_dir() + "` saves and stops";
+}
+
 RunRequests RunControl::Poll() {
   RunRequests requests;
   if (speaks_for_process_) process_.signals.AddTo(requests);

@@ -46,6 +46,8 @@ class RunControl {
   void Begin();
   // The start is made: from the checkpoint of `step`, or anew from step 0.
   void Started(int64_t step, bool is_continued);
+  // "" or that the start before was killed, with what would have saved its steps. For rank 0, after Begin.
+  std::string HowTheLastWasLost() const;
 
   // What this rank is asked now. A save is told once, a stop again and again.
   RunRequests Poll();

@@ -28,7 +28,9 @@ void CheckTokenizerOptions(const TokenizerOptions& options) {
         Format("--tokenizer %s is unknown; give gpt2, bytes or a file tokenizer.json", options.kind.c_str()));
   } else {
     if (options.vocab.empty())
-      problems.Add("--tokenizer gpt2 needs --vocab FILE, the JSON file of its vocabulary");
+      problems.Add(
+          "--tokenizer gpt2 needs --vocab FILE, the JSON file of its vocabulary; --tokenizer bytes needs "
+          "none");
     if (options.merges.empty())
       problems.Add("--tokenizer gpt2 needs --merges FILE, the text file of its merges");
   }

@@ -90,6 +90,15 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
   EXPECT_THAT(ProblemsOf({"info", "a", "--v=1"}), ElementsAre());  // glog's
 }
 
+TEST(CommandLine, AWordTooManySaysWhatMayBeMeant) {
+  EXPECT_THAT(ProblemsOf({"train", "a.txtpb", "data.train", "book.txt"}),
+              ElementsAre("data.train: a setting and its value are one word: data.train=book.txt"));
+  EXPECT_THAT(ProblemsOf({"eval", "a.txtpb", "b.txt"}),
+              ElementsAre(HasSubstr("did you mean data.valid=b.txt?")));
+  EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "It was"}),
+              ElementsAre(HasSubstr("did you mean --prompt \"It was\"?")));
+}
+
 TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
   EXPECT_THAT(ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
               ElementsAre("--checkpoint: is a flag of eval, generate, not of train",

@@ -76,6 +76,7 @@ TEST(Help, AnUnknownTopicIsASentence) {
   EXPECT_THAT(problem_of("trian"),
               HasSubstr("help trian: is no command and no setting; did you mean train?"));
   EXPECT_THAT(problem_of("train.lrr"), HasSubstr("did you mean train.lr?"));
+  EXPECT_THAT(problem_of("lr"), HasSubstr("did you mean train.lr?"));
   EXPECT_THAT(problem_of("what is this"), HasSubstr("unipool help lists the commands"));
 }
 

@@ -56,6 +56,11 @@ TEST(ResumeEffect, AnotherScheduleIsToldWithItsNumbers) {
                     Settings({"train.lr_schedule=WSD", "train.steps=110", "train.decay_steps=10"}), 100);
   EXPECT_THAT(told, HasSubstr("the learning rate of step 101 is 0.000455, and would be 0.0005"));
   EXPECT_THAT(told, HasSubstr("train.lr_schedule is CONSTANT there and WSD here"));
+  EXPECT_THAT(told, HasSubstr("losses are those of a run that had these settings from the start"));
+  const std::string late =
+      ResumeEffects(Settings({"train.lr_schedule=CONSTANT", "train.steps=100"}),
+                    Settings({"train.lr_schedule=WSD", "train.steps=110", "train.decay_steps=20"}), 100);
+  EXPECT_THAT(late, HasSubstr("losses are not those of a run without a break")) << "the fall was to begin at 90";
 }
 
 TEST(ResumeEffect, AnotherBatch) {

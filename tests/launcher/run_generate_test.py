@@ -195,6 +195,15 @@ class GenerateTest(RunTest):
         self.Write("prompts.jsonl", json.dumps({"text": "two\nlines"}) + "\n" + json.dumps({"text": "the pool"}) + "\n")
         self.assertEqual(self.Text("run", "--prompt_file=prompts.jsonl", *few), f"--- prompt 1, sample 1\n{second}--- prompt 2, sample 1\n{first}")
 
+    def test_of_a_long_prompt_the_end_is_seen(self) -> None:
+        flags = ["--max_tokens=20", "--temperature=0.9"]
+        prompt = "".join(chr(97 + i * i % 26) for i in range(200))
+        whole = self.Run("generate", "run", f"--prompt={prompt}", *flags)
+        seen = int(whole.text.split("the model sees the last ")[1].split()[0])
+        self.assertLess(seen, len(prompt))
+        part = self.Text("run", f"--prompt={prompt[-seen:]}", *flags)
+        self.assertEqual(whole.stdout.decode("latin-1"), prompt[:-seen] + part)
+
     def test_bad_flags(self) -> None:
         self.Write("empty.txt", "\n")
         self.Write("bad.jsonl", '{"prompt": "a"}\n')
