@@ -11,6 +11,7 @@
 #include "launcher/run_control/run_control.h"
 #include "launcher/size_check.h"
 #include "launcher/start_check.h"
+#include "launcher/traffic/traffic_run.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
 #include "runtime/errors.h"
@@ -53,7 +54,8 @@ UserError WhyFailed(const std::exception& error, const Config& config, int ranks
 }
 
 // Returns the process's exit code.
-int Train(const Config& config, World& world, RunProcess& process) {
+int Train(const Config& config, World& world, RunProcess& process,
+          const std::shared_ptr<TrafficBoard>& board) {
   RunControl control(config, world, process);
   const std::string finished = control.anew() ? "" : control.WhyFinished();
   if (finished.empty()) CheckStart(config, world);  // before anything is written
@@ -69,7 +71,8 @@ int Train(const Config& config, World& world, RunProcess& process) {
     return 0;
   }
   control.CheckMayStart();
-  return Trainer(config, world, control).Run();
+  TrafficRun traffic(config, world, board);
+  return Trainer(config, traffic, control).Run();
 }
 
 }  // namespace
@@ -78,6 +81,7 @@ int TrainCommand(const CommandLine& command_line) {
   const Config config = LoadConfig(command_line);
   WorldOptions options = WorldOptionsOf(config);
   ValidateConfig(config, WorldSize(options));
+  CheckTrafficSize(config, WorldSize(options));
   RemoveLeftovers();
   if (FLAGS_anew && config.train().resume_step() > 0) {
     throw UserError(
@@ -85,12 +89,13 @@ int TrainCommand(const CommandLine& command_line) {
                config.train().resume_step(), config.train().resume_step()));
   }
   RunProcess process;
+  const auto board = std::make_shared<TrafficBoard>();
   process.anew = StartsAnew();
   options.on_end = [&](const JobEnd& end) { process.state.End("failed", end); };
   std::atomic<int> exit_code = 0;  // of a run that ends well, which all ranks know alike
   const int world_exit_code = RunWorld(options, [&](World& world) {
     try {
-      exit_code = Train(config, world, process);
+      exit_code = Train(config, world, process, board);
     } catch (const std::exception& error) {
       const UserError told = WhyFailed(error, config, world.size());
       const char* status = told.exit_code() == kStoppedExitCode ? "stopped" : "failed";

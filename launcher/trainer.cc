@@ -26,31 +26,32 @@
 
 namespace unipool {
 
-Trainer::Trainer(const Config& config, World& world, RunControl& control)
+Trainer::Trainer(const Config& config, TrafficRun& traffic, RunControl& control)
     : config_(config),
-      world_(world),
+      traffic_(traffic),
+      world_(traffic.world()),
       control_(control),
-      report_(config, world),
+      report_(config, world_),
       losses_(config.model().vocab(), MakeModelSpec(config).padded_vocab) {
   control_.Begin();
   const TrainConfig& train = config.train();
   RunTogether(
-      *world.communicator, [&] { OpenData(); }, "opens data");
-  engine_ = std::make_unique<TrainingEngine>(config, world);
-  reader_ = std::make_unique<BatchReader>(*data_.train, *engine_, *world.communicator, train.micro_batch(),
+      *world_.communicator, [&] { OpenData(); }, "opens data");
+  engine_ = std::make_unique<TrainingEngine>(config, world_, EngineOptions{.recorder = traffic.recorder()});
+  reader_ = std::make_unique<BatchReader>(*data_.train, *engine_, *world_.communicator, train.micro_batch(),
                                           config.model().seq_length());
   const std::string origin = Start();
   CheckSpace();
   control_.Started(step_, saved_step_ >= 0);
   if (report_.speaks()) {
-    report_.Say(OpeningText(config, world, data_.train->num_tokens()));
+    report_.Say(OpeningText(config, world_, data_.train->num_tokens()));
     for (const std::string& warning : DataWarnings(config)) report_.Say("warning: " + warning);
     report_.Say(origin);
     if (const std::string lost = control_.HowTheLastWasLost(); !lost.empty()) report_.Say("note: " + lost);
     report_.Say(engine_->parts().place.transport());
   }
   report_.OpenFiles(step_);
-  RunTogether(*world.communicator, [&] {
+  RunTogether(*world_.communicator, [&] {
     // A start that has nothing to do leaves the settings that the run was trained with.
     if (world_.rank() == 0 && step_ < train.steps())
       WriteTextFile(config.run_dir() + "/config.txtpb", ResolvedConfigText(config));
@@ -155,6 +156,7 @@ std::string Trainer::Start() {
 // One exchange a step tells the ranks of requests; where there is none for a while (a start, a save) they
 // agree in one of their own.
 int Trainer::Run() {
+  traffic_.Start(*engine_, step_);
   requests_ = control_.Agree();
   for (;;) {
     if (!requests_.WantsStop()) ValidateIfDue();
@@ -167,6 +169,7 @@ int Trainer::Run() {
 }
 
 int Trainer::Finish() {
+  traffic_.End();
   if (losses_.has_stepped()) report_.Memory(*engine_);
   report_.Emulation();
   if (saved_step_ < step_) Save();
@@ -176,6 +179,7 @@ int Trainer::Finish() {
 }
 
 int Trainer::Stop() {
+  traffic_.End();
   if (saved_step_ < step_ && step_ > 0) Save();
   const std::string reason = Format("stopped by %s at step %d", requests_.Reason().c_str(), step_);
   control_.End("stopped", {.exit_code = kStoppedExitCode, .reason = reason});
@@ -191,11 +195,12 @@ void Trainer::Step() {
     world_.communicator->Barrier({.operation = "begin of the step", .step = step_});
     world_.emulation->ResetReport();
   }
+  traffic_.BeginStep(step_);
   const Tensor samples = reader_->Read(trained_.samples, global_batch);
   const double lr = LearningRate(ScheduleOf(config_.train()), step_);
   engine_->ForwardBackward(step_, samples);
   RunRequests requests = control_.Poll();
-  const StepReport report = engine_->Update(step_, lr, requests.count);
+  const StepReport report = traffic_.Update(*engine_, step_, lr, requests);
   control_.Answer(requests);
   requests_.AddAll(requests);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -219,6 +224,7 @@ void Trainer::Step() {
     outcome.virtual_seconds = emulation.virtual_seconds;
     report_.AddEmulation(emulation);
   }
+  traffic_.EndStep(outcome.report);
   report_.Step(outcome);
   losses_.AddStep(report.loss, report.is_skipped);
   if (report.is_skipped) TellSkipped(report, lr);

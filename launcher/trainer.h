@@ -13,6 +13,7 @@
 #include "launcher/data/token_dataset.h"
 #include "launcher/reports/run_report.h"
 #include "launcher/run_control/run_control.h"
+#include "launcher/traffic/traffic_run.h"
 #include "models/training_engine.h"
 
 namespace unipool {
@@ -21,8 +22,8 @@ class Trainer {
  public:
   // Builds the engine, opens the data and starts: from the newest checkpoint of run_dir or that of
   // train.resume_step, else from train.init_from, else from random weights. Collective. Throws the same
-  // UserError on every rank. REQUIRES: the configuration is valid for this world.
-  Trainer(const Config& config, World& world, RunControl& control);
+  // UserError on every rank. REQUIRES: the configuration is valid for the world of `traffic`.
+  Trainer(const Config& config, TrafficRun& traffic, RunControl& control);
   // Trains from the step that the start gave to train.steps, or until it is asked to stop. Returns the
   // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Throws UserError
   // when LossRecord::kMostSkipped steps in a row were skipped, or weights are no numbers. Collective.
@@ -51,7 +52,8 @@ class Trainer {
   bool ValidationIsWritten() const;                      // collective
 
   const Config& config_;
-  World& world_;
+  TrafficRun& traffic_;
+  World& world_;  // of traffic_
   RunControl& control_;
   RunRequests requests_;  // of all ranks, that are not answered yet
   std::unique_ptr<TrainingEngine> engine_;

@@ -38,6 +38,7 @@ class Validation {
     Train();
     Data();
     Parallel();
+    Traffic();
     DeviceSettings();
     if (config_.run_dir().empty()) problems_.Add("run_dir: is empty; name the folder of this run's files");
     problems_.ThrowIfAny();
@@ -226,6 +227,14 @@ class Validation {
     } catch (const UserError& error) {
       problems_.Add(error.what());
     }
+  }
+
+  void Traffic() {
+    const TrafficConfig& traffic = config_.traffic();
+    AtLeast<int64_t>("traffic.first_step", traffic.first_step(), 0);
+    AtLeast<int64_t>("traffic.num_steps", traffic.num_steps(), 1);
+    AtLeast<int64_t>("traffic.every", traffic.every(), 1);
+    Positive("traffic.max_megabytes", traffic.max_megabytes());
   }
 
   void Parallel() {

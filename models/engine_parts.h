@@ -11,6 +11,7 @@
 #include "models/language_model.h"
 #include "models/optimizer.h"
 #include "parallel/slot_executor.h"
+#include "runtime/traffic_recorder.h"
 
 namespace unipool {
 
@@ -22,6 +23,9 @@ struct EngineOptions {
   // With device: CUDA, the device to use, which outlives the engine; null: the engine makes its own. Not used
   // with device: CPU.
   DeviceContext* device = nullptr;
+  // Records the exchanges of training steps between BeginStep and EndStep, which its owner calls; outlives
+  // the engine. The owner also made it record the world's communicator. Null: nobody does.
+  TrafficRecorder* recorder = nullptr;
 };
 
 struct EngineParts {

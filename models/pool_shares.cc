@@ -15,9 +15,8 @@ PoolShares::PoolShares(const ModelSpec& spec, const BalanceOptions& options, con
       at_begin_(in_force_),
       state_shares_(state_rows() * size()) {
   if (options.balance != Balance::POOL_LOSS || options.scope == BalanceScope::STEP) return;
-  Communicator& world = mesh.world();
   const int color = options.scope == BalanceScope::RANK ? mesh.data_rank() : 0;
-  reduction_ = std::make_unique<PoolBalance>(world.Split(color, world.rank()), size(),
+  reduction_ = std::make_unique<PoolBalance>(mesh.SplitWorld(color, mesh.world().rank(), "balance"), size(),
                                              static_cast<int>(options.microbatches_in_flight) + 2);
 }
 

@@ -7,10 +7,11 @@
 
 namespace unipool {
 
-StepSums::StepSums(const ModelSpec& spec, int num_ranks)
+StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic)
     : counts(spec.layers * spec.experts),
       grad_squares(1 + spec.experts),
       riders(kMostRiders),
+      traffic(num_traffic),
       memory_peaks(int64_t{num_ranks} * kNumMemoryKinds) {
   size_t numbers = 0;
   ForEach([&](double&) { ++numbers; });
@@ -28,7 +29,7 @@ std::span<const double> StepSums::memory_of(int rank) const {
 template <class Visit>
 void StepSums::ForEach(Visit visit) {
   for (double* number : {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens}) visit(*number);
-  for (std::vector<double>* numbers : {&counts, &grad_squares, &riders, &memory_peaks}) {
+  for (std::vector<double>* numbers : {&counts, &grad_squares, &riders, &traffic, &memory_peaks}) {
     for (double& number : *numbers) visit(number);
   }
 }

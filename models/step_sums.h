@@ -14,7 +14,8 @@ namespace unipool {
 struct StepSums {
   static constexpr int kMostRiders = 16;
 
-  StepSums(const ModelSpec& spec, int num_ranks);
+  // num_traffic: numbers of what exchanges cost (TrafficStepSums); 0: they are not recorded.
+  StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic = 0);
 
   double loss = 0;                   // of tokens, without the balancing loss
   double pool_loss = 0;              // the balancing loss, as it is added to the training loss
@@ -23,6 +24,7 @@ struct StepSums {
   std::vector<double> counts;        // [L * M] choices of each layer
   std::vector<double> grad_squares;  // [1 + M] squared norms: the dense gradients, each expert's gradient
   std::vector<double> riders;        // [kMostRiders] numbers of the engine's caller
+  std::vector<double> traffic;       // [num_traffic]
   std::vector<double> memory_peaks;  // [ranks * kNumMemoryKinds] bytes; a rank fills in its own row
 
   // This rank's row of memory_peaks, or another's.

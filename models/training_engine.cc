@@ -9,12 +9,44 @@
 
 namespace unipool {
 
+namespace {
+
+// Numbers the copies of the pool.
+std::vector<int> PoolOfRank(const MeshShape& shape) {
+  std::vector<int> pools;
+  for (int rank = 0; rank < shape.world(); ++rank) {
+    const MeshPosition p = PositionOf(shape, rank);
+    pools.push_back(shape.span == PoolSpan::kReplica ? p.replica : p.replica * shape.stages + p.stage);
+  }
+  return pools;
+}
+
+int NumSlots(const SlotSchedule& schedule) {
+  return schedule.num_times() * schedule.slots_per_time();
+}
+
+std::optional<TrafficStepSums> TrafficSumsOf(const EngineParts& parts, int rank,
+                                             const TrafficRecorder* recorder) {
+  if (!recorder) return {};
+  return std::optional<TrafficStepSums>(std::in_place, rank, PoolOfRank(parts.mesh.shape()),
+                                        NumSlots(parts.schedule));
+}
+
+}  // namespace
+
 TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineOptions& options)
     : world_(world),
+      recorder_(options.recorder),
       parts_(config, world, options),
       state_(parts_),
       reader_(parts_.place.device()),
-      sums_(parts_.spec, world.size()) {
+      traffic_(TrafficSumsOf(parts_, world.rank(), recorder_)),
+      sums_(parts_.spec, world.size(), traffic_ ? traffic_->size() : 0) {
+  if (recorder_) {
+    recorder_->SetSizes({.layers = static_cast<int>(parts_.spec.layers),
+                         .slots_per_time = parts_.schedule.slots_per_time(),
+                         .num_slots = NumSlots(parts_.schedule)});
+  }
   if (!parts_.place.device()) return;
   totals_ = Buffer::Allocate(parts_.place.memory(), MemoryKind::kScratch, 2 * 8);
 }
@@ -111,11 +143,16 @@ void TrainingEngine::ApplyOnDevice(const Tensor& own_numbers, int64_t step, doub
 
 StepReport TrainingEngine::ReduceSums(int64_t step) {
   parts_.use.AddTo(sums_);
+  if (traffic_) {
+    traffic_->Fill(recorder_->tally(), recorder_->rows_received(), step, sums_.traffic);
+    recorder_->tally().ClearStep();
+  }
   const MemoryParts& peak = parts_.place.memory().parts_at_peak();
   std::copy(peak.begin(), peak.end(), sums_.memory_of(world_.rank()).begin());
   parts_.clock.Time([&] { sums_.Reduce(parts_.mesh.world(), step); });
   StepReport report{.is_skipped = !sums_.AreFinite()};
   report.load = parts_.use.EndStep(sums_);
+  if (traffic_) report.traffic = traffic_->Read(sums_.traffic);
   report.load.seconds = parts_.clock.seconds();
   report.loss = sums_.loss / TokensPerStep();
   report.grad_norm = std::sqrt(std::accumulate(sums_.grad_squares.begin(), sums_.grad_squares.end(), 0.0));

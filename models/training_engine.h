@@ -15,6 +15,7 @@
 #include "models/engine_state.h"
 #include "models/number_reader.h"
 #include "models/step_sums.h"
+#include "runtime/traffic_step.h"
 
 namespace unipool {
 
@@ -33,6 +34,7 @@ struct StepReport {
   bool is_skipped = false;
   LoadReport load;
   MemoryPeak memory;
+  std::optional<TrafficStep> traffic;  // where exchanges are recorded
 };
 
 class TrainingEngine {
@@ -102,11 +104,13 @@ class TrainingEngine {
   double EvaluateSlots(const Tensor& samples, int64_t num_sequences, std::span<double> riders);
 
   World& world_;
+  TrafficRecorder* const recorder_;
   EngineParts parts_;
   EngineState state_;
   NumberReader reader_;
   Buffer totals_;  // [2] F64 on a device, over all ranks: squared gradient norm, loss
-  StepSums sums_;  // of the last step, over all ranks
+  std::optional<TrafficStepSums> traffic_;  // with a recorder
+  StepSums sums_;                           // of the last step, over all ranks
 };
 
 }  // namespace unipool

@@ -11,6 +11,7 @@
 namespace unipool {
 
 class DeviceLinks;
+class TrafficRecorder;
 
 // Which ranks share one copy of the pool.
 enum class PoolSpan : int {
@@ -49,8 +50,10 @@ class Mesh {
  public:
   // Collective over `world`. `links` (device_links.h) is null where tensors are in host memory. Both must
   // outlive it. While exchanges of device memory are under way, host memory travels only through the mesh's
-  // world() and host_pool(). REQUIRES: shape.world() == world.size().
-  Mesh(Communicator& world, const MeshShape& shape, DeviceLinks* links = nullptr);
+  // world() and host_pool(). `recorder` records the groups under the names above; null: nobody does. It
+  // outlives the mesh. REQUIRES: shape.world() == world.size().
+  Mesh(Communicator& world, const MeshShape& shape, DeviceLinks* links = nullptr,
+       TrafficRecorder* recorder = nullptr);
   ~Mesh();
   const MeshShape& shape() const { return shape_; }
   const MeshPosition& position() const { return position_; }
@@ -66,12 +69,16 @@ class Mesh {
   Communicator& replicas() const { return *replicas_; }
   Communicator& host_pool() const { return *host_pool_; }        // the ranks of pool(); carries row counts
   Communicator& device_world() const { return *device_world_; }  // the ranks of world()
+  // As world().Split; recorded under `name` where the groups are.
+  std::unique_ptr<Communicator> SplitWorld(int color, int key, const char* name) const;
 
  private:
   void PutOnDevice(Communicator& world, DeviceLinks& links);
+  void RecordGroups(TrafficRecorder& recorder);
 
   MeshShape shape_;
   MeshPosition position_;
+  TrafficRecorder* recorder_;
   Communicator *world_, *host_pool_, *device_world_;
   std::unique_ptr<Communicator> pool_, stage_, pipeline_, replicas_;
   // With a device only: the split behind host_pool_, the gates of both host communicators, device_world_.

@@ -1,6 +1,7 @@
 #include "parallel/slot_schedule.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "runtime/errors.h"
@@ -13,6 +14,10 @@ SlotSchedule::SlotSchedule(std::vector<int> layers_per_stage, int num_microbatch
   CHECK_GE(num_microbatches_, 1);
   CHECK_GE(*std::min_element(layers_.begin(), layers_.end()), 1) << "every stage needs a layer";
   slots_per_time_ = *std::max_element(layers_.begin(), layers_.end());
+}
+
+int SlotSchedule::FirstLayer(int stage) const {
+  return std::accumulate(layers_.begin(), layers_.begin() + stage, 0);
 }
 
 int SlotSchedule::num_times() const {

@@ -51,6 +51,7 @@ class SlotSchedule {
   int num_stages() const { return static_cast<int>(layers_.size()); }
   int num_microbatches() const { return num_microbatches_; }
   int num_layers(int stage) const { return layers_[stage]; }
+  int FirstLayer(int stage) const;                        // of the model: layers of the stages before
   int slots_per_time() const { return slots_per_time_; }  // n
   int num_times() const;                                  // B + 2S - 1, or B + S - 1 when forward only
   bool forward_only() const { return forward_only_; }

@@ -36,11 +36,14 @@ void StageBoundary::Start(Lane lane, int time) {
     recv_[from] = {.data = input.data, .bytes = input.bytes()};
   }
   const int i = static_cast<int>(lane);
-  tickets_[i] = mesh_.pipeline().Start(
-      send_, recv_,
-      {.operation = forward ? "hidden states to the next stage" : "gradients to the previous stage",
-       .step = step_,
-       .slot = (time + 1) * schedule_->slots_per_time() - 1});
+  ExchangeLabel label{
+      .operation = forward ? "hidden states to the next stage" : "gradients to the previous stage",
+      .step = step_,
+      .slot = (time + 1) * schedule_->slots_per_time() - 1};
+  label.lane = static_cast<int8_t>(lane);
+  label.stage = static_cast<int16_t>(stage);
+  label.microbatch = ended;
+  tickets_[i] = mesh_.pipeline().Start(send_, recv_, label);
   under_way_[i] = true;
 }
 

@@ -77,9 +77,26 @@ void TokenDispatcher::CheckSource(Lane lane, SlotId slot, const DispatchHandle* 
   if (source) CHECK_LE(source->plan.num_rows, options_.max_rows);
 }
 
-ExchangeLabel TokenDispatcher::Label(const char* operation, SlotId slot) const {
-  return {
+ExchangeLabel TokenDispatcher::Label(const char* operation, Lane lane, SlotId slot) const {
+  const int stage = mesh_.position().stage;
+  const LaneWork work = schedule_->Work(lane, stage, slot);
+  ExchangeLabel label{
       .operation = operation, .step = step_, .slot = slot.time * schedule_->slots_per_time() + slot.index};
+  label.lane = static_cast<int8_t>(lane);
+  label.stage = static_cast<int16_t>(stage);
+  label.microbatch = work.microbatch;
+  if (!work.idle()) label.layer = static_cast<int16_t>(schedule_->FirstLayer(stage) + work.layer);
+  return label;
+}
+
+ExchangeLabel TokenDispatcher::RowLabel(const char* operation, Lane lane, SlotId slot) const {
+  ExchangeLabel label = Label(operation, lane, slot);
+  label.row_bytes = static_cast<uint32_t>(row_bytes_);
+  if (const SendPlan* source = lanes_[static_cast<int>(lane)].source) {
+    const std::vector<int64_t>& offsets = source->rank_offsets;
+    label.kept_bytes = (offsets[rank() + 1] - offsets[rank()]) * row_bytes_;
+  }
+  return label;
 }
 
 Tensor TokenDispatcher::Rows(Buffer& buffer, int64_t rows) const {
@@ -113,7 +130,8 @@ void TokenDispatcher::StartCounts(SlotId slot, const DispatchHandle* source) {
   if (alone()) {
     BuildOwnerPlan(*state.plan);
   } else {
-    state.ticket = wire_.StartCounts(*schedule_, slot, state.source, *state.plan, Label("counts", slot));
+    state.ticket =
+        wire_.StartCounts(*schedule_, slot, state.source, *state.plan, Label("counts", Lane::kForward, slot));
   }
 }
 
@@ -140,8 +158,9 @@ void TokenDispatcher::StartDispatch(Lane lane, SlotId slot, const DispatchHandle
   }
   if (alone()) return;
   state.wire.Use(wire_.NumRows(*state.plan) * row_bytes_);
-  state.ticket = wire_.StartToOwners(state.source, state.send.data(), *state.plan, state.wire.data(),
-                                     Label(kDispatchName[static_cast<int>(lane)], slot));
+  ExchangeLabel label = RowLabel(kDispatchName[static_cast<int>(lane)], lane, slot);
+  label.to_owners = true;
+  state.ticket = wire_.StartToOwners(state.source, state.send.data(), *state.plan, state.wire.data(), label);
 }
 
 OwnerBatch TokenDispatcher::WaitDispatch(Lane lane, SlotId slot) {
@@ -176,7 +195,7 @@ void TokenDispatcher::StartCombine(Lane lane, SlotId slot) {
   LaneState& state = lane_state(lane);
   segments_.Scatter(*state.plan, answers_.data(), SourceRows(state, state.returned.data));
   state.ticket = wire_.StartToSources(state.source, state.returned.data, *state.plan, state.wire.data(),
-                                      Label(kCombineName[static_cast<int>(lane)], slot));
+                                      RowLabel(kCombineName[static_cast<int>(lane)], lane, slot));
 }
 
 void TokenDispatcher::WaitCombine(Lane lane) {

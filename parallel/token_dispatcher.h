@@ -115,7 +115,9 @@ class TokenDispatcher {
   void CheckSource(Lane lane, SlotId slot, const DispatchHandle* source) const;
   Tensor Rows(Buffer& buffer, int64_t rows) const;  // [rows, D]
   std::span<char* const> SourceRows(LaneState& state, void* own);
-  ExchangeLabel Label(const char* operation, SlotId slot) const;
+  ExchangeLabel Label(const char* operation, Lane lane, SlotId slot) const;
+  // Of an exchange of rows, of which those of the rank's own experts stay here.
+  ExchangeLabel RowLabel(const char* operation, Lane lane, SlotId slot) const;
 
   const Mesh& mesh_;
   const ExpertPlacement& placement_;

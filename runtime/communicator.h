@@ -30,6 +30,14 @@ struct RecvBlock {
   int64_t bytes = 0;
 };
 
+// What a communicator knows by itself of the exchange that was waited for last.
+struct ToldTimes {
+  int64_t start_ns = 0, wait_enter_ns = 0, wait_leave_ns = 0;
+  int64_t idle_ns = 0;  // for a peer that had not started
+  int64_t wire_ns = 0;  // of the exchange alone
+  int cause = -1;       // rank of the job that idle_ns is owed to; -1: none
+};
+
 class Communicator {
  public:
   using Ticket = int64_t;
@@ -55,6 +63,10 @@ class Communicator {
                 const ExchangeLabel& label) {
     Wait(Start(send, recv, label));
   }
+
+  // Null where the communicator knows nothing. Otherwise valid as long as the communicator, and filled in by
+  // each Wait.
+  virtual const ToldTimes* Told() const { return nullptr; }
 
   // Work with files may take long on one rank while the others wait for it. Between these two calls this rank
   // is at file work. Waiting ranks do not take it for stuck before the world's limit for files has passed.
@@ -107,6 +119,13 @@ class Communicator {
   virtual int64_t SumRoundBytes() const { return int64_t{4} << 20; }
   virtual int64_t GatherRoundBytes() const { return kNoLimit; }
   static constexpr int64_t kNoLimit = INT64_MAX;
+  // For a communicator that hands all of this on to another one.
+  static void* StagingOf(Communicator& other, int64_t bytes) { return other.Staging(bytes); }
+  static void SumPartsOf(Communicator& other, const Tensor& own, const void* parts, int64_t stride) {
+    other.SumParts(own, parts, stride);
+  }
+  static int64_t SumRoundBytesOf(const Communicator& other) { return other.SumRoundBytes(); }
+  static int64_t GatherRoundBytesOf(const Communicator& other) { return other.GatherRoundBytes(); }
   int rank_, size_;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -126,6 +127,7 @@ class EmulatedCommunicator : public Communicator {
   void BeginFileWork(const char* what) override { carrier_->BeginFileWork(what); }
   void EndFileWork() override { carrier_->EndFileWork(); }
   bool SomeoneAtFiles() override { return carrier_->SomeoneAtFiles(); }
+  const ToldTimes* Told() const override { return &told_; }
 
  private:
   struct UnderWay {
@@ -144,7 +146,12 @@ class EmulatedCommunicator : public Communicator {
   std::array<UnderWay, kMaxUnderWay> under_way_;
   std::vector<Notice> arriving_;
   Ticket next_ = 0;
+  ToldTimes told_;
 };
+
+int64_t Nanoseconds(double seconds) {
+  return std::llround(1e9 * seconds);
+}
 
 EmulatedCommunicator::EmulatedCommunicator(std::shared_ptr<RankState> state,
                                            std::unique_ptr<Communicator> carrier, int group)
@@ -219,6 +226,7 @@ void EmulatedCommunicator::Wait(Ticket ticket) {
   const UnderWay& x = under_way_[ticket % kMaxUnderWay];
   carrier_->Wait(x.carrier_ticket);
   double complete = x.all_left, last_started = x.started;
+  int last = -1;
   state_->wire->Collect(state_->rank, group_, ticket, arriving_);
   std::sort(arriving_.begin(), arriving_.end(), [](const Notice& a, const Notice& b) {
     return a.first_byte != b.first_byte ? a.first_byte < b.first_byte : a.from < b.from;
@@ -229,6 +237,7 @@ void EmulatedCommunicator::Wait(Ticket ticket) {
     if (arrived < complete) continue;
     complete = arrived;
     last_started = block.started;
+    last = block.from;
   }
   EmulatedCost& cost = state_->Cost(x.operation);
   const double waited = std::max(0.0, complete - clock.now());
@@ -236,6 +245,12 @@ void EmulatedCommunicator::Wait(Ticket ticket) {
   cost.idle_seconds += idle;
   cost.exposed_seconds += waited - idle;
   cost.hidden_seconds += std::max(0.0, x.wire_seconds - (waited - idle));
+  told_ = {.start_ns = Nanoseconds(x.started),
+           .wait_enter_ns = Nanoseconds(clock.now()),
+           .wait_leave_ns = Nanoseconds(clock.now() + waited),
+           .idle_ns = Nanoseconds(idle),
+           .wire_ns = Nanoseconds(x.wire_seconds),
+           .cause = idle > 0 ? last : -1};
   clock.AdvanceTo(complete);
   clock.Continue();
 }

@@ -26,6 +26,21 @@ constexpr std::chrono::microseconds kYieldTime{200};  // then it sleeps
 constexpr milliseconds kPatience{2000};
 constexpr milliseconds kLongestSleep{100};  // also how soon a disagreement about sizes is seen
 
+// What a CHECK shows of a label. A mailbox keeps no more: there are many.
+struct Place {
+  const char* operation = "";
+  int64_t step = -1;
+  int slot = -1;
+};
+
+std::string Describe(const Place& place) {
+  return Describe(ExchangeLabel{.operation = place.operation, .step = place.step, .slot = place.slot});
+}
+
+Place PlaceOf(const ExchangeLabel& label) {
+  return {.operation = label.operation, .step = label.step, .slot = label.slot};
+}
+
 // One block on its way from one rank to another. Numbers are those of exchanges. The transfer is done by
 // whichever side comes to wait first once both have started, so a rank that still computes holds nobody up.
 struct alignas(64) Mailbox {
@@ -35,7 +50,7 @@ struct alignas(64) Mailbox {
   std::atomic<int64_t> done{-1};     // the block of this exchange has been copied
   SendBlock from;
   RecvBlock to;
-  ExchangeLabel sender_label, receiver_label;
+  Place sender, receiver;
 };
 
 // What the members of one communicator share.
@@ -132,13 +147,13 @@ Communicator::Ticket ThreadCommunicator::Start(std::span<const SendBlock> send,
     if (x.in_bytes[p] > 0) {
       Mailbox& box = group_->Box(p, rank_, ticket);
       box.to = recv[p];
-      box.receiver_label = label;
+      box.receiver = PlaceOf(label);
       box.wanted.store(ticket, std::memory_order_release);
     }
     if (x.out_bytes[p] > 0) {
       Mailbox& box = group_->Box(rank_, p, ticket);
       box.from = send[p];
-      box.sender_label = label;
+      box.sender = PlaceOf(label);
       box.sent.store(ticket, std::memory_order_release);
     }
   }
@@ -177,8 +192,8 @@ bool ThreadCommunicator::Transfer(const UnderWay& x, int from, int to) {
     return box.done.load(std::memory_order_acquire) == x.ticket;
   }
   CHECK_EQ(box.from.bytes, box.to.bytes)
-      << "bytes that rank " << JobRank(from) << " sends in " << Describe(box.sender_label) << " and rank "
-      << JobRank(to) << " expects in " << Describe(box.receiver_label);
+      << "bytes that rank " << JobRank(from) << " sends in " << Describe(box.sender) << " and rank "
+      << JobRank(to) << " expects in " << Describe(box.receiver);
   std::memcpy(box.to.data, box.from.data, box.to.bytes);
   box.done.store(x.ticket, std::memory_order_release);
   group_->members[from == rank_ ? to : from]->Ring();

@@ -12,6 +12,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr char kEveryStep[] = "every step";
+constexpr char kWithTraffic[] = "steps, unless `traffic.record: OFF`";
+constexpr char kWhereSplit[] = "of these, where ranks are threads or emulated; else every `traffic.every`th";
+constexpr char kPoolTraffic[] = "of these, where several ranks share a pool";
 constexpr char kEveryValidation[] = "every validation";
 constexpr char kValidationsOfBlends[] = "validations of several sources";
 
@@ -19,6 +22,17 @@ template <class T>
 MetricValue IfThere(const std::optional<T>& value) {
   if (value) return *value;
   return std::monostate{};
+}
+
+template <class T>
+MetricValue OfTraffic(const StepOutcome& outcome, T TrafficStep::*number) {
+  if (!outcome.report.traffic) return std::monostate{};
+  return (*outcome.report.traffic).*number;
+}
+template <class T>
+MetricValue OfTraffic(const StepOutcome& outcome, std::optional<T> TrafficStep::*number) {
+  if (!outcome.report.traffic) return std::monostate{};
+  return IfThere((*outcome.report.traffic).*number);
 }
 
 Json JsonOf(const MemoryParts& parts) {
@@ -142,6 +156,31 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"slot_imbalance", "", "steps where several ranks share a pool", Repeats::kExactly,
        "largest / mean load of a rank over the slots of the step",
        [](const S& s) -> MetricValue { return IfThere(s.slot_imbalance); }},
+      {"wire_bytes", "bytes", kWithTraffic, Repeats::kMeasured,
+       "bytes that ranks sent to other ranks since the statistics of the step before, so the first step of a start lacks some",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::wire_bytes); }},
+      {"wire_bytes_inter", "bytes", kWithTraffic, Repeats::kMeasured, "those between nodes",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::wire_bytes_inter); }},
+      {"blocked_ms", "ms", kWithTraffic, Repeats::kMeasured,
+       "time that a rank waited for exchanges, mean over ranks: `idle_ms` + `exposed_ms`",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::blocked_ms); }},
+      {"idle_ms", "ms", kWhereSplit, Repeats::kMeasured,
+       "of it, until the last rank that sends or receives had started",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::idle_ms); }},
+      {"exposed_ms", "ms", kWhereSplit, Repeats::kMeasured, "the rest: the wire, or nobody moved the data",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::exposed_ms); }},
+      {"hidden_share", "", "steps on an emulated cluster", Repeats::kMeasured,
+       "wire time for which nobody waited / all wire time of exchanges alone",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::hidden_share); }},
+      {"waited_for_rank", "", kWhereSplit, Repeats::kMeasured, "the rank that most idle time is owed to",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::waited_for_rank); }},
+      {"waited_for_share", "", kWhereSplit, Repeats::kMeasured, "its share of all idle time",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::waited_for_share); }},
+      {"receive_imbalance", "", kPoolTraffic, Repeats::kExactly,
+       "mean over slots and lanes (with one stage: microbatches, layers and lanes) of the most rows that a rank received / the mean of its pool's ranks",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::receive_imbalance); }},
+      {"receive_imbalance_p95", "", kPoolTraffic, Repeats::kExactly, "its 95th percentile over the slots and lanes",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::receive_imbalance_p95); }},
       {"virtual_step_seconds", "s", "steps on an emulated cluster", Repeats::kMeasured,
        "time of the step on the emulated cluster",
        [](const S& s) -> MetricValue { return IfThere(s.virtual_seconds); }},

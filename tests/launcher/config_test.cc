@@ -76,7 +76,9 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "a.txtpb:7: moe.balance: expected one of POOL_LOSS, LAYER_LOSS, BIAS, NONE, found \"POOL\"",
           "a.txtpb:8: train: expected a block { ... }, found 3",
           "a.txtpb:9: run_dir: expected a text in quotes, found a block",
-          "a.txtpb:10: foo: no such field; fields here: run_dir, device, model, moe, train, data, parallel, metrics",
+          "a.txtpb:10: foo: no such field; fields here: run_dir, device, model, moe, train, data, parallel, "
+          "metrics, "
+          "traffic",
           "a.txtpb:11: train: given twice; keep one of the two",
           "a.txtpb:11: train.steps: expected a whole number, found \"5_000\"",
           "a.txtpb:11: train.seed: expected a whole number, not negative, found \"-1\"",

@@ -18,6 +18,16 @@ inline StepOutcome ExampleOutcome(int64_t step) {
                          .shares_age = 1,
                          .seconds = 0.25};
   outcome.report.memory = {.rank = 3, .bytes = {600'000, 700'000, 800'000, 0, 0, 0}};
+  outcome.report.traffic = TrafficStep{.wire_bytes = 1000,
+                                       .wire_bytes_inter = 400,
+                                       .blocked_ms = 30,
+                                       .idle_ms = 20,
+                                       .exposed_ms = 10,
+                                       .hidden_share = 0.75,
+                                       .waited_for_rank = 6,
+                                       .waited_for_share = 0.5,
+                                       .receive_imbalance = 1.5,
+                                       .receive_imbalance_p95 = 1.75};
   return outcome;
 }
 

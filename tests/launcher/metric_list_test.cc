@@ -43,7 +43,17 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
                            {"optimizer", 800000},
                            {"activations", 0},
                            {"exchange", 0},
-                           {"scratch", 0}}}};
+                           {"scratch", 0}}},
+                         {"wire_bytes", 1000},
+                         {"wire_bytes_inter", 400},
+                         {"blocked_ms", 30.0},
+                         {"idle_ms", 20.0},
+                         {"exposed_ms", 10.0},
+                         {"hidden_share", 0.75},
+                         {"waited_for_rank", 6},
+                         {"waited_for_share", 0.5},
+                         {"receive_imbalance", 1.5},
+                         {"receive_imbalance_p95", 1.75}};
   const Json line = Json::parse(StepLine(ExampleOutcome(2)));
   for (const auto& [key, value] : expected.items()) EXPECT_EQ(line.value(key, Json()), value) << key;
   EXPECT_EQ(StepLine(ExampleOutcome(2)).find("{\"step\":2,\"tokens\":8192,\"loss\":2.5,"), 0u);
@@ -51,6 +61,12 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   several.slot_imbalance = 1.25;
   EXPECT_EQ(Json::parse(StepLine(several))["slot_imbalance"], 1.25);
   EXPECT_FALSE(Json::parse(StepLine(ExampleOutcome(2))).contains("slot_imbalance"));
+  StepOutcome silent = ExampleOutcome(2);
+  silent.report.traffic->idle_ms.reset();
+  EXPECT_FALSE(Json::parse(StepLine(silent)).contains("idle_ms"));
+  EXPECT_TRUE(Json::parse(StepLine(silent)).contains("blocked_ms"));
+  silent.report.traffic.reset();
+  EXPECT_FALSE(Json::parse(StepLine(silent)).contains("wire_bytes"));
   const Json valid = Json::parse(ValidationLine({.step = 7, .loss = 1.5}));
   EXPECT_EQ(valid["step"], 7);
   EXPECT_EQ(valid["valid_loss"], 1.5);

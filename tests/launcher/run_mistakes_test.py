@@ -5,6 +5,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import unittest
@@ -211,7 +212,9 @@ class MistakesTest(RunTest):
         self.MountDisk()
         for overrides, mpi in self.WAYS:
             outcome = self.TrainWhileTheDiskFills(300_000, "train.steps=400", "train.save_every=400", *overrides, mpi=mpi)
-            self.assertEqual(outcome.text.count("No space left on device"), 1, outcome)  # ranks with one cause are joined
+            # Ranks with one cause are joined. Records of traffic that find no room are a warning of their own.
+            text = re.sub("warning: records of traffic .*", "", outcome.text)
+            self.assertEqual(text.count("No space left on device"), 1, outcome)
             self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)
             self.assertIn("step 400/400", outcome.text)
             self.assertEqual(os.listdir(self.Path("disk", "run", "checkpoints")), [])

@@ -14,7 +14,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
     ModelSpec spec;
     spec.layers = 2;
     spec.experts = 3;
-    StepSums sums(spec, world.size());
+    StepSums sums(spec, world.size(), 5);
     for (const int64_t step : {0, 1}) {
       sums.Clear();
       const double own = 1 + world.rank();
@@ -27,6 +27,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
         sums.grad_squares[i] = static_cast<double>(2000 + i) * own;
       }
       for (int i = 0; i < StepSums::kMostRiders; ++i) sums.riders[i] = (3000 + i) * own;
+      for (int i = 0; i < 5; ++i) sums.traffic[i] = (4000 + i) * own;
       for (double& bytes : sums.memory_of(world.rank())) bytes = own;
       sums.Reduce(*world.communicator, step);
 
@@ -40,6 +41,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.counts[i], (1000 + i) * all);
       for (int i = 0; i < 4; ++i) EXPECT_EQ(sums.grad_squares[i], (2000 + i) * all);
       for (int i = 0; i < StepSums::kMostRiders; ++i) EXPECT_EQ(sums.riders[i], (3000 + i) * all);
+      for (int i = 0; i < 5; ++i) EXPECT_EQ(sums.traffic[i], (4000 + i) * all);
       for (int rank = 0; rank < world.size(); ++rank) {
         ASSERT_EQ(sums.memory_of(rank).size(), static_cast<size_t>(kNumMemoryKinds));
         for (const double bytes : sums.memory_of(rank)) EXPECT_EQ(bytes, 1 + rank);

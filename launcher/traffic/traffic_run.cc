@@ -1,0 +1,379 @@
+#include "launcher/traffic/traffic_run.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "launcher/cluster.h"
+#include "launcher/config.h"
+#include "launcher/version.h"
+#include "models/parameter_count.h"
+#include "models/settings.h"
+#include "models/stage_layers.h"
+#include "runtime/emulated_communicator.h"
+#include "runtime/errors.h"
+#include "runtime/file_sum.h"
+#include "runtime/mpi_progress.h"
+#include "runtime/traffic_join.h"
+#include "runtime/watchdog.h"
+
+namespace unipool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kProbesAtStart = 100, kProbesLater = 30;
+// A rank's share of a window is padded to a multiple, so that its size does not depend on what was measured.
+constexpr size_t kShareBytes = 16 << 10;
+
+bool Records(const Config& config) {
+  return config.traffic().record() != TrafficConfig::OFF;
+}
+
+// Numbers the nodes: hosts in the order of their first ranks, or those of the emulated cluster.
+std::vector<int> NodesOf(const Config& config, const World& world) {
+  std::vector<int> nodes;
+  if (world.emulation) {
+    const ClusterDescription cluster = LoadCluster(config.parallel().emulate());
+    for (int rank = 0; rank < world.size(); ++rank) nodes.push_back(cluster.NodeOf(rank));
+    return nodes;
+  }
+  std::vector<std::string> hosts;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    auto found = std::find(hosts.begin(), hosts.end(), world.hosts[rank]);
+    if (found == hosts.end()) found = hosts.insert(hosts.end(), world.hosts[rank]);
+    nodes.push_back(static_cast<int>(found - hosts.begin()));
+  }
+  return nodes;
+}
+
+std::string CarrierOf(const World& world) {
+  return world.emulation ? "emulated" : world.is_mpi ? "MPI" : "threads";
+}
+
+// How this process was called.
+std::string CommandText() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::replace(text.begin(), text.end(), '\0', ' ');
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+int64_t SecondsSince1970() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// What rank 0 says.
+std::string FromFirst(Communicator& communicator, std::string text) {
+  int64_t bytes = static_cast<int64_t>(text.size());
+  communicator.Broadcast(&bytes, sizeof(bytes), 0, {.operation = "records of traffic"});
+  text.resize(bytes);
+  communicator.Broadcast(text.data(), bytes, 0, {.operation = "records of traffic"});
+  return text;
+}
+
+// The texts of all ranks on rank 0, in rank order; nothing on the others.
+std::vector<std::string> ToFirst(Communicator& communicator, std::string text) {
+  text.resize((text.size() + kShareBytes - 1) / kShareBytes * kShareBytes);
+  const int size = communicator.size();
+  const bool is_first = communicator.rank() == 0;
+  std::vector<int64_t> bytes(size);
+  std::vector<std::string> texts(is_first ? size : 0);
+  std::vector<SendBlock> send(size);
+  std::vector<RecvBlock> recv(size);
+  const auto own_bytes = static_cast<int64_t>(text.size());
+  send[0] = {&own_bytes, sizeof(own_bytes)};
+  for (int p = 0; is_first && p < size; ++p) recv[p] = {&bytes[p], sizeof(int64_t)};
+  communicator.Exchange(send, recv, {.operation = "records of traffic"});
+  send[0] = {text.data(), own_bytes};
+  for (int p = 0; is_first && p < size; ++p) {
+    texts[p].resize(bytes[p]);
+    recv[p] = {texts[p].data(), bytes[p]};
+  }
+  communicator.Exchange(send, recv, {.operation = "records of traffic"});
+  return texts;
+}
+
+int64_t SumBytes(const Config& config) {
+  const ParameterCount count = CountParameters(config);
+  return 4 * std::max(count.dense(), count.experts);
+}
+
+TrafficSize SizeOfStep(const Config& config, int world_size) {
+  const MeshShape shape = MeshShapeOf(config.parallel(), world_size);
+  const SlotSchedule schedule(LayersPerStage(config, shape), MicrobatchesPerRank(config, shape));
+  return TrafficSizeOf(schedule, shape, SumBytes(config));
+}
+
+// How wrong a rank's clock is to be.
+std::map<int, TrafficClock> WrongClocks() {
+  std::map<int, TrafficClock> clocks;
+  const char* text = std::getenv("UNIPOOL_TEST_CLOCK");
+  std::istringstream words(text ? text : "");
+  for (std::string word; words >> word;) {
+    int rank = 0;
+    double seconds = 0, ppm = 0;
+    if (std::sscanf(word.c_str(), "%d:%lf:%lf", &rank, &seconds, &ppm) != 3) continue;
+    clocks[rank] = {.offset_ns = std::llround(1e9 * seconds), .drift = 1e-6 * ppm};
+  }
+  return clocks;
+}
+
+TrafficOptions OptionsOf(const Config& config, const World& world, std::shared_ptr<TrafficBoard> board) {
+  std::map<int, TrafficClock> wrong = WrongClocks();
+  if (!wrong.empty()) board = nullptr;
+  return {.rank = world.rank(),
+          .node_of_rank = NodesOf(config, world),
+          .carrier = CarrierOf(world),
+          .board = world.is_mpi || world.emulation ? nullptr : std::move(board),
+          .clock = wrong[world.rank()]};
+}
+
+}  // namespace
+
+void CheckTrafficSize(const Config& config, int world_size) {
+  if (config.traffic().record() != TrafficConfig::FULL) return;
+  const std::string problem = TooLarge(SizeOfStep(config, world_size), config.traffic().num_steps(),
+                                       config.traffic().max_megabytes());
+  if (!problem.empty()) throw UserError("traffic.record=FULL: " + problem);
+}
+
+TrafficRun::TrafficRun(const Config& config, World& world, std::shared_ptr<TrafficBoard> board)
+    : config_(config), plain_(world), world_(world), files_(config.run_dir()) {
+  if (!Records(config)) return;
+  recorder_ = std::make_unique<TrafficRecorder>(OptionsOf(config, world, std::move(board)));
+  communicator_ = recorder_->RecordWorld(*world.communicator, "world");
+  world_.communicator = communicator_.get();
+}
+
+int64_t TrafficRun::Now() const {
+  if (plain_.emulation) return static_cast<int64_t>(1e9 * plain_.emulation->Now());
+  return recorder_->options().clock.Now();
+}
+
+TrafficHeader TrafficRun::Header(const TrainingEngine& engine, const std::string& run_id) const {
+  return {.format = kTrafficFormat,
+          .program_version = ProgramVersion(),
+          .run_id = run_id,
+          .rank = plain_.rank(),
+          .world = plain_.size(),
+          .host = plain_.hosts[plain_.rank()],
+          .boot_id = boot_ids_[plain_.rank()],
+          .clock = plain_.emulation ? "virtual" : "monotonic",
+          .slots_per_time = engine.parts().schedule.slots_per_time()};
+}
+
+nlohmann::ordered_json TrafficRun::Manifest(const TrainingEngine& engine, const std::string& run_id) const {
+  const EngineParts& parts = engine.parts();
+  const MeshShape& shape = parts.mesh.shape();
+  const TrainConfig& train = config_.train();
+  const int64_t tokens = int64_t{train.micro_batch()} * parts.spec.seq_length;
+  return {{"unipool_traffic", kTrafficFormat},
+          {"program_version", ProgramVersion()},
+          {"run_id", run_id},
+          {"started", SecondsSince1970()},
+          {"command", CommandText()},
+          {"config_digest", SumOfText(ResolvedConfigText(config_)).hash},
+          {"record", TrafficConfig::Record_Name(config_.traffic().record())},
+          {"world", plain_.size()},
+          {"host_of_rank", plain_.hosts},
+          {"boot_id_of_rank", boot_ids_},
+          {"node_of_rank", recorder_->options().node_of_rank},
+          {"carrier", CarrierOf(plain_)},
+          {"progress_thread", plain_.is_mpi && WantsProgressThread(ProgressThreadOf(config_))},
+          {"device", DeviceType::Value_Name(config_.device())},
+          {"emulate", config_.parallel().emulate()},
+          {"clock", {{"kind", plain_.emulation ? "virtual" : "monotonic"}}},
+          {"mesh",
+           {{"replicas", shape.replicas},
+            {"stages", shape.stages},
+            {"data", shape.data},
+            {"pool", shape.pool()}}},
+          {"model",
+           {{"layers", parts.spec.layers},
+            {"layers_per_stage", parts.layers_per_stage},
+            {"experts", parts.spec.experts},
+            {"top_k", parts.spec.top_k},
+            {"row_bytes", parts.spec.hidden * SizeOf(DTypeOfConfig(config_))},
+            {"microbatches", parts.schedule.num_microbatches()},
+            {"tokens_per_microbatch", tokens},
+            {"slots_per_time", parts.schedule.slots_per_time()}}}};
+}
+
+void TrafficRun::Start(const TrainingEngine& engine, int64_t step) {
+  if (!recorder_) return;
+  first_step_ = step;
+  size_ = SizeOfStep(config_, plain_.size());
+  const TrafficClock& clock = recorder_->options().clock;
+  const bool is_wrong = clock.offset_ns != 0 || clock.drift != 0;
+  boot_ids_ = plain_.communicator->AllGatherText(BootId() + (is_wrong ? Format("-%d", plain_.rank()) : ""),
+                                                 {.operation = "records of traffic"});
+  const std::string run_id = FromFirst(*plain_.communicator, Format("%d-%d", SecondsSince1970(), getpid()));
+  std::string problem;
+  if (plain_.rank() == 0) {
+    const FileWork work(*plain_.communicator, "prepares the folder traffic");
+    problem = files_.folder().Prepare();
+  }
+  problem = FromFirst(*plain_.communicator, problem);
+  files_.Begin(Header(engine, run_id), plain_.rank() == 0 ? Manifest(engine, run_id) : Json());
+  files_.Fail(problem);
+  CompareAllClocks(kProbesAtStart);
+  if (plain_.rank() == 0) {
+    files_.WriteManifest(false);
+    TellProblem(files_.problem());
+  }
+  PlanNext(step);
+}
+
+// One rank of each other host compares its clock with that of rank 0, for all ranks of the host.
+void TrafficRun::CompareAllClocks(int num_probes) {
+  offsets_ns_.resize(plain_.size());
+  if (plain_.emulation) return;
+  std::map<std::string, int64_t> offsets{{boot_ids_[0], 0}};
+  for (int rank = 1; rank < plain_.size(); ++rank) {
+    if (offsets.count(boot_ids_[rank]) > 0) continue;
+    const ClockComparison found =
+        CompareClocks(*plain_.communicator, rank, num_probes, [&] { return Now(); });
+    offsets[boot_ids_[rank]] = found.offset_ns;
+    if (plain_.rank() == rank) files_.AddClock(found);
+    if (plain_.rank() == 0) files_.AddToManifest(rank, step_, found);
+  }
+  if (offsets.size() == 1) return;
+  for (int rank = 0; rank < plain_.size(); ++rank) offsets_ns_[rank] = offsets[boot_ids_[rank]];
+  plain_.communicator->Broadcast(offsets_ns_.data(), plain_.size() * int64_t{sizeof(int64_t)}, 0,
+                                 {.operation = "records of traffic"});
+}
+
+bool TrafficRun::IsWritten(int64_t step) const {
+  const TrafficConfig& traffic = config_.traffic();
+  const int64_t done = step - first_step_;
+  const bool is_configured = traffic.record() == TrafficConfig::FULL && done >= traffic.first_step() &&
+                             done < traffic.first_step() + traffic.num_steps();
+  return files_.is_on() && (is_configured || num_to_keep_ > 0);
+}
+
+bool TrafficRun::EndsWindow(int64_t step) const {
+  return (step + 1 - first_step_) % config_.traffic().every() == 0;
+}
+
+// Not the first step, for whose records room is still to be found.
+bool TrafficRun::IsSampled(int64_t step) const {
+  return !plain_.emulation && !recorder_->options().board && plain_.size() > 1 &&
+         config_.device() == DeviceType::CPU && EndsWindow(step) && step > first_step_;
+}
+
+// Room is made for what a step took so far, and some more; before the first step for what it should take.
+void TrafficRun::PlanNext(int64_t next_step) {
+  const bool keeps = IsWritten(next_step) || IsSampled(next_step);
+  if (keeps == recorder_->keep().is_on()) return;
+  if (!keeps) return recorder_->KeepExchanges(0, 0);
+  TrafficSize size{.exchanges = recorder_->most_records(), .peers = recorder_->most_peers()};
+  if (size.exchanges == 0) size = size_;
+  recorder_->KeepExchanges(size.exchanges + size.exchanges / 8 + 64,
+                           size.peers + size.peers / 8 + int64_t{64} * plain_.size());
+}
+
+void TrafficRun::BeginStep(int64_t step) {
+  if (!recorder_) return;
+  step_ = step;
+  num_asked_ = 0;
+  if (window_.first < 0) window_.first = step;
+  recorder_->BeginStep(step);
+  window_.begin_ns = Now();
+}
+
+double TrafficRun::StepsAskedFor() const {
+  if (!recorder_ || plain_.rank() != 0 || !files_.is_on()) return 0;
+  return static_cast<double>(files_.folder().TakeTrigger(config_.traffic().num_steps()));
+}
+
+StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, RunRequests& requests) {
+  std::array<double, kNumRunRequests + 1> riders{};
+  std::copy(requests.count.begin(), requests.count.end(), riders.begin());
+  riders.back() = StepsAskedFor();
+  const StepReport report = engine.Update(step, lr, riders);
+  std::copy_n(riders.begin(), kNumRunRequests, requests.count.begin());
+  num_asked_ = static_cast<int64_t>(riders.back());
+  return report;
+}
+
+void TrafficRun::EndStep(StepReport& report) {
+  if (!recorder_) return;
+  const int64_t end_ns = Now();
+  recorder_->EndStep();
+  window_.ns += end_ns - window_.begin_ns;
+  if (report.traffic) last_ = *report.traffic;
+  if (recorder_->keep().is_on() && IsWritten(step_)) WriteStep(end_ns);
+  num_to_keep_ = std::max<int64_t>(0, num_to_keep_ - 1);
+  if (num_asked_ > 0) num_to_keep_ = StepsThatFit();
+  if (EndsWindow(step_)) {
+    const auto sampled = CloseWindow();
+    if (sampled && report.traffic) {
+      report.traffic->idle_ms = sampled->idle_ms;
+      report.traffic->exposed_ms = sampled->exposed_ms;
+      report.traffic->waited_for_rank = sampled->waited_for_rank;
+      report.traffic->waited_for_share = sampled->waited_for_share;
+    }
+  }
+  PlanNext(step_ + 1);
+}
+
+void TrafficRun::WriteStep(int64_t end_ns) {
+  const FileWork work(*plain_.communicator, "writes records of traffic");
+  const TrafficKeep& keep = recorder_->keep();
+  files_.WriteStep(*recorder_, {.step = step_,
+                                .begin_ns = window_.begin_ns,
+                                .end_ns = end_ns,
+                                .num_exchanges = static_cast<int64_t>(keep.records().size()),
+                                .num_dropped = keep.num_dropped()});
+}
+
+// Of those that the trigger asked for: all or none.
+int64_t TrafficRun::StepsThatFit() const {
+  const std::string problem = TooLarge(size_, num_asked_, config_.traffic().max_megabytes());
+  if (problem.empty()) return num_asked_;
+  if (plain_.rank() == 0) PrintErrorLine("warning: " + files_.folder().path() + "/record: " + problem);
+  return 0;
+}
+
+std::optional<TrafficStep> TrafficRun::CloseWindow() {
+  const WindowSteps steps{.first = window_.first, .last = step_};
+  CompareAllClocks(kProbesLater);
+  if (IsSampled(step_) && JoinStarts(*recorder_, *plain_.communicator, offsets_ns_)) {
+    recorder_->tally().AddSampledStep();
+  }
+  const auto shares = ToFirst(*plain_.communicator, PackWindow(*recorder_, window_.ns, files_.problem()));
+  recorder_->tally().ClearWindow();
+  window_ = {};
+  if (plain_.rank() != 0) return {};
+  const FileWork work(*plain_.communicator, "writes records of traffic");
+  const WindowText text = MakeWindow(steps, recorder_->options().node_of_rank, shares, last_);
+  files_.AddDropped(text.dropped);
+  files_.WriteWindow(steps, text.json);
+  TellProblem(files_.problem().empty() ? text.problems : files_.problem());
+  return text.sampled;
+}
+
+void TrafficRun::End() {
+  if (!recorder_) return;
+  if (window_.first >= 0) CloseWindow();
+  if (plain_.rank() == 0) files_.WriteManifest(true);
+}
+
+void TrafficRun::TellProblem(const std::string& problem) {
+  if (problem.empty() || is_told_) return;
+  is_told_ = true;
+  PrintErrorLine("warning: records of traffic are not written any longer: " + problem + "; the run goes on");
+}
+
+}  // namespace unipool

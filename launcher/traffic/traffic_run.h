@@ -1,0 +1,81 @@
+// What a training run does with the records of its exchanges (runtime/traffic_recorder.h): which steps are
+// recorded, and what is written to RUN_DIR/traffic. One on each rank. Whatever goes wrong with the files is
+// told once, and the run goes on without them.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "configs/config.pb.h"
+#include "launcher/run_control/run_request.h"
+#include "launcher/traffic/traffic_files.h"
+#include "launcher/traffic/traffic_size.h"
+#include "models/training_engine.h"
+#include "runtime/world.h"
+
+namespace unipool {
+
+// Throws UserError where the single exchanges that `config` wants recorded would take too much room. Before
+// the world is made.
+void CheckTrafficSize(const Config& config, int world_size);
+
+// For tests of clocks that differ: UNIPOOL_TEST_CLOCK="RANK:SECONDS:PPM" in the environment makes the clock
+// of a rank wrong and lets the rank count as on a host of its own; several are separated by blanks. Ranks
+// that are threads then look at no board, as if they were processes.
+class TrafficRun {
+ public:
+  // `board`: shared by the ranks of this process. Records nothing with traffic.record: OFF.
+  TrafficRun(const Config& config, World& world, std::shared_ptr<TrafficBoard> board);
+  // As the world that it was given, with a recorded communicator.
+  World& world() { return world_; }
+  // Null with traffic.record: OFF.
+  TrafficRecorder* recorder() { return recorder_.get(); }
+
+  // ---- The rest is collective, and does nothing with OFF.
+  // The engine was made with world() and recorder(), and its next step is `step`.
+  void Start(const TrainingEngine& engine, int64_t step);
+  void BeginStep(int64_t step);
+  // engine.Update, with which `requests` travel, and the steps that the trigger file asks for.
+  StepReport Update(TrainingEngine& engine, int64_t step, double lr, RunRequests& requests);
+  // Writes the step's records, and the window when it is full. Where ranks are processes, the last step of a
+  // window is the one whose idle times are found out: on rank 0 `report` gets them.
+  void EndStep(StepReport& report);
+  void End();  // the last window
+
+ private:
+  int64_t Now() const;
+  double StepsAskedFor() const;        // by the trigger file, as rank 0 sees it
+  bool IsWritten(int64_t step) const;  // the step's single exchanges
+  bool IsSampled(int64_t step) const;  // the step's idle times are found out afterwards
+  bool EndsWindow(int64_t step) const;
+  void PlanNext(int64_t next_step);
+  void WriteStep(int64_t end_ns);
+  int64_t StepsThatFit() const;
+  void CompareAllClocks(int num_probes);
+  std::optional<TrafficStep> CloseWindow();
+  void TellProblem(const std::string& problem);
+  TrafficHeader Header(const TrainingEngine& engine, const std::string& run_id) const;
+  nlohmann::ordered_json Manifest(const TrainingEngine& engine, const std::string& run_id) const;
+
+  const Config& config_;
+  World& plain_;  // its exchanges are not recorded
+  World world_;
+  std::unique_ptr<TrafficRecorder> recorder_;
+  std::unique_ptr<Communicator> communicator_;
+  TrafficFiles files_;
+  std::vector<std::string> boot_ids_;  // of each rank
+  std::vector<int64_t> offsets_ns_;    // of each rank's clock, to that of rank 0
+  int64_t first_step_ = 0;             // of this start
+  int64_t step_ = -1;                  // the running one, or the last one
+  struct {
+    int64_t first = -1;    // step; -1: none since the last window
+    int64_t ns = 0;        // of all its steps
+    int64_t begin_ns = 0;  // of the running one
+  } window_;
+  TrafficSize size_;                         // of the records of a step, about
+  int64_t num_asked_ = 0, num_to_keep_ = 0;  // steps: by the trigger in this step; that are still to be kept
+  TrafficStep last_;                         // without numbers before the first step
+  bool is_told_ = false;                     // that something went wrong
+};
+
+}  // namespace unipool

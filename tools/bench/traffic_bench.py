@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""What recording costs a step: runs with traffic.record OFF, SUMMARY and FULL in turn, as often as asked, with equal
+losses. Prints for each mode the median step and the change against OFF of the same round: median and the interval that
+holds the true median in 95 of 100 cases (order statistics).
+
+  tools/bench/traffic_bench.py [--ranks N] [--rounds N] [--steps N] [--mpi] [field.path=value ...]
+"""
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MODES = ["OFF", "SUMMARY", "FULL"]
+SETTINGS = """model { layers: 4 hidden: 128 heads: 4 kv_heads: 2 seq_length: 128 vocab: 256 }
+moe { experts: 16 width: 256 top_k: 2 }
+train { steps: 12 global_batch: 16 micro_batch: 2 eval_every: 0 save_every: 0 save_minutes: 0 }
+data { train: "book.txt" split: "90,10,0" }
+"""
+
+
+def Run(folder: str, mode: str, options: argparse.Namespace) -> tuple[float, list[float]]:
+    """Median seconds of the steps after three, and all losses."""
+    run_dir = os.path.join(folder, mode)
+    command = [os.path.join(ROOT, "build", "unipool"), "train", "bench.txtpb", f"run_dir={run_dir}", "--anew",
+               f"train.steps={options.steps}", f"parallel.ranks={options.ranks}", f"traffic.record={mode}",
+               "traffic.first_step=0", f"traffic.num_steps={options.steps}", "traffic.max_megabytes=100000", *options.overrides]
+    if options.mpi:
+        command = ["mpirun", "-np", str(options.ranks), *command]
+    outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if outcome.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit code {outcome.returncode}\n{outcome.stdout}{outcome.stderr}")
+    with open(os.path.join(run_dir, "metrics.jsonl")) as file:
+        lines = [json.loads(line) for line in file]
+    return statistics.median(line["step_seconds"] for line in lines[3:]), [line["loss"] for line in lines]
+
+
+def Interval(values: list[float]) -> tuple[float, float]:
+    """Of the median, 95 %: by the binomial distribution of how many values lie below it."""
+    values, n = sorted(values), len(values)
+    tail, k = 0.0, 0
+    while k < n // 2 and tail + math.comb(n, k) / 2**n <= 0.025:
+        tail += math.comb(n, k) / 2**n
+        k += 1
+    k = max(k - 1, 0)
+    return values[k], values[n - 1 - k]
+
+
+def Main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--mpi", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
+    with tempfile.TemporaryDirectory(prefix="unipool-traffic-") as folder:
+        with open(os.path.join(folder, "bench.txtpb"), "w") as file:
+            file.write(SETTINGS)
+        with open(os.path.join(folder, "book.txt"), "w") as file:
+            file.write("the pool of experts is shared by all layers and every token finds one\n" * 3000)
+        for number in range(options.rounds):
+            losses = {}
+            for mode in MODES[number % 3:] + MODES[:number % 3]:
+                step, losses[mode] = Run(folder, mode, options)
+                seconds[mode].append(step)
+            if not losses["OFF"] == losses["SUMMARY"] == losses["FULL"]:
+                sys.exit("losses differ between the modes")
+    print(f"{options.ranks} ranks, {'MPI' if options.mpi else 'threads'}, {options.rounds} rounds; losses are the same bit for bit")
+    for mode in MODES:
+        change = [100 * (a / b - 1) for a, b in zip(seconds[mode], seconds["OFF"])]
+        low, high = Interval(change)
+        print(f"{mode:8} {1e3 * statistics.median(seconds[mode]):9.2f} ms   {statistics.median(change):+6.2f} %"
+              f"   ({low:+.2f} .. {high:+.2f} %)")
+
+
+if __name__ == "__main__":
+    Main()
