@@ -1,5 +1,6 @@
 #include "launcher/traffic_report/recorded_json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "launcher/version.h"
@@ -175,6 +176,7 @@ RecordedManifest ParseRecordedManifest(const std::string& text, const std::strin
     manifest.host_of_rank.resize(manifest.world);
     manifest.boot_id_of_rank.resize(manifest.world);
     manifest.node_of_rank.resize(manifest.world, 0);
+    manifest.stages = std::clamp(manifest.stages, 1, manifest.world);
     for (int& node : manifest.node_of_rank) node = std::clamp(node, 0, manifest.world - 1);
     for (const Json& one : Get(clock, "comparisons", Json::array())) {
       manifest.comparisons.push_back({.rank = one.at("rank").get<int>(),

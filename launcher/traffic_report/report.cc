@@ -114,8 +114,6 @@ void WriteLines(const TrafficReport& report) {
 }  // namespace
 
 int ReportCommand(const CommandLine& command_line) {
-  if (command_line.config_path.empty())
-    throw UserError("report: the folder of a run is missing, for example: unipool report runs/demo");
   const TrafficReport report = MakeTrafficReport(command_line.config_path, OptionsOfFlags());
   if (!IsPrintingProcess()) return 0;
   const bool writes_files =

@@ -19,6 +19,7 @@ moe { experts: 4 width: 16 top_k: 1 balance_coeff: 1e-3 }
 train { steps: 2 global_batch: 4 micro_batch: 2 lr: 3e-3 warmup_fraction: 0.1 save_every: 1 keep_checkpoints: 0 }
 data { train: "book.txt" split: "90,10,0" }
 parallel { ranks: 1 watchdog_seconds: 60 }
+traffic { record: FULL first_step: 0 num_steps: 2 }
 """
 CLUSTER = """ranks_per_node: 2
 intra_node { latency_us: 1 gigabytes_per_second: 8 }
@@ -54,6 +55,8 @@ def MakeSeeds(program: Program, folder: str) -> None:
         if ending.code:
             raise SystemExit(f"the seed run failed, exit {ending.code}:\n{ending.text}")
     os.rename(os.path.join(folder, "two/checkpoints/step-2"), os.path.join(folder, "shards"))
+    os.makedirs(os.path.join(folder, "recorded"))
+    os.rename(os.path.join(folder, "two/traffic"), os.path.join(folder, "recorded/traffic"))
     shutil.copytree(os.path.join(folder, STEP), os.path.join(folder, "whole"))
     shutil.rmtree(os.path.join(folder, "two"))
     os.remove(os.path.join(folder, "console"))
@@ -92,6 +95,10 @@ TARGETS: dict[str, Target] = {
         [f"{STEP}/config.json", f"{STEP}/config.txtpb", f"{STEP}/optimizer-00001-of-00001.safetensors",
          f"{STEP}/model.safetensors", "run/metrics.jsonl", "run/config.txtpb"], TENSORS + TEXT,
         [CONTINUE, ["eval", "small.txtpb", "--sequences=4"], GENERATE]),
+    "traffic": Target(
+        ["recorded/traffic/manifest.json", "recorded/traffic/window-0-1.json", "recorded/traffic/rank-00001.bin"], JSON + BINARY,
+        [["report", "recorded"], ["report", "recorded", "--trace=t.json", "--matrix=m.txt", "--jsonl=l.jsonl"],
+         ["report", "recorded", "--compare=recorded", "--html=p.html", "--by=node"]]),
     "jsonl": Target(["lines.jsonl"], LINES, [[*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2]]),
     "vocab": Target(["vocab.json"], JSON, [[*TOKENIZE, *GPT2]]),
     "merges": Target(["merges.txt"], TEXT, [[*TOKENIZE, *GPT2]]),
@@ -111,7 +118,7 @@ FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--
          "--text", "--html", "--trace", "--matrix", "--jsonl", "--steps", "--layer", "--lane", "--operation", "--by", "--compare"]
 COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
             ["info", "small.txtpb"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
-            ["compare", "run", "run"], ["report", "run"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
+            ["compare", "run", "run"], ["report", "recorded"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
 
 
