@@ -43,7 +43,7 @@ class CompletionTest(unittest.TestCase):
         self.assertEqual(["--prompt="], [word for word in self.Offers("unipool generate --prompt") if word == "--prompt="])
 
     def test_settings_and_values(self) -> None:
-        self.assertEqual(["train."], self.Offers("unipool train tr"))
+        self.assertEqual(["traffic.", "train."], self.Offers("unipool train tr"))
         self.assertEqual(["train.steps="], self.Offers("unipool train configs/demo.txtpb train.ste"))
         self.assertEqual(["NORM"], self.Offers("unipool train moe.router=N"))
         self.assertEqual(["FP32"], self.Offers("unipool train train.precision=F"))
