@@ -61,7 +61,7 @@ std::optional<Preemption> AskPreemption(const std::string& partition) {
 
 std::vector<std::string> AskMpiKinds() {
   const auto outcome = RunChild({"srun", "--mpi=list"});
-  if (!outcome) return {};
+  if (!outcome || outcome->exit_code != 0) return {};
   return ParseMpiKinds(outcome->out + outcome->err);  // which of the two differs between versions
 }
 
@@ -76,7 +76,12 @@ std::string Submit(const std::string& script, const std::vector<std::string>& op
     while (!words.empty() && words.back() == '\n') words.pop_back();
     throw UserError("sbatch refused " + script + ": " + words);
   }
-  return outcome->out.substr(0, outcome->out.find_first_of(";\n"));
+  const std::string id = outcome->out.substr(0, outcome->out.find_first_of(";\n"));
+  if (id.empty() || id.find_first_not_of("0123456789") != std::string::npos) {
+    throw UserError("sbatch answers \"" + id.substr(0, 80) + "\", which is no number of a job; whether " +
+                    script + " waits in the queue, squeue tells");
+  }
+  return id;
 }
 
 }  // namespace unipool

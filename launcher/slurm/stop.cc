@@ -7,6 +7,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/run_control/run_holder.h"
+#include "launcher/run_control/run_state.h"
 #include "launcher/slurm/child_process.h"
 #include "launcher/slurm/slurm.h"
 #include "launcher/slurm/start_ledger.h"
@@ -53,6 +54,9 @@ int StopCommand(const CommandLine& command_line) {
   std::string run_dir = command_line.config_path;
   while (run_dir.size() > 1 && run_dir.back() == '/') run_dir.pop_back();
   if (!std::filesystem::is_directory(run_dir)) throw UserError(run_dir + ": is no folder of a run");
+  if (!ReadRunState(run_dir) && ReadLedger(run_dir).submissions.empty() && !HolderOf(run_dir)) {
+    throw UserError(run_dir + ": is no folder of a run: it has neither state.json nor submit/ledger.jsonl");
+  }
   bool has_job = false, runs = false;
   // What waits goes first: else it would begin when the running one ends.
   for (const QueuedJob& job : JobsOf(run_dir)) {

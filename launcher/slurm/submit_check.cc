@@ -111,6 +111,8 @@ void CheckOptions(const JobConfig& job, const std::string& run_dir, Findings& fi
   }
   if (job.array().empty() && has_index)
     findings.problems.push_back("run_dir: has {array}, and there is no --array");
+  if (HasControlCharacters(run_dir))
+    findings.problems.push_back("run_dir: has a line break or another control character");
   CheckGpuOptions(job, findings);
   for (int i = 0; i < JobConfig::descriptor()->field_count(); ++i) {
     const auto* field = JobConfig::descriptor()->field(i);

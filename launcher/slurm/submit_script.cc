@@ -62,7 +62,7 @@ std::string Environment(const ScriptInput& input) {
       "itself.\n"
       "[[ " +
       std::to_string(input.job.ranks_per_node()) +
-      " -le $(nproc) ]] || export OMPI_MCA_mpi_yield_when_idle=1";
+      " -le $(env -u OMP_NUM_THREADS nproc) ]] || export OMPI_MCA_mpi_yield_when_idle=1";
   if (input.launcher == "mpirun") {
     text +=
         "\n# PMIx 4.2 can wait for ever in the lock of its shared memory when ranks end at once: do "

@@ -13,6 +13,10 @@ from run_stop_test import NOT_SAVED, STOPPED, STUCK, RequestTest
 class StateTest(RequestTest):
     """How each end is told."""
 
+    def test_a_folder_that_is_no_run_cannot_be_stopped(self) -> None:
+        for command in ["stop", "status"]:
+            self.assertIn("is no folder of a run", self.Run(command, ".", code=2).text)
+
     def test_a_finished_run_started_again_changes_nothing(self) -> None:
         self.Train()
         files = {path: os.stat(path).st_mtime_ns for path in map(self.Path, ["run/state.json", "run/metrics.jsonl", "run/config.txtpb",

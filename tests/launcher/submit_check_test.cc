@@ -70,6 +70,11 @@ TEST(CheckOptions, ArraysNeedAFolderEach) {
   EXPECT_THAT(Options(Job(), "runs/{array}"), ElementsAre(HasSubstr("there is no --array")));
 }
 
+TEST(CheckOptions, NoLineBreakGetsIntoTheHeader) {
+  EXPECT_THAT(Options(Job(), "runs/a\n#SBATCH --nodes=3"),
+              ElementsAre(HasSubstr("run_dir: has a line break")));
+}
+
 TEST(CheckOptions, GpusOfATaskAreRefusedWithAReason) {
   JobConfig job = Job();
   job.add_sbatch("--gpus-per-task=1 --nice");
