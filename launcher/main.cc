@@ -8,6 +8,7 @@
 #include "launcher/command_line.h"
 #include "launcher/config.h"
 #include "launcher/help.h"
+#include "launcher/reports/terminal.h"
 #include "launcher/standard_output.h"
 #include "launcher/version.h"
 #include "runtime/errors.h"
@@ -59,11 +60,11 @@ int Main(int argc, char** argv) {
     }
     return RunCommand(line);
   } catch (const OutputError& error) {  // the other processes of a job go their way
-    PrintErrorLine(DescribeProblems({PackProblems(error)}));
+    PrintErrorLine(TerminalText(DescribeProblems({PackProblems(error)})));
     return kUserErrorExitCode;
   } catch (const UserError& error) {
     if (!JoinsMpi()) {
-      PrintErrorLine(DescribeProblems({PackProblems(error)}));
+      PrintErrorLine(TerminalText(DescribeProblems({PackProblems(error)})));
       return kUserErrorExitCode;
     }
     // All processes of a job get here with the same error; the world prints it once and ends them together.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <limits>
 
 #include "runtime/errors.h"
@@ -50,17 +49,37 @@ Axis AxisOf(Range range, int most) {
   return axis;
 }
 
+// The sum of a queue of numbers. Nothing is subtracted, so a huge number leaves no error behind.
+class WindowSum {
+ public:
+  void Push(double value) {
+    newer_.push_back(value);
+    newer_sum_ += value;
+  }
+  void Pop() {
+    if (older_sums_.empty()) {
+      for (double sum = 0; !newer_.empty(); newer_.pop_back()) older_sums_.push_back(sum += newer_.back());
+      newer_sum_ = 0;
+    }
+    older_sums_.pop_back();
+  }
+  int64_t size() const { return static_cast<int64_t>(newer_.size() + older_sums_.size()); }
+  double sum() const { return (older_sums_.empty() ? 0 : older_sums_.back()) + newer_sum_; }
+
+ private:
+  std::vector<double> newer_, older_sums_;  // older_sums_: of the rest of the older half, newest first
+  double newer_sum_ = 0;
+};
+
 }  // namespace
 
 CurvePoints Smoothed(const CurvePoints& points, int64_t count) {
   CurvePoints smooth;
-  std::deque<double> last;
+  WindowSum last;
   for (const auto& [x, y] : points) {
-    if (std::isfinite(y)) last.push_back(y);
-    if (static_cast<int64_t>(last.size()) > count) last.pop_front();
-    double sum = 0;
-    for (double value : last) sum += value;
-    smooth.emplace_back(x, std::isfinite(y) ? sum / static_cast<double>(last.size()) : y);
+    if (std::isfinite(y)) last.Push(y);
+    if (last.size() > count) last.Pop();
+    smooth.emplace_back(x, std::isfinite(y) ? last.sum() / static_cast<double>(last.size()) : y);
   }
   return smooth;
 }

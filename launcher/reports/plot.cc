@@ -1,5 +1,4 @@
 #include <gflags/gflags.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <map>
@@ -9,12 +8,13 @@
 #include "launcher/nearest_name.h"
 #include "launcher/reports/chart.h"
 #include "launcher/reports/metric_list.h"
+#include "launcher/reports/picture_file.h"
 #include "launcher/reports/run_record.h"
 #include "launcher/reports/svg_chart.h"
 #include "launcher/reports/terminal.h"
 #include "launcher/reports/terminal_chart.h"
 #include "launcher/standard_output.h"
-#include "runtime/tensor_file.h"
+#include "runtime/errors.h"
 
 DEFINE_string(metric, "",
               "plot: a number of metrics.jsonl (see `unipool metrics`); default: loss and valid_loss");
@@ -30,6 +30,8 @@ void CheckFlags(const std::vector<std::string>& runs) {
   if (runs.empty()) problems.Add("plot: the folder of a run is missing, for example: unipool plot runs/demo");
   if (FLAGS_x != "step" && FLAGS_x != "tokens")
     problems.Add("--x: expected step or tokens, found \"" + FLAGS_x + "\"");
+  if (FLAGS_svg.empty() && !gflags::GetCommandLineFlagInfoOrDie("svg").is_default)
+    problems.Add("--svg: is empty; give a file for the picture, for example --svg loss.svg");
   if (FLAGS_smooth < 1) problems.Add(Format("--smooth=%d: must be 1 or more", FLAGS_smooth));
   std::set<std::string> seen;
   for (const std::string& run : runs) {
@@ -76,15 +78,31 @@ std::string UnitOf(const std::string& metric) {
   return "";
 }
 
+// Why a run has no such curve.
+std::string WhyNot(const RunRecord& run, const std::string& metric) {
+  try {
+    run.Series(metric);
+  } catch (const UserError& error) {
+    return error.problems()[0];
+  }
+  return "";
+}
+
 Chart ChartOf(const std::vector<std::string>& paths) {
   const std::string metric = FLAGS_metric.empty() ? "loss" : FLAGS_metric;
   const std::string unit = UnitOf(metric);
   Chart chart{.title = metric + (unit.empty() ? "" : ", " + unit), .x_label = FLAGS_x};
   if (FLAGS_smooth > 1) chart.title += Format(", mean of %d steps", FLAGS_smooth);
   Problems problems;
+  std::vector<std::string> skipped;  // why; they say nothing where another run has a curve
   for (const std::string& path : paths) {
     try {
       const RunRecord run(path);
+      TellNote(run.LeftOut());
+      if (!run.series().contains(metric)) {
+        skipped.push_back(WhyNot(run, metric));
+        continue;
+      }
       chart.curves.push_back(CurveOf(run, metric, run.path()));
       if (FLAGS_metric.empty() && run.series().contains("valid_loss"))
         chart.curves.push_back(CurveOf(run, "valid_loss", run.path() + ", validation"));
@@ -92,7 +110,11 @@ Chart ChartOf(const std::vector<std::string>& paths) {
       for (const std::string& problem : error.problems()) problems.Add(problem);
     }
   }
+  if (chart.curves.empty()) {
+    for (const std::string& why : skipped) problems.Add(why);
+  }
   problems.ThrowIfAny();
+  for (const std::string& why : skipped) TellNote(why);
   return chart;
 }
 
@@ -103,16 +125,16 @@ int PlotCommand(const CommandLine& command_line) {
   const Chart chart = ChartOf(command_line.inputs);
   if (!IsPrintingProcess()) return 0;
   if (!FLAGS_svg.empty()) {
-    WriteTextFile(FLAGS_svg, DrawSvg(chart));
-    PrintResult("wrote " + FLAGS_svg + "\n");
+    const bool is_standard_output = WritePicture(FLAGS_svg, DrawSvg(chart));
+    if (!is_standard_output) PrintResult("wrote " + TerminalText(FLAGS_svg) + "\n");
     return 0;
   }
-  const bool is_terminal = isatty(STDOUT_FILENO) != 0;
-  const TerminalSize size = SizeOfTerminal(is_terminal ? STDOUT_FILENO : -1);
+  const OutputTerminal terminal(IsUnderMpirun());
+  const TerminalSize size = SizeOfTerminal(terminal.fd());
   const TerminalChartOptions options{.columns = size.columns,
                                      .rows = std::min(size.rows - 1, 30),
                                      .utf8 = ShowsUtf8(),
-                                     .colors = ShowsColors(STDOUT_FILENO)};
+                                     .colors = ShowsColors(terminal.fd())};
   PrintResult(DrawInTerminal(chart, options));
   return 0;
 }

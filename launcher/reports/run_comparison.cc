@@ -232,18 +232,20 @@ std::vector<Comparison::Row> RowsOf(const Comparison& comparison, const std::vec
 
 }  // namespace
 
-ComparedRun ReadComparedRun(const std::string& path) {
+std::optional<ComparedRun> ReadComparedRun(const std::string& path) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(path, ignored))
     throw UserError(path + ": is a file; give the folder of a run, whose config.txtpb says its settings");
   const RunRecord record(path);
+  if (!record.series().contains("loss")) return std::nullopt;
   const std::string settings = record.path() + "/config.txtpb";
   if (!std::filesystem::exists(settings, ignored))
     throw UserError(path +
                     ": has no config.txtpb, so its settings are not known; give the run_dir of `train`");
-  ComparedRun run{.path = record.path(), .config = LoadConfig(settings, {}), .series = record.series()};
-  if (LastStep(run) == 0) throw UserError(path + ": has done no step yet");
-  return run;
+  return ComparedRun{.path = record.path(),
+                     .config = LoadConfig(settings, {}),
+                     .series = record.series(),
+                     .left_out = record.LeftOut()};
 }
 
 Estimate EstimateOf(const std::vector<double>& values) {

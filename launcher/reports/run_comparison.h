@@ -17,9 +17,10 @@ struct ComparedRun {
   std::string path;
   Config config;
   MetricSeries series;
+  std::string left_out = {};  // RunRecord::LeftOut
 };
-// Of RUN_DIR/config.txtpb and metrics.jsonl. Throws UserError: no such run, no step yet.
-ComparedRun ReadComparedRun(const std::string& path);
+// Of RUN_DIR/config.txtpb and metrics.jsonl. Nothing where no step is done yet. Throws UserError: no run.
+std::optional<ComparedRun> ReadComparedRun(const std::string& path);
 
 // A mean over seeds.
 struct Estimate {

@@ -10,7 +10,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "launcher/command_line.h"
 #include "runtime/errors.h"
+#include "runtime/watchdog.h"
 
 namespace unipool {
 namespace {
@@ -86,6 +88,31 @@ TerminalSize SizeOfTerminal(int fd) {
   if (told.ws_col > 0) size.columns = told.ws_col;
   if (told.ws_row > 0) size.rows = told.ws_row;
   return size;
+}
+
+bool IsUnderMpirun() {
+  return std::getenv("OMPI_COMM_WORLD_RANK") != nullptr || std::getenv("PMIX_RANK") != nullptr;
+}
+
+std::string TerminalText(const std::string& text) {
+  std::string shown;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if ((byte < 0x20 && byte != '\n') || byte == 0x7f) {
+      shown += Format("\\x%02x", byte);
+    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F
+      shown += Format("\\x%02x", next);
+      ++i;
+    } else {
+      shown += text[i];
+    }
+  }
+  return shown;
+}
+
+void TellNote(const std::string& note) {
+  if (!note.empty() && IsPrintingProcess()) PrintErrorLine("note: " + TerminalText(note));
 }
 
 bool ShowsUtf8() {

@@ -26,6 +26,15 @@ struct TerminalSize {
 // Now; people resize their windows. Where it is not known: COLUMNS and LINES of the environment, or 80 x 24.
 TerminalSize SizeOfTerminal(int fd);
 
+// Whether mpirun or the like has started this process, so that its output is not its own.
+bool IsUnderMpirun();
+
+// The text without what a terminal would obey: a control character but the end of a line is "\x1b".
+std::string TerminalText(const std::string& text);
+
+// "note: ..." on standard error, by the process that prints. "": nothing.
+void TellNote(const std::string& note);
+
 // Whether the locale's characters are UTF-8, so that block characters can be shown.
 bool ShowsUtf8();
 

@@ -4,13 +4,15 @@
 #include <cmath>
 #include <cstdint>
 
+#include "launcher/reports/terminal.h"
 #include "runtime/errors.h"
 
 namespace unipool {
 namespace {
 
 constexpr const char* kColors[] = {"36", "33", "35", "32", "31", "34", "96", "93"};
-constexpr char kMarks[] = "abcdefghijklmnopqrstuvwxyz";
+constexpr char kMarks[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+constexpr size_t kNumMarks = sizeof kMarks - 1;
 // Bits of the dots of a braille character, by row and column.
 constexpr int kDots[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
 
@@ -20,7 +22,8 @@ std::string Utf8(int code) {  // of three bytes
 }
 
 std::string CutName(const std::string& text, size_t most) {
-  return text.size() <= most ? text : "..." + text.substr(text.size() - (most > 3 ? most - 3 : 0));
+  const std::string shown = TerminalText(text);
+  return shown.size() <= most ? shown : "..." + shown.substr(shown.size() - (most > 3 ? most - 3 : 0));
 }
 
 // The characters in which curves are drawn.
@@ -55,7 +58,7 @@ class Canvas {
         text += ' ';
         continue;
       }
-      const char mark = letters ? kMarks[cell.curve % (sizeof kMarks - 1)] : '*';
+      const char mark = letters ? kMarks[cell.curve % kNumMarks] : '*';
       const std::string shown = braille_ ? Utf8(0x2800 + cell.dots) : std::string(1, mark);
       text += colors ? Format("\033[%sm%s\033[0m", kColors[cell.curve % std::size(kColors)], shown.c_str())
                      : shown;
@@ -118,13 +121,15 @@ std::string Legend(const Chart& chart, const TerminalChartOptions& options, bool
   std::string text;
   const size_t most = std::max(10, options.columns - 8);
   for (size_t i = 0; i < chart.curves.size(); ++i) {
-    const std::string mark = letters        ? std::string(1, kMarks[i % (sizeof kMarks - 1)])
+    const std::string mark = letters        ? std::string(1, kMarks[i % kNumMarks])
                              : options.utf8 ? Utf8(0x2501)
                                             : "*";
     const std::string shown =
         options.colors ? Format("\033[%sm%s\033[0m", kColors[i % std::size(kColors)], mark.c_str()) : mark;
     text += "  " + shown + " " + CutName(chart.curves[i].name, most) + "\n";
   }
+  if (letters && chart.curves.size() > kNumMarks)
+    text += CutName(Format("  marks repeat after %d curves", kNumMarks), options.columns - 1) + "\n";
   return text;
 }
 
@@ -132,7 +137,7 @@ std::string Legend(const Chart& chart, const TerminalChartOptions& options, bool
 
 std::string DrawInTerminal(const Chart& chart, const TerminalChartOptions& options) {
   const int columns = std::max(options.columns, 30), rows = std::max(options.rows, 6);
-  const bool letters = chart.curves.size() > 1 && !options.colors;
+  const bool letters = chart.curves.size() > (options.colors ? std::size(kColors) : 1);
   const int legend_rows = static_cast<int>(chart.curves.size());
   const int height = std::max(3, rows - 3 - legend_rows);
   const Axes axes = AxesOf(chart, std::max(2, columns / 12), std::max(2, height / 3));

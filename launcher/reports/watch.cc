@@ -84,11 +84,10 @@ std::string Frame(const RunRecord& record, const TerminalChartOptions& options) 
   return WatchFrame(run, std::chrono::duration<double>(now).count(), options);
 }
 
-TerminalChartOptions OptionsNow() {
-  const bool is_terminal = isatty(STDOUT_FILENO) != 0;
-  const TerminalSize size = SizeOfTerminal(is_terminal ? STDOUT_FILENO : -1);
+TerminalChartOptions OptionsNow(const OutputTerminal& terminal) {
+  const TerminalSize size = SizeOfTerminal(terminal.fd());
   return {
-      .columns = size.columns, .rows = size.rows, .utf8 = ShowsUtf8(), .colors = ShowsColors(STDOUT_FILENO)};
+      .columns = size.columns, .rows = size.rows, .utf8 = ShowsUtf8(), .colors = ShowsColors(terminal.fd())};
 }
 
 }  // namespace
@@ -100,14 +99,15 @@ int WatchCommand(const CommandLine& command_line) {
     throw UserError(folder + ": is a file; give the folder of a run, for example runs/demo");
   RunRecord record(folder);
   if (!IsPrintingProcess()) return 0;
-  if (FLAGS_once || isatty(STDOUT_FILENO) == 0) {
-    PrintResult(Frame(record, OptionsNow()));
+  const OutputTerminal terminal(IsUnderMpirun());
+  if (FLAGS_once || !terminal.is_there()) {
+    PrintResult(Frame(record, OptionsNow(terminal)));
     return 0;
   }
   const WholeScreen screen;
   do {
     record.Read();
-    screen.Show(Frame(record, OptionsNow()) + "q ends\n");
+    screen.Show(Frame(record, OptionsNow(terminal)) + "q ends\n");
   } while (!screen.WantsToLeave());
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "launcher/reports/readable_number.h"
+#include "launcher/reports/terminal.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -127,6 +128,7 @@ std::string WatchFrame(const WatchedRun& run, double now, const TerminalChartOpt
   lines.push_back(BalanceLine(run.record));
   lines.push_back(PlaceLine(run, now));
   if (run.state && !run.state->end.reason.empty()) lines.push_back(run.state->end.reason);
+  lines.push_back(run.record.LeftOut());
   if (run.record.series().empty()) lines.emplace_back("no step is done yet");
   std::string text;
   int rows = 0;
@@ -134,6 +136,7 @@ std::string WatchFrame(const WatchedRun& run, double now, const TerminalChartOpt
     if (line.empty()) continue;
     while (line.ends_with(' ')) line.pop_back();
     std::replace(line.begin(), line.end(), '\n', ' ');
+    line = TerminalText(line);
     text += line.substr(0, most) + "\n";
     ++rows;
   }

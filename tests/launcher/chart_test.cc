@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <limits>
 
 namespace unipool {
@@ -22,6 +24,20 @@ TEST(Chart, SmoothsOverTheLastPoints) {
   const CurvePoints gap = Smoothed({{1, 2}, {2, kNone}, {3, 4}}, 2);
   EXPECT_TRUE(std::isnan(gap[1].second));
   EXPECT_EQ(gap[2].second, 3);
+}
+
+TEST(Chart, SmoothsLongWindowsAtOnce) {
+  CurvePoints points;
+  for (int i = 0; i < 200'000; ++i) points.emplace_back(i, i == 1000 ? 1e200 : std::sin(i));
+  const std::clock_t begin = std::clock();
+  const CurvePoints smooth = Smoothed(points, 50'000);
+  EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 2);
+  for (const int at : {500, 51'000, 120'000, 199'999}) {
+    double sum = 0;
+    const int first = std::max(0, at - 49'999);
+    for (int i = first; i <= at; ++i) sum += points[i].second;
+    EXPECT_NEAR(smooth[at].second, sum / (at - first + 1), 1e-12) << at;
+  }
 }
 
 TEST(Chart, AxesHoldAllNumbersAndHaveRoundTicks) {

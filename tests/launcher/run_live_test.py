@@ -162,6 +162,36 @@ class LookingTest(RunTest):
         utf8 = self.Finish(self.Start("plot", "run", "--metric=loss", environment={"LC_ALL": "C.UTF-8"})).text
         self.assertRegex(utf8, "[\u2801-\u28ff]")
 
+    def test_a_picture_replaces_no_other_file(self) -> None:
+        self.Train()
+        with open(self.Path("run/metrics.jsonl"), encoding="utf-8") as file:
+            before = file.read()
+        self.assertIn("is no SVG picture", self.Run("plot", "run", "--svg", "run/metrics.jsonl", code=2).text)
+        with open(self.Path("run/metrics.jsonl"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), before)
+        self.assertIn("--svg: is empty", self.Run("plot", "run", "--svg", "", code=2).text)
+        piped = self.Run("plot", "run", "--svg", "/dev/stdout").stdout.decode()
+        self.assertTrue(piped.startswith("<svg") and piped.endswith("</svg>\n"), piped[-200:])
+
+    def test_a_failed_start_spoils_no_look(self) -> None:
+        self.Train()
+        self.Train("run_dir=other", "train.lr=1e-3")
+        os.mkdir(self.Path("failed"))
+        self.Write("failed/state.json", "{}")
+        outcome = self.Run("plot", "run", "failed", "--metric=loss")
+        self.assertRegex(outcome.text, r"note: failed: has no metrics yet\n")
+        self.assertRegex(outcome.stdout.decode(), r"^loss")
+        self.assertIn("failed: has no metrics yet", self.Run("plot", "failed", code=2).text)
+        self.assertIn("note: failed: has done no step yet", self.Run("compare", "run", "failed", "other").text)
+        self.assertIn("failed: has done no step yet", self.Run("compare", "run", "failed", code=2).text)
+
+    def test_colors_stay_out_of_a_pipe_behind_mpirun(self) -> None:
+        self.Train()
+        process = self.Start("plot", "run", mpi=1, environment={"TERM": "xterm"})
+        text = self.Finish(process).text
+        self.assertRegex(text, "(?m)^loss, nats by step")
+        self.assertNotIn("\033", text)
+
     def test_compare_pairs_seeds(self) -> None:
         for seed in (1, 2):
             self.Train(f"run_dir=low-{seed}", f"train.seed={seed}", "train.lr=1e-3")

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -99,6 +100,40 @@ TEST_F(RunRecordTest, WhatIsNoRunIsASentence) {
   fs::remove(folder_ + "/metrics.jsonl");
   ASSERT_EQ(mkfifo((folder_ + "/metrics.jsonl").c_str(), 0600), 0);
   EXPECT_THAT(Problem(folder_), HasSubstr("is no regular file"));
+}
+
+TEST_F(RunRecordTest, LeavesOutLinesThatAreWrong) {
+  Append(
+      "{\"step\":1,\"loss\":2.5}\n{\"step\":2,\"loss\":\"abc\"}\n{\"step\":-3,\"loss\":2}\n"
+      "{\"step\":1,\"loss\":9}\n{\"step\":2,\"loss\":2,\"made_by\":\"me\"}\n{\"step\":2,\"valid_loss\":3}\n");
+  const RunRecord record(folder_);
+  EXPECT_THAT(record.Series("loss"), ElementsAre(Pair(1, 2.5), Pair(2, 2)));
+  EXPECT_THAT(record.Series("valid_loss"), ElementsAre(Pair(2, 3)));
+  EXPECT_THAT(record.LeftOut(),
+              testing::EndsWith("3 lines are left out, the first is line 2: loss is no number"));
+  Append("{\"step\":3,\"loss\":1e999}\n");
+  EXPECT_THAT(Problem(folder_), HasSubstr("line 7: has a number that is larger than any"));
+  fs::remove(folder_ + "/metrics.jsonl");
+  Append("{\"step\":5e30}\n");
+  EXPECT_THAT(Problem(folder_), HasSubstr("line 1: its \"step\" is 5e+30, which is no whole number"));
+}
+
+TEST_F(RunRecordTest, NamesTheRunOfACheckpoint) {
+  const std::string checkpoint = folder_ + "/checkpoints/step-10";
+  fs::create_directories(checkpoint);
+  std::ofstream(checkpoint + "/config.txtpb") << "";
+  std::ofstream(checkpoint + "/training_state.json") << "{}";
+  EXPECT_THAT(Problem(checkpoint + "/"), testing::EndsWith("is a checkpoint; give its run: " + folder_));
+}
+
+TEST_F(RunRecordTest, AFolderThatOneMayNotEnter) {
+  Append("{\"step\":1,\"loss\":2.5}\n");
+  fs::permissions(folder_, fs::perms::none);
+  const bool is_root = geteuid() == 0;  // whom nothing stops
+  ASSERT_EQ(seteuid(is_root ? 65534 : geteuid()), 0);
+  EXPECT_THAT(Problem(folder_), HasSubstr("cannot be entered (Permission denied)"));
+  ASSERT_EQ(seteuid(is_root ? 0 : geteuid()), 0);
+  fs::permissions(folder_, fs::perms::owner_all);
 }
 
 TEST_F(RunRecordTest, NamesTheNearestMetric) {

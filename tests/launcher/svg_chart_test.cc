@@ -51,5 +51,15 @@ TEST(SvgChart, GapsSplitACurve) {
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
 }
 
+TEST(SvgChart, ManyCurvesAreNamedAndDiffer) {
+  Chart chart;
+  for (int i = 0; i < 30; ++i) chart.curves.push_back({.name = "run", .points = {{0, i}, {1, i}}});
+  const std::string svg = DrawSvg(chart);
+  EXPECT_THAT(svg, HasSubstr("viewBox=\"0 0 800 630\""));
+  EXPECT_THAT(svg, HasSubstr("y=\"576.0\" text-anchor=\"end\">run</text>")) << "the last name";
+  EXPECT_EQ(Count(svg, "stroke-dasharray=\"3 3\""), 16) << "the second 8 curves, and their marks";
+  EXPECT_EQ(Count(svg, "stroke-dasharray=\"9 3\""), 12);
+}
+
 }  // namespace
 }  // namespace unipool

@@ -65,6 +65,20 @@ TEST(TerminalChart, TellsCurvesApart) {
   EXPECT_THAT(colors, HasSubstr("\033[33m\u2501\033[0m runs/b\n"));
 }
 
+TEST(TerminalChart, ManyCurvesHaveMarksOfTheirOwn) {
+  Chart chart;
+  for (int i = 0; i < 62; ++i) chart.curves.push_back({.name = "run", .points = {{0, i}, {1, i}}});
+  const std::string many = DrawInTerminal(chart, {.columns = 60, .rows = 16});
+  EXPECT_THAT(many, HasSubstr("  z run\n  A run\n"));
+  EXPECT_THAT(many, testing::EndsWith("  9 run\n"));
+  chart.curves.push_back({.name = "a\033[31mb"});
+  EXPECT_THAT(DrawInTerminal(chart, {.columns = 60, .rows = 16}),
+              testing::EndsWith("  a a\\x1b[31mb\n  marks repeat after 62 curves\n"));
+  chart.curves.resize(9);
+  EXPECT_THAT(DrawInTerminal(chart, {.columns = 60, .rows = 16, .colors = true}),
+              HasSubstr("\033[36mi\033[0m run\n"));
+}
+
 TEST(TerminalChart, FitsAnyTerminalAndAnyNumbers) {
   const double none = std::numeric_limits<double>::quiet_NaN(),
                infinity = std::numeric_limits<double>::infinity();
