@@ -3,7 +3,7 @@
 //
 // A step's numbers hold what was recorded since the numbers of the step before were filled in. So exchanges
 // after the statistics (parameters that are gathered) count for the next step, and nothing is lost or counted
-// twice. Definitions: README.md, "What a run writes".
+// twice. Definitions: launcher/reports/METRICS.md.
 #pragma once
 
 #include <optional>

@@ -1,6 +1,6 @@
 // The metrics of a run. Each is declared once, in metric_list.cc: its name, unit, meaning, in which lines it
 // is, and where its value comes from. From that list follow the lines of metrics.jsonl, what `unipool
-// metrics` says, the table in README.md (a test compares it) and what readers may expect.
+// metrics` says, the table in launcher/reports/METRICS.md (a test compares it) and what readers may expect.
 //
 // To add a metric:
 //   1. launcher/reports/metric_list.cc: its entry.
@@ -8,7 +8,7 @@
 //      StepOutcome (here, filled in launcher/trainer.cc).
 //   3. A number that ranks add up: a field of StepSums (models/step_sums.h), also in ForEach
 //      (models/step_sums.cc), and tests/models/step_sums_world_test.cc.
-//   4. README.md, "What a run writes": the table that `unipool metrics` prints.
+//   4. launcher/reports/METRICS.md: the table that `unipool metrics` prints.
 //   5. tests/launcher/example_outcome.h: a value of its own, and tests/launcher/metric_list_test.cc: that
 //      value. An optional metric also gets a value in the test that counts keys.
 // Tests fail until 4 is done, and for an optional metric until the last of 5.
@@ -86,8 +86,8 @@ struct Scalar {
 std::vector<Scalar> StepScalars(const StepOutcome& outcome);
 std::vector<Scalar> ValidationScalars(const ValidationOutcome& outcome);
 
-// The list as a table in Markdown, as it stands in README.md, and as a JSON array of {name, unit, lines,
-// repeats, meaning}, for programs that read metrics.jsonl.
+// The list as a table in Markdown, as it stands in launcher/reports/METRICS.md, and as a JSON array of
+// {name, unit, lines, repeats, meaning}, for programs that read metrics.jsonl.
 std::string MetricsTable();
 std::string MetricsJson();
 

@@ -1,4 +1,4 @@
-// What a line of metrics.jsonl holds, and that README.md says it.
+// What a line of metrics.jsonl holds, and that launcher/reports/METRICS.md says it.
 #include "launcher/reports/metric_list.h"
 
 #include <gmock/gmock.h>
@@ -123,11 +123,11 @@ TEST(MetricList, EachMetricIsDeclaredOnceAndSaysWhatItMeans) {
   EXPECT_EQ(Json::parse(MetricsJson()).size(), StepMetrics().size() + ValidationMetrics().size());
 }
 
-TEST(MetricList, ReadmeHasTheTable) {
-  std::ostringstream readme;
-  readme << std::ifstream(UNIPOOL_SOURCE_DIR "/README.md").rdbuf();
-  EXPECT_THAT(readme.str(), HasSubstr(MetricsTable()))
-      << "README.md has another list of metrics than launcher/reports/metric_list.cc; put there what "
+TEST(MetricList, TheDocumentHasTheTable) {
+  std::ostringstream document;
+  document << std::ifstream(UNIPOOL_SOURCE_DIR "/launcher/reports/METRICS.md").rdbuf();
+  EXPECT_THAT(document.str(), HasSubstr(MetricsTable()))
+      << "METRICS.md has another list of metrics than launcher/reports/metric_list.cc; put there what "
          "`unipool "
          "metrics` prints";
 }
