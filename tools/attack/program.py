@@ -203,7 +203,7 @@ def EndSession(leader: int) -> None:
             pass
 
 
-UNSTEADY = re.compile(r"second|time|memory|host|pid|rate$")
+UNSTEADY = re.compile(r"second|time|memory|host|pid|rate$|_ms$|wire_bytes|waited_for|hidden_share")
 
 
 def Curve(run_dir: str) -> list[dict[str, object]]:
