@@ -28,7 +28,7 @@ TEST(ClockMap, RanksOfOneBootShareAClock) {
 
 TEST(ClockMap, OffsetsLieOnALineBetweenComparisons) {
   const ClockMap clocks(RunWith({{.rank = 2, .own_ns = 2'000'000, .offset_ns = 300, .uncertainty_ns = 40},
-                             {.rank = 2, .own_ns = 1'000'000, .offset_ns = 100, .uncertainty_ns = 20}}));
+                                 {.rank = 2, .own_ns = 1'000'000, .offset_ns = 100, .uncertainty_ns = 20}}));
   EXPECT_EQ(clocks.Common(2, 1'000'000), 1'000'100);
   EXPECT_EQ(clocks.Common(2, 1'500'000), 1'500'200);
   EXPECT_EQ(clocks.UncertaintyNs(2, 1'500'000), 30);

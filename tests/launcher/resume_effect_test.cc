@@ -60,7 +60,8 @@ TEST(ResumeEffect, AnotherScheduleIsToldWithItsNumbers) {
   const std::string late =
       ResumeEffects(Settings({"train.lr_schedule=CONSTANT", "train.steps=100"}),
                     Settings({"train.lr_schedule=WSD", "train.steps=110", "train.decay_steps=20"}), 100);
-  EXPECT_THAT(late, HasSubstr("losses are not those of a run without a break")) << "the fall was to begin at 90";
+  EXPECT_THAT(late, HasSubstr("losses are not those of a run without a break"))
+      << "the fall was to begin at 90";
 }
 
 TEST(ResumeEffect, AnotherBatch) {

@@ -1,9 +1,8 @@
-#include "runtime/traffic_join.h"
-
 #include <gtest/gtest.h>
 
 #include <thread>
 
+#include "runtime/traffic_join.h"
 #include "tests/world_test.h"
 
 namespace unipool {
@@ -84,8 +83,9 @@ TEST(JoinStarts, NamesTheLateRankOfEachExchange) {
     // Without the offsets the answer would be another one.
     if (world.rank() == 0) {
       const ExchangeRecord& record = rank.recorder.keep().records()[2];
-      const WaitSplit wrong = SplitWait(record.wait_enter_ns, record.wait_leave_ns,
-                                        std::vector<PeerStart>{{.peer = last, .start_ns = record.start_ns + 5'000'000'000, .sends = true}});
+      const WaitSplit wrong = SplitWait(
+          record.wait_enter_ns, record.wait_leave_ns,
+          std::vector<PeerStart>{{.peer = last, .start_ns = record.start_ns + 5'000'000'000, .sends = true}});
       EXPECT_EQ(wrong.exposed_ns, 0);
     }
   });
