@@ -1,11 +1,15 @@
 // What recording an exchange costs (runtime/traffic_recorder.h): processor time around a transport that does
-// nothing, by the number of ranks. One line a case. Of a step: this times its exchanges, on the rank's own
-// thread. Pairs of runs: traffic_bench.py.
+// nothing, by the number of ranks, and writing its record between steps. One line a case. Of a step: this
+// times its exchanges, on the rank's own thread. Pairs of runs: traffic_bench.py.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 
+#include "runtime/traffic_file.h"
 #include "runtime/traffic_recorder.h"
 #include "tools/bench/thread_time.h"
 
@@ -57,16 +61,36 @@ double NsPerExchange(int ranks, bool is_recorded, bool is_kept, bool has_board) 
   return 1e9 * best / kExchanges;
 }
 
+// Writing a kept step to a file between steps.
+double NsPerWrittenExchange(int ranks) {
+  const std::string path = std::filesystem::temp_directory_path() / TrafficFileName(getpid());
+  const std::vector<PeerBytes> peers(ranks - 1);
+  double best = 1e9;
+  {
+    TrafficFileWriter file(path, {});
+    for (int step = 0; step < 5; ++step) {
+      const double begin = ThreadSeconds();
+      for (int64_t i = 0; i < kExchanges; ++i) file.Add(ExchangeRecord{}, peers);
+      file.Flush();
+      best = std::min(best, ThreadSeconds() - begin);
+    }
+  }
+  std::filesystem::remove(path);
+  return 1e9 * best / kExchanges;
+}
+
 }  // namespace
 }  // namespace unipool
 
 int main() {
   using unipool::NsPerExchange;
-  std::printf("%6s %12s %12s %12s %12s\n", "ranks", "bare ns", "SUMMARY ns", "+ board ns", "FULL ns");
+  using unipool::NsPerWrittenExchange;
+  std::printf("%6s %12s %12s %12s %12s %12s\n", "ranks", "bare ns", "SUMMARY ns", "+ board ns", "FULL ns",
+              "written ns");
   for (const int ranks : {2, 8, 64, 256}) {
-    std::printf("%6d %12.0f %12.0f %12.0f %12.0f\n", ranks, NsPerExchange(ranks, false, false, false),
+    std::printf("%6d %12.0f %12.0f %12.0f %12.0f %12.0f\n", ranks, NsPerExchange(ranks, false, false, false),
                 NsPerExchange(ranks, true, false, false), NsPerExchange(ranks, true, false, true),
-                NsPerExchange(ranks, true, true, true));
+                NsPerExchange(ranks, true, true, true), NsPerWrittenExchange(ranks));
   }
   return 0;
 }
