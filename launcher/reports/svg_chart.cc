@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "launcher/reports/markup.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -13,26 +14,9 @@ constexpr const char* kColors[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
 constexpr int kWidth = 800, kLeastHeight = 480, kLeft = 80, kRight = 20, kTop = 40, kBottom = 50;
 constexpr int kPlotWidth = kWidth - kLeft - kRight, kNameHeight = 18;
 
-std::string Escaped(const std::string& text) {
-  std::string escaped;
-  for (char c : text) {
-    if (c == '&')
-      escaped += "&amp;";
-    else if (c == '<')
-      escaped += "&lt;";
-    else if (c == '>')
-      escaped += "&gt;";
-    else if (c == '"')
-      escaped += "&quot;";
-    else
-      escaped += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-  }
-  return escaped;
-}
-
 std::string Text(double x, double y, const char* anchor, const std::string& text) {
   return Format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor,
-                Escaped(text).c_str());
+                MarkupText(text).c_str());
 }
 
 // `stroke`: the color, and more attributes behind it.

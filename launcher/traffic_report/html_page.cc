@@ -37,29 +37,12 @@ for(const box of document.querySelectorAll('[data-choice]')){
 std::string RowHtml(const std::vector<std::string>& cells, const char* tag) {
   std::string html = "<tr>";
   for (const std::string& cell : cells) {
-    html += "<" + std::string(tag) + ">" + HtmlEscaped(cell) + "</" + tag + ">";
+    html += "<" + std::string(tag) + ">" + MarkupText(cell) + "</" + tag + ">";
   }
   return html + "</tr>\n";
 }
 
 }  // namespace
-
-std::string HtmlEscaped(const std::string& text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '&')
-      escaped += "&amp;";
-    else if (c == '<')
-      escaped += "&lt;";
-    else if (c == '>')
-      escaped += "&gt;";
-    else if (c == '"')
-      escaped += "&quot;";
-    else
-      escaped += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-  }
-  return escaped;
-}
 
 std::string TableHtml(const HtmlTable& table) {
   std::string html = "<div class=\"wide\"><table><thead>" + RowHtml(table.head, "th") + "</thead><tbody>\n";
@@ -68,13 +51,13 @@ std::string TableHtml(const HtmlTable& table) {
 }
 
 std::string FoldedTableHtml(const HtmlTable& table, const std::string& title) {
-  return "<details><summary>" + HtmlEscaped(title) + "</summary>" + TableHtml(table) + "</details>\n";
+  return "<details><summary>" + MarkupText(title) + "</summary>" + TableHtml(table) + "</details>\n";
 }
 
 std::string ChoiceHtml(const std::string& name, const std::vector<HtmlChoice>& choices) {
-  if (choices.size() == 1) return "<h3>" + HtmlEscaped(choices[0].label) + "</h3>" + choices[0].html;
-  std::string html = "<div data-choice><select aria-label=\"" + HtmlEscaped(name) + "\">";
-  for (const HtmlChoice& choice : choices) html += "<option>" + HtmlEscaped(choice.label) + "</option>";
+  if (choices.size() == 1) return "<h3>" + MarkupText(choices[0].label) + "</h3>" + choices[0].html;
+  std::string html = "<div data-choice><select aria-label=\"" + MarkupText(name) + "\">";
+  for (const HtmlChoice& choice : choices) html += "<option>" + MarkupText(choice.label) + "</option>";
   html += "</select>\n";
   for (const HtmlChoice& choice : choices) html += "<div data-part>" + choice.html + "</div>\n";
   return html + "</div>\n";
@@ -83,17 +66,17 @@ std::string ChoiceHtml(const std::string& name, const std::vector<HtmlChoice>& c
 std::string PageHtml(const std::string& title, const std::string& subtitle,
                      const std::vector<HtmlScreen>& screens, const std::string& script) {
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>" +
-                     HtmlEscaped(title) +
+                     MarkupText(title) +
                      "</title>\n<link rel=\"icon\" href=\"data:,\">\n"
                      "<meta name=\"viewport\" content=\"width=device-width\">\n"
                      "<meta name=\"color-scheme\" content=\"light dark\">\n<style>" +
-                     kStyle + "</style></head><body>\n<h1>" + HtmlEscaped(title) +
-                     "</h1>\n<p class=\"soft\">" + HtmlEscaped(subtitle) + "</p>\n<nav>";
+                     kStyle + "</style></head><body>\n<h1>" + MarkupText(title) +
+                     "</h1>\n<p class=\"soft\">" + MarkupText(subtitle) + "</p>\n<nav>";
   for (const HtmlScreen& screen : screens)
-    html += "<a href=\"#" + screen.id + "\">" + HtmlEscaped(screen.title) + "</a> ";
+    html += "<a href=\"#" + screen.id + "\">" + MarkupText(screen.title) + "</a> ";
   html += "</nav>\n";
   for (const HtmlScreen& screen : screens) {
-    html += "<section id=\"" + screen.id + "\"><h2>" + HtmlEscaped(screen.title) + "</h2>\n" + screen.body +
+    html += "<section id=\"" + screen.id + "\"><h2>" + MarkupText(screen.title) + "</h2>\n" + screen.body +
             "</section>\n";
   }
   return html + "<script>" + kScript + script + "</script>\n</body></html>\n";

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-namespace unipool {
+#include "launcher/reports/markup.h"
 
-std::string HtmlEscaped(const std::string& text);
+namespace unipool {
 
 // The first column holds names, the others numbers.
 struct HtmlTable {

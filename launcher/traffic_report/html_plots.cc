@@ -18,14 +18,13 @@ std::string Begin(double height) {
 }
 
 std::string Text(double x, double y, const char* anchor, const std::string& text) {
-  return Format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor,
-                HtmlEscaped(text));
+  return Format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, MarkupText(text));
 }
 
 std::string Rect(double x, double y, double width, double height, const std::string& css,
                  const std::string& title) {
   return Format("<rect class=\"%s\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\">%s</rect>\n", css, x,
-                y, width, height, title.empty() ? "" : "<title>" + HtmlEscaped(title) + "</title>");
+                y, width, height, title.empty() ? "" : "<title>" + MarkupText(title) + "</title>");
 }
 
 std::string Line(double x1, double y1, double x2, double y2, const char* css) {
@@ -134,7 +133,7 @@ std::string HeatMapSvg(const HeatMap& map) {
           "<rect class=\"heat\" fill-opacity=\"%.3f\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\">"
           "<title>%s</title></rect>\n",
           0.04 + 0.96 * (most > 0 ? value / most : 0), kLeft + cell * static_cast<double>(j), y,
-          std::max(1.0, cell - 1), height - 1, HtmlEscaped(title));
+          std::max(1.0, cell - 1), height - 1, MarkupText(title));
     }
   }
   return svg + "</svg>\n";

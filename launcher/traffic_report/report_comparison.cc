@@ -129,7 +129,7 @@ HtmlScreen ComparisonScreen(const TrafficComparison& comparison) {
     return TableHtml(table);
   };
   return {"compare", "Compared",
-          "<p>This is " + HtmlEscaped(comparison.own) + ", the other " + HtmlEscaped(comparison.other) +
+          "<p>This is " + MarkupText(comparison.own) + ", the other " + MarkupText(comparison.other) +
               ". noise: no larger than what steps of one run differ by.</p>\n" +
               table_of(comparison.numbers, "a step, ms") + table_of(comparison.cells, "blocked, ms a step")};
 }

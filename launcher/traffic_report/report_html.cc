@@ -13,7 +13,7 @@ std::string MsText(double ns) {
 }
 
 std::string ParagraphHtml(const std::string& text, const std::string& css) {
-  return "<p" + (css.empty() ? "" : " class=\"" + css + "\"") + ">" + HtmlEscaped(text) + "</p>\n";
+  return "<p" + (css.empty() ? "" : " class=\"" + css + "\"") + ">" + MarkupText(text) + "</p>\n";
 }
 
 std::string NeedsRecordsHtml(const std::string& what) {
@@ -29,13 +29,13 @@ HtmlScreen VerdictScreen(const TrafficReport& report) {
   const WaitFigures waits = figures.MeanWaits();
   const double step = figures.MeanStep();
   std::string body =
-      "<p><b>" + HtmlEscaped(report.verdict.kind) + ".</b> " + HtmlEscaped(report.verdict.reason) + "</p>\n";
+      "<p><b>" + MarkupText(report.verdict.kind) + ".</b> " + MarkupText(report.verdict.reason) + "</p>\n";
   if (!report.verdict.causes.empty()) {
     HtmlTable table{.head = {"cause", "ms a step", "of the step"}, .rows = {}};
     std::string list = "<ol>\n";
     for (const WaitCause& cause : report.verdict.causes) {
-      list += "<li><b>" + HtmlEscaped(TimeText(cause.ns)) + " a step:</b> " + HtmlEscaped(cause.what) +
-              "<br><span class=\"soft\">to change: " + HtmlEscaped(cause.change) + "</span></li>\n";
+      list += "<li><b>" + MarkupText(TimeText(cause.ns)) + " a step:</b> " + MarkupText(cause.what) +
+              "<br><span class=\"soft\">to change: " + MarkupText(cause.change) + "</span></li>\n";
     }
     body += list + "</ol>\n";
   }

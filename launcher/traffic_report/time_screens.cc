@@ -311,7 +311,7 @@ HtmlScreen RunScreen(const RunRecord* run) {
     const CurvePoints& points = chart.curves[0].points;
     for (size_t i = 0; i < points.size(); i += std::max<size_t>(1, points.size() / 50))
       table.rows.push_back({Format("%.0f", points[i].first), Format("%.6g", points[i].second)});
-    body += "<h3>" + HtmlEscaped(plot.title) + "</h3>\n" + LinesSvg(chart) + FoldedTableHtml(table);
+    body += "<h3>" + MarkupText(plot.title) + "</h3>\n" + LinesSvg(chart) + FoldedTableHtml(table);
   }
   if (body.empty()) body = ParagraphHtml("The folder has no metrics.jsonl.", "soft");
   return {"run", "Run", body};
