@@ -9,14 +9,23 @@ namespace {
 
 constexpr size_t kColumns = 80, kMostRows = 12, kMostMatrix = 8;
 
-std::string Ms(double ns, int width) {
-  const std::string text = IsKnown(ns) ? Format("%.3f", ns * 1e-6) : "-";
-  return std::string(std::max<int>(0, width - static_cast<int>(text.size())), ' ') + text;
+// `value` at the right of `width` columns, with three decimals, one or none: as many as fit.
+std::string Column(double value, size_t width) {
+  std::string text = IsKnown(value) ? Format("%.3f", value) : "-";
+  if (text.size() > width) text = Format("%.1f", value);
+  if (text.size() > width) text = Format("%.0f", value);
+  return std::string(width - std::min(width, text.size()), ' ') + text;
 }
 
-std::string Mb(double bytes, int width) {
-  const std::string text = Format("%.3f", bytes * 1e-6);
-  return std::string(std::max<int>(0, width - static_cast<int>(text.size())), ' ') + text;
+std::string Ms(double ns, size_t width) {
+  return Column(ns * 1e-6, width);
+}
+std::string Mb(double bytes, size_t width) {
+  return Column(bytes * 1e-6, width);
+}
+
+std::string WrappedLine(const std::string& line, size_t indent) {
+  return Wrapped(line, kColumns, indent) + "\n";
 }
 
 std::string Head(const TrafficReport& report) {
@@ -32,13 +41,12 @@ std::string Head(const TrafficReport& report) {
   const double step = report.figures.MeanStep();
   text += Format("step %s (p50 %s, p95 %s)\n", TimeText(step), TimeText(Quantile(steps, 0.5)),
                  TimeText(Quantile(steps, 0.95)));
-  if (!report.figures.is_split) {
-    return text +
-           Format("  = compute %s + blocked %s\n", TimeText(step - waits.blocked), TimeText(waits.blocked));
-  }
-  text +=
-      Format("  = compute %s + idle %s + idle (receiver) %s + exposed %s\n", TimeText(step - waits.blocked),
-             TimeText(waits.idle), TimeText(waits.idle_receiver), TimeText(waits.exposed));
+  const std::string compute = TimeText(step - waits.blocked);
+  if (!report.figures.is_split)
+    return text + Format("  = compute %s + blocked %s\n", compute, TimeText(waits.blocked));
+  text += WrappedLine(Format("  = compute %s + idle %s + idle (receiver) %s + exposed %s", compute,
+                             TimeText(waits.idle), TimeText(waits.idle_receiver), TimeText(waits.exposed)),
+                      4);
   if (IsStalled(waits))
     text += Format("  of exposed %s stalled: nobody moved the bytes\n", TimeText(waits.stalled));
   if (IsKnown(HiddenShare(waits)))
@@ -50,12 +58,11 @@ std::string Head(const TrafficReport& report) {
 
 std::string VerdictLines(const TrafficReport& report) {
   std::string text = "\nVerdict: " + report.verdict.kind + "\n";
-  text += "  " + Wrapped(report.verdict.reason, kColumns, 2) + "\n";
+  text += WrappedLine("  " + report.verdict.reason, 2);
   int number = 0;
   for (const WaitCause& cause : report.verdict.causes) {
-    text +=
-        Wrapped(Format("%3d. %s a step: %s", ++number, TimeText(cause.ns), cause.what), kColumns, 5) + "\n";
-    text += Wrapped("     -> " + cause.change, kColumns, 8) + "\n";
+    text += WrappedLine(Format("%3d. %s a step: %s", ++number, TimeText(cause.ns), cause.what), 5);
+    text += WrappedLine("     -> " + cause.change, 8);
   }
   return text;
 }
@@ -99,8 +106,10 @@ std::string MatrixLines(const TrafficReport& report) {
     self += rank.volume.self;
   }
   std::string text =
-      Format("\nBytes a step: %.3f MB to other ranks (%.0f %% between nodes), %.3f MB to oneself\n",
-             wire / 1e6, wire > 0 ? 100 * inter / wire : 0, self / 1e6);
+      "\n" +
+      WrappedLine(Format("Bytes a step: %.3f MB to other ranks (%.0f %% between nodes), %.3f MB to oneself",
+                         wire / 1e6, wire > 0 ? 100 * inter / wire : 0, self / 1e6),
+                  2);
   if (matrix.size() < 2 || matrix.size() > kMostMatrix) return text;
   text += Format("MB a step, rows send, columns receive; (own blocks) are on no wire\n%5s", "");
   for (size_t j = 0; j < matrix.size(); ++j) text += Format(" %8d", j);
@@ -109,7 +118,8 @@ std::string MatrixLines(const TrafficReport& report) {
     text += Format("%5d", i);
     for (size_t j = 0; j < matrix.size(); ++j) {
       const double mb = matrix[i][j] / 1e6;
-      text += Format(" %8s", i == j ? Format("(%.2f)", mb) : Format("%.3f", mb));
+      const std::string own = mb < 1000 ? Format("(%.2f)", mb) : Format("(%.0f)", mb);
+      text += " " + (i == j ? Format("%8s", own) : Column(mb, 8));
     }
     text += "\n";
   }
@@ -169,7 +179,7 @@ std::string QualityLines(const TrafficReport& report) {
   }
   if (report.figures.first_use > 0)
     text += Format("  %.0f first exchanges of communicators are left out\n", report.figures.first_use);
-  for (const std::string& note : report.notes) text += Wrapped("  " + note, kColumns, 2) + "\n";
+  for (const std::string& note : report.notes) text += WrappedLine("  " + note, 2);
   return text == "\nHow good these numbers are\n" ? "" : text;
 }
 

@@ -65,20 +65,46 @@ TEST(ReportHtml, EscapesNames) {
   EXPECT_THAT(ReportHtml(MakeTrafficReport(run.path(), {}), nullptr), Not(HasSubstr("<script>alert")));
 }
 
-TEST(ReportText, FitsEightyColumns) {
+TEST(ReportText, FitsEightyColumnsWhateverTheNumbers) {
   ExampleRun run(4, "text");
   Planted plan;
   plan.compute_us[1] = 150;
   AddPlanted(run, plan);
   run.Write();
-  std::istringstream text(ReportText(MakeTrafficReport(run.path(), {})));
-  int lines = 0;
-  for (std::string line; std::getline(text, line); ++lines) {
-    if (!line.starts_with(run.path())) {
-      EXPECT_LE(line.size(), 80u) << line;
+  for (const double scale : {1.0, 30.0, 77.0, 1e3, 3e4, 1e6}) {
+    TrafficReport report = MakeTrafficReport(run.path(), {});
+    TrafficFigures& figures = report.figures;
+    for (StepFigures& step : figures.steps)
+      step = {.step = step.step * scale, .waits = step.waits.Times(scale)};
+    for (RankFigures& rank : figures.ranks) {
+      rank.step *= scale;
+      rank.waits = rank.waits.Times(scale);
+      rank.volume = rank.volume.Times(scale);
+      rank.caused *= scale;
     }
+    for (auto& [key, cell] : figures.cells)
+      cell = {.waits = cell.waits.Times(scale), .volume = cell.volume.Times(scale)};
+    for (auto& [operation, matrix] : figures.matrices) {
+      for (auto& row : matrix)
+        for (double& bytes : row) bytes *= scale;
+    }
+    report.what_if.measured *= scale;
+    for (int words = 0; words < 60; ++words) report.verdict.reason += " " + std::string(1 + words % 7, 'w');
+    for (WaitCause& cause : report.verdict.causes) {
+      cause.ns *= scale;
+      cause.what += report.verdict.reason;
+      cause.change += report.verdict.reason;
+    }
+    report.notes.push_back(report.verdict.reason);
+    std::istringstream text(ReportText(report));
+    int lines = 0;
+    for (std::string line; std::getline(text, line); ++lines) {
+      if (!line.starts_with(run.path())) {
+        EXPECT_LE(line.size(), 80u) << scale << ": " << line;
+      }
+    }
+    EXPECT_GT(lines, 30);
   }
-  EXPECT_GT(lines, 30);
 }
 
 TEST(ReportText, WrapsAtBlanks) {
