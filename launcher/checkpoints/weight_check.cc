@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "launcher/config.h"
+#include "launcher/nearest_name.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -23,21 +24,27 @@ bool IsReadable(const std::string& dtype) {
   return dtype == "F32" || dtype == "BF16" || dtype == "F16" || dtype == "F64";
 }
 
-// path -> value of every line "name: value" of a resolved text.
+// path -> value of every line "name: value" of a resolved text. A name on several lines is a list.
 std::map<std::string, std::string> Settings(const std::string& text) {
-  std::map<std::string, std::string> settings;
+  std::map<std::string, std::vector<std::string>> values;
   std::istringstream lines(text);
-  std::string block;
+  std::string block;  // "train.", "moe.lock."
   for (std::string line; std::getline(lines, line);) {
-    if (line.size() > 2 && line.substr(line.size() - 2) == " {")
-      block = line.substr(0, line.size() - 2) + ".";
-    else if (line == "}")
-      block.clear();
-    else if (const size_t colon = line.find(": "); colon != std::string::npos) {
-      const size_t begin = line.find_first_not_of(' ');
-      settings[block + line.substr(begin, colon - begin)] = line.substr(colon + 2);
+    const size_t begin = line.find_first_not_of(' ');
+    if (begin == std::string::npos || line[begin] == '#') continue;
+    line.erase(0, begin);
+    if (line.ends_with(" {")) {
+      block += line.substr(0, line.size() - 2) + ".";
+    } else if (line == "}") {
+      if (!block.empty()) block.pop_back();
+      block.resize(block.rfind('.') + 1);
+    } else if (const size_t colon = line.find(": "); colon != std::string::npos) {
+      values[block + line.substr(0, colon)].push_back(line.substr(colon + 2));
     }
   }
+  std::map<std::string, std::string> settings;
+  for (const auto& [path, list] : values)
+    settings[path] = list.size() == 1 ? list[0] : "[" + JoinNames(list) + "]";
   return settings;
 }
 
@@ -123,18 +130,32 @@ bool ChangesTheModel(const std::string& path) {
 template <class Filter>
 std::string Differences(const std::string& there, const std::string& here, Filter&& filter,
                         const std::string& of_theirs = "there", const std::string& of_ours = "here") {
-  const std::map<std::string, std::string> theirs = Settings(there), ours = Settings(here);
   std::string text;
-  for (const auto& [path, value] : ours) {
-    const auto found = theirs.find(path);
-    if (!filter(path) || found == theirs.end() || found->second == value) continue;
-    text += (text.empty() ? "" : ", ") + path + " is " + found->second + " " + of_theirs + " and " + value +
-            " " + of_ours;
+  for (const SettingDifference& difference : ListDifferences(there, here)) {
+    if (!filter(difference.path)) continue;
+    text += (text.empty() ? "" : ", ") + difference.path + " is " + difference.one + " " + of_theirs +
+            " and " + difference.other + " " + of_ours;
   }
   return text;
 }
 
+// A list of one may stand without brackets.
+bool IsSameValue(const std::string& a, const std::string& b) {
+  return a == b || "[" + a + "]" == b || a == "[" + b + "]";
+}
+
 }  // namespace
+
+std::vector<SettingDifference> ListDifferences(const std::string& one, const std::string& other) {
+  const std::map<std::string, std::string> first = Settings(one), second = Settings(other);
+  std::vector<SettingDifference> differences;
+  for (const auto& [path, value] : second) {
+    const auto found = first.find(path);
+    if (found == first.end() || IsSameValue(found->second, value)) continue;
+    differences.push_back({.path = path, .one = found->second, .other = value});
+  }
+  return differences;
+}
 
 std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTensor>& wanted) {
   for (const WantedTensor& tensor : wanted) {

@@ -40,7 +40,16 @@ void CheckSameModel(const std::string& dir, const std::string& there, const std:
 // of the run, its folder and its layout may differ and are left out.
 std::string RunDifferences(const std::string& there, const std::string& here);
 
-// All settings in which two resolved settings differ: "train.lr is 0.1 on rank 0 and 0.2 on rank 1, ...".
+// A setting that both texts have, with different values.
+struct SettingDifference {
+  std::string path;        // "train.lr"
+  std::string one, other;  // its values, as they stand in the texts; of a list "[a, b]"
+};
+// All settings in which two resolved settings differ, by path. Blocks may hold blocks, and lists may stand on
+// a line or on several.
+std::vector<SettingDifference> ListDifferences(const std::string& one, const std::string& other);
+
+// The same as a sentence: "train.lr is 0.1 on rank 0 and 0.2 on rank 1, ...".
 std::string SettingDifferences(const std::string& one, const std::string& other, const std::string& of_one,
                                const std::string& of_other);
 

@@ -1,15 +1,19 @@
 // How a comparison is shown.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "launcher/reports/readable_number.h"
 #include "launcher/reports/run_comparison.h"
+#include "launcher/reports/shown_width.h"
 #include "runtime/errors.h"
 
 namespace unipool {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr size_t kWidestValue = 24;  // of a setting
 
 std::string Number(const std::optional<double>& value, int digits) {
   return value ? Digits(*value, digits) : "-";
@@ -30,24 +34,20 @@ std::string Seeds(const RunGroup& group) {
   return text;
 }
 
-size_t Columns(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
-
 using Rows = std::vector<std::vector<std::string>>;
 
 // The first column to the left, the others to the right.
 std::string Table(const Rows& rows) {
   std::vector<size_t> widths(rows[0].size());
   for (const auto& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Columns(row[i]));
+    for (size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], static_cast<size_t>(ShownWidth(row[i])));
   }
   std::string text;
   for (const auto& row : rows) {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
-      const std::string blanks(widths[i] - Columns(row[i]), ' ');
+      const std::string blanks(widths[i] - static_cast<size_t>(ShownWidth(row[i])), ' ');
       line += i == 0 ? row[i] + blanks : "  " + blanks + row[i];
     }
     text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
@@ -66,19 +66,46 @@ Json NumberJson(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
+std::string Joined(const std::vector<std::string>& notes, const char* between) {
+  std::string text;
+  for (const std::string& note : notes) text += (text.empty() ? "" : between) + note;
+  return text;
+}
+
+// One column a group, one row a setting that differs.
+std::string Settings(const Comparison& comparison) {
+  std::map<std::string, std::vector<std::string>> values;
+  const size_t count = comparison.groups.size();
+  for (const RunGroup& group : comparison.groups) {
+    for (const SettingDifference& setting : group.settings)
+      values.try_emplace(setting.path, count, setting.one);  // the others have the first group's
+  }
+  Rows rows(1, {"settings that differ"});
+  for (const RunGroup& group : comparison.groups) rows[0].push_back(group.name);
+  for (size_t i = 0; i < count; ++i) {
+    for (const SettingDifference& setting : comparison.groups[i].settings)
+      values[setting.path][i] = setting.other;
+  }
+  for (const auto& [path, of_groups] : values) {
+    rows.push_back({path});
+    for (const std::string& value : of_groups) rows.back().push_back(Shortened(value, kWidestValue));
+  }
+  return Table(rows);
+}
+
 std::string Notes(const Comparison& comparison) {
   std::string text;
-  for (size_t i = 1; i < comparison.groups.size(); ++i) {
-    const RunGroup& group = comparison.groups[i];
-    if (!group.settings.empty()) text += group.name + ": " + group.settings + "\n";
-    if (!group.note.empty()) text += "note: " + group.name + ": " + group.note + "\n";
-    if (!group.loss_difference) {
-      text += "note: " + group.name + ": no seed is in both groups, so nothing is paired\n";
-    } else if (!group.loss_difference->error) {
-      text += "note: " + group.name + ": one common seed tells no error; train more seeds (train.seed=2)\n";
-    }
+  for (const RunGroup& group : comparison.groups) {
+    if (!group.notes.empty()) text += "note: " + group.name + ": " + Joined(group.notes, ";\n      ") + "\n";
   }
-  return text;
+  return text.empty() ? "" : "\n" + text;
+}
+
+Json SettingsJson(const RunGroup& group) {
+  Json json = Json::object();
+  for (const SettingDifference& setting : group.settings)
+    json[setting.path] = {{"first", setting.one}, {"this", setting.other}};
+  return json;
 }
 
 }  // namespace
@@ -111,7 +138,7 @@ std::string ComparisonText(const Comparison& comparison, bool utf8) {
   return Format("Up to step %d. loss: mean of the last tenth of the steps%s\n\n", comparison.step,
                 valid_text.c_str()) +
          Table(rows) + "\nPaired by seed: mean difference and its standard error\n" + Table(differences) +
-         "\n" + Table(by_step) + "\n" + Notes(comparison);
+         "\n" + Table(by_step) + "\n" + Settings(comparison) + Notes(comparison);
 }
 
 Json ComparisonJson(const Comparison& comparison) {
@@ -132,8 +159,8 @@ Json ComparisonJson(const Comparison& comparison) {
                       {"difference",
                        {{"loss", EstimateJson(group.loss_difference)},
                         {"valid_loss", EstimateJson(group.valid_difference)}}},
-                      {"settings", group.settings},
-                      {"note", group.note}});
+                      {"settings", SettingsJson(group)},
+                      {"note", Joined(group.notes, "; ")}});
   }
   for (const Comparison::Row& row : comparison.rows) {
     Json differences = Json::array();

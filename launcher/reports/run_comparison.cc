@@ -6,11 +6,10 @@
 #include <functional>
 #include <limits>
 #include <map>
-#include <set>
 
-#include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
-#include "launcher/nearest_name.h"
+#include "launcher/reports/comparison_notes.h"
+#include "launcher/reports/shown_width.h"
 #include "models/parameter_count.h"
 #include "runtime/errors.h"
 
@@ -43,6 +42,7 @@ std::string GroupKey(const ComparedRun& run) {
   train.clear_save_every();
   train.clear_save_minutes();
   train.clear_keep_checkpoints();
+  train.clear_resume_step();  // what was done again belongs to no step
   return ResolvedConfigText(config);
 }
 
@@ -54,6 +54,7 @@ std::string NameOf(const std::vector<const ComparedRun*>& runs) {
     while (same < prefix.size() && same < run->path.size() && prefix[same] == run->path[same]) ++same;
     prefix.resize(same);
   }
+  prefix.resize(WholeCharacters(runs[0]->path, prefix.size()));
   if (!prefix.empty()) return prefix + "*";
   return Format("%s and %d more", runs[0]->path.c_str(), static_cast<int64_t>(runs.size()) - 1);
 }
@@ -146,30 +147,6 @@ std::vector<RunGroup> GroupsOf(const std::vector<ComparedRun>& runs) {
   return groups;
 }
 
-std::string NoteOf(const RunGroup& group, const RunGroup& first) {
-  std::set<uint64_t> here, there;
-  for (const ComparedRun* run : group.runs) here.insert(run->config.train().seed());
-  for (const ComparedRun* run : first.runs) there.insert(run->config.train().seed());
-  std::vector<std::string> alone;
-  for (uint64_t seed : here) {
-    if (!there.contains(seed)) alone.push_back(std::to_string(seed));
-  }
-  for (uint64_t seed : there) {
-    if (!here.contains(seed)) alone.push_back(std::to_string(seed));
-  }
-  std::string note;
-  if (!alone.empty()) note = "seeds without a partner: " + JoinNames(alone);
-  auto step_tokens = [](const RunGroup& g) {
-    const Config& config = g.runs[0]->config;
-    return int64_t{config.train().global_batch()} * config.model().seq_length();
-  };
-  if (step_tokens(group) != step_tokens(first)) {
-    note += Format("%sequal steps are not equal tokens (%d a step against %d)", note.empty() ? "" : "; ",
-                   step_tokens(group), step_tokens(first));
-  }
-  return note;
-}
-
 // Steps that all runs have validated.
 std::vector<int64_t> CommonValidations(const std::vector<ComparedRun>& runs, int64_t last) {
   std::vector<int64_t> steps;
@@ -179,6 +156,10 @@ std::vector<int64_t> CommonValidations(const std::vector<ComparedRun>& runs, int
     if (in_all) steps.push_back(step);
   }
   return steps;
+}
+
+void Add(const std::vector<std::string>& more, std::vector<std::string>& notes) {
+  notes.insert(notes.end(), more.begin(), more.end());
 }
 
 void FillGroup(const RunGroup& first, const Comparison& comparison, RunGroup& group) {
@@ -203,11 +184,13 @@ void FillGroup(const RunGroup& first, const Comparison& comparison, RunGroup& gr
     group.dead_experts = MeanOf(group, late("dead_experts"));
   }
   group.tokens_per_second = MedianSpeed(group);
-  if (&group == &first) return;
-  group.loss_difference = Difference(group, first, late("loss"));
-  group.valid_difference = Difference(group, first, valid);
-  group.settings = SettingDifferences(GroupKey(*first.runs[0]), GroupKey(*group.runs[0]), "there", "here");
-  group.note = NoteOf(group, first);
+  if (&group == &first) return Add(NotesOf(group), group.notes);
+  const Comparability comparability = ComparabilityOf(group, first);
+  if (comparability.loss) group.loss_difference = Difference(group, first, late("loss"));
+  if (comparability.valid_loss) group.valid_difference = Difference(group, first, valid);
+  group.settings = ListDifferences(GroupKey(*first.runs[0]), GroupKey(*group.runs[0]));
+  for (const auto& notes : {comparability.notes, NotesOf(group), PairNotes(group, first)})
+    Add(notes, group.notes);
 }
 
 std::vector<Comparison::Row> RowsOf(const Comparison& comparison, const std::vector<int64_t>& validations) {
@@ -223,8 +206,12 @@ std::vector<Comparison::Row> RowsOf(const Comparison& comparison, const std::vec
     const Measure measure = [&](const ComparedRun& run) {
       return validations.empty() ? LateMean(run, "loss", row.step) : ValueAt(run, "valid_loss", row.step);
     };
-    for (size_t g = 1; g < comparison.groups.size(); ++g)
-      row.differences.push_back(Difference(comparison.groups[g], comparison.groups[0], measure));
+    for (size_t g = 1; g < comparison.groups.size(); ++g) {
+      const RunGroup& group = comparison.groups[g];
+      const bool is_shown =
+          validations.empty() ? group.loss_difference.has_value() : group.valid_difference.has_value();
+      row.differences.push_back(is_shown ? Difference(group, comparison.groups[0], measure) : std::nullopt);
+    }
     rows.push_back(std::move(row));
   }
   return rows;
@@ -242,10 +229,13 @@ std::optional<ComparedRun> ReadComparedRun(const std::string& path) {
   if (!std::filesystem::exists(settings, ignored))
     throw UserError(path +
                     ": has no config.txtpb, so its settings are not known; give the run_dir of `train`");
-  return ComparedRun{.path = record.path(),
-                     .config = LoadConfig(settings, {}),
-                     .series = record.series(),
-                     .left_out = record.LeftOut()};
+  ComparedRun run{.path = record.path(),
+                  .config = LoadConfig(settings, {}),
+                  .series = record.series(),
+                  .left_out = record.LeftOut()};
+  run.earlier = FindEarlierSettings(run.path, run.config, run.series);
+  run.texts = ReadRunTexts(run.path, run.config);
+  return run;
 }
 
 Estimate EstimateOf(const std::vector<double>& values) {

@@ -1,6 +1,7 @@
 // What runs give beside each other. Runs that differ in train.seed alone are one group. Each group is
-// compared with the first one, seed by seed and at the same step: equal seeds see the same samples in the
-// same order, so much of what chance does is in both and goes away in their difference.
+// compared with the first one, seed by seed and at the same step. With equal texts, data.order,
+// model.seq_length and train.global_batch equal seeds see the same samples in the same order, so much of what
+// chance does is in both and goes away in their difference. Where these differ a note says so.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,7 +10,10 @@
 #include <vector>
 
 #include "configs/config.pb.h"
+#include "launcher/checkpoints/weight_check.h"
+#include "launcher/reports/earlier_settings.h"
 #include "launcher/reports/run_record.h"
+#include "launcher/reports/run_texts.h"
 
 namespace unipool {
 
@@ -18,8 +22,11 @@ struct ComparedRun {
   Config config;
   MetricSeries series;
   std::string left_out = {};  // RunRecord::LeftOut
+  EarlierSettings earlier = {};
+  RunTexts texts = {};
 };
-// Of RUN_DIR/config.txtpb and metrics.jsonl. Nothing where no step is done yet. Throws UserError: no run.
+// Of RUN_DIR/config.txtpb, metrics.jsonl and the checkpoints that are left. Nothing where no step is done
+// yet. Throws UserError: no run.
 std::optional<ComparedRun> ReadComparedRun(const std::string& path);
 
 // A mean over seeds.
@@ -39,10 +46,11 @@ struct RunGroup {
   std::optional<Estimate> valid_loss;                          // of the validation at Comparison::valid_step
   std::optional<double> balance, max_violation, dead_experts;  // over the same steps as `loss`; metric_list.h
   double tokens_per_second = 0;                                // median of the steps
-  // Against the first group; nothing for that one, and where no seed is in both.
+  // Against the first group; nothing for that one, where no seed is in both, and where the losses are of
+  // other tokens or texts.
   std::optional<Estimate> loss_difference, valid_difference;
-  std::string settings;  // how they differ from the first group's
-  std::string note;      // what weakens the comparison; "" : nothing
+  std::vector<SettingDifference> settings;  // the first group's (`one`) and this one's (`other`)
+  std::vector<std::string> notes;           // what weakens the comparison, clauses (comparison_notes.h)
 };
 
 struct Comparison {

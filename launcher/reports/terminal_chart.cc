@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "launcher/reports/shown_width.h"
 #include "launcher/reports/terminal.h"
 #include "runtime/errors.h"
 
@@ -23,7 +24,9 @@ std::string Utf8(int code) {  // of three bytes
 
 std::string CutName(const std::string& text, size_t most) {
   const std::string shown = TerminalText(text);
-  return shown.size() <= most ? shown : "..." + shown.substr(shown.size() - (most > 3 ? most - 3 : 0));
+  const auto columns = static_cast<int64_t>(most);
+  if (ShownWidth(shown) <= columns) return shown;
+  return "..." + LastColumns(shown, std::max<int64_t>(columns - 3, 0));
 }
 
 // The characters in which curves are drawn.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "launcher/reports/readable_number.h"
+#include "launcher/reports/shown_width.h"
 #include "launcher/reports/terminal.h"
 #include "runtime/errors.h"
 
@@ -137,7 +138,7 @@ std::string WatchFrame(const WatchedRun& run, double now, const TerminalChartOpt
     while (line.ends_with(' ')) line.pop_back();
     std::replace(line.begin(), line.end(), '\n', ' ');
     line = TerminalText(line);
-    text += line.substr(0, most) + "\n";
+    text += FirstColumns(line, most) + "\n";
     ++rows;
   }
   TerminalChartOptions rest = options;

@@ -1,5 +1,6 @@
 #include "launcher/slurm/slurm.h"
 
+#include "launcher/reports/shown_width.h"
 #include "launcher/slurm/child_process.h"
 #include "runtime/errors.h"
 
@@ -78,7 +79,7 @@ std::string Submit(const std::string& script, const std::vector<std::string>& op
   }
   const std::string id = outcome->out.substr(0, outcome->out.find_first_of(";\n"));
   if (id.empty() || id.find_first_not_of("0123456789") != std::string::npos) {
-    throw UserError("sbatch answers \"" + id.substr(0, 80) + "\", which is no number of a job; whether " +
+    throw UserError("sbatch answers \"" + FirstColumns(id, 80) + "\", which is no number of a job; whether " +
                     script + " waits in the queue, squeue tells");
   }
   return id;

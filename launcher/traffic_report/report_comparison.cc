@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "launcher/reports/shown_width.h"
 #include "launcher/traffic_report/report_text.h"
 #include "runtime/format.h"
 
@@ -82,7 +83,7 @@ std::string Lines(const std::vector<ComparedNumber>& numbers, const std::string&
   std::string text = Format("%-30s %9s %9s %9s %8s %7s\n", title, "other", "this", "change", "", "+-");
   for (const ComparedNumber& number : numbers) {
     const std::vector<std::string> columns = Columns(number);
-    text += Format("%-30s %9s %9s %9s %8s %7s%s\n", columns[0].substr(0, 30), columns[1], columns[2],
+    text += Format("%-30s %9s %9s %9s %8s %7s%s\n", FirstColumns(columns[0], 30), columns[1], columns[2],
                    columns[3], columns[4], columns[5], number.IsNoise() ? " ~" : "");
   }
   return text;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "launcher/reports/shown_width.h"
 #include "runtime/format.h"
 
 namespace unipool {
@@ -136,7 +137,7 @@ std::string CellLines(const TrafficReport& report) {
     if (++count > kMostRows) break;
     const auto& [communicator, operation, lane, layer] = key;
     const bool is_split = report.figures.is_split;
-    text += Format("%-24s %-8s %5s %s %s %s %9.1f\n", operation.substr(0, 24), LaneName(lane),
+    text += Format("%-24s %-8s %5s %s %s %s %9.1f\n", FirstColumns(operation, 24), LaneName(lane),
                    layer < 0 ? "-" : Format("%d", layer),
                    Ms(is_split ? cell->waits.Idle() : cell->waits.blocked, 9),
                    Ms(is_split ? cell->waits.exposed : kUnknown, 9), Mb(cell->volume.Wire() / world, 9),

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "launcher/config.h"
@@ -71,8 +72,13 @@ TEST(RunComparison, PairsBySeedAndStep) {
   EXPECT_FALSE(b.balance) << "a dense model has no pool";
   EXPECT_EQ(a.tokens_per_second, 3000);
   EXPECT_EQ(a.total, 777'898'764);
-  EXPECT_THAT(b.settings, HasSubstr("moe.sharing is GLOBAL there and DENSE here"));
-  EXPECT_EQ(b.note, "");
+  const auto sharing = std::find_if(b.settings.begin(), b.settings.end(),
+                                    [](const SettingDifference& d) { return d.path == "moe.sharing"; });
+  ASSERT_NE(sharing, b.settings.end());
+  EXPECT_EQ(sharing->one, "GLOBAL") << "of the first group";
+  EXPECT_EQ(sharing->other, "DENSE");
+  EXPECT_TRUE(a.settings.empty());
+  EXPECT_TRUE(b.notes.empty());
   ASSERT_EQ(comparison.rows.size(), 3u);
   EXPECT_EQ(comparison.rows[0].step, 10);
   EXPECT_EQ(comparison.rows[2].step, 30);
@@ -82,15 +88,47 @@ TEST(RunComparison, PairsBySeedAndStep) {
 TEST(RunComparison, SaysWhatWeakensIt) {
   std::vector<ComparedRun> runs = {MadeRun("a", "unipool_182m", 1, 2), MadeRun("b", "dense_182m", 1, 3),
                                    MadeRun("c", "dense_182m", 5, 3)};
-  EXPECT_EQ(Compare(runs).groups[1].note, "seeds without a partner: 5");
   EXPECT_EQ(Compare(runs).groups[1].name, "b and 1 more");
-  EXPECT_THAT(ComparisonText(Compare(runs), false), HasSubstr("one common seed tells no error"));
+  EXPECT_THAT(
+      ComparisonText(Compare(runs), false),
+      HasSubstr("note: b and 1 more: seeds without a partner: 5;\n      one common seed tells no error"));
   runs.erase(runs.begin() + 1);
   EXPECT_FALSE(Compare(runs).groups[1].loss_difference);
   EXPECT_THAT(ComparisonText(Compare(runs), false), HasSubstr("no seed is in both groups"));
-  runs[1].config.mutable_train()->set_global_batch(256);
-  EXPECT_THAT(Compare(runs).groups[1].note,
-              HasSubstr("equal steps are not equal tokens (262144 a step against"));
+  runs[0].earlier = {.step = 4, .words = "had other settings at step 4: train.lr 1 (now 2)"};
+  EXPECT_THAT(ComparisonText(Compare(runs), false), HasSubstr("\nnote: a: had other settings at step 4"))
+      << "of the first group too";
+}
+
+TEST(RunComparison, SubtractsNoLossesOfOtherTokensOrTexts) {
+  std::vector<ComparedRun> runs = {MadeRun("a", "unipool_182m", 1, 2), MadeRun("b", "dense_182m", 1, 3)};
+  ASSERT_TRUE(Compare(runs).groups[1].loss_difference);
+  runs[1].texts.valid = {{.name = "v.txt"}};
+  Comparison comparison = Compare(runs);
+  EXPECT_TRUE(comparison.groups[1].loss_difference);
+  EXPECT_FALSE(comparison.groups[1].valid_difference);
+  EXPECT_FALSE(comparison.rows[0].differences[0]) << "the rows are of validations";
+  runs[1].config.mutable_model()->set_vocab(256);
+  comparison = Compare(runs);
+  EXPECT_FALSE(comparison.groups[1].loss_difference);
+  EXPECT_THAT(ComparisonText(comparison, false), testing::ContainsRegex("\nb +- +-\n"));
+  EXPECT_TRUE(ComparisonJson(comparison)["groups"][1]["difference"]["loss"].is_null());
+  EXPECT_THAT(ComparisonJson(comparison)["groups"][1]["note"].get<std::string>(),
+              HasSubstr("its tokens are others"));
+}
+
+TEST(RunComparison, GoingBackMakesNoOtherGroup) {
+  std::vector<ComparedRun> runs = {MadeRun("a", "unipool_182m", 1, 2), MadeRun("a2", "unipool_182m", 2, 2),
+                                   MadeRun("b", "dense_182m", 1, 3)};
+  runs[1].config.mutable_train()->set_resume_step(4);
+  EXPECT_EQ(Compare(runs).groups.size(), 2u);
+}
+
+TEST(RunComparison, NamesAreCutBetweenCharacters) {
+  const std::vector<ComparedRun> runs = {MadeRun("r\u00e4", "unipool_182m", 1, 2),
+                                         MadeRun("r\u00f6", "unipool_182m", 2, 2),
+                                         MadeRun("b", "dense_182m", 1, 3)};
+  EXPECT_EQ(Compare(runs).groups[0].name, "r*") << "both letters begin with the same byte";
 }
 
 TEST(RunComparison, RefusesWhatCannotBeCompared) {
@@ -111,11 +149,15 @@ TEST(RunComparison, TextAndJsonSayTheSame) {
   EXPECT_THAT(text, HasSubstr("a-*    1,2      777.9M"));
   EXPECT_THAT(text, HasSubstr("b-*       +0.6000 +- 0.1000  +0.6000 +- 0.1000\n"));
   EXPECT_THAT(ComparisonText(comparison, true), HasSubstr("+0.6000 \u00b1 0.1000"));
+  EXPECT_THAT(text, testing::ContainsRegex("settings that differ +a-\\* +b-\\*\n"));
+  EXPECT_THAT(text, testing::ContainsRegex("\nmoe.sharing +GLOBAL +DENSE\n"));
   const nlohmann::json json = ComparisonJson(comparison);
   EXPECT_NEAR(json["groups"][1]["difference"]["loss"]["mean"].get<double>(), 0.6, 1e-12);
   EXPECT_NEAR(json["groups"][1]["difference"]["loss"]["error"].get<double>(), 0.1, 1e-12);
   EXPECT_TRUE(json["groups"][0]["difference"]["loss"].is_null());
   EXPECT_EQ(json["groups"][0]["runs"][1], nlohmann::json({{"run", "a-2"}, {"seed", 2}}));
+  EXPECT_EQ(json["groups"][1]["settings"]["moe.sharing"],
+            nlohmann::json({{"first", "GLOBAL"}, {"this", "DENSE"}}));
   EXPECT_EQ(json["step"], 40);
   EXPECT_EQ(json["by_step"].size(), 4u);
 }

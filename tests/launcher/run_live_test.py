@@ -199,7 +199,7 @@ class LookingTest(RunTest):
         runs = ["low-1", "low-2", "high-2", "high-1"]
         text = self.Run("compare", *runs).text
         self.assertRegex(text, r"(?m)^high-\*  +-\d\.\d{4} (±|\+-) \d\.\d{4}")
-        self.assertIn("high-*: train.lr is 0.001 there and 0.003 here\n", text)
+        self.assertRegex(text, r"(?m)^settings that differ +low-\* +high-\*\ntrain.lr +0.001 +0.003$")
         result = json.loads(self.Run("compare", *runs, "--json").stdout)
         losses = {run: [line["loss"] for line in self.Steps(run) if line["step"] > 10] for run in runs}
         mean = {run: sum(values) / len(values) for run, values in losses.items()}
@@ -207,6 +207,22 @@ class LookingTest(RunTest):
         difference = result["groups"][1]["difference"]["loss"]
         self.assertAlmostEqual(difference["mean"], sum(pairs) / 2)
         self.assertAlmostEqual(difference["error"], abs(pairs[0] - pairs[1]) / 2)
+
+    def test_compare_tells_what_cannot_be_compared(self) -> None:
+        with open(self.Path("book.txt"), encoding="utf-8") as file:
+            book = file.read()
+        self.Write("other.txt", book[::-1])
+        self.Write("same.txt", book)
+        self.Train("train.lr=1e-3")
+        self.Train("run_dir=longer", "train.lr=1e-3")
+        self.Train("run_dir=longer", "train.lr=1e-3", "train.steps=18")
+        self.Train("run_dir=other", "data.train=other.txt")
+        self.Train("run_dir=same", "data.train=same.txt")
+        text = self.Run("compare", "run", "longer", "other", "same").text
+        self.assertIn("note: longer: had other settings up to step 12: train.steps 12 (now 18)", text)
+        self.assertRegex(text, r"(?m)^other +- +-$")
+        self.assertIn("note: other: it was trained on other texts (other.txt, in run book.txt)", text)
+        self.assertRegex(text, r"(?m)^same +-\d\.\d{4} +-\d\.\d{4}$")  # the same text under another name
 
     def test_what_is_no_run_is_a_sentence(self) -> None:
         self.Train()
