@@ -101,7 +101,10 @@ void AdamWGroup(Stream& stream, const AdamWArgs& args, std::span<const AdamWTens
     KernelScope scope(stream, Op::kOptimizer, 16 * elements, bytes);
     if (on_cuda) return cuda::AdamWGroup(stream, args, group);
     if (!AllFinite(args.finite)) return;
-    for (const AdamWTensors& tensors : group) CpuAdamW(args, tensors);
+    for (const AdamWTensors& tensors : group) {
+      CpuAdamW(args, tensors);
+      PollPoint();
+    }
   }
   for (const AdamWTensors& tensors : group) {
     if (!tensors.copy.empty()) Copy(stream, tensors.param, tensors.copy);

@@ -8,6 +8,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/gemm.h"
+#include "runtime/poll_point.h"
 
 namespace unipool {
 namespace {
@@ -92,6 +93,7 @@ class Forward {
             RunTile(view.query(h) + t * view.stride, view.stride, t,
                     out_rows + t * shape_.out_size() + h * d_, lse_rows + t * shape_.num_heads + h);
           }
+          PollPoint();
         }
       }
     }
@@ -178,7 +180,10 @@ class Backward {
                           gradient.key(g),
                           gradient.value(g),
                           h == g * group_size};
-          for (int64_t t0 = 0; t0 < s_; t0 += kBackwardBlock) RunBlock(head, t0);
+          for (int64_t t0 = 0; t0 < s_; t0 += kBackwardBlock) {
+            RunBlock(head, t0);
+            PollPoint();
+          }
         }
       }
     }

@@ -74,6 +74,7 @@ void CrossEntropy(Stream& stream, const Tensor& logits, const Tensor& targets, d
       T* row = logits.as<T>() + t * vocabulary;
       losses.as<double>()[t] = with_gradient ? RowLossAndGradient(vocabulary, row, target, grad_scale)
                                              : RowLoss(vocabulary, row, target);
+      PollPoint();
     }
   });
 }

@@ -25,7 +25,7 @@ WorldOptions WorldOptionsOf(const Config& config) {
   WorldOptions options{.num_threads = parallel.ranks(),
                        .timeout = MillisecondsOf(parallel.watchdog_seconds()),
                        .file_timeout = MillisecondsOf(parallel.file_watchdog_seconds()),
-                       .progress_thread = ProgressThreadOf(config)};
+                       .progress_thread = WantsProgressThread(config)};
   if (parallel.emulate().empty()) return options;
   if (UnderMpiLauncher()) {
     throw UserError(

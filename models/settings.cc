@@ -68,16 +68,9 @@ LaneOrder LaneOrderOf(ParallelConfig::Lanes lanes) {
   LOG(FATAL) << "unknown order of lanes " << lanes;
 }
 
-ProgressThread ProgressThreadOf(const Config& config) {
-  switch (config.parallel().progress_thread()) {
-    case ParallelConfig::AUTO:
-      return config.device() == DeviceType::CUDA ? ProgressThread::kOn : ProgressThread::kAuto;
-    case ParallelConfig::ON:
-      return ProgressThread::kOn;
-    case ParallelConfig::OFF:
-      return ProgressThread::kOff;
-  }
-  LOG(FATAL) << "unknown progress_thread " << config.parallel().progress_thread();
+bool WantsProgressThread(const Config& config) {
+  const ParallelConfig::Switch choice = config.parallel().progress_thread();
+  return choice == ParallelConfig::AUTO ? config.device() == DeviceType::CUDA : choice == ParallelConfig::ON;
 }
 
 MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size) {

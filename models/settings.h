@@ -25,7 +25,7 @@ TransportKind TransportKindOf(Transport::Value transport);
 LaneOrder LaneOrderOf(ParallelConfig::Lanes lanes);
 // AUTO is kOn with CUDA: where device memory is staged, MPI's data would stand still while the rank waits for
 // its device.
-ProgressThread ProgressThreadOf(const Config& config);
+bool WantsProgressThread(const Config& config);
 
 // Who is who among world_size ranks: what stages and replicas leave are data ranks. REQUIRES: it divides.
 MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);

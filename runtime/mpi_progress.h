@@ -1,4 +1,4 @@
-// A thread that lets MPI move data while the rank's own thread computes.
+// MPI moves data only while it is called. Two ways to call it while a rank computes.
 #pragma once
 
 #include <mpi.h>
@@ -6,28 +6,51 @@
 #include <atomic>
 #include <thread>
 
-#include "runtime/world.h"
+#include "runtime/poll_point.h"
 
 namespace unipool {
 
-// Whether a job wants the thread. Only what the launcher put into the environment decides kAuto, since MPI
-// must know before it starts.
-bool WantsProgressThread(ProgressThread choice);
+// A communicator on which nothing is ever sent. Construction and destruction are collective over all
+// processes.
+class MpiCaller {
+ public:
+  MpiCaller();
+  ~MpiCaller();
+  MpiCaller(const MpiCaller&) = delete;
+  // Lets MPI attend to all that is under way.
+  void Call() const;
 
-// Calls MPI every half millisecond, from construction to destruction, on an MPI communicator of its own.
-// Construction and destruction are collective over all processes. REQUIRES: MPI was initialised with
-// MPI_THREAD_MULTIPLE.
+ private:
+  MPI_Comm comm_ = MPI_COMM_NULL;
+};
+
+// The thread that made it calls MPI between parts of its kernels (poll_point.h).
+class MpiPolls {
+ public:
+  MpiPolls();
+
+ private:
+  MpiCaller caller_;
+  ThreadPoll poll_;
+};
+
+// A thread calls MPI, from construction to destruction. For ranks whose kernels run elsewhere. REQUIRES: MPI
+// was initialised with MPI_THREAD_MULTIPLE.
 class MpiProgress {
  public:
   MpiProgress();
   ~MpiProgress();
-  MpiProgress(const MpiProgress&) = delete;
 
  private:
   void Run();
-  MPI_Comm comm_ = MPI_COMM_NULL;
+  MpiCaller caller_;
   std::atomic<bool> ends_{false};
   std::thread thread_;
 };
+
+// Lets whole blocks of up to a MiB leave with the call that sends them. By itself Open MPI's TCP sends
+// 64 KiB, and the rest when sender and receiver have both been called again. What the environment says stays.
+// To be called before MPI starts.
+void SetLargeMpiSends();
 
 }  // namespace unipool

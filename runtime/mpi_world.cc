@@ -34,7 +34,7 @@ std::string RunBody(MpiJob& job, const std::function<void(World&)>& body) {
   return ProblemsOf([&] { body(world); });
 }
 
-int RunJob(const WorldOptions& options, const std::function<void(World&)>& body, bool progress_thread) {
+int RunJob(const WorldOptions& options, const std::function<void(World&)>& body) {
   MpiJob job({.exchange = options.timeout, .files = options.file_timeout}, options.on_end);
   const int expected = WorldSize(options);
   if (job.size() != expected) {
@@ -44,21 +44,25 @@ int RunJob(const WorldOptions& options, const std::function<void(World&)>& body,
     return kUserErrorExitCode;
   }
   std::optional<MpiProgress> progress;
-  if (progress_thread) progress.emplace();
+  std::optional<MpiPolls> polls;
+  if (options.progress_thread)
+    progress.emplace();
+  else
+    polls.emplace();
   return job.Leave(RunBody(job, body));
 }
 
 }  // namespace
 
 int RunMpiWorld(const WorldOptions& options, const std::function<void(World&)>& body) {
-  const bool progress_thread = WantsProgressThread(options.progress_thread);
-  const int wanted = progress_thread ? MPI_THREAD_MULTIPLE : MPI_THREAD_SERIALIZED;
+  const int wanted = options.progress_thread ? MPI_THREAD_MULTIPLE : MPI_THREAD_SERIALIZED;
+  SetLargeMpiSends();
   int provided = 0;
   MPI_CHECK(MPI_Init_thread(nullptr, nullptr, wanted, &provided));
   CHECK_GE(provided, wanted) << "this MPI cannot be called by several threads: turn the progress thread off";
   const int exit_code = [&] {
     const FailedCheckActs acts(options.on_end, &EndJobAfterFailedCheck);
-    return RunJob(options, body, progress_thread);
+    return RunJob(options, body);
   }();
   MPI_CHECK(MPI_Finalize());
   return exit_code;

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "runtime/buffer.h"
+#include "runtime/poll_point.h"
 #include "runtime/profile.h"
 
 namespace unipool {
@@ -62,6 +63,7 @@ class KernelScope {
   }
   ~KernelScope() {
     if (profile_) profile_->Add(op_, profile_->Now() - start_, flops_, bytes_);
+    PollPoint();
   }
   KernelScope(const KernelScope&) = delete;
   KernelScope& operator=(const KernelScope&) = delete;

@@ -28,10 +28,6 @@ struct World {
   int size() const { return communicator->size(); }
 };
 
-// MPI moves data only while it is called. A thread that calls it now and then lets data travel while a rank
-// computes. The thread takes some of the rank's processor time. kAuto: on where ranks live on several hosts.
-enum class ProgressThread { kAuto, kOn, kOff };
-
 struct WorldOptions {
   int num_threads = 1;                         // ranks, where no MPI launcher has started the program
   std::chrono::milliseconds timeout{300'000};  // how long a rank waits before it ends the job; 0: for ever
@@ -41,8 +37,9 @@ struct WorldOptions {
   JobEndHook on_end;
   // The cluster to emulate (emulated_communicator.h). Only where ranks are threads.
   std::optional<ClusterDescription> emulate;
-  // Only where ranks are processes of an MPI job.
-  ProgressThread progress_thread = ProgressThread::kAuto;
+  // MPI moves data only while it is called. While a rank computes, its kernels call it (mpi_progress.h), or a
+  // thread does, for kernels that run on a device. Only where ranks are processes of an MPI job.
+  bool progress_thread = false;
 };
 
 // Whether a launcher (mpirun, srun with PMIx) has started this process as a rank, be it the only one.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/cpu/gemm_pack.h"
+#include "runtime/poll_point.h"
 
 namespace unipool {
 namespace {
@@ -104,6 +105,7 @@ void Product<T>::RunRowByRow() const {
           }
           TileFor<T>(TileForm::kDirect, rows, panel.vectors)(args);
         }
+        PollPoint();
       }
     }
   }
@@ -164,6 +166,7 @@ void Product<T>::RunPanelByPanel() const {
           args.p_stride = tiles.length(i);
           TileFor<T>(TileForm::kDirect, static_cast<int>(tiles.length(i)), panel.vectors)(args);
         }
+        PollPoint();
       }
     }
   }
@@ -220,6 +223,7 @@ void Product<T>::RunSwapped() const {
           }
         }
         AddSwappedBlock(block, m0, num_m, n0, num_n, BetaAt(k0));
+        PollPoint();
       }
     }
   }

@@ -202,7 +202,7 @@ class Splitter {
     const CommunicatorName& name = traffic_.communicators[exchange.communicator];
     const double alone = bytes == 0 ? 0 : evidence_.wire.Ns(bytes);
     if (alone < 0 || name.carrier == "threads") return;  // threads have no wire
-    if (name.carrier == "MPI" && !manifest_.progress_thread && part.exposed > alone) {
+    if (name.carrier == "MPI" && !manifest_.moves_while_computing && part.exposed > alone) {
       const int64_t outside = OutsideNs(exchange, p, part.wait_leave - part.exposed);
       part.stalled = std::min<int64_t>(outside, part.exposed - std::llround(alone));
     }

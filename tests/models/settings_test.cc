@@ -28,11 +28,6 @@ TEST(Settings, EveryEnumeratorHasItsOwnWordBelow) {
   ExpectAllDiffer(*ParallelConfig::Lanes_descriptor(), [](int value) {
     return static_cast<int>(LaneOrderOf(static_cast<ParallelConfig::Lanes>(value)));
   });
-  ExpectAllDiffer(*ParallelConfig::Switch_descriptor(), [](int value) {
-    Config config;
-    config.mutable_parallel()->set_progress_thread(static_cast<ParallelConfig::Switch>(value));
-    return static_cast<int>(ProgressThreadOf(config));
-  });
   for (int i = 0; i < Transport::Value_descriptor()->value_count(); ++i) {
     const auto value = static_cast<Transport::Value>(Transport::Value_descriptor()->value(i)->number());
     if (value != Transport::AUTO) {
@@ -49,12 +44,14 @@ TEST(Settings, AutoDependsOnTheDevice) {
   EXPECT_EQ(DeviceOf(config), Device::kCpu);
   EXPECT_EQ(DTypeOfConfig(config), DType::kF32);
   EXPECT_EQ(WeightGradSlots(config), 1);
-  EXPECT_EQ(ProgressThreadOf(config), ProgressThread::kAuto);
+  EXPECT_FALSE(WantsProgressThread(config));
   config.set_device(DeviceType::CUDA);
   EXPECT_EQ(DeviceOf(config), Device::kCuda);
   EXPECT_EQ(DTypeOfConfig(config), DType::kBF16);
   EXPECT_EQ(WeightGradSlots(config), 4);
-  EXPECT_EQ(ProgressThreadOf(config), ProgressThread::kOn);
+  EXPECT_TRUE(WantsProgressThread(config));
+  config.mutable_parallel()->set_progress_thread(ParallelConfig::OFF);
+  EXPECT_FALSE(WantsProgressThread(config));
   config.mutable_train()->set_precision(TrainConfig::FP32);
   config.mutable_train()->set_weight_grad_slots(3);
   EXPECT_EQ(DTypeOfConfig(config), DType::kF32);

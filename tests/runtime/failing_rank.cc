@@ -112,7 +112,7 @@ int main(int argc, char** argv) {
   const std::string mode = argv[1];
   WorldOptions options{.num_threads = std::atoi(argv[2]),
                        .timeout = std::chrono::milliseconds(1000),
-                       .progress_thread = mode == "progress" ? ProgressThread::kOn : ProgressThread::kAuto};
+                       .progress_thread = mode == "progress"};
   if (mode == "endless_files") options.file_timeout = std::chrono::milliseconds(1500);
   options.on_end = [](const JobEnd& end) {
     std::string suspects;
