@@ -146,8 +146,8 @@ double IdleMs(const TrafficReport& report) {
   return Median(idle);
 }
 
-// What the report says of a run in which the last rank computes `delay` longer before it sends in layer 2, and
-// all else takes all ranks equally long. On rank 0.
+// What the report says of a run in which the last rank computes `delay` longer before it sends in layer 2,
+// and all else takes all ranks equally long. On rank 0.
 struct Blame {
   double idle_ms = 0;  // of the other ranks, a step
   double share = 0;    // of all idle time, owed to that rank in that layer

@@ -186,17 +186,36 @@ class OrdinaryRunTest(SlurmTest):
         self.LeavesTheQueue("a")
         self.assertNotIn("requeue", [action for _, action in self.Ends("a")])
 
-    def test_mpirun_over_several_nodes_without_slurm(self) -> None:
-        """With a hostfile, as the README shows it; what stands in for ssh goes to a node of this machine."""
+    def MpirunOn(self, nodes: list[int], *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Two ranks a node, with a hostfile, as the README shows it; what stands in for ssh goes to a node of this machine."""
         words = [shlex.join(slurm_run.CLUSTER.On(node, "bash", "-c")) for node in range(4)]
         cases = "\n".join(f"  n{node}) shift; exec {text} \"$*\" ;;" for node, text in enumerate(words))
         self.Write("agent", f"#!/bin/bash\ncase $1 in\n{cases}\nesac\n")
         os.chmod(self.Path("agent"), 0o755)
-        self.Write("hosts", "n1 slots=2\nn2 slots=2\n")
-        done = self.OnNode("mpirun", "--hostfile", "hosts", "--map-by", "ppr:2:node", "--bind-to", "none", slurm_run.BINARY, "train",
-                           "small.txtpb", "run_dir=a", environment={"OMPI_MCA_plm_rsh_agent": self.Path("agent")})
+        self.Write("hosts", "".join(f"n{node} slots=2\n" for node in nodes))
+        return self.OnNode("mpirun", "--hostfile", "hosts", "--map-by", "ppr:2:node", "--bind-to", "none", slurm_run.BINARY, "train",
+                           "small.txtpb", *arguments, environment={"OMPI_MCA_plm_rsh_agent": self.Path("agent")})
+
+    def test_mpirun_over_several_nodes_without_slurm(self) -> None:
+        done = self.MpirunOn([1, 2], "run_dir=a")
         self.assertIn("4 ranks (processes) on 2 hosts", done.stdout)
         self.assertEqual(self.Metrics("a"), self.Whole())
+
+    def test_bytes_between_nodes_are_those_of_their_links(self) -> None:
+        """What is recorded as sent between nodes left their network devices, with the overhead of packets."""
+        def Sent() -> int:
+            return sum(int(subprocess.run(slurm_run.CLUSTER.On(node, "cat", "/sys/class/net/eth0/statistics/tx_bytes"), check=True,
+                                          capture_output=True).stdout) for node in (1, 2))
+        before = Sent()
+        self.MpirunOn([1, 2], "run_dir=a", "model.hidden=256", "moe.width=16", "model.seq_length=64", "train.steps=20")
+        sent = Sent() - before
+        lines = [json.loads(line) for line in self.Read("a", "metrics.jsonl").splitlines()]
+        recorded = sum(line.get("wire_bytes_inter", 0) for line in lines)
+        self.assertGreater(recorded, 20e6)
+        self.assertLess(recorded, sum(line.get("wire_bytes", 0) for line in lines))
+        self.Report(f"recorded {recorded} bytes, the links carried {sent}: {sent / recorded:.3f} times as many")
+        self.assertGreater(sent / recorded, 1.0)
+        self.assertLess(sent / recorded, 1.06)
 
     def test_logs_follow_a_run_over_its_starts(self) -> None:
         self.Hold("a", 20)
