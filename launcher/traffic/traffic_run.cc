@@ -21,7 +21,7 @@
 #include "runtime/emulated_communicator.h"
 #include "runtime/errors.h"
 #include "runtime/file_sum.h"
-#include "runtime/mpi_progress.h"
+#include "runtime/host_cores.h"
 #include "runtime/traffic_join.h"
 #include "runtime/watchdog.h"
 
@@ -188,6 +188,7 @@ nlohmann::ordered_json TrafficRun::Manifest(const TrainingEngine& engine, const 
           {"world", plain_.size()},
           {"host_of_rank", plain_.hosts},
           {"boot_id_of_rank", boot_ids_},
+          {"host_cores_of_rank", host_cores_},
           {"node_of_rank", recorder_->options().node_of_rank},
           {"carrier", CarrierOf(plain_)},
           {"progress_thread", plain_.is_mpi && WantsProgressThread(config_)},
@@ -219,6 +220,8 @@ void TrafficRun::Start(const TrainingEngine& engine, int64_t step) {
   const bool is_wrong = clock.offset_ns != 0 || clock.drift != 0;
   boot_ids_ = plain_.communicator->AllGatherText(BootId() + (is_wrong ? Format("-%d", plain_.rank()) : ""),
                                                  {.operation = "records of traffic"});
+  host_cores_ = HostCoresOfRanks(
+      plain_.hosts, plain_.communicator->AllGatherText(AllowedCores(), {.operation = "records of traffic"}));
   const std::string run_id = FromFirst(*plain_.communicator, Format("%d-%d", SecondsSince1970(), getpid()));
   std::string problem;
   if (plain_.rank() == 0) {

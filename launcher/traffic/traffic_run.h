@@ -64,6 +64,7 @@ class TrafficRun {
   std::unique_ptr<Communicator> communicator_;
   TrafficFiles files_;
   std::vector<std::string> boot_ids_;  // of each rank
+  std::vector<int> host_cores_;        // that its host's ranks may use, by rank
   std::vector<int64_t> offsets_ns_;    // of each rank's clock, to that of rank 0
   int64_t first_step_ = 0;             // of this start
   int64_t step_ = -1;                  // the running one, or the last one

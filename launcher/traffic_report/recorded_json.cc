@@ -155,6 +155,7 @@ RecordedManifest ParseRecordedManifest(const std::string& text, const std::strin
         .host_of_rank = Get<std::vector<std::string>>(json, "host_of_rank", {}),
         .boot_id_of_rank = Get<std::vector<std::string>>(json, "boot_id_of_rank", {}),
         .node_of_rank = Get<std::vector<int>>(json, "node_of_rank", {}),
+        .host_cores_of_rank = Get<std::vector<int>>(json, "host_cores_of_rank", {}),
         .moves_while_computing = Get(json, "progress_thread", false) || Get(json, "polls", false),
         .device = IsDevice(json),
         .ended = Get(json, "ended", false),
@@ -177,6 +178,7 @@ RecordedManifest ParseRecordedManifest(const std::string& text, const std::strin
     manifest.host_of_rank.resize(manifest.world);
     manifest.boot_id_of_rank.resize(manifest.world);
     manifest.node_of_rank.resize(manifest.world, 0);
+    manifest.host_cores_of_rank.resize(manifest.world, 0);
     manifest.stages = std::clamp(manifest.stages, 1, manifest.world);
     for (int& node : manifest.node_of_rank) node = std::clamp(node, 0, manifest.world - 1);
     for (const Json& one : Get(clock, "comparisons", Json::array())) {

@@ -24,6 +24,7 @@ struct RecordedManifest {
   int world = 0;
   std::vector<std::string> host_of_rank, boot_id_of_rank;  // by rank; "" where not told
   std::vector<int> node_of_rank;
+  std::vector<int> host_cores_of_rank;  // that the ranks of its host may use; 0: not known
   bool moves_while_computing = false, device = false, ended = false;
   int replicas = 1, stages = 1, data = 1, pool = 1;
   int layers = 0, experts = 0, top_k = 0, microbatches = 0, slots_per_time = 0;

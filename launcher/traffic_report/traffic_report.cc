@@ -1,5 +1,6 @@
 #include "launcher/traffic_report/traffic_report.h"
 
+#include <map>
 #include <set>
 
 #include "launcher/nearest_name.h"
@@ -24,6 +25,31 @@ void CheckFilter(const TrafficReport& report) {
                     "\": no such operation in these records; there are " + names);
   }
   throw UserError("no exchange of the run is of this --layer, --lane and --operation");
+}
+
+// Hosts with more ranks than cores. Virtual clocks do not count what ranks wait for a core.
+void AddSharedCores(const RecordedManifest& manifest, std::vector<std::string>& notes) {
+  if (manifest.clock == "virtual" || manifest.device) return;
+  std::map<std::string, std::pair<int, int>> hosts;  // ranks, cores
+  for (int rank = 0; rank < manifest.world; ++rank) {
+    std::pair<int, int>& host = hosts[manifest.host_of_rank[rank]];
+    ++host.first;
+    host.second = manifest.host_cores_of_rank[rank];
+  }
+  int num_short = 0;
+  std::string first;
+  for (const auto& [name, host] : hosts) {
+    const auto& [ranks, cores] = host;
+    if (cores == 0 || cores >= ranks) continue;
+    if (num_short++ == 0)
+      first = Format("%d ranks share %d %s of host %s", ranks, cores, cores == 1 ? "core" : "cores", name);
+  }
+  if (num_short == 0) return;
+  const std::string more = num_short > 1 ? Format(", and so it is on %d more hosts", num_short - 1) : "";
+  notes.push_back(
+      first + more +
+      ": a rank that waits for a core is late for others, and bytes whose rank has no core stand still. "
+      "Both count as idle and exposed here");
 }
 
 void AddNotes(TrafficReport& report) {
@@ -60,6 +86,7 @@ void AddNotes(TrafficReport& report) {
   if (report.traffic.incomplete > 0)
     notes.push_back(Format("%d exchanges lack a rank's record; what they waited for is not known",
                            report.traffic.incomplete));
+  AddSharedCores(manifest, notes);
   if (!manifest.ended) notes.push_back("the run has not ended, or was killed: what it wrote so far is shown");
   if (report.figures.by_node && !report.options.by_node)
     notes.push_back("matrices are by node: ranks are too many");

@@ -107,6 +107,19 @@ TEST(ReportText, FitsEightyColumnsWhateverTheNumbers) {
   }
 }
 
+TEST(ReportText, TellsOfRanksThatShareCores) {
+  const auto text = [](std::vector<int> cores) {
+    ExampleRun run(4, "cores");
+    AddPlanted(run, {});
+    run.host_cores_ = std::move(cores);
+    run.Write();
+    return ReportText(MakeTrafficReport(run.path(), {}));
+  };
+  EXPECT_THAT(text({2, 2, 2, 2}), HasSubstr("4 ranks share 2 cores of host host-b0"));
+  for (const std::vector<int>& cores : {std::vector<int>{4, 4, 4, 4}, {0, 0, 0, 0}, {}})
+    EXPECT_THAT(text(cores), Not(HasSubstr("share")));
+}
+
 TEST(ReportText, WrapsAtBlanks) {
   EXPECT_EQ(Wrapped("aaa bbb ccc", 9, 2), "aaa bbb\n  ccc");
   EXPECT_EQ(Wrapped("  a_word_that_is_too_long b", 9, 2), "  a_word_that_is_too_long\n  b");

@@ -77,6 +77,7 @@ class ExampleRun {
                             {"progress_thread", false},
                             {"clock", {{"kind", "monotonic"}}},
                             {"node_of_rank", nodes_},
+                            {"host_cores_of_rank", host_cores_},
                             {"mesh", {{"stages", 1}}},
                             {"ended", true}};
     for (const ExampleClock& clock : clocks_) {
@@ -88,7 +89,7 @@ class ExampleRun {
 
   std::string path_, carrier_ = "MPI";
   std::vector<ExampleClock> clocks_;
-  std::vector<int> nodes_;
+  std::vector<int> nodes_, host_cores_;
 
  private:
   struct Step {
