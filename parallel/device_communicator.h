@@ -25,7 +25,7 @@ struct CommunicationDevice {
 // wrap the part.
 class DeviceCommunicator : public Communicator {
  public:
-  bool OnDevice() const final { return true; }
+  DeviceContext* OfDevice() const final { return &device_.context; }
   std::unique_ptr<Communicator> Split(int /*color*/, int /*key*/) final {
     LOG(FATAL) << "a communicator of device memory is not split; split the host's";
     return nullptr;

@@ -21,6 +21,8 @@
 
 namespace unipool {
 
+class DeviceContext;
+
 struct SendBlock {
   const void* data = nullptr;
   int64_t bytes = 0;
@@ -45,10 +47,11 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   static constexpr int kMaxUnderWay = 32;
-  // Whether the blocks of Start are memory of the rank's device. Such a communicator moves and sums tensors
-  // of the device. Barrier, AllReduceMax and AllGatherText have values of the host: a CHECK fails when such a
-  // communicator is asked for one.
-  virtual bool OnDevice() const { return false; }
+  // The rank's device, whose memory the blocks of Start are; null: they are the host's. Such a communicator
+  // moves and sums tensors of the device. Barrier, AllReduceMax and AllGatherText have values of the host: a
+  // CHECK fails when such a communicator is asked for one.
+  virtual DeviceContext* OfDevice() const { return nullptr; }
+  bool OnDevice() const { return OfDevice() != nullptr; }
 
   // Sends send[p] to rank p and fills recv[p] from rank p, for all p. Does not block.
   //   - A block of 0 bytes costs nothing and waits for nobody. The block from a rank to itself is copied.

@@ -53,6 +53,11 @@ class DeviceContext : public DeviceMemory {
   // What is enqueued from now on waits for the work in front of the event's last Record so far.
   virtual void AwaitEvent(DeviceQueue queue, Event event) = 0;
   virtual bool IsDone(Event event) = 0;  // does not wait
+  // An event that also notes when each Record was reached.
+  virtual Event MakeTimedEvent() = 0;
+  // From the moment of one event's last Record to that of another; negative where it came first. REQUIRES:
+  // both are timed, recorded and done.
+  virtual int64_t NsBetween(Event from, Event to) = 0;
   // The host waits until the event is done. `label` says what for. Meanwhile every Watch is called every 20
   // ms and may end the job, and every Poll is called at every turn.
   void WaitOnHost(Event event, const ExchangeLabel& label);

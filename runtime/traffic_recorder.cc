@@ -32,7 +32,7 @@ class TrafficRecorder::Recorded : public Communicator {
     for (UnderWay& x : under_way_) x.peers.reserve(size_);
   }
 
-  bool OnDevice() const override { return carrier_.OnDevice(); }
+  DeviceContext* OfDevice() const override { return carrier_.OfDevice(); }
   Ticket Start(std::span<const SendBlock> send, std::span<const RecvBlock> recv,
                const ExchangeLabel& label) override;
   void Wait(Ticket ticket) override;
@@ -57,8 +57,9 @@ class TrafficRecorder::Recorded : public Communicator {
  private:
   struct UnderWay {
     Ticket carrier_ticket = 0;
-    int64_t step = -1;  // -1: not recorded
-    int64_t kept = -1;  // index in TrafficKeep
+    int64_t step = -1;   // -1: not recorded
+    int64_t kept = -1;   // index in TrafficKeep
+    int64_t timed = -1;  // number in DeviceTimes
     int64_t start_ns = 0;
     int operation = 0, lane = -1, layer = -1;
     TalliedExchange tallied;
@@ -103,9 +104,12 @@ Communicator::Ticket TrafficRecorder::Recorded::Start(std::span<const SendBlock>
   x.start_ns = clock.Now();
   if (board_) board_->Write(rank_, ticket, x.start_ns);
   BeginRecord(x, send, recv, label);
+  DeviceTimes* const times = x.kept >= 0 && OnDevice() ? recorder_.device_times_.get() : nullptr;
+  x.timed = times ? times->BeforeStart() : -1;
   const int64_t enter_ns = clock.Now();
   x.carrier_ticket = carrier_.Start(send, recv, label);
   const int64_t done_ns = clock.Now();
+  if (x.timed >= 0) times->AfterStart(x.timed);
   x.tallied.start_ns = told_ ? 0 : done_ns - enter_ns;
   if (x.kept >= 0) {
     ExchangeRecord& record = recorder_.keep_.record(x.kept);
@@ -188,10 +192,17 @@ void TrafficRecorder::Recorded::Wait(Ticket ticket) {
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   --num_under_way_;
   if (x.step < 0) return carrier_.Wait(x.carrier_ticket);
+  const bool is_timed = x.timed >= 0 && x.step == recorder_.step_;
+  if (is_timed) recorder_.device_times_->BeforeWait(x.timed);
   const TrafficClock& clock = recorder_.options_.clock;
   const int64_t enter_ns = clock.Now();
   carrier_.Wait(x.carrier_ticket);
-  EndRecord(x, enter_ns, clock.Now(), ticket);
+  const int64_t leave_ns = clock.Now();
+  if (is_timed) {
+    recorder_.device_times_->AfterWait(x.timed);
+    recorder_.timed_.push_back({x.kept, x.timed});
+  }
+  EndRecord(x, enter_ns, leave_ns, ticket);
 }
 
 void TrafficRecorder::Recorded::EndRecord(UnderWay& x, int64_t wait_enter_ns, int64_t wait_leave_ns,
@@ -255,6 +266,8 @@ std::unique_ptr<Communicator> TrafficRecorder::Record(std::unique_ptr<Communicat
                             .members = members,
                             .on_device = communicator->OnDevice(),
                             .carrier = carrier.empty() ? options_.carrier : carrier});
+  if (communicator->OnDevice() && !device_times_)
+    device_times_ = std::make_unique<DeviceTimes>(*communicator->OfDevice());
   const int index = static_cast<int>(communicators_.size()) - 1;
   auto board = options_.board && !communicator->OnDevice() ? options_.board->Of(name, members) : nullptr;
   Communicator& used = *communicator;
@@ -296,6 +309,16 @@ void TrafficRecorder::SetSplit(int64_t record, const WaitSplit& split) {
   if ((r.head.flags & ExchangeRecord::kFirstUse) == 0) tally_.AddSplit(r.operation, r.lane, r.layer, split);
 }
 
+void TrafficRecorder::KeepExchanges(int64_t num_records, int64_t num_peers) {
+  keep_.Reserve(num_records, num_peers);
+  timed_.reserve(num_records);
+  if (device_times_) device_times_->Reserve(num_records);
+}
+
+DeviceAnchor TrafficRecorder::device_anchor() const {
+  return device_times_ ? device_times_->anchor() : DeviceAnchor{};
+}
+
 void TrafficRecorder::BeginStep(int64_t step) {
   CHECK_EQ(step_, -1) << "a step is recorded already";
   CHECK_GE(step, 0);
@@ -303,10 +326,21 @@ void TrafficRecorder::BeginStep(int64_t step) {
   num_records_ = num_peers_ = 0;
   keep_.Clear();
   std::fill(rows_received_.begin(), rows_received_.end(), 0);
+  timed_.clear();
+  if (device_times_) device_times_->BeginStep([this] { return options_.clock.Now(); });
 }
 
 void TrafficRecorder::EndStep() {
   step_ = -1;
+  if (device_times_) device_times_->EndStep();
+  for (const auto& [kept, timed] : timed_) {
+    const DeviceExchangeTimes times = device_times_->Read(timed);
+    ExchangeRecord& record = keep_.record(kept);
+    record.device_begin_ns = times.begin_ns;
+    record.device_end_ns = times.end_ns;
+    record.device_blocked_begin_ns = times.blocked_begin_ns;
+    record.device_blocked_end_ns = times.blocked_end_ns;
+  }
   most_records_ = std::max(most_records_, num_records_);
   most_peers_ = std::max(most_peers_, num_peers_);
 }

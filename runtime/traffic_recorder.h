@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "runtime/communicator.h"
+#include "runtime/device_times.h"
 #include "runtime/traffic_board.h"
 #include "runtime/traffic_keep.h"
 #include "runtime/traffic_record.h"
@@ -67,10 +68,13 @@ class TrafficRecorder {
 
   // Between steps: from the next one on single exchanges are kept, so many and with so many peers in all, or
   // none with 0.
-  void KeepExchanges(int64_t num_records, int64_t num_peers) { keep_.Reserve(num_records, num_peers); }
+  void KeepExchanges(int64_t num_records, int64_t num_peers);
   void BeginStep(int64_t step);
-  // Records of the step stay until the next BeginStep.
+  // Records of the step stay until the next BeginStep. Where single exchanges of device memory are kept, both
+  // wait for the device: no exchange does.
   void EndStep();
+  // Of the step whose exchanges are kept; what device_..._ns of records count from.
+  DeviceAnchor device_anchor() const;
 
   // Between steps: what the wait of a kept record was for; peers are world ranks. Its first use counts no
   // time.
@@ -97,6 +101,8 @@ class TrafficRecorder {
   TrafficTally tally_;
   TrafficKeep keep_;
   std::vector<int64_t> rows_received_;
+  std::unique_ptr<DeviceTimes> device_times_;       // null: no communicator of device memory
+  std::vector<std::pair<int64_t, int64_t>> timed_;  // of the step: index in keep_, number in device_times_
   int64_t step_ = -1;
   int64_t num_records_ = 0, num_peers_ = 0;  // of the step, also where none is kept
   int64_t most_records_ = 0, most_peers_ = 0;

@@ -2,6 +2,7 @@
 #include <nvtx3/nvToolsExt.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -94,11 +95,13 @@ class CudaContext final : public DeviceContext {
                        "a copy of " << bytes << " bytes from " << from << " to " << to);
   }
 
-  Event MakeEvent() override {
-    cudaEvent_t event = nullptr;
-    UNIPOOL_CHECK_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
-    events_.push_back(event);
-    return static_cast<Event>(events_.size()) - 1;
+  Event MakeEvent() override { return MakeEventWith(cudaEventDisableTiming); }
+  Event MakeTimedEvent() override { return MakeEventWith(cudaEventDefault); }
+  int64_t NsBetween(Event from, Event to) override {
+    float ms = 0;
+    UNIPOOL_CHECK_CUDA(cudaEventElapsedTime(&ms, events_.at(from), events_.at(to)),
+                       "the time between events " << from << " and " << to);
+    return std::llround(1e6 * static_cast<double>(ms));
   }
   void Record(Event event, DeviceQueue queue) override {
     UNIPOOL_CHECK_CUDA(cudaEventRecord(events_.at(event), Of(queue)), "event " << event);
@@ -126,6 +129,12 @@ class CudaContext final : public DeviceContext {
   void PopRange() override { nvtxRangePop(); }
 
  private:
+  Event MakeEventWith(unsigned flags) {
+    cudaEvent_t event = nullptr;
+    UNIPOOL_CHECK_CUDA(cudaEventCreateWithFlags(&event, flags), "an event");
+    events_.push_back(event);
+    return static_cast<Event>(events_.size()) - 1;
+  }
   cudaStream_t& Of(DeviceQueue queue) { return streams_[static_cast<int>(queue)]; }
 
   const std::string name_, id_;

@@ -335,11 +335,15 @@ void TrafficRun::EndStep(StepReport& report) {
 void TrafficRun::WriteStep(int64_t end_ns) {
   const FileWork work(*plain_.communicator, "writes records of traffic");
   const TrafficKeep& keep = recorder_->keep();
+  const DeviceAnchor anchor = recorder_->device_anchor();
   files_.WriteStep(*recorder_, {.step = step_,
                                 .begin_ns = window_.begin_ns,
                                 .end_ns = end_ns,
                                 .num_exchanges = static_cast<int64_t>(keep.records().size()),
-                                .num_dropped = keep.num_dropped()});
+                                .num_dropped = keep.num_dropped(),
+                                .anchor_device_ns = anchor.host_ns < 0 ? -1 : 0,
+                                .anchor_host_ns = anchor.host_ns,
+                                .anchor_uncertainty_ns = anchor.uncertainty_ns});
 }
 
 // Of those that the trigger asked for: all or none.

@@ -91,7 +91,8 @@ class Splitter {
         const int sender = World(exchange, peer.peer);
         if (peer.bytes_from <= 0 || from.start < 0 || clocks_.Share(rank, sender)) continue;
         const int64_t slack = part.wait_leave - from.start;
-        const int64_t beyond = -slack - clocks_.UncertaintyBetween(rank, sender, part.wait_leave);
+        const int64_t beyond = -slack - clocks_.UncertaintyBetween(rank, sender, part.wait_leave) -
+                               part.uncertainty - from.uncertainty;
         ++causality.num_checks;
         causality.num_violations += beyond > 0;
         causality.largest_ns = std::max(causality.largest_ns, beyond);
@@ -121,7 +122,8 @@ class Splitter {
       const bool is_shared = clocks_.Share(rank, world_rank);
       if (other.start < 0 || (!is_shared && evidence_.causality.Breached())) return false;
       starts.push_back({.peer = world_rank, .start_ns = other.start, .sends = peer.bytes_from > 0});
-      uncertainties.push_back(is_shared ? 0 : clocks_.UncertaintyBetween(rank, world_rank, other.start));
+      uncertainties.push_back(part.uncertainty + other.uncertainty +
+                              (is_shared ? 0 : clocks_.UncertaintyBetween(rank, world_rank, other.start)));
     }
     return true;
   }

@@ -45,6 +45,9 @@ class Joiner {
     std::vector<int> communicators, operations;
     for (const CommunicatorName& name : file.communicators) communicators.push_back(IndexOf(name));
     for (const std::string& name : file.operations) operations.push_back(IndexOf(name));
+    for (const StepRecord& step : file.steps) {
+      if (step.anchor_host_ns >= 0) anchors_[std::pair(rank, step.step)] = &step;
+    }
     for (const RecordedExchange& recorded : file.exchanges) {
       const ExchangeRecord& record = recorded.record;
       if (!steps_.contains(record.step)) continue;
@@ -84,13 +87,29 @@ class Joiner {
                  record.step, rank, joined_.operations[exchange.operation], exchange.step));
     }
     ExchangePart part{.recorded = &recorded};
-    if (clocks_.IsKnown(rank)) {
+    if ((record.head.flags & ExchangeRecord::kOnDevice) != 0) {
+      SetDeviceTimes(rank, record, part);
+    } else if (clocks_.IsKnown(rank)) {
       part.start = clocks_.Common(rank, record.start_ns);
       part.start_done = clocks_.Common(rank, record.start_done_ns);
       part.wait_enter = clocks_.Common(rank, record.wait_enter_ns);
       part.wait_leave = clocks_.Common(rank, record.wait_leave_ns);
     }
     exchange.parts[member - members.begin()] = part;
+  }
+
+  // Those of the host say only when it gave the exchange to the device.
+  void SetDeviceTimes(int rank, const ExchangeRecord& record, ExchangePart& part) const {
+    const auto found = anchors_.find(std::pair(rank, record.step));
+    if (record.device_blocked_end_ns < 0 || found == anchors_.end() || !clocks_.IsKnown(rank)) return;
+    const StepRecord& anchor = *found->second;
+    const auto common = [&](int64_t device_ns) {
+      return clocks_.Common(rank, anchor.anchor_host_ns + device_ns - anchor.anchor_device_ns);
+    };
+    part.start = part.start_done = common(record.device_begin_ns);
+    part.wait_enter = common(record.device_blocked_begin_ns);
+    part.wait_leave = common(record.device_blocked_end_ns);
+    part.uncertainty = std::max<int64_t>(0, anchor.anchor_uncertainty_ns);
   }
 
   void AddSteps() {
@@ -149,6 +168,8 @@ class Joiner {
   std::map<std::pair<std::string, std::vector<int>>, int> communicator_index_;
   std::map<std::string, int> operation_index_;
   std::map<std::pair<int, int64_t>, size_t> exchange_index_;
+  // By rank and step: where the device was seen.
+  std::map<std::pair<int, int64_t>, const StepRecord*> anchors_;
   std::vector<int64_t> balance_;  // [sender, receiver], zeros between calls
   JoinedTraffic joined_;
 };

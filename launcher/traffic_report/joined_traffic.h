@@ -10,10 +10,13 @@
 
 namespace unipool {
 
-// What one rank recorded of an exchange. Times are on the common clock, -1 where they are not known.
+// What one rank recorded of an exchange. Times are on the common clock, -1 where they are not known. Of
+// device memory they are the device's: the exchange could begin, the compute queue came to its wait, and went
+// on.
 struct ExchangePart {
   const RecordedExchange* recorded = nullptr;  // null: not recorded (dropped, or the rank's file is missing)
   int64_t start = -1, start_done = -1, wait_enter = -1, wait_leave = -1;
+  int64_t uncertainty = 0;  // of these, beside that of clocks between hosts
   // From SplitExchanges (exchange_waits.h); -1: not known. blocked = idle + idle_receiver + exposed, and
   // stalled is a part of exposed.
   int64_t idle = -1, idle_receiver = -1, exposed = -1, stalled = 0, hidden = -1;

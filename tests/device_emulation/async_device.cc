@@ -78,7 +78,7 @@ void AsyncDevice::Queue::Enqueue(const std::string& name, std::vector<Access> ac
 }
 
 void AsyncDevice::Add(int queue, const std::string& name, std::span<const Access> accesses,
-                      std::function<void()> work) {
+                      std::function<void()> work, Event timed) {
   if (broken_) return;
   ThrowLateProblem();
   try {
@@ -88,7 +88,7 @@ void AsyncDevice::Add(int queue, const std::string& name, std::span<const Access
     Fail(error.what());
   }
   records_.num_operations += work != nullptr;
-  queues_[queue].pending.push_back({.name = name, .work = std::move(work), .await = {}});
+  queues_[queue].pending.push_back({.name = name, .work = std::move(work), .await = {}, .timed = timed});
   Progress();
 }
 
@@ -116,7 +116,11 @@ void AsyncDevice::RunFront(int queue) {
   const Operation operation = std::move(queues_[queue].pending.front());
   queues_[queue].pending.pop_front();
   try {
-    if (operation.work) operation.work();
+    if (operation.work) {
+      operation.work();
+      now_ns_ += kOperationNs;
+    }
+    if (operation.timed >= 0) events_[operation.timed].reached_ns = now_ns_;
   } catch (const std::exception& error) {
     Fail(std::string(error.what()) + " (" + operation.name + ", " + NameOf(ActorOf(queue)) + ")");
   }
@@ -246,10 +250,29 @@ AsyncDevice::EventState& AsyncDevice::StateOf(Event event) {
 void AsyncDevice::Record(Event event, DeviceQueue queue) {
   if (broken_) return;
   const int index = IndexOf(queue);
-  StateOf(event);
+  const bool is_timed = StateOf(event).is_timed;
   Moment here{index, queues_[index].num_enqueued() + 1};
-  Add(index, "event " + std::to_string(event), {}, nullptr);
-  events_[event] = {.last = here, .clock = races_.clock(ActorOf(index)), .num_polls = 0};
+  events_[event].reached_ns = -1;
+  Add(index, "event " + std::to_string(event), {}, nullptr, is_timed ? event : -1);
+  EventState& state = events_[event];
+  state.last = here;
+  state.clock = races_.clock(ActorOf(index));
+  state.num_polls = 0;
+}
+
+DeviceContext::Event AsyncDevice::MakeTimedEvent() {
+  const Event event = MakeEvent();
+  events_[event].is_timed = true;
+  return event;
+}
+
+int64_t AsyncDevice::NsBetween(Event from, Event to) {
+  for (const Event event : {from, to}) {
+    const EventState& state = StateOf(event);
+    if (!state.is_timed || state.reached_ns < 0)
+      Fail("the time of event " + std::to_string(event) + " is asked for, which is not timed or not done");
+  }
+  return events_[to].reached_ns - events_[from].reached_ns;
 }
 
 void AsyncDevice::AwaitEvent(DeviceQueue queue, Event event) {

@@ -67,6 +67,7 @@ class AsyncDevice final : public DeviceContext {
   const Records& records() const { return records_; }
   // After so many more commits that take memory, Commit refuses, as a GPU does that has no memory left.
   void RunOutAfter(int64_t commits) { most_commits_ = records_.num_commits + commits; }
+  static constexpr int64_t kOperationNs = 1000;
   void ForgetRecords() {
     records_.ranges.clear();
     records_.host_waits.clear();
@@ -89,6 +90,8 @@ class AsyncDevice final : public DeviceContext {
   void Record(Event event, DeviceQueue queue) override;
   void AwaitEvent(DeviceQueue queue, Event event) override;
   bool IsDone(Event event) override;
+  Event MakeTimedEvent() override;
+  int64_t NsBetween(Event from, Event to) override;
   void Drain() override;
   void PushRange(const char* name) override;
   void PopRange() override;
@@ -109,6 +112,7 @@ class AsyncDevice final : public DeviceContext {
     std::string name;
     std::function<void()> work;  // null: waits for `await`, or marks a moment
     Moment await;
+    Event timed = -1;  // whose moment it marks
   };
   class Queue final : public KernelQueue {
    public:
@@ -126,13 +130,16 @@ class AsyncDevice final : public DeviceContext {
     Moment last{};
     Clock clock{};
     int num_polls = 0;  // in vain, since the last Record
+    bool is_timed = false;
+    int64_t reached_ns = -1;  // by now_ns_; -1: not yet
   };
   struct OpenRange {
     std::string name;
     int64_t first_operation;
   };
 
-  void Add(int queue, const std::string& name, std::span<const Access> accesses, std::function<void()> work);
+  void Add(int queue, const std::string& name, std::span<const Access> accesses, std::function<void()> work,
+           Event timed = -1);
   void CheckLiving(const std::string& name, const Access& access) const;
   // A copy that ends the program where the host changed `from` before the copy ran.
   std::function<void()> GuardedCopy(const std::string& name, void* to, const void* from, int64_t bytes);
@@ -159,6 +166,7 @@ class AsyncDevice final : public DeviceContext {
   std::vector<OpenRange> open_ranges_;
   Records records_;
   int64_t most_commits_ = INT64_MAX;
+  int64_t now_ns_ = 0;        // work of either queue takes kOperationNs
   std::string late_problem_;  // what a function that may not throw has found; the next call throws it
   bool broken_ = false;       // an error was thrown, so nothing runs any more and nothing is pending
 };

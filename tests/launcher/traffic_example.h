@@ -88,6 +88,7 @@ class ExampleRun {
   }
 
   std::string path_, carrier_ = "MPI";
+  bool on_device_ = false;  // the exchanges are of device memory, whose clock begins with the step
   std::vector<ExampleClock> clocks_;
   std::vector<int> nodes_, host_cores_;
 
@@ -121,23 +122,26 @@ class ExampleRun {
         const auto [name, is_new] =
             operations.try_emplace(exchange.operation, static_cast<int>(operations.size()));
         if (is_new) writer.AddOperation(name->second, exchange.operation);
-        AddExchange(writer, exchange, rank, step.step, name->second, sequence++);
+        AddExchange(writer, exchange, rank, step, name->second, sequence++);
       }
       writer.Add(StepRecord{.step = step.step,
                             .begin_ns = clock.Own(step.begin),
                             .end_ns = clock.Own(step.end),
-                            .num_exchanges = static_cast<int64_t>(step.exchanges.size())});
+                            .num_exchanges = static_cast<int64_t>(step.exchanges.size()),
+                            .anchor_device_ns = on_device_ ? 100 : -1,
+                            .anchor_host_ns = on_device_ ? clock.Own(step.begin) : -1,
+                            .anchor_uncertainty_ns = on_device_ ? 5 : -1});
     }
     ASSERT_EQ(writer.Flush(), "");
   }
 
-  void AddExchange(TrafficFileWriter& writer, const ExampleExchange& exchange, int rank, int64_t step,
+  void AddExchange(TrafficFileWriter& writer, const ExampleExchange& exchange, int rank, const Step& step,
                    int operation, int64_t sequence) const {
     const ExampleClock& clock = clocks_[rank];
     const ExampleCall& call = exchange.calls[rank];
     ExchangeRecord record;
     record.head.flags = exchange.first_use ? ExchangeRecord::kFirstUse : 0;
-    record.step = step;
+    record.step = step.step;
     record.sequence = sequence;
     record.communicator = 0;
     record.operation = operation;
@@ -149,6 +153,15 @@ class ExampleRun {
     record.start_done_ns = record.start_ns + 1;
     record.wait_enter_ns = clock.Own(call.wait_enter);
     record.wait_leave_ns = clock.Own(call.wait_leave);
+    if (on_device_) {
+      const auto on_device = [&](int64_t ns) { return ns - step.begin + 100; };
+      record.head.flags |= ExchangeRecord::kOnDevice;
+      record.device_begin_ns = record.device_end_ns = on_device(call.start);
+      record.device_blocked_begin_ns = on_device(call.wait_enter);
+      record.device_blocked_end_ns = on_device(call.wait_leave);
+      record.start_ns = record.start_done_ns = record.wait_enter_ns = record.wait_leave_ns =
+          clock.Own(step.begin);  // when the host gave it to the device
+    }
     record.row_bytes = exchange.row_bytes;
     std::vector<PeerBytes> peers;
     for (int p = 0; p < world(); ++p) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/traffic_report/recorded_json.h"
+#include "launcher/traffic_report/traffic_report.h"
 #include "runtime/errors.h"
 #include "tests/launcher/traffic_planted.h"
 
@@ -183,6 +184,27 @@ TEST(Quantile, LiesBetweenNeighbours) {
   EXPECT_EQ(Quantile({3, 1, 2}, 0.5), 2);
   EXPECT_EQ(Quantile({0, 10}, 0.25), 2.5);
   EXPECT_FALSE(IsKnown(Quantile({}, 0.5)));
+}
+
+// What exchanges of device memory waited for is told by the device's clock, not by when the host gave them.
+TEST(TrafficFigures, OfDeviceMemoryAreTheDevices) {
+  const auto waits = [](bool on_device) {
+    ExampleRun run(4, "device");
+    Planted plan;
+    plan.compute_us[1] = 150;
+    AddPlanted(run, plan);
+    run.on_device_ = on_device;
+    run.Write();
+    const TrafficReport report = MakeTrafficReport(run.path(), {});
+    EXPECT_TRUE(report.figures.is_split);
+    return report.figures.MeanWaits();
+  };
+  const WaitFigures host = waits(false), device = waits(true);
+  EXPECT_GT(host.idle, 0);
+  EXPECT_NEAR(device.blocked, host.blocked, 1);
+  EXPECT_NEAR(device.idle, host.idle, 1);
+  EXPECT_NEAR(device.idle_receiver, host.idle_receiver, 1);
+  EXPECT_NEAR(device.exposed, host.exposed, 1);
 }
 
 }  // namespace

@@ -39,6 +39,8 @@ class TestDevice : public DeviceContext {
     words += WaitingFor();
     return is_done ? is_done() : true;
   }
+  Event MakeTimedEvent() override { return 0; }
+  int64_t NsBetween(Event, Event) override { return 0; }
   void Drain() override {
     for (const auto& copy : pending_) copy();
     pending_.clear();

@@ -91,6 +91,31 @@ TEST_F(CudaContext, EventsThatNobodyRecordedAreDone) {
   });
 }
 
+TEST_F(CudaContext, TimedEventsTellWhenTheyWereReached) {
+  ForEachRun([](DeviceContext& device) {
+    constexpr int64_t kBytes = int64_t{4} << 20;
+    void *const a = device.Allocate(kBytes), *const b = device.Allocate(kBytes);
+    const auto begin = device.MakeTimedEvent(), middle = device.MakeTimedEvent(),
+               end = device.MakeTimedEvent();
+    for (int round = 0; round < 2; ++round) {
+      device.Record(begin, kCompute);
+      device.Copy(kCompute, b, a, kBytes);
+      device.Record(middle, kCompute);
+      device.AwaitEvent(kCommunication, middle);
+      for (int i = 0; i < 8; ++i) device.Copy(kCommunication, a, b, kBytes);
+      device.Record(end, kCommunication);
+      device.WaitOnHost(end, {});
+      EXPECT_GT(device.NsBetween(begin, middle), 0);
+      EXPECT_GT(device.NsBetween(middle, end), 0) << "of another queue";
+      EXPECT_NEAR(static_cast<double>(device.NsBetween(begin, middle) + device.NsBetween(middle, end)),
+                  static_cast<double>(device.NsBetween(begin, end)), 2000);
+      EXPECT_EQ(device.NsBetween(end, begin), -device.NsBetween(begin, end));
+      EXPECT_LT(device.NsBetween(begin, end), int64_t{1'000'000'000}) << "nanoseconds";
+    }
+    for (void* data : {a, b}) device.Free(data);
+  });
+}
+
 // Rounds of: copy in (communication, a round ahead), a chain of kernels (compute), copy out (communication).
 // Arrays are used again, so that each queue must wait for the other one in both directions.
 TEST_F(CudaContext, EventsOrderTwoQueues) {

@@ -24,6 +24,8 @@ class HungDevice : public DeviceContext {
   void Record(Event event, DeviceQueue) override { done_[event] = !hung_; }
   void AwaitEvent(DeviceQueue, Event) override {}
   bool IsDone(Event event) override { return done_[event]; }
+  Event MakeTimedEvent() override { return MakeEvent(); }
+  int64_t NsBetween(Event, Event) override { return 0; }
   void Drain() override {}
   void PushRange(const char*) override {}
   void PopRange() override {}
