@@ -117,6 +117,7 @@ std::string StatusText(const StatusInput& input) {
                    FormatCount(static_cast<int64_t>(input.heartbeat->tokens_per_second)),
                    FormatDuration(input.now - input.heartbeat->time));
   }
+  if (input.waits) text += "ranks wait  " + RunWaitsText(*input.waits) + "\n";
   if (input.holder) text += "runs as     " + Describe(*input.holder) + "\n";
   if (input.state) {
     const std::string saved =
@@ -157,6 +158,7 @@ Json StatusJson(const StatusInput& input) {
       {"seconds_left", SecondsLeft(input) >= 0 ? Json(SecondsLeft(input)) : Json(nullptr)},
       {"heartbeat_age", input.heartbeat ? Json(input.now - input.heartbeat->time) : Json(nullptr)},
       {"tokens_per_second", input.heartbeat ? Json(input.heartbeat->tokens_per_second) : Json(nullptr)},
+      {"ranks_wait", input.waits ? RunWaitsJson(*input.waits) : Json(nullptr)},
       {"queue", nullptr},
       {"starts", Json::array()},
       {"excluded", Json::array()}};

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/reports/run_waits.h"
 #include "launcher/run_control/heartbeat.h"
 #include "launcher/run_control/run_holder.h"
 #include "launcher/run_control/run_state.h"
@@ -22,6 +23,7 @@ struct StatusInput {
   std::optional<RunState> state;
   std::optional<HeartbeatView> heartbeat;
   std::optional<RunHolder> holder;  // the run that lives
+  std::optional<RunWaits> waits;    // of its last steps
   Ledger ledger;
   std::optional<std::vector<QueuedJob>> queue;    // the run's jobs; nothing: Slurm did not answer
   std::map<std::string, std::string> job_states;  // of jobs that are no longer queued, as far as Slurm knows

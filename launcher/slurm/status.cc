@@ -17,6 +17,7 @@ int StatusCommand(const CommandLine& command_line) {
   input.state = ReadRunState(input.run_dir);
   input.heartbeat = ReadHeartbeat(input.run_dir);
   input.holder = HolderOf(input.run_dir);
+  input.waits = ReadRunWaits(input.run_dir);
   input.ledger = ReadLedger(input.run_dir);
   if (!input.state && input.ledger.submissions.empty()) {
     throw UserError(input.run_dir +

@@ -17,6 +17,7 @@ StatusInput Input() {
   input.state->end.step = 40;
   input.state->step_seconds = Quantiles{.median = 2, .p90 = 2, .max = 3};
   input.heartbeat = HeartbeatView{.step = 50, .time = 1997, .tokens_per_second = 51200};
+  input.waits = RunWaits{.step = 49, .step_ms = 200, .blocked_ms = 30};
   input.holder = RunHolder{.host = "n0", .job_id = "12", .pid = 7};
   Submission submission{.jobs = {"12"}, .time = 1000};
   submission.starts.push_back({.job = "12", .restart = 0, .time = 1000, .nodes = "n[0-1]"});
@@ -38,7 +39,8 @@ StatusInput Input() {
 TEST(StatusText, TellsHowItStandsAndWhatHappened) {
   EXPECT_THAT(StatusText(Input()),
               AllOf(HasSubstr("running, step 50 of 100, 1m40s of work left"),
-                    HasSubstr("51.2K tokens/s; last step 3s ago"), HasSubstr("step 40\n"),
+                    HasSubstr("51.2K tokens/s; last step 3s ago"),
+                    HasSubstr("ranks wait  15 % of step 49: 30.0 ms\n"), HasSubstr("step 40\n"),
                     HasSubstr("job 12 RUNNING on n[0,2] for 8:20, 51:40 left"),
                     HasSubstr("exit code 3, requeue: stuck: rank 2 (leaves out n1)"),
                     HasSubstr("killed after a warning"), HasSubstr("left out    n1"), HasSubstr("job 12.2")));
@@ -84,6 +86,7 @@ TEST(StatusJson, HasTheSame) {
   EXPECT_EQ(json["starts"][2]["reason"], "running");
   EXPECT_EQ(json["excluded"][0], "n1");
   EXPECT_EQ(json["queue"][0]["state"], "RUNNING");
+  EXPECT_EQ(json["ranks_wait"]["blocked_ms"], 30);
   EXPECT_DOUBLE_EQ(json["heartbeat_age"].get<double>(), 3);
 }
 
