@@ -6,7 +6,6 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/gemm.h"
-#include "kernels/top_k.h"
 
 namespace unipool {
 namespace {
@@ -56,7 +55,7 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
   if (!in.weight_low.empty()) Gemm(stream, Trans::kNo, in.x, Trans::kYes, in.weight_low, 1, out.logits);
   RouterScoresForward(stream, spec, out.logits, in.sigma, in.visible, out.scores, out.score_sum);
   out.num_off.as<int64_t>()[0] +=
-      TopK(stream, out.scores, in.bias, in.visible, out.experts, out.weights, out.counts);
+      TopK(stream, out.scores, {in.bias, in.bias_reach}, in.visible, out.experts, out.weights, out.counts);
 }
 
 }  // namespace unipool

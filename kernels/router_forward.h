@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/router_scores.h"
+#include "kernels/top_k.h"
 
 namespace unipool {
 
@@ -15,8 +16,9 @@ struct RouterInputs {
   // [M, D], added to weight, or empty. A BF16 weight stands for an F32 weight; this is the part that BF16 cut
   // off (kernels/split_bf16.h). Logits then see 16 bits of the weight.
   Tensor weight_low;
-  Tensor sigma;    // [1], or empty unless HasSigma
-  Tensor bias;     // [M] added for the choice only, or empty
+  Tensor sigma;  // [1], or empty unless HasSigma
+  Tensor bias;   // [M] added for the choice only, or empty
+  BiasReach bias_reach = BiasReach::kEveryScore;
   Tensor visible;  // [M]
 };
 struct RouterOutputs {

@@ -1,5 +1,7 @@
 // A block takes kTokens tokens: first their logits with all experts, in tiles of kExperts, through shared
 // memory; then a warp per token makes scores and choices of them.
+#include <cfloat>
+
 #include "kernels/cuda/fold_columns.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/mma.h"
@@ -29,6 +31,7 @@ struct Arguments {
   RouterView router;
   const T *x, *weight, *weight_low;
   const float* bias;
+  BiasReach bias_reach;
   float *logits, *scores, *partial_sum;  // partial_sum [blocks, M]
   int32_t* experts;
   float* weights;
@@ -177,6 +180,13 @@ __device__ inline int LowestFree(const Arguments<T>& a, unsigned taken) {
   return a.num_experts;
 }
 
+// What an expert's place in the choice follows from (kernels/top_k.h).
+template <class T>
+__device__ inline float Key(const Arguments<T>& a, const float* s, int i) {
+  if (a.bias_reach == BiasReach::kPositiveScores && !(s[i] > 0)) return -FLT_MAX;
+  return a.bias ? s[i] + a.bias[i] : s[i];
+}
+
 // The next expert of one token: the largest key among those visible and not taken, ties to the lower index.
 // Where no key is a number, the lowest of them. Bit j of `taken` is the lane's j-th expert.
 template <class T>
@@ -185,7 +195,7 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
   float best = -INFINITY;
   int chosen = a.num_experts;
   for (int i = lane, j = 0; i < a.num_experts; i += kWarp, ++j) {
-    const float key = a.bias ? s[i] + a.bias[i] : s[i];
+    const float key = Key(a, s, i);
     if (a.router.visible[i] > 0 && !(taken >> j & 1) && key > best) {
       best = key;
       chosen = i;
@@ -288,6 +298,7 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
         .weight = in.weight.as<T>(),
         .weight_low = in.weight_low.empty() ? nullptr : in.weight_low.as<T>(),
         .bias = optional(in.bias),
+        .bias_reach = in.bias_reach,
         .logits = out.logits.as<float>(),
         .scores = out.scores.as<float>(),
         .partial_sum = partial_sum,

@@ -69,12 +69,25 @@ int64_t LowestFree(const T* visible, int64_t num_chosen, const int32_t* experts)
   return i;
 }
 
-// One token's experts, in falling order of their keys; then those whose keys are no numbers.
+// The keys of one token's choice. With kPositiveScores, visible experts without a positive score share the
+// lowest number.
 template <class T>
-void ChooseRow(int64_t n, int64_t top_k, const T* scores, const T* offsets, const T* visible, T* keys,
-               int32_t* experts) {
+void FillKeys(int64_t n, const T* scores, const T* offsets, BiasReach reach, const T* visible, T* keys) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) keys[i] = scores[i] + offsets[i];
+  if (reach == BiasReach::kEveryScore) return;
+  constexpr T kLast = std::numeric_limits<T>::lowest();
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    keys[i] = visible[i] > 0 && !(scores[i] > 0) ? kLast : keys[i];
+  }
+}
+
+// One token's experts, in falling order of their keys; then those whose keys are no numbers.
+template <class T>
+void ChooseRow(int64_t n, int64_t top_k, const T* scores, const T* offsets, BiasReach reach, const T* visible,
+               T* keys, int32_t* experts) {
+  FillKeys(n, scores, offsets, reach, visible, keys);
   int64_t taken = -1;
   for (int64_t k = 0; k < top_k; ++k) {
     taken = ArgMax(PaddedSize<T>(n), keys, taken);
@@ -103,32 +116,32 @@ int64_t TopKScratchBytes(DType dtype, int64_t num_experts) {
   return count * SizeOf(dtype);
 }
 
-int64_t TopK(Stream& stream, const Tensor& scores, const Tensor& bias, const Tensor& visible,
+int64_t TopK(Stream& stream, const Tensor& scores, const ChoiceBias& bias, const Tensor& visible,
              const Tensor& experts, const Tensor& weights, const Tensor& counts) {
   CHECK(stream.device() == Device::kCpu) << "TopK has no CUDA kernel of its own: RouterForward contains it";
   const int64_t num_tokens = scores.rows(), num_experts = scores.dim(1), top_k = experts.dim(1);
   CheckTensor("TopK scores", scores, scores.dtype, {num_tokens, num_experts});
-  if (!bias.empty()) CheckTensor("TopK bias", bias, scores.dtype, {num_experts});
+  if (!bias.values.empty()) CheckTensor("TopK bias", bias.values, scores.dtype, {num_experts});
   CheckTensor("TopK visible", visible, scores.dtype, {num_experts});
   CheckTensor("TopK experts", experts, DType::kI32, {num_tokens, top_k});
   CheckTensor("TopK weights", weights, scores.dtype, {num_tokens, top_k});
   CheckTensor("TopK counts", counts, DType::kI64, {num_experts});
   KernelScope scope(stream, Op::kRouter, 2.0 * scores.size(),
-                    scores.bytes() + (bias.empty() ? 0 : bias.bytes()) + visible.bytes() + experts.bytes() +
-                        weights.bytes() + 2.0 * counts.bytes());
+                    scores.bytes() + (bias.values.empty() ? 0 : bias.values.bytes()) + visible.bytes() +
+                        experts.bytes() + weights.bytes() + 2.0 * counts.bytes());
   int64_t num_off = 0;
   DispatchFloat(scores.dtype, [&]<class T>() {
     const int64_t padded_size = PaddedSize<T>(num_experts);
     T* keys = static_cast<T*>(stream.Scratch(TopKScratchBytes(scores.dtype, num_experts)));
     T* offsets = keys + padded_size;
     std::fill(keys, keys + padded_size, -std::numeric_limits<T>::infinity());
-    const T* biases = bias.empty() ? nullptr : bias.as<T>();
+    const T* biases = bias.values.empty() ? nullptr : bias.values.as<T>();
     const int64_t num_visible = FillOffsets(num_experts, biases, visible.as<T>(), offsets);
     CHECK_LE(top_k, num_visible) << "top-k needs as many visible experts";
     for (int64_t t = 0; t < num_tokens; ++t) {
       const T* row = scores.as<T>() + t * num_experts;
       int32_t* chosen = experts.as<int32_t>() + t * top_k;
-      ChooseRow(num_experts, top_k, row, offsets, visible.as<T>(), keys, chosen);
+      ChooseRow(num_experts, top_k, row, offsets, bias.reach, visible.as<T>(), keys, chosen);
       num_off += !WeighRow(top_k, row, chosen, weights.as<T>() + t * top_k, counts.as<int64_t>());
     }
   });

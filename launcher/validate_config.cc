@@ -175,6 +175,22 @@ class Validation {
           Format("moe.router_constant: is %g, but the router has no constant (moe.router is %s); leave it 0",
                  m.router_constant(), RouterType::Value_Name(m.router()).c_str()));
     }
+    if (m.balance() == Balance::NONE && m.balance_counts() != BalanceCounts::ALL) {
+      problems_.Add(
+          Format("moe.balance_counts: is %s, but nothing counts (moe.balance is NONE); leave it out",
+                 BalanceCounts::Value_Name(m.balance_counts()).c_str()));
+    }
+    if (m.balance_hinge() && m.balance() != Balance::POOL_LOSS && m.balance() != Balance::LAYER_LOSS) {
+      problems_.Add(Format(
+          "moe.balance_hinge: is set, but only POOL_LOSS and LAYER_LOSS push scores down (moe.balance is "
+          "%s); leave it out",
+          Balance::Value_Name(m.balance()).c_str()));
+    }
+    if (m.bias_scope() != BiasScope::POOL && m.balance() != Balance::BIAS) {
+      problems_.Add(
+          Format("moe.bias_scope: is %s, but only BIAS has biases (moe.balance is %s); leave it out",
+                 BiasScope::Value_Name(m.bias_scope()).c_str(), Balance::Value_Name(m.balance()).c_str()));
+    }
     if (m.balance() != Balance::POOL_LOSS && m.balance_scope() != BalanceScope::STEP) {
       problems_.Add(Format(
           "moe.balance_scope: is %s, but only POOL_LOSS has a scope (moe.balance is %s); leave it out",

@@ -1,6 +1,7 @@
 #include "models/balance_loss.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "kernels/host_values.h"
 
@@ -22,7 +23,7 @@ void BalanceLoss::BeginStep() {
   loss_ = loss_at_balance_ = 0;
 }
 
-Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const Tensor& counts) {
+Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const LayerChoices& choices) {
   const BalanceGroup& group = groups_[spec_.balance_group[layer]];
   shares_.Refresh(microbatch);
   samples_ = 0;
@@ -32,7 +33,7 @@ Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const Tensor& counts
       if (shares_.exist()) SetGradient(group.layers, group, shares_.of(spec_.balance_group[layer]));
       break;
     case Balance::LAYER_LOSS:
-      SetGradient(1, group, SharesOf(counts));
+      SetGradient(1, group, SharesOf(choices));
       break;
     case Balance::BIAS:
     case Balance::NONE:
@@ -45,13 +46,15 @@ Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const Tensor& counts
 void BalanceLoss::SetGradient(int64_t layers, const BalanceGroup& group, std::span<const double> shares) {
   samples_ = static_cast<double>(layers * options_.tokens_per_step());
   const double scale = options_.coeff * static_cast<double>(group.experts) / samples_;
-  for (int64_t i = 0; i < spec_.experts; ++i) gradient_[i] = scale * shares[i];
+  const double even = options_.hinge ? 1 / static_cast<double>(group.experts) : 0;
+  for (int64_t i = 0; i < spec_.experts; ++i) gradient_[i] = scale * std::max(0.0, shares[i] - even);
 }
 
-std::span<const double> BalanceLoss::SharesOf(const Tensor& counts) {
-  const auto choices = static_cast<double>(options_.tokens_per_microbatch * spec_.top_k);
+std::span<const double> BalanceLoss::SharesOf(const LayerChoices& choices) {
+  const auto* counts = choices.Counted(options_.counts).as<int64_t>();
+  const auto total = static_cast<double>(std::accumulate(counts, counts + spec_.experts, int64_t{0}));
   for (int64_t i = 0; i < spec_.experts; ++i) {
-    layer_shares_[i] = static_cast<double>(counts.as<int64_t>()[i]) / choices;
+    layer_shares_[i] = total > 0 ? static_cast<double>(counts[i]) / total : 0;
   }
   return layer_shares_;
 }
@@ -64,6 +67,7 @@ void BalanceLoss::Book(const Tensor& score_sum) {
     scores += score_sum.as<double>()[i];
   }
   loss_ += loss;
+  if (options_.hinge) return;                              // the loss at balance is 0
   loss_at_balance_ += options_.coeff * scores / samples_;  // every share would be 1 / experts
 }
 

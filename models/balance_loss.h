@@ -11,7 +11,9 @@
 //   g_i = alpha * M * fbar_i / (layers * T * microbatches of all data ranks)
 //   L_pool = sum of g_i * s_i over all scores s_i
 //
-// While there are no shares, there is no loss.
+// While there are no shares, there is no loss. Shares are those of all choices or of the positive ones
+// (moe.balance_counts). With the hinge (moe.balance_hinge) max(0, fbar_i - 1 / M) stands in place of fbar_i,
+// and the loss is 0 at balance.
 //
 // The Switch loss is alpha * M * sum_i f_i * P_i, summed over layers. It uses the share f and the mean score
 // P of one layer's microbatch. Its g is the formula above with f in place of fbar and layers = 1.
@@ -37,9 +39,9 @@ class BalanceLoss {
   void BeginStep();
 
   // In the backward, once per layer and microbatch, Gradient and then Book.
-  // The gradient of every score of expert i in this layer, [M]; zeros where there is no loss. `counts` are
-  // the layer's choices in the microbatch, in host memory. Valid in the stream until the next call.
-  Tensor Gradient(int layer, int64_t microbatch, const Tensor& counts /*[M] I64*/);
+  // The gradient of every score of expert i in this layer, [M]; zeros where there is no loss. `choices` are
+  // the layer's in the microbatch. Valid in the stream until the next call.
+  Tensor Gradient(int layer, int64_t microbatch, const LayerChoices& choices);
   // Books the layer's part of the loss: the last Gradient times the sums of the scores, in host memory.
   void Book(const Tensor& score_sum /*[M] F64*/);
 
@@ -49,7 +51,7 @@ class BalanceLoss {
  private:
   // gradient_ of a loss over `layers` layers of a group, by these shares [M] of its experts.
   void SetGradient(int64_t layers, const BalanceGroup& group, std::span<const double> shares);
-  std::span<const double> SharesOf(const Tensor& counts);
+  std::span<const double> SharesOf(const LayerChoices& choices);
   const ModelSpec& spec_;
   BalanceOptions options_;
   PoolShares& shares_;

@@ -7,7 +7,7 @@ ExpertUse::ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const
     : spec(spec),
       options(options),
       visible(spec, dtype, stream, memory),
-      statistics(spec),
+      statistics(spec, options.counts),
       shares(spec, options, mesh, clock),
       loss(spec, options, shares, dtype, stream, memory),
       bias(spec, options, dtype, stream, memory),
@@ -39,13 +39,14 @@ LoadReport ExpertUse::EndStep(const StepSums& sums) {
       .max_violation = statistics.MaxViolation(),
       .dead_experts = statistics.NumDeadExperts(),
       .zero_score_share = sums.zero_tokens / static_cast<double>(spec.layers * options.tokens_per_step()),
+      .tie_share = statistics.TieShare(),
       .shares_age = has_shares ? shares.age() : -1};
   if (!sums.AreFinite()) {
     shares.CancelStep();
     return report;
   }
-  bias.Update(statistics.group_counts());
-  shares.EndStep(statistics.group_counts());
+  bias.Update(statistics.balanced_counts());
+  shares.EndStep(statistics.balanced_group_counts());
   return report;
 }
 

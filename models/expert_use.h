@@ -30,9 +30,11 @@ namespace unipool {
 struct LoadReport {
   double pool_loss = 0;             // as added to the training loss
   double pool_loss_at_balance = 0;  // its value if shares were even: alpha * sum_i Pbar_i
-  double max_violation = 0;         // over balance groups: largest load of an expert / mean load - 1
-  int64_t dead_experts = 0;         // experts that no token of the step chose
-  double zero_score_share = 0;      // share of token-layers without a positive score
+  // Over balance groups: largest load of an expert / mean load - 1. Load is choices with a positive score.
+  double max_violation = 0;
+  int64_t dead_experts = 0;     // experts without load
+  double zero_score_share = 0;  // share of token-layers whose choices all have score 0
+  double tie_share = 0;         // share of choices with score 0
   // Age of the shares that the step's last microbatch used, in steps (STEP) or microbatches. -1: no pool
   // loss, or no shares yet.
   int64_t shares_age = -1;

@@ -1,5 +1,8 @@
 // Exact counts of which experts the tokens chose: per layer for the placement of experts, per balance group
 // for shares and biases, and what people want to know of them.
+//
+// Choices without a positive score are ties: they add nothing to their token and are not sent, so they are no
+// load. They are counted apart. Shares and biases see them or not, as moe.balance_counts says.
 #pragma once
 
 #include <span>
@@ -13,13 +16,12 @@ namespace unipool {
 
 class LoadStatistics {
  public:
-  explicit LoadStatistics(const ModelSpec& spec);
+  LoadStatistics(const ModelSpec& spec, BalanceCounts::Value counted);
 
   void BeginStep();
-  // Books the choices of one layer (of the model) for the running forward microbatch; zero_tokens counts its
-  // tokens without a positive score. Host memory.
-  void AddLayer(int layer, const Tensor& counts /*[M] I64*/, int64_t zero_tokens);
-  // This rank's counts [groups * M] of the running forward microbatch.
+  // Books the choices of one layer (of the model) for the running forward microbatch.
+  void AddLayer(int layer, const LayerChoices& choices);
+  // This rank's counts [groups * M] of the running forward microbatch, of what moe.balance_counts says.
   std::span<const double> microbatch_counts() const { return microbatch_counts_; }
   void EndMicrobatch();  // the next one counts from zero
 
@@ -28,21 +30,30 @@ class LoadStatistics {
   void EndStep(const StepSums& sums);
 
   // Of the last finished step, over all ranks.
-  const std::vector<double>& step_counts() const { return step_counts_; }  // [L * M]
-  std::span<const double> group_counts() const { return group_counts_; }   // [groups * M]
+  const std::vector<double>& step_counts() const { return step_counts_; }  // [L * M] with a positive score
+  std::span<const double> balanced_counts() const {
+    return balanced_counts_;
+  }  // [L * M] as balance_counts says
+  std::span<const double> balanced_group_counts() const { return balanced_group_counts_; }  // [groups * M]
   // Over balance groups: largest load of an expert / mean load - 1.
   double MaxViolation() const;
-  // Experts that no token chose.
+  // Experts without load.
   int64_t NumDeadExperts() const;
+  // Share of the choices that are ties.
+  double TieShare() const { return tie_share_; }
 
  private:
-  std::span<const double> CountsOfGroup(int64_t group) const;
+  void SumUp(std::span<const double> layer_counts, std::vector<double>& group_counts) const;
+  std::span<const double> LoadOfGroup(int64_t group) const;
   const ModelSpec& spec_;
+  BalanceCounts::Value counted_;
   std::vector<BalanceGroup> groups_;
-  std::vector<double> own_counts_;         // [L * M] of this rank in the running step
-  std::vector<double> microbatch_counts_;  // [groups * M]
-  double zero_tokens_ = 0;                 // of this rank in the running step
-  std::vector<double> step_counts_, group_counts_;
+  std::vector<double> own_counts_, own_ties_;                // [L * M] of this rank in the running step
+  std::vector<double> microbatch_counts_;                    // [groups * M]
+  double zero_tokens_ = 0;                                   // of this rank in the running step
+  std::vector<double> step_counts_, balanced_counts_;        // [L * M]
+  std::vector<double> group_loads_, balanced_group_counts_;  // [groups * M]
+  double tie_share_ = 0;
 };
 
 }  // namespace unipool

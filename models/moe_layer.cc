@@ -18,7 +18,8 @@ MoeLayer::MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& plac
       stream_(stream),
       norm_(parameters.Declare("model.layers." + std::to_string(layer) + ".post_attention_layernorm.weight",
                                {spec.hidden}, {.mean = 1}, WeightDecay::kNo)),
-      router_(spec, layer, parameters, use, stream, memory) {}
+      router_(spec, layer, parameters, use, stream, memory),
+      positive_choices_(spec.experts) {}
 
 void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
   RmsNormForward(stream_, saved.h, parameters_.compute(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
@@ -26,9 +27,18 @@ void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
   OrderRows(stream_, saved.router.experts, saved.router.weights, send_index, saved.order);
 }
 
+// Rows that are sent are the choices with a positive score.
+LayerChoices MoeLayer::ChoicesOf(const Report& report) {
+  const auto* rows = report.rows_of_expert.as<int32_t>();
+  for (int i = 0; i < placement_.num_experts(); ++i) positive_choices_[i] = rows[placement_.send_index(i)];
+  return {.all = report.router.counts,
+          .positive = Tensor(positive_choices_.data(), DType::kI64, {spec_.experts}),
+          .num_off = report.router.num_off.as<int64_t>()[0]};
+}
+
 void MoeLayer::Plan(Saved& saved) {
   const Report& report = saved.report;
-  use_.statistics.AddLayer(layer_, report.router.counts, report.router.num_off.as<int64_t>()[0]);
+  use_.statistics.AddLayer(layer_, ChoicesOf(report));
   SendPlan& plan = saved.handle.plan;
   std::copy_n(report.rows_of_expert.as<int32_t>(), spec_.experts, plan.rows_of_expert.begin());
   BuildSendPlan(placement_, plan);
@@ -58,8 +68,10 @@ void MoeLayer::BackwardPermute(const Saved& saved, const Tensor& returned, Scrat
 void MoeLayer::BackwardRoute(const Saved& saved, int64_t microbatch, const Tensor& dout, Scratch& scratch) {
   const Tensor dnormed = scratch.dnormed.View(dout.dtype, {dout.rows(), spec_.hidden});
   const Tensor dweights = scratch.dweights.View(AccumulatorOf(dout.dtype), {dout.rows(), spec_.top_k});
-  router_.Backward(saved.normed, saved.router, saved.report.router, dweights, microbatch, dnormed,
-                   scratch.router);
+  const Router::Report& report = saved.report.router;
+  router_.Backward(saved.normed, saved.router,
+                   {.choices = ChoicesOf(saved.report), .score_sum = report.score_sum}, dweights, microbatch,
+                   dnormed, scratch.router);
   RmsNormBackward(stream_, saved.h, parameters_.compute(norm_), saved.inv_rms, dnormed, dout, dout,
                   parameters_.grad(norm_));
 }

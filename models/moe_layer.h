@@ -72,6 +72,8 @@ class MoeLayer {
   void BackwardRoute(const Saved& saved, int64_t microbatch, const Tensor& dout, Scratch& scratch);
 
  private:
+  // Valid until the next call.
+  LayerChoices ChoicesOf(const Report& report);
   const ModelSpec& spec_;
   int layer_;
   const ExpertPlacement& placement_;
@@ -80,6 +82,7 @@ class MoeLayer {
   Stream& stream_;
   DenseParameters::Id norm_;
   Router router_;
+  std::vector<int64_t> positive_choices_;  // [M]
 };
 
 }  // namespace unipool

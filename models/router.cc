@@ -44,6 +44,7 @@ void Router::Forward(const Tensor& x, const Saved& saved) {
                  .weight_low = weight_low(),
                  .sigma = sigma(),
                  .bias = use_.bias.of(layer_),
+                 .bias_reach = use_.bias.reach(),
                  .visible = use_.visible.of(layer_)},
                 {.logits = saved.logits,
                  .scores = saved.scores,
@@ -62,18 +63,18 @@ void Router::ChooseOnlyExpert(const Saved& saved) {
   Fill(stream_, saved.counts.Rows(expert, 1), static_cast<double>(saved.experts.size()));
 }
 
-void Router::Backward(const Tensor& x, const Saved& saved, const Report& report, const Tensor& dweights,
+void Router::Backward(const Tensor& x, const Saved& saved, const Booked& booked, const Tensor& dweights,
                       int64_t microbatch, const Tensor& dx, Scratch& scratch) {
   if (!spec_.has_router) return;
   const Tensor dlogits = scratch.dlogits.UseView(saved.logits.dtype, {x.rows(), spec_.experts});
   RouterScoresBackward(stream_, score_spec_, saved.logits, sigma(), use_.visible.of(layer_), saved.scores,
                        {.experts = saved.experts,
                         .dchosen = dweights,
-                        .aux = use_.loss.Gradient(layer_, microbatch, report.counts),
+                        .aux = use_.loss.Gradient(layer_, microbatch, booked.choices),
                         .dlogits = dlogits,
                         .dsigma = scale_ >= 0 ? parameters_.grad(scale_) : Tensor{},
                         .importance = use_.importance.of(layer_)});
-  use_.loss.Book(report.score_sum);
+  use_.loss.Book(booked.score_sum);
   Tensor high = dlogits;
   if (dlogits.dtype != x.dtype) {
     high = scratch.high.UseView(x.dtype, {x.rows(), spec_.experts});

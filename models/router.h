@@ -25,6 +25,11 @@ class Router {
   struct Report {
     Tensor score_sum, counts, num_off;
   };
+  // What the backward needs of it.
+  struct Booked {
+    LayerChoices choices;
+    Tensor score_sum;
+  };
   // Memory of the backward, shared by all layers. A BF16 model multiplies in BF16, and dlogits is F32. So
   // dlogits is split into two BF16 numbers, high + low. The weight's gradient adds the products of both, and
   // keeps the router's precision. dx is BF16 itself, and the product of `high` is enough for it.
@@ -46,7 +51,7 @@ class Router {
   void Forward(const Tensor& x, const Saved& saved);
   // Adds the gradient that comes through the scores to dx [T, D], and to the gradients of weight and sigma.
   // dweights [T, K] is the gradient of `weights`; the balancing loss adds its own gradient.
-  void Backward(const Tensor& x, const Saved& saved, const Report& report, const Tensor& dweights,
+  void Backward(const Tensor& x, const Saved& saved, const Booked& booked, const Tensor& dweights,
                 int64_t microbatch, const Tensor& dx, Scratch& scratch);
 
  private:

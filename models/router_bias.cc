@@ -9,33 +9,52 @@ namespace unipool {
 
 RouterBias::RouterBias(const ModelSpec& spec, const BalanceOptions& options, DType dtype, Stream& stream,
                        MemoryMeter& memory)
-    : spec_(spec), options_(options), stream_(stream), groups_(BalanceGroupsOf(spec)) {
+    : spec_(spec), options_(options), stream_(stream), counts_(size()), is_seen_(size()) {
   const int64_t bytes = size() * SizeOf(dtype);
   device_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, bytes);
-  device_bias_ = device_buffer_.View(dtype, {spec.num_balance_groups, spec.experts});
+  device_bias_ = device_buffer_.View(dtype, {num_rows(), spec.experts});
   host_buffer_ = Buffer::Allocate(host_memory_, MemoryKind::kScratch, std::max<int64_t>(1, bytes));
-  host_bias_ = host_buffer_.View(dtype, {spec.num_balance_groups, spec.experts});
+  host_bias_ = host_buffer_.View(dtype, {num_rows(), spec.experts});
   Send();
 }
 
 Tensor RouterBias::of(int layer) const {
   if (!is_on()) return {};
-  return device_bias_.Rows(spec_.balance_group[layer], 1).Reshape({spec_.experts});
+  return device_bias_.Rows(RowOf(layer), 1).Reshape({spec_.experts});
 }
 
-void RouterBias::Update(std::span<const double> group_counts) {
+int64_t RouterBias::num_rows() const {
+  return options_.bias_scope == BiasScope::LAYER ? spec_.layers : spec_.num_balance_groups;
+}
+
+int64_t RouterBias::RowOf(int64_t layer) const {
+  return options_.bias_scope == BiasScope::LAYER ? layer : spec_.balance_group[layer];
+}
+
+void RouterBias::Count(std::span<const double> layer_counts) {
+  std::fill(counts_.begin(), counts_.end(), 0.0);
+  std::fill(is_seen_.begin(), is_seen_.end(), false);
+  for (int64_t l = 0; l < spec_.layers; ++l) {
+    const int64_t first = RowOf(l) * spec_.experts;
+    for (int64_t i = 0; i < spec_.experts; ++i) {
+      counts_[first + i] += layer_counts[l * spec_.experts + i];
+      if (spec_.visible[l][i] > 0) is_seen_[first + i] = true;
+    }
+  }
+}
+
+void RouterBias::Update(std::span<const double> layer_counts) {
   if (!is_on()) return;
+  Count(layer_counts);
   DispatchFloat(host_bias_.dtype, [&]<class T>() {
-    for (int l = 0; l < spec_.layers; ++l) {
-      const int g = spec_.balance_group[l];
-      if (l > 0 && spec_.balance_group[l - 1] == g) continue;  // once per group
-      const std::span<const double> counts = group_counts.subspan(g * spec_.experts, spec_.experts);
-      const double total = std::accumulate(counts.begin(), counts.end(), 0.0);
-      const double mean = total / static_cast<double>(groups_[g].experts);
+    for (int64_t first = 0; first < size(); first += spec_.experts) {
+      const auto counts = counts_.begin() + first, end = counts + spec_.experts;
+      const auto seen = is_seen_.begin() + first;
+      const double mean = std::accumulate(counts, end, 0.0) /
+                          static_cast<double>(std::count(seen, seen + spec_.experts, true));
       for (int64_t i = 0; i < spec_.experts; ++i) {
-        if (spec_.visible[l][i] == 0) continue;
         const double sign = counts[i] < mean ? 1 : counts[i] > mean ? -1 : 0;
-        host_bias_.as<T>()[g * spec_.experts + i] += static_cast<T>(options_.coeff * sign);
+        if (seen[i]) host_bias_.as<T>()[first + i] += static_cast<T>(options_.coeff * sign);
       }
     }
   });
@@ -52,10 +71,11 @@ void RouterBias::Send() {
 std::vector<DiskTensor> RouterBias::DiskTensors(Range layers) const {
   std::vector<DiskTensor> list;
   if (!is_on()) return list;
+  const char* name = options_.bias_scope == BiasScope::LAYER ? "layer_bias" : "bias";
   for (int64_t l = layers.begin; l < layers.end; ++l) {
-    list.push_back({.name = "model.layers." + std::to_string(l) + ".mlp.router.bias",
+    list.push_back({.name = "model.layers." + std::to_string(l) + ".mlp.router." + name,
                     .shape = {spec_.experts},
-                    .value = host_bias_.Rows(spec_.balance_group[l], 1).Reshape({spec_.experts}),
+                    .value = host_bias_.Rows(RowOf(l), 1).Reshape({spec_.experts}),
                     .optional = true});
   }
   return list;

@@ -21,7 +21,8 @@ struct StepSums {
   double pool_loss = 0;              // the balancing loss, as it is added to the training loss
   double pool_loss_at_balance = 0;   // what it would be if every expert had the same share
   double zero_tokens = 0;            // token-layers without a positive score
-  std::vector<double> counts;        // [L * M] choices of each layer
+  std::vector<double> counts;        // [L * M] choices of each layer with a positive score
+  std::vector<double> ties;          // [L * M] choices of each layer without one
   std::vector<double> grad_squares;  // [1 + M] squared norms: the dense gradients, each expert's gradient
   std::vector<double> riders;        // [kMostRiders] numbers of the engine's caller
   std::vector<double> traffic;       // [num_traffic]

@@ -22,6 +22,8 @@ SIZES = ["model.layers=3", "model.hidden=64", "moe.width=96", f"model.seq_length
 MODELS = {
     "one pool": ["moe.balance_coeff=3e-3", "moe.router_constant=2.8"],
     "one pool, two experts a token, padding": ["moe.top_k=2", "moe.router_constant=1.9", "model.vocab_multiple=100"],
+    "one pool, positive choices counted, hinge": ["moe.top_k=2", "moe.router_constant=1.9", "moe.balance_counts=POSITIVE",
+                                                  "moe.balance_hinge=true", "moe.balance_coeff=0.1"],
     "private experts": ["moe.sharing=PRIVATE", "moe.experts=12", "moe.router=SOFTMAX", "moe.balance=LAYER_LOSS"],
 }
 Loss = tuple[float, float]  # loss and gradient norm of a step

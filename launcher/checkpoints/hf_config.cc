@@ -39,6 +39,9 @@ std::string HuggingFaceConfigText(const Config& config) {
       {"load_balance", Balance::Value_Name(moe.balance())},
       {"load_balance_coeff", moe.balance_coeff()},
       {"load_balance_scope", BalanceScope::Value_Name(moe.balance_scope())},
+      {"load_balance_counts", BalanceCounts::Value_Name(moe.balance_counts())},
+      {"load_balance_hinge", moe.balance_hinge()},
+      {"load_balance_bias_scope", BiasScope::Value_Name(moe.bias_scope())},
   };
   return json.dump(2) + "\n";
 }

@@ -14,7 +14,11 @@ using Json = nlohmann::json;
 
 constexpr size_t kMostListed = 20;
 
-constexpr char kBiasName[] = ".mlp.router.bias";
+constexpr char kPoolBiasName[] = ".mlp.router.bias", kLayerBiasName[] = ".mlp.router.layer_bias";
+
+bool IsBias(const std::string& name) {
+  return name.ends_with(kPoolBiasName) || name.ends_with(kLayerBiasName);
+}
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return Json(shape).dump();
@@ -87,12 +91,13 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
   for (const std::string& name : folder.Names()) {
     const TensorFileEntry& entry = folder.Entry(name);
     const auto found = by_name.find(name);
-    if (found == by_name.end() && name.ends_with(kBiasName)) {
+    if (found == by_name.end() && IsBias(name)) {
       ++unknown;
       if (!has_biases)
         problems.push_back("unknown: " + name +
                            " and its like, the biases of moe.balance BIAS, without "
-                           "which other experts would be chosen; set moe.balance=BIAS");
+                           "which other experts would be chosen; set moe.balance=BIAS" +
+                           (name.ends_with(kLayerBiasName) ? " moe.bias_scope=LAYER" : ""));
       has_biases = true;
     } else if (found == by_name.end()) {
       problems.push_back("unknown: " + name + " " + ShapeText(entry.shape));
@@ -123,7 +128,7 @@ bool ChangesTheModel(const std::string& path) {
   static const std::set<std::string> kPaths{
       "model.layers",    "model.hidden",        "model.heads", "model.kv_heads", "model.vocab",
       "model.rope_base", "model.norm_eps",      "moe.experts", "moe.top_k",      "moe.width",
-      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups"};
+      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups",     "moe.bias_scope"};
   return kPaths.contains(path);
 }
 
@@ -159,7 +164,7 @@ std::vector<SettingDifference> ListDifferences(const std::string& one, const std
 
 std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTensor>& wanted) {
   for (const WantedTensor& tensor : wanted) {
-    if (!tensor.name.ends_with(kBiasName) || folder.Has(tensor.name)) continue;
+    if (!IsBias(tensor.name) || folder.Has(tensor.name)) continue;
     return folder.dir() +
            ": holds no router biases, since it was trained with another moe.balance than BIAS; they begin at "
            "0";

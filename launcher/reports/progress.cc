@@ -11,19 +11,29 @@
 namespace unipool {
 namespace {
 
-constexpr double kZeroScoreWarning = 0.3;
+constexpr double kZeroScoreWarning = 0.2;
+constexpr double kTiesShown = 0.005;
 constexpr int64_t kStepsBetweenWarnings = 100;
 constexpr int kBarColumns = 24, kLeastBarColumns = 8;
 constexpr size_t kFirstFields = 4;  // what one wants to know: step, loss, time left, tokens/s
 
-const char* ZeroScoreAdvice(Balance::Value balance) {
+const char* ZeroScoreAdvice(Balance::Value balance, BalanceCounts::Value counts) {
+  const bool counts_all = counts == BalanceCounts::ALL;
   switch (balance) {
     case Balance::POOL_LOSS:
-      return ", and a low pool loss then is no balance. Lower moe.balance_coeff or raise model.init_std";
+      return counts_all ? ", and a low pool loss then is no balance: it counts their choices as use "
+                          "(moe.balance_counts "
+                          "ALL). Lower moe.balance_coeff or raise model.init_std"
+                        : ", and a low pool loss then is no balance. Lower moe.balance_coeff or raise "
+                          "model.init_std";
     case Balance::LAYER_LOSS:
       return ", and a low layer loss then is no balance. Lower moe.balance_coeff or raise model.init_std";
     case Balance::BIAS:  // it moves the choice and cannot make a score positive
-      return "; biases move the choice alone and do not help. Raise model.init_std or lower train.lr";
+      return counts_all
+                 ? "; biases above the scores choose experts of score 0, moe.balance_counts=POSITIVE does "
+                   "not let "
+                   "them. Raise model.init_std or lower train.lr"
+                 : "; biases move the choice alone and do not help. Raise model.init_std or lower train.lr";
     case Balance::NONE:
       break;
   }
@@ -61,6 +71,11 @@ std::string BalancingLoss(const StepOutcome& outcome, Balance::Value balance) {
   return load.pool_loss == 0 ? "" : Format("%s %.4f", name, load.pool_loss);
 }
 
+// "ties 28 %": choices without a positive score, where there are enough to be seen.
+std::string Ties(const LoadReport& load) {
+  return load.tie_share >= kTiesShown ? Format("ties %.0f %%", 100 * load.tie_share) : "";
+}
+
 // The fields of a line, the most wanted ones first.
 std::vector<std::string> Fields(const StepOutcome& outcome, const ProgressOptions& options,
                                 double seconds_left) {
@@ -70,6 +85,7 @@ std::vector<std::string> Fields(const StepOutcome& outcome, const ProgressOption
           "ETA " + FormatDuration(seconds_left),
           FormatCount(std::llround(outcome.TokensPerSecond())) + " tokens/s",
           BalancingLoss(outcome, options.balance),
+          Ties(report.load),
           Format("grad norm %.3f", report.grad_norm),
           Format("lr %.2e", outcome.lr),
           AgeOfShares(report.load.shares_age, options.balance_scope)};
@@ -193,10 +209,12 @@ void Progress::WarnAboutZeroScores(const StepOutcome& outcome) {
   const double share = outcome.report.load.zero_score_share;
   if (!(share > kZeroScoreWarning) || outcome.step - warned_step_ < kStepsBetweenWarnings) return;
   warned_step_ = outcome.step;
-  Say(Format(
-      "warning: step %d: %.0f %% of all tokens and layers have no positive router score; the experts are "
-      "off for them%s",
-      outcome.step, 100 * share, ZeroScoreAdvice(options_.balance)));
+  Say(
+      Format("warning: step %d: %.0f %% of all tokens and layers have no positive router score (%.0f %% of "
+             "all choices); "
+             "the experts are off for them%s",
+             outcome.step, 100 * share, 100 * outcome.report.load.tie_share,
+             ZeroScoreAdvice(options_.balance, options_.balance_counts)));
 }
 
 }  // namespace unipool

@@ -21,6 +21,7 @@ struct ProgressOptions {
   int64_t total_steps = 0;
   // What the balancing loss is called, and what helps against zero scores.
   Balance::Value balance = Balance::POOL_LOSS;
+  BalanceCounts::Value balance_counts = BalanceCounts::ALL;
   // The unit in which the age of the loss's expert shares is told.
   BalanceScope::Value balance_scope = BalanceScope::STEP;
   // Where `out` ends, for a line that stays in place. Null or not there: plain lines.

@@ -15,6 +15,7 @@ RunReport::RunReport(const Config& config, World& world) : config_(config), worl
   progress_ = std::make_unique<Progress>(
       stdout, ProgressOptions{.total_steps = config.train().steps(),
                               .balance = config.moe().balance(),
+                              .balance_counts = config.moe().balance_counts(),
                               .balance_scope = config.moe().balance_scope(),
                               .terminal = std::make_shared<OutputTerminal>(world.is_mpi)});
 }

@@ -83,7 +83,7 @@ std::string NumbersLine(const RunRecord& record) {
 std::string BalanceLine(const RunRecord& record) {
   return Field(record, "pool loss", "pool_loss_over_balance", 3) +
          Field(record, "max violation", "max_violation", 2) +
-         Field(record, "dead experts", "dead_experts", 0) +
+         Field(record, "dead experts", "dead_experts", 0) + Field(record, "ties", "tie_share", 2) +
          Field(record, "slot imbalance", "slot_imbalance", 3);
 }
 

@@ -292,7 +292,8 @@ HtmlScreen RunScreen(const RunRecord* run) {
                         {"Balance: largest load of an expert / mean - 1", {"max_violation"}},
                         {"Balancing loss / its value at perfect balance", {"pool_loss_over_balance"}},
                         {"Dead experts", {"dead_experts"}},
-                        {"Share of tokens and layers without a positive score", {"zero_score_share"}},
+                        {"Share of tokens and layers, and of choices (ties), without a positive score",
+                         {"zero_score_share", "tie_share"}},
                         {"Hidden share of the wire's time", {"hidden_share"}},
                         {"Idle and exposed, ms a step", {"idle_ms", "exposed_ms"}}};
   std::string body;

@@ -43,7 +43,7 @@ TEST_F(CudaRefusal, RouterScoresForward) {
 TEST_F(CudaRefusal, TopK) {
   const Tensor experts = OutOfReach(DType::kI32, {3, 2}), weights = OutOfReach(DType::kF32, {3, 2}),
                counts = OutOfReach(DType::kI64, {8});
-  EXPECT_DEATH(TopK(stream_, scores_, visible_, visible_, experts, weights, counts),
+  EXPECT_DEATH(TopK(stream_, scores_, {visible_}, visible_, experts, weights, counts),
                "TopK has no CUDA kernel of its own: RouterForward contains it");
 }
 

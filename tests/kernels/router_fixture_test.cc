@@ -58,7 +58,7 @@ struct RouterCase {
       const Tensor layer_scores = TokensOf(scores, l);
       RouterScoresForward(stream, spec, TokensOf(logits, l), Sigma(l), Visible(l), layer_scores,
                           score_sum.tensor().Rows(l, 1).Reshape({num_experts}));
-      TopK(stream, layer_scores, bias, Visible(l), TokensOf(experts, l), TokensOf(weights, l),
+      TopK(stream, layer_scores, {bias}, Visible(l), TokensOf(experts, l), TokensOf(weights, l),
            counts.tensor().Rows(l, 1).Reshape({num_experts}));
     }
   }

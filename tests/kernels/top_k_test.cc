@@ -20,7 +20,8 @@ struct Result {
 
 // Sorts all visible experts of every token; counts start from 5.
 template <class T>
-int64_t Reference(const Array<T>& scores, const Array<T>& bias, const Array<T>& visible, Result<T>& result) {
+int64_t Reference(const Array<T>& scores, const Array<T>& bias, BiasReach reach, const Array<T>& visible,
+                  Result<T>& result) {
   const int64_t num_experts = visible.size(), top_k = result.experts.tensor().dim(1);
   int64_t num_off = 0;
   for (int64_t t = 0; t < scores.tensor().rows(); ++t) {
@@ -28,8 +29,13 @@ int64_t Reference(const Array<T>& scores, const Array<T>& bias, const Array<T>& 
     for (int64_t i = 0; i < num_experts; ++i) {
       if (visible[i] > 0) order.push_back(static_cast<int32_t>(i));
     }
-    const auto key = [&](int32_t i) { return scores[t * num_experts + i] + bias[i]; };
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return key(a) > key(b); });
+    const auto is_moved = [&](int32_t i) {
+      return reach == BiasReach::kEveryScore || scores[t * num_experts + i] > 0;
+    };
+    const auto key = [&](int32_t i) { return is_moved(i) ? scores[t * num_experts + i] + bias[i] : T(0); };
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return is_moved(a) == is_moved(b) ? key(a) > key(b) : is_moved(a);
+    });
     bool positive = false;
     for (int64_t k = 0; k < top_k; ++k) {
       result.experts[t * top_k + k] = order[k];
@@ -44,7 +50,8 @@ int64_t Reference(const Array<T>& scores, const Array<T>& bias, const Array<T>& 
 
 // `levels` distinct scores: few make ties everywhere, also among zeros.
 template <class T>
-void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, bool with_bias) {
+void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, bool with_bias,
+           BiasReach reach = BiasReach::kEveryScore) {
   SCOPED_TRACE(testing::Message() << num_tokens << " x " << num_experts << " top " << top_k << ", levels "
                                   << levels << (with_bias ? ", bias" : ""));
   std::mt19937_64 random(num_experts + top_k);
@@ -58,12 +65,12 @@ void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, b
   for (int64_t i = 0; num_experts > 2 * top_k && i < num_experts; i += 3) visible[i] = 0;
   for (int64_t i = 1; i < num_experts; i += 4) visible[i] *= T(0.25);  // partly visible is visible
   Result<T> result(num_tokens, num_experts, top_k), expected(num_tokens, num_experts, top_k);
-  const int64_t num_off = TopK(stream, scores, with_bias ? bias.tensor() : Tensor(), visible, result.experts,
-                               result.weights, result.counts);
+  const int64_t num_off = TopK(stream, scores, {with_bias ? bias.tensor() : Tensor(), reach}, visible,
+                               result.experts, result.weights, result.counts);
   stream.ExpectOneCall(Op::kRouter,
                        (scores.size() + (with_bias ? 2 : 1) * num_experts + num_tokens * top_k) * sizeof(T) +
                            num_tokens * top_k * 4 + num_experts * 16);
-  EXPECT_EQ(num_off, Reference(scores, bias, visible, expected));
+  EXPECT_EQ(num_off, Reference(scores, bias, reach, visible, expected));
   EXPECT_TRUE(result.experts.BitEquals(expected.experts));
   EXPECT_TRUE(result.weights.BitEquals(expected.weights));
   EXPECT_TRUE(result.counts.BitEquals(expected.counts));
@@ -77,11 +84,32 @@ TEST(TopK, MatchesAStableSort) {
         for (const bool with_bias : {false, true}) {
           Check<float>(21, num_experts, top_k, levels, with_bias);
           Check<double>(21, num_experts, top_k, levels, with_bias);
+          Check<float>(21, num_experts, top_k, levels, with_bias, BiasReach::kPositiveScores);
+          Check<double>(21, num_experts, top_k, levels, with_bias, BiasReach::kPositiveScores);
         }
       }
       Check<float>(0, num_experts, top_k, 8, false);
     }
   }
+}
+
+// A bias above every score switches the token off, unless it reaches positive scores alone.
+TEST(TopK, ABiasOfPositiveScoresSwitchesNoTokenOff) {
+  TestStream stream;
+  Array<float> scores({1, 4}, 0), bias({4}, 0);
+  const Array<float> visible({4}, 1);
+  scores[1] = 0.5f;
+  scores[3] = 0.25f;
+  bias[0] = 9;
+  bias[3] = 1;
+  Result<float> every(1, 4, 1), positive(1, 4, 3);
+  EXPECT_EQ(TopK(stream, scores, {bias}, visible, every.experts, every.weights, every.counts), 1);
+  EXPECT_EQ(every.experts[0], 0);
+  EXPECT_EQ(TopK(stream, scores, {bias, BiasReach::kPositiveScores}, visible, positive.experts,
+                 positive.weights, positive.counts),
+            0);
+  const int32_t expected[] = {3, 1, 0};
+  for (int k = 0; k < 3; ++k) EXPECT_EQ(positive.experts[k], expected[k]) << k;
 }
 
 TEST(TopK, AllZeroGoesToTheLowestVisible) {
@@ -111,7 +139,7 @@ void CheckKeysThatAreNone(T none) {
   scores[2 * kExperts + 3] = scores[2 * kExperts + 19] = 1;                      // token 2: two numbers
   for (int64_t i = 5; i < 9; ++i) scores[3 * kExperts + i] = static_cast<T>(i);  // token 3: enough of them
   Result<T> result(4, kExperts, kTopK);
-  EXPECT_EQ(TopK(stream, scores, bias, visible, result.experts, result.weights, result.counts), 1);
+  EXPECT_EQ(TopK(stream, scores, {bias}, visible, result.experts, result.weights, result.counts), 1);
   const int32_t expected[] = {1, 3, 4, 17, 1, 3, 3, 19, 1, 8, 7, 6};
   for (int i = 0; i < 12; ++i) EXPECT_EQ(result.experts[i], expected[i]) << i;
   for (const int i : {0, 1, 2, 4, 5, 8}) EXPECT_FALSE(std::isfinite(result.weights[i])) << i;

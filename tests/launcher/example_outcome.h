@@ -15,6 +15,7 @@ inline StepOutcome ExampleOutcome(int64_t step) {
                          .max_violation = 1.5,
                          .dead_experts = 3,
                          .zero_score_share = 0.125,
+                         .tie_share = 0.1875,
                          .shares_age = 1,
                          .seconds = 0.25};
   outcome.report.memory = {.rank = 3, .bytes = {600'000, 700'000, 800'000, 0, 0, 0}};

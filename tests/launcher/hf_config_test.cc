@@ -19,7 +19,8 @@ TEST(HuggingFaceConfigText, EachKeyHasItsSetting) {
       "rope_base: 1234"
       "  norm_eps: 0.5 init_std: 0.25 }"
       "moe { experts: 12 top_k: 2 width: 24 router: NORM router_constant: 1.5 sharing: GROUPED groups: 6"
-      "  balance: LAYER_LOSS balance_coeff: 0.125 balance_scope: RANK }",
+      "  balance: LAYER_LOSS balance_coeff: 0.125 balance_scope: RANK balance_counts: POSITIVE "
+      "  balance_hinge: true bias_scope: LAYER }",
       "settings");
   const Json expected = {{"architectures", {"UniPoolForCausalLM"}},
                          {"model_type", "unipool"},
@@ -49,7 +50,10 @@ TEST(HuggingFaceConfigText, EachKeyHasItsSetting) {
                          {"router_constant", 1.5},
                          {"load_balance", "LAYER_LOSS"},
                          {"load_balance_coeff", 0.125},
-                         {"load_balance_scope", "RANK"}};
+                         {"load_balance_scope", "RANK"},
+                         {"load_balance_counts", "POSITIVE"},
+                         {"load_balance_hinge", true},
+                         {"load_balance_bias_scope", "LAYER"}};
   const std::string text = HuggingFaceConfigText(config);
   EXPECT_EQ(Json::parse(text), expected) << Json::diff(expected, Json::parse(text)).dump(2);
   EXPECT_EQ(text.back(), '\n');

@@ -37,7 +37,8 @@ TEST(Progress, PlainLinesWithTheTimeLeft) {
     progress.Validation({.step = 3, .loss = 1.0});
   });
   const std::string rest =
-      "  12.3K tokens/s  pool loss 1.280 x balance  grad norm 0.500  lr 3.00e-04  shares 1 step old\n";
+      "  12.3K tokens/s  pool loss 1.280 x balance  ties 19 %  grad norm 0.500  lr 3.00e-04  shares 1 step "
+      "old\n";
   EXPECT_EQ(every, "step 1/40  loss 2.5000  ETA 1m18s" + rest + "step 2/40  loss 2.5000  ETA 1m16s" + rest +
                        "step 3/40  loss 2.5000  ETA 1m14s" + rest +
                        "step 3  validation loss 1.0000  perplexity 2.72\n");
@@ -64,7 +65,7 @@ TEST(Progress, LiveLineSaysFirstWhatOneWants) {
   EXPECT_EQ(line(80), "step 45000/60000  loss 12.3456  ETA 40d00h  12.3K tokens/s  [############.....]");
   EXPECT_EQ(line(200),
             "step 45000/60000  loss 12.3456  ETA 40d00h  12.3K tokens/s  pool loss 1.280 x balance  "
-            "grad norm 0.500  lr 3.00e-04  shares 1 step old  [##################......]");
+            "ties 19 %  grad norm 0.500  lr 3.00e-04  shares 1 step old  [##################......]");
   EXPECT_EQ(line(50), "step 45000/60000  loss 12.3456  ETA 40d00h");
   EXPECT_EQ(line(5), "step 45000");
   for (int columns = 20; columns < 250; ++columns) {
@@ -116,12 +117,14 @@ TEST(Progress, WarnsAboutZeroScoresNowAndThen) {
   const std::string text = Printed({.total_steps = 1000}, [](Progress& progress) {
     for (int step = 1; step <= 250; ++step) {
       StepOutcome m = ExampleOutcome(step);
-      m.report.load.zero_score_share = step < 20 ? 0.3 : 0.45;
+      m.report.load.zero_score_share = step < 20 ? 0.2 : 0.45;
+      m.report.load.tie_share = 0.6;
       progress.Step(m);
     }
   });
   for (int step : {20, 120, 220}) {
     EXPECT_THAT(text, HasSubstr("warning: step " + std::to_string(step) + ": 45 % of all tokens and layers"));
+    EXPECT_THAT(text, HasSubstr("no positive router score (60 % of all choices)"));
   }
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4);
   EXPECT_THAT(text, HasSubstr("Lower moe.balance_coeff or raise model.init_std"));
@@ -134,7 +137,7 @@ TEST(Progress, SaysWhichLossAndWhatHelps) {
     return StepSummary(m, options, 0);
   };
   EXPECT_THAT(summary({.balance = Balance::LAYER_LOSS}, -1),
-              HasSubstr("tokens/s  layer loss 1.280 x balance  grad"));
+              HasSubstr("tokens/s  layer loss 1.280 x balance  ties 19 %  grad"));
   EXPECT_THAT(summary({.balance_scope = BalanceScope::MICROBATCH}, 1),
               HasSubstr("  shares 1 microbatch old"));
   EXPECT_THAT(summary({.balance_scope = BalanceScope::RANK}, 2), HasSubstr("  shares 2 microbatches old"));
@@ -149,6 +152,8 @@ TEST(Progress, SaysWhichLossAndWhatHelps) {
   };
   EXPECT_THAT(warning(Balance::LAYER_LOSS),
               AllOf(HasSubstr("a low layer loss"), HasSubstr("Lower moe.balance_coeff")));
+  EXPECT_THAT(warning(Balance::POOL_LOSS), HasSubstr("counts their choices as use (moe.balance_counts ALL)"));
+  EXPECT_THAT(warning(Balance::BIAS), HasSubstr("moe.balance_counts=POSITIVE"));
   for (Balance::Value balance : {Balance::BIAS, Balance::NONE}) {
     EXPECT_THAT(warning(balance), AllOf(HasSubstr("Raise model.init_std"), Not(HasSubstr("balance_coeff")),
                                         Not(HasSubstr("low pool loss"))));

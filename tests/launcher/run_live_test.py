@@ -71,7 +71,7 @@ class LiveTest(RunTest):
         for mpi in (0, 2):
             narrow, wide = self.Seen(80, mpi), self.Seen(200, mpi)
             self.assertNotIn("lr ", narrow)
-            self.assertRegex(wide, r"x balance  grad norm \d.*  lr \d.*  shares 1 step old  \[")
+            self.assertRegex(wide, r"x balance  (ties \d+ %  )?grad norm \d.*  lr \d.*  shares 1 step old  \[")
 
     def test_plain_lines_where_there_is_no_terminal(self) -> None:
         for mpi in (0, 2):

@@ -139,6 +139,12 @@ class MistakesTest(RunTest):
         self.assertIn(note, self.Train("train.steps=2", "moe.balance=BIAS").text)
         with open(self.Path("biased", step, "config.json"), encoding="utf-8") as file:
             self.assertEqual(json.load(file)["load_balance"], "BIAS")
+        own = ["moe.balance=BIAS", "moe.bias_scope=LAYER"]
+        self.Expect(["moe.bias_scope is POOL there and LAYER here"], "train", "small.txtpb", "run_dir=biased", "train.steps=2",
+                    *own, ways=self.WAYS[:1])
+        self.Train("train.steps=1", "run_dir=own", *own)
+        self.Expect(["moe.balance=BIAS moe.bias_scope=LAYER"], "train", "small.txtpb", "run_dir=new", "moe.balance=BIAS",
+                    f"train.init_from=own/{step}", ways=self.WAYS[:1])
 
     def test_damaged_newest_checkpoint(self) -> None:
         self.Train()

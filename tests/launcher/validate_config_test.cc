@@ -131,6 +131,16 @@ TEST(ValidateConfig, SenselessCombinations) {
               ElementsAre(HasSubstr("the router has no constant (moe.router is SOFTMAX)")));
   EXPECT_THAT(Check({"moe.balance=NONE", "moe.balance_scope=RANK"}),
               ElementsAre(HasSubstr("only POOL_LOSS has a scope")));
+  EXPECT_THAT(Check({"moe.balance=NONE", "moe.balance_counts=POSITIVE", "moe.balance_hinge=true"}),
+              ElementsAre(HasSubstr("moe.balance_counts: is POSITIVE, but nothing counts"),
+                          HasSubstr("moe.balance_hinge: is set, but only POOL_LOSS and LAYER_LOSS")));
+  EXPECT_THAT(Check({"moe.balance=BIAS", "moe.balance_hinge=true"}),
+              ElementsAre(HasSubstr("moe.balance_hinge: is set, but only POOL_LOSS and LAYER_LOSS")));
+  EXPECT_THAT(Check({"moe.bias_scope=LAYER"}),
+              ElementsAre(HasSubstr("only BIAS has biases (moe.balance is POOL_LOSS)")));
+  EXPECT_THAT(Check({"moe.balance=BIAS", "moe.bias_scope=LAYER", "moe.balance_counts=POSITIVE"}),
+              ElementsAre());
+  EXPECT_THAT(Check({"moe.balance=LAYER_LOSS", "moe.balance_hinge=true"}), ElementsAre());
   EXPECT_THAT(Check({"parallel.experts=PER_STAGE", "parallel.stages=2"}, 2), ElementsAre());
 }
 

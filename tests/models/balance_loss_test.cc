@@ -28,8 +28,15 @@ BalanceOptions Options(Balance::Value balance) {
 
 class BalanceLossTest : public testing::Test {
  protected:
+  // No choice has score 0, unless `positive` says otherwise.
   std::vector<double> GradientOf(BalanceLoss& loss, std::vector<int64_t> counts) {
-    const Tensor gradient = loss.Gradient(0, 0, Tensor(counts.data(), DType::kI64, {2}));
+    return GradientOf(loss, counts, counts);
+  }
+  std::vector<double> GradientOf(BalanceLoss& loss, std::vector<int64_t> counts,
+                                 std::vector<int64_t> positive) {
+    const Tensor gradient = loss.Gradient(0, 0,
+                                          {.all = Tensor(counts.data(), DType::kI64, {2}),
+                                           .positive = Tensor(positive.data(), DType::kI64, {2})});
     return {gradient.as<double>(), gradient.as<double>() + 2};
   }
   StepSums Booked(const BalanceLoss& loss) {
@@ -82,6 +89,32 @@ TEST_F(BalanceLossTest, SwitchLossUsesTheLayersOwnCounts) {
   EXPECT_DOUBLE_EQ(Booked(loss).pool_loss_at_balance, 2 * scale * 0.5 * (6 + 2));
   loss.BeginStep();
   EXPECT_EQ(Booked(loss).pool_loss, 0);
+}
+
+TEST_F(BalanceLossTest, SwitchLossOfPositiveChoices) {
+  BalanceOptions options = Options(Balance::LAYER_LOSS);
+  options.counts = BalanceCounts::POSITIVE;
+  PoolShares shares(spec_, options, mesh_, clock_);
+  BalanceLoss loss(spec_, options, shares, DType::kF64, stream_, memory_);
+  const double scale = 0.5 * 2 / 12;
+  EXPECT_EQ(GradientOf(loss, {3, 1}, {1, 1}), (std::vector<double>{scale / 2, scale / 2}));
+  EXPECT_EQ(GradientOf(loss, {4, 0}, {0, 0}), (std::vector<double>{0, 0})) << "nothing was used";
+}
+
+// Only the expert above its even share is pushed down, by what it has too much.
+TEST_F(BalanceLossTest, HingeLeavesTheUnderusedAlone) {
+  for (const Balance::Value balance : {Balance::POOL_LOSS, Balance::LAYER_LOSS}) {
+    BalanceOptions options = Options(balance);
+    options.hinge = true;
+    PoolShares shares(spec_, options, mesh_, clock_);
+    BalanceLoss loss(spec_, options, shares, DType::kF64, stream_, memory_);
+    shares.EndStep(std::vector<double>{9, 3});
+    const double scale = 0.5 * 2 / (balance == Balance::POOL_LOSS ? 24 : 12);
+    EXPECT_EQ(GradientOf(loss, {3, 1}), (std::vector<double>{scale * 0.25, 0}));
+    loss.Book(score_sum_);
+    EXPECT_DOUBLE_EQ(Booked(loss).pool_loss, scale * 0.25 * 6);
+    EXPECT_EQ(Booked(loss).pool_loss_at_balance, 0) << "at balance nobody is pushed";
+  }
 }
 
 TEST_F(BalanceLossTest, WithoutALossTheGradientIsZero) {

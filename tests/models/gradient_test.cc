@@ -215,6 +215,14 @@ TEST(Gradient, PrivateTop1) {
 TEST(Gradient, PrivateTop2) {
   CheckAll(AllRoutersAndBalances({.sharing = Sharing::PRIVATE, .experts = 8, .top_k = 2, .layers = 2}));
 }
+TEST(Gradient, PositiveCountsAndHinge) {
+  std::vector<SmallModel> models;
+  for (const Balance::Value balance : {Balance::POOL_LOSS, Balance::LAYER_LOSS}) {
+    models.push_back({.balance = balance, .layers = 2, .counts = BalanceCounts::POSITIVE});
+    models.push_back({.balance = balance, .top_k = 2, .layers = 2, .coeff = 0.5, .hinge = true});
+  }
+  CheckAll(models);
+}
 TEST(Gradient, Dense) {
   CheckAll({{.sharing = Sharing::DENSE, .balance = Balance::NONE, .experts = 2, .layers = 2}});
 }

@@ -2,9 +2,8 @@
 // (models/POOL_LOSS.md), computed from the routing of the plain reference model, at every scope and layout.
 #include <algorithm>
 #include <cstring>
-#include <map>
 
-#include "tests/models/reference_model.h"
+#include "tests/models/expected_balance.h"
 #include "tests/models/small_model.h"
 #include "tests/world_test.h"
 
@@ -12,180 +11,6 @@ namespace unipool {
 namespace {
 
 constexpr int kSteps = 3;
-constexpr uint64_t kSampleKey = 99;
-
-using Counts = std::vector<std::vector<double>>;  // [balance group][expert]
-
-// What one microbatch shows of the routing.
-struct Microbatch {
-  std::vector<std::vector<double>> counts, score_sums;  // [layer][expert]
-  int zero_tokens = 0;
-};
-
-class Expected {
- public:
-  Expected(const Config& config, int data_ranks, const std::vector<DiskTensor>& weights)
-      : config_(config), data_ranks_(data_ranks), model_(config, weights) {}
-
-  // The steps that follow have this configuration and number of data ranks.
-  void Continue(const Config& config, int data_ranks) {
-    config_ = config;
-    data_ranks_ = data_ranks;
-  }
-  void ForgetShares() { microbatches_.clear(); }
-
-  // Runs a step's forward passes. Microbatch g of the global batch belongs to data rank g % data_ranks.
-  void Step(int64_t step) {
-    const int count = config_.train().global_batch() / config_.train().micro_batch();
-    before_ = std::move(microbatches_);
-    ranks_before_ = ranks_now_;
-    ranks_now_ = data_ranks_;
-    microbatches_.clear();
-    for (int g = 0; g < count; ++g) microbatches_.push_back(Forward(step, g));
-  }
-
-  // After Step: the loss of the step.
-  double Loss() const {
-    double loss = 0;
-    for (int g = 0; g < static_cast<int>(microbatches_.size()); ++g) loss += LossOf(g);
-    return loss / static_cast<double>(microbatches_.size());
-  }
-
-  Counts StepCounts() const {
-    return CountsOf(microbatches_, [](int) { return true; });
-  }
-  double ZeroScoreShare() const {
-    double zero = 0;
-    for (const Microbatch& microbatch : microbatches_) zero += microbatch.zero_tokens;
-    const double tokens = config_.train().global_batch() * config_.model().seq_length();
-    return zero / (tokens * config_.model().layers());
-  }
-  double MaxViolation() const {
-    double worst = 0;
-    for (const std::vector<double>& counts : StepCounts()) {
-      double total = 0;
-      for (double count : counts) total += count;
-      const double most = *std::max_element(counts.begin(), counts.end());
-      worst = std::max(worst, most / (total / model_.experts_per_group()) - 1);
-    }
-    return worst;
-  }
-  int DeadExperts() const {
-    const Counts counts = StepCounts();
-    int dead = 0;
-    for (int i = 0; i < config_.moe().experts(); ++i) {
-      dead += std::all_of(counts.begin(), counts.end(), [&](const auto& group) { return group[i] == 0; });
-    }
-    return dead;
-  }
-
-  // Aux-free: the rule's next biases.
-  void MoveBiases() {
-    const Counts counts = StepCounts();
-    for (int layer = 0; layer < config_.model().layers(); ++layer) {
-      const int group = model_.group_of(layer);
-      double mean = 0;
-      for (double count : counts[group]) mean += count / model_.experts_per_group();
-      std::vector<double>& bias = model_.weight("model.layers." + std::to_string(layer) + ".mlp.router.bias");
-      for (int i = 0; i < config_.moe().experts(); ++i) {
-        if (!model_.sees(layer, i)) continue;
-        const double direction = counts[group][i] < mean ? 1 : counts[group][i] > mean ? -1 : 0;
-        bias[i] += direction * config_.moe().balance_coeff();
-      }
-    }
-  }
-  ReferenceModel& model() { return model_; }
-
- private:
-  Microbatch Forward(int64_t step, int g) const {
-    const int layers = config_.model().layers(), experts = config_.moe().experts();
-    const std::vector<std::vector<double>> zeros(layers, std::vector<double>(experts, 0.0));
-    Microbatch result{.counts = zeros, .score_sums = zeros};
-    for (int i = 0; i < config_.train().micro_batch(); ++i) {
-      std::vector<int32_t> sample;
-      for (int position = 0; position <= config_.model().seq_length(); ++position) {
-        sample.push_back(SampleToken(kSampleKey, step, g * config_.train().micro_batch() + i, position,
-                                     config_.model().vocab()));
-      }
-      const auto choices = model_.Forward(sample.data()).choices;
-      for (int layer = 0; layer < layers; ++layer) {
-        for (const ReferenceModel::Choice& choice : choices[layer]) {
-          for (int e = 0; e < experts; ++e) result.score_sums[layer][e] += choice.scores[e];
-          for (int e : choice.chosen) result.counts[layer][e] += 1;
-          result.zero_tokens +=
-              std::none_of(choice.scores.begin(), choice.scores.end(), [](double s) { return s > 0; });
-        }
-      }
-    }
-    return result;
-  }
-
-  template <class Which>
-  Counts CountsOf(const std::vector<Microbatch>& microbatches, Which which) const {
-    Counts counts(model_.num_groups(), std::vector<double>(config_.moe().experts(), 0.0));
-    for (int g = 0; g < static_cast<int>(microbatches.size()); ++g) {
-      if (!which(g)) continue;
-      for (int layer = 0; layer < config_.model().layers(); ++layer) {
-        for (int e = 0; e < config_.moe().experts(); ++e)
-          counts[model_.group_of(layer)][e] += microbatches[g].counts[layer][e];
-      }
-    }
-    return counts;
-  }
-
-  // The choices that the shares of microbatch g come from; none: an empty vector.
-  Counts Source(int g) const {
-    if (config_.moe().balance_scope() == BalanceScope::STEP) {
-      return before_.empty() ? Counts{} : CountsOf(before_, [](int) { return true; });
-    }
-    const int round = g / data_ranks_;
-    if (round == 0 && before_.empty()) return {};
-    const int ranks = round == 0 ? ranks_before_ : data_ranks_;
-    const int previous = round == 0 ? static_cast<int>(before_.size()) / ranks - 1 : round - 1;
-    const bool own = config_.moe().balance_scope() == BalanceScope::RANK;
-    return CountsOf(round == 0 ? before_ : microbatches_, [&](int other) {
-      return other / ranks == previous && (!own || other % ranks == g % ranks);
-    });
-  }
-
-  double LossOf(int g) const {
-    const MoeConfig& moe = config_.moe();
-    const int layers = config_.model().layers();
-    const double tokens = config_.train().micro_batch() * config_.model().seq_length();
-    const double unit = moe.balance_coeff() * model_.experts_per_group();
-    double loss = 0;
-    if (moe.balance() == Balance::LAYER_LOSS) {
-      for (int layer = 0; layer < layers; ++layer) {
-        for (int e = 0; e < moe.experts(); ++e) {
-          loss += unit * microbatches_[g].counts[layer][e] / (tokens * moe.top_k()) *
-                  microbatches_[g].score_sums[layer][e] / tokens;
-        }
-      }
-    }
-    if (moe.balance() != Balance::POOL_LOSS) return loss;
-    const Counts source = Source(g);
-    for (size_t group = 0; group < source.size(); ++group) {
-      double total = 0, group_layers = 0;
-      for (double count : source[group]) total += count;
-      for (int layer = 0; layer < layers; ++layer)
-        group_layers += model_.group_of(layer) == static_cast<int>(group);
-      for (int e = 0; e < moe.experts(); ++e) {
-        double score_sum = 0;
-        for (int layer = 0; layer < layers; ++layer) {
-          if (model_.group_of(layer) == static_cast<int>(group))
-            score_sum += microbatches_[g].score_sums[layer][e];
-        }
-        loss += unit * source[group][e] / total * score_sum / (tokens * group_layers);
-      }
-    }
-    return loss;
-  }
-
-  Config config_;
-  int data_ranks_, ranks_now_ = 0, ranks_before_ = 0;  // configured; in this step and in the one before
-  ReferenceModel model_;
-  std::vector<Microbatch> microbatches_, before_;  // of this step and the one before
-};
 
 Config LayoutConfig(const SmallModel& small, int stages) {
   Config config = ConfigOf(small);
@@ -196,18 +21,20 @@ Config LayoutConfig(const SmallModel& small, int stages) {
 }
 
 // What rank 0 expects of a step's report.
-void CheckReport(const LoadReport& report, const Expected& expected, bool has_loss) {
+void CheckReport(const LoadReport& report, const ExpectedBalance& expected, bool has_loss) {
   const double loss = expected.Loss();
   EXPECT_EQ(loss > 1e-3, has_loss) << loss;
   EXPECT_NEAR(report.pool_loss, loss, 1e-12);
   EXPECT_DOUBLE_EQ(report.zero_score_share, expected.ZeroScoreShare());
   EXPECT_DOUBLE_EQ(report.max_violation, expected.MaxViolation());
   EXPECT_EQ(report.dead_experts, expected.DeadExperts());
+  EXPECT_DOUBLE_EQ(report.tie_share, expected.TieShare());
 }
 
 void ExpectEqualEverywhere(World& world, const LoadReport& report) {
-  std::vector<double> values{report.pool_loss, report.pool_loss_at_balance, report.max_violation,
-                             static_cast<double>(report.dead_experts), report.zero_score_share};
+  std::vector<double> values{report.pool_loss,        report.pool_loss_at_balance,
+                             report.max_violation,    static_cast<double>(report.dead_experts),
+                             report.zero_score_share, report.tie_share};
   const std::vector<double> own = values;
   world.communicator->Broadcast(values.data(), 8 * static_cast<int64_t>(values.size()), 0,
                                 {.operation = "report of rank 0"});
@@ -216,7 +43,7 @@ void ExpectEqualEverywhere(World& world, const LoadReport& report) {
 
 void CheckBiases(const TrainingEngine& engine, ReferenceModel& model) {
   for (const DiskTensor& tensor : engine.state().Weights()) {
-    if (!tensor.name.ends_with("router.bias")) continue;
+    if (!tensor.name.ends_with(model.BiasName())) continue;
     const std::vector<double>& bias = model.weight(tensor.name);
     double largest = 0;
     for (int64_t i = 0; i < tensor.value.size(); ++i) {
@@ -243,7 +70,7 @@ void CheckSteps(const SmallModel& small, int stages) {
     const TrainingEngine whole(ConfigOf(small), one.world,
                                {.mode = EngineMode::kEvaluate, .dtype = DType::kF64});
     TrainingEngine engine(config, world, {.dtype = DType::kF64});
-    Expected expected(config, static_cast<int>(engine.data_ranks()), whole.state().Weights());
+    ExpectedBalance expected(config, static_cast<int>(engine.data_ranks()), whole.state().Weights());
     std::vector<int32_t> tokens;
     for (int64_t step = 0; step < kSteps; ++step) {
       const Tensor samples = SamplesOf(engine, config, kSampleKey, step, tokens);
@@ -282,7 +109,7 @@ void CheckContinuation(BalanceScope::Value scope, int stages) {
     config.mutable_train()->set_micro_batch(3);
     OneRank one;
     TrainingEngine before(alone, one.world, {.dtype = DType::kF64});
-    Expected expected(alone, 1, before.state().Weights());
+    ExpectedBalance expected(alone, 1, before.state().Weights());
     std::vector<int32_t> tokens;
     before.TrainStep(0, 0, SamplesOf(before, alone, kSampleKey, 0, tokens));
     before.state().Collect();
@@ -350,6 +177,39 @@ TEST(PoolLoss, GroupedMicrobatchScope) {
                 .scope = BalanceScope::MICROBATCH,
                 .experts = 6,
                 .layers = 4});
+}
+
+// What counts as use of an expert, at every scope. With two experts a token, some of its choices are ties.
+TEST(PoolLoss, PositiveChoicesAlone) {
+  CheckLayouts({.scope = BalanceScope::STEP, .experts = 7, .counts = BalanceCounts::POSITIVE});
+  CheckLayouts(
+      {.scope = BalanceScope::MICROBATCH, .experts = 7, .top_k = 2, .counts = BalanceCounts::POSITIVE});
+  CheckLayouts({.balance = Balance::LAYER_LOSS, .experts = 7, .top_k = 2, .counts = BalanceCounts::POSITIVE});
+}
+TEST(PoolLoss, Hinge) {
+  CheckLayouts({.experts = 7, .top_k = 2, .coeff = 1, .hinge = true});
+  CheckLayouts({.scope = BalanceScope::RANK,
+                .experts = 7,
+                .coeff = 1,
+                .counts = BalanceCounts::POSITIVE,
+                .hinge = true});
+  CheckLayouts({.router = RouterType::SOFTMAX,
+                .sharing = Sharing::PRIVATE,
+                .balance = Balance::LAYER_LOSS,
+                .experts = 15,
+                .coeff = 1,
+                .hinge = true});
+}
+// With every router; the rate is large, so that NORM's biases soon outgrow its scores.
+TEST(PoolLoss, BiasesOfLayersAndOfPositiveScores) {
+  for (const RouterType::Value router : {RouterType::NORM, RouterType::SOFTMAX, RouterType::SIGMOID}) {
+    CheckLayouts({.router = router, .balance = Balance::BIAS, .coeff = 0.2, .bias_scope = BiasScope::LAYER});
+    CheckLayouts({.router = router,
+                  .balance = Balance::BIAS,
+                  .top_k = 2,
+                  .coeff = 0.2,
+                  .counts = BalanceCounts::POSITIVE});
+  }
 }
 
 TEST(PoolLoss, OneRanksSharesGoOnInEveryLayout) {

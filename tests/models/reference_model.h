@@ -49,6 +49,10 @@ class ReferenceModel {
   int group_of(int layer) const { return layer * num_groups() / config_.model().layers(); }
   int experts_per_group() const { return config_.moe().experts() / num_groups(); }
   bool sees(int layer, int expert) const { return expert / experts_per_group() == group_of(layer); }
+  // Of the biases of a router, on disk.
+  std::string BiasName() const {
+    return config_.moe().bias_scope() == BiasScope::LAYER ? "layer_bias" : "bias";
+  }
   Vector& weight(const std::string& name) { return weights_.at(name); }
 
   // sample: s + 1 tokens.
@@ -161,10 +165,12 @@ class ReferenceModel {
       return choice;
     }
     choice.scores = Scores(layer, x);
-    const auto bias = weights_.find(Prefix(layer) + "mlp.router.bias");
+    const auto bias = weights_.find(Prefix(layer) + "mlp.router." + BiasName());
+    const bool positive_first = config_.moe().balance_counts() == BalanceCounts::POSITIVE;
     std::vector<std::pair<double, int>> order;  // the key's negative, the expert: ties to the lower
     for (int i = 0; i < experts; ++i) {
-      const double key = choice.scores[i] + (bias == weights_.end() ? 0 : bias->second[i]);
+      double key = choice.scores[i] + (bias == weights_.end() ? 0 : bias->second[i]);
+      if (positive_first && !(choice.scores[i] > 0)) key = -1e9;
       if (sees(layer, i)) order.emplace_back(-key, i);
     }
     std::sort(order.begin(), order.end());

@@ -41,9 +41,18 @@ TEST(Resume, EveryScopeOfThePoolLoss) {
   for (BalanceScope::Value scope : {BalanceScope::STEP, BalanceScope::MICROBATCH, BalanceScope::RANK})
     CheckLayouts({.scope = scope, .experts = 7});
 }
+TEST(Resume, PositiveCountsAndHinge) {
+  CheckLayouts({.experts = 7, .counts = BalanceCounts::POSITIVE, .hinge = true});
+}
 TEST(Resume, Biases) {
   CheckLayouts(
       {.router = RouterType::SIGMOID, .balance = Balance::BIAS, .experts = 7, .top_k = 2, .coeff = 0.01});
+  CheckLayouts({.balance = Balance::BIAS,
+                .experts = 7,
+                .top_k = 2,
+                .coeff = 0.2,
+                .counts = BalanceCounts::POSITIVE,
+                .bias_scope = BiasScope::LAYER});
 }
 
 }  // namespace

@@ -21,12 +21,17 @@ struct SmallModel {
   BalanceScope::Value scope = BalanceScope::STEP;
   int experts = 7, top_k = 1, layers = 5;
   double coeff = 0.05;
+  BalanceCounts::Value counts = BalanceCounts::ALL;
+  bool hinge = false;
+  BiasScope::Value bias_scope = BiasScope::POOL;
 };
 
 inline std::string NameOf(const SmallModel& m) {
-  return Format("%s %s(%d) %s %s, %d experts, top %d", RouterType::Value_Name(m.router).c_str(),
+  return Format("%s %s(%d) %s %s%s%s%s, %d experts, top %d", RouterType::Value_Name(m.router).c_str(),
                 Sharing::Value_Name(m.sharing).c_str(), m.groups, Balance::Value_Name(m.balance).c_str(),
-                BalanceScope::Value_Name(m.scope).c_str(), m.experts, m.top_k);
+                BalanceScope::Value_Name(m.scope).c_str(),
+                m.counts == BalanceCounts::POSITIVE ? " POSITIVE" : "", m.hinge ? " hinge" : "",
+                m.bias_scope == BiasScope::LAYER ? " LAYER" : "", m.experts, m.top_k);
 }
 
 // Every preset kind: UniPool, vanilla MoE, dense, grouped pools, aux-free.
@@ -76,6 +81,9 @@ inline Config ConfigOf(const SmallModel& small) {
   moe.set_balance(small.balance);
   moe.set_balance_scope(small.scope);
   moe.set_balance_coeff(small.coeff);
+  moe.set_balance_counts(small.counts);
+  moe.set_balance_hinge(small.hinge);
+  moe.set_bias_scope(small.bias_scope);
   TrainConfig& train = *config.mutable_train();
   train.set_steps(20);
   train.set_global_batch(12);

@@ -175,7 +175,7 @@ void Routing(Bench& bench) {
   const Tensor experts = bench.Zeros({kTokens, 1}, DType::kI32), weights = bench.Zeros({kTokens, 1});
   bench.Run("router scores forward",
             [&] { RouterScoresForward(stream, spec, logits, sigma, visible, scores, sums); });
-  bench.Run("top-k", [&] { TopK(stream, scores, Tensor(), visible, experts, weights, counts); });
+  bench.Run("top-k", [&] { TopK(stream, scores, {}, visible, experts, weights, counts); });
   RouterScoreGrads grads;
   grads.experts = experts;
   grads.dchosen = bench.Random({kTokens, 1});

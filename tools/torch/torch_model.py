@@ -257,12 +257,17 @@ class Model:
         order = torch.argsort(experts, stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         counts = torch.zeros(e, dtype=torch.int64, device=order.device).scatter_add_(0, experts, torch.ones_like(experts))
+        counted = counts
+        if moe.balance_counts == "POSITIVE":
+            counted = torch.zeros_like(counts).scatter_add_(0, experts, (weights.flatten() > 0).long())
         if moe.balance == "LAYER_LOSS":
-            shares = counts / experts.numel()
+            shares = counted / counted.sum().clamp(min=1)
+        if moe.balance_hinge:
+            shares = torch.relu(shares - 1 / e)
         layers = self.block_layers if moe.balance == "POOL_LOSS" else 1
         aux = (shares * scores.sum(0)).sum() * (moe.balance_coeff * e / (layers * self.tokens_per_step))
         offsets = counts.cumsum(0).to(torch.int32)
-        return Permute.apply(flat, order, inverse, moe.top_k), order, inverse, offsets, weights, experts[order], counts, aux
+        return Permute.apply(flat, order, inverse, moe.top_k), order, inverse, offsets, weights, experts[order], counted, aux
 
     def combine_(self, h: Tensor, y: Tensor, order: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
         rows = Unpermute.apply(y, order, inverse).view(weights.shape[0], -1, h.shape[-1])

@@ -85,7 +85,7 @@ def train(config: Any, options: argparse.Namespace) -> tuple[list[float], list[f
             loss_sum = loss_sum + loss
             counts = counts + count if count is not None else counts
         if model.has_router and moe.balance == "POOL_LOSS":
-            shares = counts / counts.sum(1, keepdim=True)
+            shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
         norm = optimizer.step(learning_rate(t, step))
         losses.append(loss_sum.item() / model.tokens_per_step)
         norms.append(norm.item())

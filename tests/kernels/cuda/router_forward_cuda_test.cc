@@ -11,6 +11,7 @@ struct RouterCase {
   int64_t width;
   bool biased;
   int64_t biases_that_are_numbers = -1;  // the first of them; -1: all are
+  BiasReach reach = BiasReach::kEveryScore;
 };
 
 // Fills in every tensor but x and weight, and runs the case.
@@ -44,6 +45,7 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
                    .weight_low = weight_low ? t[*weight_low] : Tensor{},
                    .sigma = HasSigma(r.kind) ? t[sigma] : Tensor{},
                    .bias = r.biased ? t[bias] : Tensor{},
+                   .bias_reach = r.reach,
                    .visible = t[v]},
                   {.logits = t[logits],
                    .scores = t[scores],
@@ -65,6 +67,21 @@ TEST_F(CudaRouterForward, EveryKind) {
       RunRouter(c, s, r, x, weight);
     });
   }
+}
+
+// Integers, so that many scores are 0 and others are equal; biases above all differences of scores.
+TEST_F(CudaRouterForward, BiasOfPositiveScoresAlone) {
+  ForEachCase({ExpertShape{40, 70, 4, ExpertSpread::kEven}, ExpertShape{300, 8, 3, ExpertSpread::kEven}},
+              [](CudaCase& c, const ExpertShape& s) {
+                constexpr int64_t kWidth = 16;
+                std::vector<double> x(s.tokens * kWidth), weight(s.experts * kWidth);
+                for (double& value : x) value = static_cast<double>(c.random()() % 3) - 1;
+                for (double& value : weight) value = static_cast<double>(c.random()() % 3) - 1;
+                for (int64_t j = 0; j < kWidth; ++j) x[3 * kWidth + j] = 0;
+                const auto in = c.InValues("x", {s.tokens, kWidth}, x, ArrayType::kData);
+                const auto w = c.InValues("weight", {s.experts, kWidth}, weight, ArrayType::kData);
+                RunRouter(c, s, {RouterKind::kNorm, kWidth, true, -1, BiasReach::kPositiveScores}, in, w);
+              });
 }
 
 // A bias that is none makes a choice that is none, while all outputs stay numbers that can be compared. None,
