@@ -114,11 +114,25 @@ class Bench:
         with open(empty, "w", encoding="utf-8"):
             pass
         size = json.loads(self.call(["info", empty, *settings, "--json"]).strip().split("\n")[-1])["parameters"]
-        self.call(["train", empty, *settings, f"run_dir={run_dir}", "train.save_minutes=2", "train.keep_checkpoints=1"])
+        settings += ["train.save_minutes=2", "train.keep_checkpoints=1"]
+        if self.variants[name].begins_at_half_depth and not os.path.exists(run_dir):
+            self.train_half_depth(empty, settings, run_dir)
+        self.call(["train", empty, *settings, f"run_dir={run_dir}"])
         row: Row = {"variant": name, "seed": seed, "size": self.options.size, "total": size["total"], "active": size["active"],
-                    **numbers_of(os.path.join(run_dir, "metrics.jsonl")), "settings": settings, "program": self.version()}
+                    **numbers_of(os.path.join(run_dir, "metrics.jsonl")), "settings": self.settings(self.variants[name], seed),
+                    "program": self.version()}
         write_json(self.row_file(name, seed), row)
         shutil.rmtree(run_dir)
+        shutil.rmtree(run_dir + "-half", ignore_errors=True)
+
+    def train_half_depth(self, empty: str, settings: list[str], run_dir: str) -> None:
+        """Half of the layers for half of the steps, on the rate's way through all steps; then the run with all layers."""
+        steps, layers = (int(value_of(settings, name)) for name in ("train.steps", "model.layers"))
+        half = run_dir + "-half"
+        self.call(["help", "grow"])  # a program without it refuses now, not after the training
+        self.call(["train", empty, *settings, f"run_dir={half}", f"model.layers={layers // 2}", f"train.steps={steps // 2}",
+                   f"train.decay_steps={steps}", "train.eval_every=0"])
+        self.call(["grow", half, "--layers", str(layers), "--out", run_dir])
 
     def version(self) -> str:
         return " ".join(self.call(["--version"]).split()[:4])
@@ -169,6 +183,10 @@ def head_of_table(name: str, size: Size, rows: dict[str, dict[int, Row]]) -> str
             f"{', '.join(map(str, steps))} steps, {', '.join(f'{count / 1e6:.2f}M' for count in tokens)} tokens; "
             f"{', '.join(programs)}.\nDifferences: mean over seeds ± standard error, paired by seed. Balance, ties (choices "
             "without a positive score) and dead experts: means of the last tenth of the steps.\n\n")
+
+
+def value_of(settings: list[str], name: str) -> str:
+    return [text.split("=", 1)[1] for text in settings if text.startswith(name + "=")][-1]
 
 
 def numbers_of(metrics: str) -> Row:

@@ -55,5 +55,6 @@ def table(rows: dict[str, dict[int, Row]], whats: dict[str, str], refused: dict[
         if name in rows:
             lines.append(table_line(what, rows[name], references))
         elif name in refused:
-            lines.append(f"| {what} | does not run: {refused[name]} | | | | | | | |")
+            reason = refused[name].removeprefix("error: ").split(";")[0]
+            lines.append(f"| {what} | does not run: {reason} | | | | | | | |")
     return "\n".join(lines) + "\n"

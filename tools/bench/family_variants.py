@@ -31,6 +31,7 @@ def settings_of_size(size: Size) -> list[str]:
 class Variant(NamedTuple):
     what: str             # for the table
     settings: list[str]
+    begins_at_half_depth: bool = False  # for half of the steps; then `unipool grow` doubles the layers, and the pool stays
 
 
 def variants_of(size: Size) -> dict[str, Variant]:
@@ -66,6 +67,7 @@ def variants_of(size: Size) -> dict[str, Variant]:
                                            [*unipool, f"moe.shrink_to={size.experts // 2}", f"moe.shrink_begin={size.steps // 2}",
                                             f"moe.shrink_end={3 * size.steps // 4}", f"moe.shrink_by={by}"])
            for by, word in (("UCB", "importance"), ("COUNTS", "counts"), ("RANDOM", "chance"))},
+        "grown": Variant("UniPool, half of the layers for half of the steps", unipool, begins_at_half_depth=True),
         "lock": Variant("UniPool-lock: owners by counts after a tenth of the steps, locked after a fifth",
                         [*unipool, "moe.lock.assignment=COUNTS", "moe.lock.entropy_end_fraction=0.1", "moe.lock.lock_fraction=0.2"]),
         "lock_random": Variant("UniPool-lock with random owners from the first step on",
