@@ -8,7 +8,7 @@
 #include "launcher/nearest_name.h"
 #include "launcher/reports/chart.h"
 #include "launcher/reports/metric_list.h"
-#include "launcher/reports/picture_file.h"
+#include "launcher/reports/own_file.h"
 #include "launcher/reports/run_record.h"
 #include "launcher/reports/svg_chart.h"
 #include "launcher/reports/terminal.h"

@@ -267,7 +267,7 @@ bool TrafficRun::IsWritten(int64_t step) const {
 }
 
 bool TrafficRun::EndsWindow(int64_t step) const {
-  return (step + 1 - first_step_) % config_.traffic().every() == 0;
+  return (step + 1 - first_step_) % config_.traffic().every() == 0 || step + 1 == config_.train().steps();
 }
 
 // Not the first step, for whose records room is still to be found.

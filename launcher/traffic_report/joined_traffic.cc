@@ -180,4 +180,16 @@ JoinedTraffic JoinTraffic(const RecordedRun& folder, const ClockMap& clocks) {
   return std::move(Joiner(folder, clocks).joined());
 }
 
+std::vector<int> StageOfRank(const JoinedTraffic& traffic, int world) {
+  std::vector<int> stages(world, -1);
+  for (const JoinedExchange& exchange : traffic.exchanges) {
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (part.recorded && part.recorded->record.stage >= 0)
+        stages[traffic.WorldRank(exchange, static_cast<int>(p))] = part.recorded->record.stage;
+    }
+  }
+  return stages;
+}
+
 }  // namespace unipool

@@ -53,4 +53,7 @@ struct JoinedTraffic {
 // what an exchange was, or about its bytes.
 JoinedTraffic JoinTraffic(const RecordedRun& folder, const ClockMap& clocks);
 
+// Ranks of which one stage each: by world rank, from the records' own work; -1: not known.
+std::vector<int> StageOfRank(const JoinedTraffic& traffic, int world);
+
 }  // namespace unipool

@@ -147,6 +147,7 @@ class FolderReader {
     RecordedManifest& manifest = folder_.manifest;
     manifest.host_of_rank.resize(manifest.world);
     manifest.boot_id_of_rank.resize(manifest.world);
+    manifest.host_cores_of_rank.resize(manifest.world, 0);
     const bool has_nodes = !manifest.node_of_rank.empty();
     manifest.node_of_rank.resize(manifest.world, 0);
     std::map<std::string, int> nodes;

@@ -1,10 +1,10 @@
 #include <gflags/gflags.h>
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
 
 #include "launcher/commands.h"
+#include "launcher/reports/own_file.h"
 #include "launcher/standard_output.h"
 #include "launcher/traffic_report/exchange_lines.h"
 #include "launcher/traffic_report/matrix_file.h"
@@ -13,7 +13,7 @@
 #include "launcher/traffic_report/report_text.h"
 #include "launcher/traffic_report/trace_file.h"
 #include "launcher/traffic_report/traffic_report.h"
-#include "runtime/tensor_file.h"
+#include "runtime/format.h"
 
 DEFINE_string(compare, "", "report: folder of another run, whose numbers are put beside those of the first");
 DEFINE_bool(text, false, "report: print the text too when files are asked for");
@@ -31,6 +31,24 @@ DEFINE_string(by, "rank", "report: one line for each rank or node");
 
 namespace unipool {
 namespace {
+
+// What this command makes, by its first bytes.
+const OwnFile kPage{"page of this command",
+                    [](std::string_view begin) { return begin.find("<title>Traffic of ") != begin.npos; }};
+const OwnFile kTrace{"time line of this command",
+                     [](std::string_view begin) { return begin.starts_with(R"({"displayTimeUnit")"); }};
+const OwnFile kMatrix{"matrix of bytes", [](std::string_view begin) {
+                        return !begin.empty() && begin.find_first_not_of("0123456789 \n") == begin.npos;
+                      }};
+const OwnFile kLines{"file of recorded exchanges", [](std::string_view begin) {
+                       return begin.starts_with(R"({"step":)") &&
+                              begin.find(R"("communicator":)") != begin.npos;
+                     }};
+
+void WriteFile(const OwnFile& file, const std::string& path, const std::string& text,
+               const std::string& use) {
+  if (!WriteOwnFile(file, path, text)) PrintResult("wrote " + path + use + "\n");
+}
 
 // "5-7", "5".
 StepRange ParseSteps(const std::string& text, Problems& problems) {
@@ -56,6 +74,8 @@ ReportOptions OptionsOfFlags() {
   if (FLAGS_lane == "backward") options.filter.lane = 1;
   if (!FLAGS_lane.empty() && options.filter.lane < 0)
     problems.Add("--lane: expected forward or backward, found \"" + FLAGS_lane + "\"");
+  if (FLAGS_layer < -1)
+    problems.Add(Format("--layer: expected a layer of the model, or -1 for all, found %d", FLAGS_layer));
   if (FLAGS_by != "rank" && FLAGS_by != "node")
     problems.Add("--by: expected rank or node, found \"" + FLAGS_by + "\"");
   options.by_node = FLAGS_by == "node";
@@ -69,8 +89,7 @@ void WriteHtml(const TrafficReport& report, const std::string& path, std::vector
     run = std::make_unique<RunRecord>(report.run.run_dir);
     run->Read();
   }
-  WriteTextFile(path, ReportHtml(report, run.get(), std::move(first)));
-  PrintResult("wrote " + path + ", a page that any browser opens\n");
+  WriteFile(kPage, path, ReportHtml(report, run.get(), std::move(first)), ", a page that any browser opens");
 }
 
 // Where the records are; they may lie where nobody may write.
@@ -88,27 +107,24 @@ void WriteTrace(const TrafficReport& report) {
   std::vector<int64_t> steps;
   for (const JoinedStep& step : report.traffic.steps) steps.push_back(step.step);
   if (FLAGS_steps.empty()) steps = {MedianStep(report)};
-  WriteTextFile(FLAGS_trace, TraceText(report, steps));
-  PrintResult("wrote " + FLAGS_trace + "; ui.perfetto.dev opens it\n");
+  WriteFile(kTrace, FLAGS_trace, TraceText(report, steps), "; ui.perfetto.dev opens it");
 }
 
 void WriteMatrix(const TrafficReport& report) {
   const auto found = report.figures.matrices.find(FLAGS_operation);
   if (found == report.figures.matrices.end() || found->second.empty())
     throw UserError("--matrix: these records have no matrix of this choice");
-  WriteTextFile(FLAGS_matrix, MatrixText(found->second));
-  PrintResult("wrote " + FLAGS_matrix + ", the bytes of one step; to replay them:\n" +
-              ReplayCommand(found->second, FLAGS_matrix) + "\n");
+  WriteFile(kMatrix, FLAGS_matrix, MatrixText(found->second),
+            ", the bytes of one step; to replay them:\n" + ReplayCommand(found->second, FLAGS_matrix));
 }
 
 void WriteLines(const TrafficReport& report) {
   if (!report.HasRecords())
     throw UserError(
         "--jsonl: no exchange of this choice is recorded one by one; traffic.record=FULL does so");
-  std::ofstream file(FLAGS_jsonl, std::ios::binary | std::ios::trunc);
-  WriteExchangeLines(report, [&](const std::string& line) { file << line; });
-  if (!file.flush()) throw UserError(FLAGS_jsonl + ": cannot be written");
-  PrintResult("wrote " + FLAGS_jsonl + "\n");
+  std::string text;
+  WriteExchangeLines(report, [&](const std::string& line) { text += line; });
+  WriteFile(kLines, FLAGS_jsonl, text, "");
 }
 
 }  // namespace

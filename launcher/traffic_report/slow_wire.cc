@@ -2,233 +2,264 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <utility>
+#include <functional>
 
 namespace unipool {
 namespace {
 
-constexpr double kAsSlow = 1.3;         // times the slowest: it may be this one as well
-constexpr double kClearlySlower = 0.5;  // of the usual rate
-constexpr int kFewestEnds = 3, kMostEnds = 64;
-constexpr double kFollows = 0.4, kDoubts = 2.5;  // correlation; standard errors
-constexpr size_t kFewestExchanges = 40;          // for it
-constexpr size_t kFewest = 8;                    // waits, for a rate
+constexpr int kMostNodesForPairs = 16;
+constexpr size_t kFewestExchanges = 40, kMostExchanges = 3000;
+constexpr size_t kFewestRates = 8;
+constexpr double kFollows = 0.3;  // correlation of waits with a wire's bytes, beyond what all wires explain
+constexpr double kDoubts = 2;     // standard errors by which it follows them better than any other's
+constexpr double kSlower = 0.6;   // of the rate of the others
 
-// What one exchange took, and what it moved between ends.
-struct Moved {
-  double ns = 0;              // of the slowest rank
-  std::vector<double> bytes;  // by end: the larger of those that leave it and those that come
+// What a node waited for in one exchange.
+struct NodeWait {
+  size_t node = 0;
+  double exposed = 0, ns = 0;   // the longest of its ranks: for the wire; since all had started
+  std::vector<double> from;     // bytes that came, by node
+  const double* in = nullptr;   // bytes that come to each node in this exchange
+  const double* out = nullptr;  // and leave it
 };
 
-struct Seen {
-  double bytes = 0, rate = 0;  // of a block; bytes a second
+// Bytes that a wait would follow if one wire were slow.
+struct Guess {
+  int from = -1, to = -1;
+  std::function<double(const NodeWait&)> bytes = {};
+  double fit = 0;
+  // Whether both blame a node that they share.
+  bool IsRelatedTo(const Guess& other) const {
+    return (from >= 0 && (from == other.from || from == other.to)) ||
+           (to >= 0 && (to == other.from || to == other.to));
+  }
 };
 
 class WireFinder {
  public:
-  // end_of_rank: the nodes, or the ranks themselves.
-  WireFinder(const JoinedTraffic& traffic, const std::vector<int>& node_of_rank, std::vector<int> end_of_rank)
-      : traffic_(traffic), node_of_rank_(node_of_rank), end_of_rank_(std::move(end_of_rank)) {
-    ends_ = 1 + *std::max_element(end_of_rank_.begin(), end_of_rank_.end());
-    rates_.by_node = ends_ < node_of_rank.size();
-    as_sender_.resize(ends_ * ends_);
-    as_receiver_.resize(ends_ * ends_);
-    for (const JoinedExchange& exchange : traffic.exchanges) Add(exchange);
-    FindPairs();
-    if (rates_.slow.empty()) FindEnd();
+  WireFinder(const JoinedTraffic& traffic, const std::vector<int>& node_of_rank)
+      : traffic_(traffic), node_of_rank_(node_of_rank) {
+    nodes_ = 1 + *std::max_element(node_of_rank_.begin(), node_of_rank_.end());
+    CollectWaits();
   }
-  WireRates& rates() { return rates_; }
 
- private:
-  int End(const JoinedExchange& exchange, int part) const {
-    return end_of_rank_[traffic_.WorldRank(exchange, part)];
+  std::vector<SlowWire> Find() {
+    if (waits_.size() < kFewestExchanges) return {};
+    MakeBasis();
+    exposed_ = Rest([](const NodeWait& w) { return w.exposed; });
+    MakeGuesses();
+    for (Guess& guess : guesses_) guess.fit = Fit(guess.bytes);
+    std::stable_sort(guesses_.begin(), guesses_.end(),
+                     [](const auto& a, const auto& b) { return a.fit > b.fit; });
+    const Guess& best = guesses_.front();
+    const double doubt = kDoubts / std::sqrt(static_cast<double>(waits_.size()));
+    if (best.fit < kFollows) return {};
+    for (const Guess& other : guesses_) {
+      if (!IsSame(best, other) && best.fit - other.fit < doubt) return {};
+    }
+    return Judge(best, doubt);
+  }
+
+  // With two nodes what one sends is what the other gets.
+  bool IsSame(const Guess& a, const Guess& b) const {
+    if (nodes_ == 2) return SenderOf(a) == SenderOf(b);
+    return a.IsRelatedTo(b);
+  }
+  int SenderOf(const Guess& guess) const { return guess.from >= 0 ? guess.from : 1 - guess.to; }
+
+  void CollectWaits() {
+    std::vector<const JoinedExchange*> exchanges;
+    std::vector<double> sizes;
+    for (const JoinedExchange& exchange : traffic_.exchanges) {
+      const double bytes = BytesBetween(exchange);
+      if (bytes <= 0) continue;
+      exchanges.push_back(&exchange);
+      sizes.push_back(bytes);
+    }
+    if (sizes.empty()) return;
+    const double large = 0.25 * Quantile(sizes, 0.9);  // small ones show latency
+    size_t count = 0, taken = 0;
+    for (const double size : sizes) count += size >= large;
+    const size_t stride = 1 + count / kMostExchanges;
+    in_out_.reserve(2 * nodes_ * (count / stride + 1));  // waits point into it
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      if (sizes[i] >= large && taken++ % stride == 0) Add(*exchanges[i]);
+    }
+  }
+
+  size_t NodeOf(const JoinedExchange& exchange, int part) const {
+    return node_of_rank_[traffic_.WorldRank(exchange, part)];
+  }
+
+  double BytesBetween(const JoinedExchange& exchange) const {
+    double bytes = 0;
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (!part.recorded || part.exposed < 0) return 0;
+      for (const PeerBytes& peer : part.recorded->peers) {
+        if (NodeOf(exchange, peer.peer) != NodeOf(exchange, static_cast<int>(p)))
+          bytes += static_cast<double>(peer.bytes_from);
+      }
+    }
+    return bytes;
   }
 
   void Add(const JoinedExchange& exchange) {
-    Moved moved{.bytes = std::vector<double>(ends_, 0)};
-    std::vector<double> out(ends_, 0), in(ends_, 0);
+    const size_t at = in_out_.size();
+    in_out_.resize(at + 2 * nodes_, 0);
+    double *const in = &in_out_[at], *const out = in + nodes_;
+    std::vector<NodeWait> waits(nodes_);
     for (size_t p = 0; p < exchange.parts.size(); ++p) {
       const ExchangePart& part = exchange.parts[p];
-      if (!part.recorded || part.exposed < 0) return;
+      const size_t own = NodeOf(exchange, static_cast<int>(p));
+      NodeWait& wait = waits[own];
+      wait.from.resize(nodes_, 0);
       int64_t begin = part.start;
-      const int own = End(exchange, static_cast<int>(p));
       for (const PeerBytes& peer : part.recorded->peers) {
         begin = std::max(begin, exchange.parts[peer.peer].start);
-        const int other = End(exchange, peer.peer);
+        const size_t other = NodeOf(exchange, peer.peer);
         if (other == own) continue;
-        out[own] += static_cast<double>(peer.bytes_to);
-        in[own] += static_cast<double>(peer.bytes_from);
+        const auto bytes = static_cast<double>(peer.bytes_from);
+        wait.from[other] += bytes;
+        in[own] += bytes;
+        out[other] += bytes;
       }
-      const auto ns = static_cast<double>(part.wait_leave - begin);
-      if (ns <= 0 || part.exposed == 0) continue;
-      moved.ns = std::max(moved.ns, ns);
-      if (static_cast<double>(part.exposed) < 0.5 * ns) continue;  // it hardly waited for the wire
-      AddRates(exchange, part, own, ns);
+      wait.exposed = std::max(wait.exposed, static_cast<double>(part.exposed));
+      wait.ns = std::max(wait.ns, static_cast<double>(part.wait_leave - begin));
     }
-    for (size_t end = 0; end < ends_; ++end) moved.bytes[end] = std::max(out[end], in[end]);
-    if (moved.ns > 0) moved_.push_back(std::move(moved));
-  }
-
-  // By how many bytes went each way while this rank waited.
-  void AddRates(const JoinedExchange& exchange, const ExchangePart& part, int own, double ns) {
-    for (const PeerBytes& peer : part.recorded->peers) {
-      const int other = End(exchange, peer.peer);
-      if (other == own) continue;
-      const auto to = static_cast<double>(peer.bytes_to), from = static_cast<double>(peer.bytes_from);
-      if (to > 0) as_sender_[own * ends_ + other].push_back({to, 1e9 * to / ns});
-      if (from > 0) as_receiver_[other * ends_ + own].push_back({from, 1e9 * from / ns});
+    for (size_t node = 0; node < nodes_; ++node) {
+      NodeWait& wait = waits[node];
+      if (wait.from.empty()) continue;
+      wait.node = node;
+      wait.in = in;
+      wait.out = out;
+      waits_.push_back(std::move(wait));
     }
   }
 
-  // The rates of large blocks: small ones show latency.
-  std::vector<double> RatesOf(const std::vector<Seen>& seen) const {
+  void MakeGuesses() {
+    for (size_t node = 0; node < nodes_; ++node) {
+      const auto n = static_cast<int>(node);
+      guesses_.push_back({n, -1, [=](const NodeWait& w) { return w.from[node]; }});
+      guesses_.push_back({n, -1, [=](const NodeWait& w) { return w.out[node]; }});
+      guesses_.push_back({-1, n, [=](const NodeWait& w) { return w.node == node ? w.in[node] : 0; }});
+      guesses_.push_back({-1, n, [=](const NodeWait& w) { return w.in[node]; }});
+    }
+    if (nodes_ < 3 || nodes_ > kMostNodesForPairs) return;
+    for (size_t from = 0; from < nodes_; ++from) {
+      for (size_t to = 0; to < nodes_; ++to) {
+        if (from == to) continue;
+        const auto f = static_cast<int>(from), t = static_cast<int>(to);
+        guesses_.push_back({f, t, [=](const NodeWait& w) { return w.node == to ? w.from[from] : 0; }});
+        if (from < to)
+          guesses_.push_back({f, t, [=](const NodeWait& w) {
+                                return w.node == to ? w.from[from] : w.node == from ? w.from[to] : 0;
+                              }});
+      }
+    }
+  }
+
+  using Values = std::vector<double>;  // one for each wait
+
+  static double Product(const Values& x, const Values& y) {
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) sum += x[i] * y[i];
+    return sum;
+  }
+
+  // What `value` has beyond all wires alike: without its parts along the basis.
+  Values Rest(const std::function<double(const NodeWait&)>& value) const {
+    Values rest;
+    rest.reserve(waits_.size());
+    for (const NodeWait& wait : waits_) rest.push_back(value(wait));
+    const double whole = Product(rest, rest);
+    for (const Values& along : basis_) {
+      const double part = Product(rest, along);
+      for (size_t i = 0; i < rest.size(); ++i) rest[i] -= part * along[i];
+    }
+    if (Product(rest, rest) < 1e-9 * whole) rest.assign(rest.size(), 0);
+    return rest;
+  }
+
+  // Waits where all wires are alike follow these, to unit length and at right angles.
+  void MakeBasis() {
+    const auto largest = [](const NodeWait& w) { return *std::max_element(w.from.begin(), w.from.end()); };
+    const size_t n = nodes_;
+    const std::function<double(const NodeWait&)> values[] = {
+        [](const NodeWait&) { return 1; }, [](const NodeWait& w) { return w.in[w.node]; },
+        [](const NodeWait& w) { return std::max(w.in[w.node], w.out[w.node]); }, largest,
+        [n](const NodeWait& w) { return *std::max_element(w.in, w.in + 2 * n); }};  // in and out lie together
+    for (const auto& value : values) {
+      Values rest = Rest(value);
+      const double length = std::sqrt(Product(rest, rest));
+      if (length <= 0) continue;
+      for (double& x : rest) x /= length;
+      basis_.push_back(std::move(rest));
+    }
+  }
+
+  // Correlation of waits with a wire's bytes beyond that, as Fisher's z, whose standard error is 1 / sqrt(n).
+  double Fit(const std::function<double(const NodeWait&)>& bytes) const {
+    const Values rest = Rest(bytes);
+    const double spread = Product(rest, rest) * Product(exposed_, exposed_);
+    return spread <= 0 ? 0
+                       : std::atanh(std::clamp(Product(rest, exposed_) / std::sqrt(spread), -0.999, 0.999));
+  }
+
+  // The median rate of bytes while a node hardly did anything but wait.
+  double RateOf(const std::function<double(const NodeWait&)>& bytes_of) const {
     std::vector<double> rates;
-    for (const Seen& one : seen) {
-      if (one.bytes >= large_) rates.push_back(one.rate);
+    for (const NodeWait& wait : waits_) {
+      const double bytes = bytes_of(wait);
+      if (bytes > 0 && wait.ns > 0 && wait.exposed >= 0.5 * wait.ns) rates.push_back(1e9 * bytes / wait.ns);
     }
-    return rates;
+    return rates.size() < kFewestRates ? kUnknown : Quantile(std::move(rates), 0.5);
   }
 
-  void FindLarge() {
-    std::vector<double> sizes;
-    for (const std::vector<Seen>& list : as_receiver_) {
-      for (const Seen& one : list) sizes.push_back(one.bytes);
+  // Whether what the best guess blames is also clearly slower than the rest.
+  std::vector<SlowWire> Judge(const Guess& best, double doubt) const {
+    SlowWire slow{.from = best.from, .to = best.to};
+    if (nodes_ == 2) {
+      slow.from = SenderOf(best);
+      slow.to = 1 - slow.from;
     }
-    large_ = 0.5 * Quantile(std::move(sizes), 0.9);
-  }
-
-  // A wait is as long as its slowest block takes. So a wire is at least as fast as either of its ends saw.
-  void FindPairs() {
-    FindLarge();
-    rates_.bytes_per_second.assign(ends_, std::vector<double>(ends_, kUnknown));
-    std::vector<double> known[2];  // within nodes, between them
-    for (size_t from = 0; from < ends_; ++from) {
-      for (size_t to = 0; to < ends_; ++to) {
-        double rate = kUnknown;
-        for (const auto* seen : {&as_sender_, &as_receiver_}) {
-          const std::vector<double> values = RatesOf((*seen)[from * ends_ + to]);
-          if (values.size() < kFewest) continue;
-          const double one = Quantile(values, 0.5);
-          rate = IsKnown(rate) ? std::max(rate, one) : one;
-        }
-        rates_.bytes_per_second[from][to] = rate;
-        if (IsKnown(rate)) known[IsInter(from, to)].push_back(rate);
-      }
+    const auto is_blamed = [&](const NodeWait& w) {
+      const auto node = static_cast<int>(w.node);
+      return node != slow.from && (slow.to < 0 || node == slow.to);
+    };
+    const auto blamed = [&](const NodeWait& w) { return is_blamed(w) ? w.in[w.node] : 0; };
+    const auto not_blamed = [&](const NodeWait& w) { return is_blamed(w) ? 0 : w.in[w.node]; };
+    slow.next_rate = RateOf(not_blamed);  // who waits for nothing shows no rate: it is quick
+    if (IsKnown(slow.next_rate) && !(RateOf(blamed) < kSlower * slow.next_rate)) return {};
+    slow.rate = RateOf([&](const NodeWait& w) {
+      return !is_blamed(w) ? 0 : slow.from < 0 ? w.in[w.node] : w.from[static_cast<size_t>(slow.from)];
+    });
+    if (!IsKnown(slow.rate)) return {};
+    slow.is_one_way = true;
+    for (const Guess& other : guesses_) {
+      if (nodes_ > 2 && other.from == best.to && other.to == best.from && best.fit - other.fit < doubt)
+        slow.is_one_way = false;
     }
-    for (const bool inter : {true, false}) FindSlowest(known[inter], inter);
-  }
-
-  bool IsInter(size_t from, size_t to) const {
-    return rates_.by_node || node_of_rank_[from] != node_of_rank_[to];
-  }
-
-  void FindSlowest(const std::vector<double>& known, bool inter) {
-    if (known.size() < 4 || !rates_.slow.empty()) return;
-    const double usual = Quantile(known, 0.5), slowest = Quantile(known, 0);
-    if (slowest > kClearlySlower * usual) return;
-    // Blocks both ways share the waits, so both directions look slow. The time of the slow one follows its
-    // bytes.
-    WireRates::Slow slow{.usual_rate = usual};
-    double least = 0;
-    for (size_t from = 0; from < ends_; ++from) {
-      for (size_t to = 0; to < ends_; ++to) {
-        const double rate = rates_.bytes_per_second[from][to];
-        if (!IsKnown(rate) || rate > kAsSlow * slowest || IsInter(from, to) != inter) continue;
-        const double spread = SpreadOf(from, to);
-        if (slow.from >= 0 && spread >= least) continue;
-        least = spread;
-        slow.from = static_cast<int>(from);
-        slow.to = static_cast<int>(to);
-        slow.rate = rate;
-      }
-    }
-    slow.is_one_way = least < 0.5 * SpreadOf(slow.to, slow.from);
-    rates_.slow.push_back(slow);
-  }
-
-  // Of the rates that were seen, to their median.
-  double SpreadOf(size_t from, size_t to) const {
-    std::vector<double> values = RatesOf(as_sender_[from * ends_ + to]);
-    const std::vector<double> received = RatesOf(as_receiver_[from * ends_ + to]);
-    values.insert(values.end(), received.begin(), received.end());
-    return (Quantile(values, 0.75) - Quantile(values, 0.25)) / Quantile(values, 0.5);
-  }
-
-  // Where all waits are alike, one end may hold up all. Then times follow its bytes, clearly better than
-  // those of any other end and than those of the busiest.
-  void FindEnd() {
-    std::vector<double> sizes;
-    for (const Moved& moved : moved_) sizes.push_back(Busiest(moved));
-    const double large = 0.5 * Quantile(std::move(sizes), 0.9);
-    std::erase_if(moved_, [&](const Moved& moved) { return Busiest(moved) < large; });
-    if (static_cast<int>(ends_) < kFewestEnds || moved_.size() < kFewestExchanges) return;
-    double second = Fit(Busiest), best = -1;
-    int slow = -1;
-    for (size_t end = 0; end < ends_; ++end) {
-      const double fit = Fit([&](const Moved& moved) { return moved.bytes[end]; });
-      if (fit > best) {
-        second = std::max(second, best);
-        best = fit;
-        slow = static_cast<int>(end);
-      } else {
-        second = std::max(second, fit);
-      }
-    }
-    const double doubt = 1 / std::sqrt(static_cast<double>(moved_.size() - 3));
-    if (best < std::atanh(kFollows) || best - second < kDoubts * doubt) return;
-    double bytes = 0, ns = 0;
-    for (const Moved& moved : moved_) {
-      bytes += moved.bytes[slow];
-      ns += moved.ns;
-    }
-    rates_.slow.push_back({.from = slow, .to = -1, .rate = 1e9 * bytes / ns, .usual_rate = kUnknown});
-  }
-
-  static double Busiest(const Moved& moved) {
-    return *std::max_element(moved.bytes.begin(), moved.bytes.end());
-  }
-
-  // Correlation of times with x, as Fisher's z, whose standard error is 1 / sqrt(n - 3).
-  template <class X>
-  double Fit(X x_of) const {
-    double n = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0;
-    for (const Moved& moved : moved_) {
-      const double value = x_of(moved);
-      n += 1;
-      x += value;
-      y += moved.ns;
-      xx += value * value;
-      xy += value * moved.ns;
-      yy += moved.ns * moved.ns;
-    }
-    const double spread = (xx - x * x / n) * (yy - y * y / n);
-    return spread <= 0 ? 0 : std::atanh(std::clamp((xy - x * y / n) / std::sqrt(spread), -0.999, 0.999));
+    return {slow};
   }
 
   const JoinedTraffic& traffic_;
   const std::vector<int>& node_of_rank_;
-  std::vector<int> end_of_rank_;
-  size_t ends_ = 0;
-  std::vector<std::vector<Seen>> as_sender_, as_receiver_;  // [from * ends + to]
-  double large_ = 0;                                        // bytes of a block that shows a rate
-  std::vector<Moved> moved_;
-  WireRates rates_;
+  size_t nodes_ = 0;
+  std::vector<double> in_out_;  // [exchange, in and out, node]
+  std::vector<NodeWait> waits_;
+  std::vector<Values> basis_;
+  Values exposed_;  // of waits, beyond the basis
+  std::vector<Guess> guesses_;
 };
 
 }  // namespace
 
-WireRates FindSlowWires(const JoinedTraffic& traffic, const RecordedManifest& manifest) {
-  WireRates rates;
-  // Wires of a described cluster are alike, and threads have none.
-  if (manifest.carrier == "emulated" || manifest.carrier == "threads") return rates;
+std::vector<SlowWire> FindSlowWires(const JoinedTraffic& traffic, const RecordedManifest& manifest) {
+  if (manifest.carrier == "emulated" || manifest.carrier == "threads") return {};
   const std::vector<int>& nodes = manifest.node_of_rank;
-  if (*std::max_element(nodes.begin(), nodes.end()) + 1 >= kFewestEnds)
-    rates = std::move(WireFinder(traffic, nodes, nodes).rates());
-  if (!rates.slow.empty() || manifest.world < kFewestEnds || manifest.world > kMostEnds) return rates;
-  std::vector<int> ranks(manifest.world);
-  std::iota(ranks.begin(), ranks.end(), 0);
-  return std::move(WireFinder(traffic, nodes, ranks).rates());
+  if (*std::max_element(nodes.begin(), nodes.end()) == 0) return {};
+  return WireFinder(traffic, nodes).Find();
 }
 
 }  // namespace unipool

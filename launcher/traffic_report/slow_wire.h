@@ -1,8 +1,7 @@
-// Which wire is slow: from the times that exchanges took and the bytes that went between each two
-// nodes (or ranks).
+// Which node's wires are slow: from the times that ranks waited for the wire and the bytes that came between
+// nodes meanwhile.
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "launcher/traffic_report/joined_traffic.h"
@@ -10,19 +9,19 @@
 
 namespace unipool {
 
-struct WireRates {
-  bool by_node = false;     // nodes where that tells a slow wire, else ranks
-  Matrix bytes_per_second;  // [from][to], an estimate; unknown where too few bytes went
-  struct Slow {
-    bool is_one_way = false;          // else the other direction is as slow, or it cannot be told
-    int from = -1, to = -1;           // to = -1: all wires of `from`
-    double rate = 0, usual_rate = 0;  // bytes a second; usual: median of the others
-  };
-  std::vector<Slow> slow;  // at most one: the slowest, where it is clearly slower than the others
+// Bytes of node `from` to node `to`; -1: to, or from, all others. is_one_way: else the other way is slow too,
+// or it cannot be told. Rates are bytes a second of what came while a node waited: of these bytes, and of the
+// next slower ones of their kind.
+struct SlowWire {
+  int from = -1, to = -1;
+  bool is_one_way = false;
+  double rate = 0, next_rate = 0;
 };
 
-// From waits that were for the wire. A wait ends when the slowest of its blocks has moved, so for each two
-// ends the quickest rate is sought at which no wait lasts much longer than measured.
-WireRates FindSlowWires(const JoinedTraffic& traffic, const RecordedManifest& manifest);
+// A wire that explains the waits clearly better than any other, beyond what all wires alike explain, and that
+// is clearly slower; else nothing. Whose waits grow with whose bytes tells wires apart. A sender's own waits
+// do not tell, since what it sends may lie in buffers when its wait ends. Nothing where nodes are fewer than
+// two, or wires are described (emulated clusters).
+std::vector<SlowWire> FindSlowWires(const JoinedTraffic& traffic, const RecordedManifest& manifest);
 
 }  // namespace unipool

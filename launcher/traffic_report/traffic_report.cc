@@ -72,11 +72,14 @@ void AddNotes(TrafficReport& report) {
                rank, manifest.host_of_rank[rank]));
     break;
   }
-  int64_t steps = 0, split_steps = 0;
+  int64_t steps = 0, split_steps = 0, other_steps = 0;
   for (const RecordedWindow& window : report.run.windows) {
-    steps += window.steps;
+    (window.split_steps > 0 ? steps : other_steps) += window.steps;
     split_steps += window.split_steps;
   }
+  if (!report.HasRecords() && split_steps > 0 && other_steps > 0)
+    notes.push_back(
+        Format("%d steps are left out: what ranks waited for in them was not found out", other_steps));
   if (!report.HasRecords() && split_steps > 0 && split_steps < steps)
     notes.push_back(Format("idle and exposed times are those of %d of these %d steps, which stand for all",
                            split_steps, steps));

@@ -14,7 +14,14 @@ constexpr double kExplains = 0.3;       // of a time: what is longer explains it
 constexpr double kClear = 0.1;          // of a time: a difference that is no accident
 constexpr double kPlace = 0.25;         // of what a rank is waited for: worth naming where
 constexpr double kSmallMessage = 4096;  // bytes
+constexpr double kMuch = 1.5,
+                 kMostOwed = 0.6;  // of an even share of idle time, and of all of it: names a rank
+constexpr double kHot = 1.5;       // of the mean rows: a rank with hot experts
 constexpr size_t kMostCauses = 3;
+
+constexpr const char* kHotExperts =
+    "hot experts: a smaller parallel.replace_every places them anew, a balancing loss (moe.balance) with a "
+    "larger moe.balance_coeff spreads tokens";
 
 std::string Percent(double share) {
   return Format("%.0f %%", 100 * share);
@@ -97,10 +104,13 @@ class Judging {
     verdict_.reason += " Not decided: " + why + ".";
   }
 
+  bool IsOneNode() const {
+    return *std::max_element(manifest_.node_of_rank.begin(), manifest_.node_of_rank.end()) == 0;
+  }
+
   std::string RankName(int rank) const {
     std::string name = Format("rank %d", rank);
-    const std::vector<int>& nodes = manifest_.node_of_rank;
-    if (*std::max_element(nodes.begin(), nodes.end()) > 0) name += Format(" (node %d)", nodes[rank]);
+    if (!IsOneNode()) name += Format(" (node %d)", manifest_.node_of_rank[rank]);
     return name;
   }
 
@@ -164,7 +174,7 @@ class Judging {
     }
     if (latest >= 0) {
       const double ns = figures_.ranks[latest].caused / world_, share = ns / std::max(1.0, left);
-      if (share > 1.5 / world_ && share > 0.05) {
+      if (share > std::min(kMuch / world_, kMostOwed) && share > 0.05) {
         AddLateRank(latest, ns, share);
         left -= ns;
       }
@@ -195,9 +205,7 @@ class Judging {
       cause.change = "what it does before it is waited for: the time line shows it (--trace)";
     } else if (IsKnown(rows) && rows > 1.15 && rows - 1 > 0.3 * (compute - 1)) {
       cause.what += Format("; it receives %.2f x the rows of the others%s", rows, LayersOf(rank));
-      cause.change =
-          "hot experts: a smaller parallel.replace_every places them anew, a larger moe.balance_coeff "
-          "spreads tokens";
+      cause.change = kHotExperts;
     } else {
       cause.what += Format("; it computes %.2f x as long as the others%s", compute,
                            IsKnown(rows) ? Format(" on %.2f x their rows", rows) : "");
@@ -241,8 +249,7 @@ class Judging {
       return "threads have no wire: it is copying, or more ranks than cores (parallel.ranks)";
     if (small)
       return "messages are small, latency counts: a larger train.micro_batch makes them fewer and larger";
-    if (!operation.starts_with("dispatch") && !operation.starts_with("combine"))
-      return "once a step: a larger train.global_batch makes it rarer";
+    if (!IsOfRows(operation)) return "once a step: a larger train.global_batch makes it rarer";
     return std::string(between_nodes
                            ? "fewer bytes between nodes: parallel.pool_replicas, a copy of the pool for "
                              "some of them; "
@@ -265,7 +272,11 @@ class Judging {
     if (!AddSlowWire() && late_by_wire_ > 0) {
       verdict_.causes.push_back(
           {late_by_wire_, "others wait for ranks that are held up in waits of their own: " + WireLateRanks(),
-           "their wires, or cores that they share with others: compare nodes with unipool check_nodes"});
+           IsOneNode()
+               ? "what keeps a rank of one node in a wait is no wire: it was stopped, or shares its core "
+                 "with others"
+               : "their wires, or cores that they share with others: compare nodes with unipool "
+                 "check_nodes"});
     }
     for (const auto& [name, operation] : operations) {
       const double bytes = operation.volume.Wire() / world_, count = operation.volume.exchanges / world_;
@@ -281,39 +292,71 @@ class Judging {
           count > 2 && (each < kSmallMessage ||
                         (evidence_ && evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each));
       cause.change = ChangeOf(name, operation.volume.inter > 0, small);
+      if (const int hot = HottestRank(); hot >= 0 && IsOfRows(name) && !small) {
+        cause.what += Format("; %s receives %.2f x the rows of the others%s", RankName(hot), RowsRatio(hot),
+                             LayersOf(hot));
+        cause.change = kHotExperts;
+      }
       verdict_.causes.push_back(cause);
     }
   }
 
+  // Those that others wait for longest.
   std::string WireLateRanks() const {
+    std::vector<int> ranks;
+    for (int r = 0; r < static_cast<int>(figures_.ranks.size()); ++r) {
+      if (IsLateByWire(r)) ranks.push_back(r);
+    }
+    std::stable_sort(ranks.begin(), ranks.end(),
+                     [&](int a, int b) { return figures_.ranks[a].caused > figures_.ranks[b].caused; });
+    ranks.resize(std::min<size_t>(ranks.size(), 4));
     std::string names;
-    int count = 0;
-    for (size_t r = 0; r < figures_.ranks.size() && count < 4; ++r) {
-      if (!IsLateByWire(static_cast<int>(r))) continue;
-      names += Format("%srank %d (exposed %s)", count++ == 0 ? "" : ", ", r,
+    for (const int r : ranks) {
+      names += Format("%srank %d (exposed %s)", names.empty() ? "" : ", ", r,
                       TimeText(figures_.ranks[r].waits.exposed));
     }
     return names;
   }
 
+  static bool IsOfRows(const std::string& operation) {
+    return operation.starts_with("dispatch") || operation.starts_with("combine");
+  }
+
+  double RowsRatio(int rank) const {
+    return figures_.ranks[rank].rows / MeanOfOthers(rank, [](const RankFigures& r) { return r.rows; });
+  }
+
+  // That receives many more rows than the others; -1: none does.
+  int HottestRank() const {
+    int hottest = -1;
+    for (int r = 0; r < static_cast<int>(figures_.ranks.size()); ++r) {
+      const double ratio = RowsRatio(r);
+      if (IsKnown(ratio) && ratio > kHot && (hottest < 0 || ratio > RowsRatio(hottest))) hottest = r;
+    }
+    return hottest;
+  }
+
   // Whether there is one.
   bool AddSlowWire() {
     if (!traffic_) return false;
-    const WireRates rates = FindSlowWires(*traffic_, manifest_);
-    for (const WireRates::Slow& slow : rates.slow) {
-      const char* end = rates.by_node ? "node" : "rank";
+    const std::vector<SlowWire> wires = FindSlowWires(*traffic_, manifest_);
+    for (const SlowWire& slow : wires) {
       WaitCause cause{.ns = waits_.exposed - waits_.stalled + late_by_wire_};
-      cause.what =
-          slow.to < 0
-              ? Format("all wait for the wires of %s %d: %.1f MB/s", end, slow.from, slow.rate / 1e6)
-              : Format("the wire %s %s %d %s %s %d is slow: %.1f MB/s, others %.1f MB/s",
-                       slow.is_one_way ? "from" : "between", end, slow.from, slow.is_one_way ? "to" : "and",
-                       end, slow.to, slow.rate / 1e6, slow.usual_rate / 1e6);
+      const std::string others =
+          IsKnown(slow.next_rate) ? Format(", what others get at %.1f MB/s", slow.next_rate / 1e6) : "";
+      const std::string way =
+          slow.to < 0     ? Format("what node %d sends", slow.from)
+          : slow.from < 0 ? Format("what goes to node %d", slow.to)
+                          : Format("what goes %s node %d %s node %d", slow.is_one_way ? "from" : "between",
+                                   slow.from, slow.is_one_way ? "to" : "and", slow.to);
+      const bool is_port = (slow.from < 0 || slow.to < 0) && !slow.is_one_way;
+      cause.what = Format("a slow wire: %s comes at %.1f MB/s%s%s", way, slow.rate / 1e6, others,
+                          is_port ? "; it may be slow the other way too" : "");
       cause.change =
           "look at that link: cable, switch port, other jobs; --matrix replays these bytes with nccl-tests";
       verdict_.causes.push_back(cause);
     }
-    return !rates.slow.empty();
+    return !wires.empty();
   }
 
   void AddBlocked() {
@@ -351,18 +394,6 @@ std::string TimeText(double ns) {
 
 Verdict Judge(const VerdictInputs& inputs) {
   return std::move(Judging(inputs).verdict());
-}
-
-std::vector<int> StageOfRank(const JoinedTraffic& traffic, int world) {
-  std::vector<int> stages(world, -1);
-  for (const JoinedExchange& exchange : traffic.exchanges) {
-    for (size_t p = 0; p < exchange.parts.size(); ++p) {
-      const ExchangePart& part = exchange.parts[p];
-      if (part.recorded && part.recorded->record.stage >= 0)
-        stages[traffic.WorldRank(exchange, static_cast<int>(p))] = part.recorded->record.stage;
-    }
-  }
-  return stages;
 }
 
 }  // namespace unipool

@@ -31,9 +31,6 @@ struct VerdictInputs {
 };
 Verdict Judge(const VerdictInputs& inputs);
 
-// Ranks of which one stage each: by world rank, from the records' own work; -1: not known.
-std::vector<int> StageOfRank(const JoinedTraffic& traffic, int world);
-
 // Whether stalled time is worth telling.
 bool IsStalled(const WaitFigures& waits);
 

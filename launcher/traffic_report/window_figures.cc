@@ -35,9 +35,16 @@ class WindowFigures {
   WindowFigures(const RecordedRun& folder, const ExchangeFilter& filter)
       : manifest_(folder.manifest), filter_(filter), world_(manifest_.world) {
     figures_.ranks.resize(world_);
-    for (const RecordedWindow& window : folder.windows)
-      figures_.num_steps += static_cast<double>(window.steps);
-    for (const RecordedWindow& window : folder.windows) Add(window);
+    const bool any_split = std::any_of(folder.windows.begin(), folder.windows.end(),
+                                       [](const RecordedWindow& window) { return window.split_steps > 0; });
+    // One that does not know what ranks waited for would make the others' knowledge useless.
+    const auto takes = [&](const RecordedWindow& window) { return !any_split || window.split_steps > 0; };
+    for (const RecordedWindow& window : folder.windows) {
+      if (takes(window)) figures_.num_steps += static_cast<double>(window.steps);
+    }
+    for (const RecordedWindow& window : folder.windows) {
+      if (takes(window)) Add(window);
+    }
     Finish();
   }
   TrafficFigures& figures() { return figures_; }

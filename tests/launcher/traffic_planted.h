@@ -16,6 +16,7 @@ struct Planted {
   int hot_layer = -1;                                     // -1: in none
   std::vector<std::vector<double>> megabytes_per_second;  // [from][to]; empty: 1000 everywhere
   std::vector<double> port_megabytes_per_second;          // of all bytes of a rank, each way; empty: no limit
+  bool buffered = false;                                  // a sender does not wait until its bytes have gone
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
 };
@@ -67,9 +68,10 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted) {
             return planted.megabytes_per_second.empty() ? 1000.0 : planted.megabytes_per_second[from][to];
           };
           if (p == r) continue;
-          wire = std::max({wire, port[p], port[r],
-                           1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p),
-                           1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
+          wire = std::max(
+              {wire, port[p], port[r], 1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
+          if (!planted.buffered)
+            wire = std::max(wire, 1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p));
         }
         exchange.calls[r].wait_leave = now[r] = last + 5 + std::llround(wire);
       }

@@ -60,17 +60,19 @@ TEST_F(TrafficVerdictTest, NamesAHotExpert) {
 TEST_F(TrafficVerdictTest, NamesASlowWire) {
   Planted plan = Plan();
   plan.megabytes_per_second.assign(4, std::vector<double>(4, 1000));
-  plan.megabytes_per_second[0][2] = 100;
+  for (const int to : {0, 1, 3}) plan.megabytes_per_second[2][to] = 100;
+  plan.buffered = true;
+  run_.nodes_ = {0, 1, 2, 3};
   const TrafficReport report = Report(plan);
   EXPECT_EQ(report.verdict.kind, "transfer-dominated") << report.verdict.reason << SeedText();
   ASSERT_FALSE(report.verdict.causes.empty());
-  EXPECT_THAT(report.verdict.causes[0].what, StartsWith("the wire from rank 0 to rank 2 is slow"));
+  EXPECT_THAT(report.verdict.causes[0].what, StartsWith("a slow wire: what node 2 sends comes at "));
 }
 
 TEST_F(TrafficVerdictTest, LevelRanksAndWiresHaveNoCulprit) {
   const TrafficReport report = Report(Plan());
   for (const WaitCause& cause : report.verdict.causes) {
-    EXPECT_THAT(cause.what, Not(HasSubstr("is slow"))) << SeedText();
+    EXPECT_THAT(cause.what, Not(HasSubstr("a slow wire"))) << SeedText();
     EXPECT_THAT(cause.what, Not(HasSubstr("others wait for rank"))) << SeedText();
   }
 }

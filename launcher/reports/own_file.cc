@@ -1,4 +1,4 @@
-#include "launcher/reports/picture_file.h"
+#include "launcher/reports/own_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMostLinks = 40;
+constexpr size_t kMostOfBegin = 256;
 
 // The file behind a chain of links, whether it is there or not.
 std::string BehindLinks(const std::string& path) {
@@ -31,12 +32,13 @@ std::string BehindLinks(const std::string& path) {
   return behind.string();
 }
 
-bool IsSvg(const std::string& path) {
-  std::ifstream file(path);
+std::string BeginOf(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
   if (!file) throw UserError(path + ": cannot be read (" + std::strerror(errno) + ")");
-  std::string begin(5, '\0');
-  file.read(begin.data(), 5);
-  return begin.starts_with("<svg") || begin == "<?xml";
+  std::string begin(kMostOfBegin, '\0');
+  file.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  begin.resize(static_cast<size_t>(file.gcount()));
+  return begin;
 }
 
 bool IsStandardOutput(const struct stat& status) {
@@ -60,26 +62,34 @@ void WriteInto(const std::string& path, const std::string& text) {
 
 }  // namespace
 
-bool WritePicture(const std::string& path, const std::string& svg) {
+bool WriteOwnFile(const OwnFile& file, const std::string& path, const std::string& text) {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) {
     if (errno != ENOENT) throw UserError(path + ": cannot be written (" + std::strerror(errno) + ")");
-    WriteTextFile(BehindLinks(path), svg);
+    WriteTextFile(BehindLinks(path), text);
     return false;
   }
-  if (S_ISDIR(status.st_mode)) throw UserError(path + ": is a folder; give a file for the picture");
+  if (S_ISDIR(status.st_mode)) throw UserError(path + ": is a folder; give a file for the " + file.name);
   if (IsStandardOutput(status)) {
-    PrintResult(svg);
+    PrintResult(text);
     return true;
   }
   if (!S_ISREG(status.st_mode)) {
-    WriteInto(path, svg);
+    WriteInto(path, text);
     return false;
   }
-  if (!IsSvg(path))
-    throw UserError(path + ": is there and is no SVG picture, so it is not replaced; give another name");
-  WriteTextFile(BehindLinks(path), svg);
+  if (!file.is_own(BeginOf(path)))
+    throw UserError(path + ": is there and is no " + file.name +
+                    ", so it is not replaced; give another name");
+  WriteTextFile(BehindLinks(path), text);
   return false;
+}
+
+bool WritePicture(const std::string& path, const std::string& svg) {
+  const auto is_svg = [](std::string_view begin) {
+    return begin.starts_with("<svg") || begin.starts_with("<?xml");
+  };
+  return WriteOwnFile({"SVG picture", is_svg}, path, svg);
 }
 
 }  // namespace unipool

@@ -1,5 +1,5 @@
 // Where a picture may go, and what it leaves alone.
-#include "launcher/reports/picture_file.h"
+#include "launcher/reports/own_file.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-class PictureFileTest : public testing::Test {
+class OwnFileTest : public testing::Test {
  protected:
   void SetUp() override {
     folder_ =
@@ -40,7 +40,7 @@ class PictureFileTest : public testing::Test {
   std::string folder_;
 };
 
-TEST_F(PictureFileTest, LeavesOtherFilesAlone) {
+TEST_F(OwnFileTest, LeavesOtherFilesAlone) {
   std::ofstream(Path("metrics.jsonl")) << "{\"step\":1}\n";
   std::ofstream(Path("lock")) << "";
   fs::create_symlink("metrics.jsonl", Path("link.svg"));
@@ -52,7 +52,7 @@ TEST_F(PictureFileTest, LeavesOtherFilesAlone) {
   EXPECT_THAT(Problem("."), HasSubstr("is a folder"));
 }
 
-TEST_F(PictureFileTest, ReplacesPicturesAndFollowsLinks) {
+TEST_F(OwnFileTest, ReplacesPicturesAndFollowsLinks) {
   EXPECT_EQ(Problem("new.svg"), "");
   EXPECT_EQ(ReadTextFile(Path("new.svg")), "<svg/>\n");
   for (const char* old : {"<svg old/>", "<?xml?><svg/>"}) {
@@ -71,7 +71,7 @@ TEST_F(PictureFileTest, ReplacesPicturesAndFollowsLinks) {
   EXPECT_EQ(ReadTextFile(Path("absent.svg")), "<svg/>\n");
 }
 
-TEST_F(PictureFileTest, APipeTakesTheBytesAndStaysAPipe) {
+TEST_F(OwnFileTest, APipeTakesTheBytesAndStaysAPipe) {
   ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
   const int reader = open(Path("pipe").c_str(), O_RDONLY | O_NONBLOCK);
   ASSERT_GE(reader, 0);
