@@ -22,8 +22,8 @@ SIZES = ["model.layers=3", "model.hidden=64", "moe.width=96", f"model.seq_length
 MODELS = {
     "one pool": ["moe.balance_coeff=3e-3", "moe.router_constant=2.8"],
     "one pool, two experts a token, padding": ["moe.top_k=2", "moe.router_constant=1.9", "model.vocab_multiple=100"],
-    "one pool, positive choices counted, hinge": ["moe.top_k=2", "moe.router_constant=1.9", "moe.balance_counts=POSITIVE",
-                                                  "moe.balance_hinge=true", "moe.balance_coeff=0.1"],
+    "one pool, positive choices counted, hinge": ["moe.experts=6", "moe.top_k=2", "moe.router_constant=1.9", "moe.balance_counts=POSITIVE",
+                                                  "moe.balance_hinge=true", "moe.balance_coeff=0.1", "model.init_std=0.05"],
     "private experts": ["moe.sharing=PRIVATE", "moe.experts=12", "moe.router=SOFTMAX", "moe.balance=LAYER_LOSS"],
 }
 Loss = tuple[float, float]  # loss and gradient norm of a step
@@ -88,9 +88,10 @@ class TorchComparisonTest(unittest.TestCase):
                     print(f"{name}, {gradients}: losses within {loss:.1e}, gradient norms within {norm:.1e}")
                     self.assertLess(loss, BOUND)
                     self.assertLess(norm, 10 * BOUND)
-                if name == "one pool":
-                    for other in ("moe.balance=NONE", "train.weight_decay=0.5"):
-                        self.assertGreater(self.Difference(ours, self.Torch(*settings, other), 0), BOUND, other)
+                others = {"one pool": ["moe.balance=NONE", "train.weight_decay=0.5"],
+                          "one pool, positive choices counted, hinge": ["moe.balance_counts=ALL", "moe.balance_hinge=false"]}
+                for other in others.get(name, []):
+                    self.assertGreater(self.Difference(ours, self.Torch(*settings, other), 0), BOUND, other)
 
 
 if __name__ == "__main__":
