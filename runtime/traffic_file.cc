@@ -81,7 +81,7 @@ class Reader {
     header.format = json["unipool_traffic"].get<int>();
     header.program_version = json.value("program_version", "");
     if (header.format != kTrafficFormat) {
-      throw UserError(
+      throw TrafficFormatError(
           Format("%s: records of format %d, written by program version %s; this is program version %s, which "
                  "reads format %d: use the program that wrote them",
                  path_.c_str(), header.format, header.program_version.c_str(), program_version.c_str(),

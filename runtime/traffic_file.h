@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/errors.h"
 #include "runtime/traffic_record.h"
 
 namespace unipool {
@@ -56,8 +57,14 @@ struct TrafficFile {
   int64_t cut_bytes = 0;  // torn at the end, left out
 };
 
-// Throws UserError: no such file, not such a file, or one of another format (the sentence names both
-// formats and program versions; `program_version` is this program's).
+// Records of another format than this program's.
+class TrafficFormatError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// Throws UserError: no such file, or not such a file; TrafficFormatError: one of another format (the sentence
+// names both formats and program versions; `program_version` is this program's).
 TrafficFile ReadTrafficFile(const std::string& path, const std::string& program_version);
 
 }  // namespace unipool

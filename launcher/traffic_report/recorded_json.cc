@@ -115,7 +115,7 @@ void CheckFormat(const Json& json, const std::string& path) {
   if (found == json.end() || !found->is_number_integer())
     throw UserError(path + ": not of recorded exchanges");
   if (const int format = found->get<int>(); format != kTrafficFormat) {
-    throw UserError(Format(
+    throw TrafficFormatError(Format(
         "%s: records of format %d, written by program version %s; this is program version %s, which reads "
         "format %d: use the program that wrote them",
         path, format, Get<std::string>(json, "program_version", "unknown"), ProgramVersion(),

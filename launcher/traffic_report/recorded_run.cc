@@ -68,25 +68,35 @@ class FolderReader {
            "traffic.record=FULL (every exchange of some steps)";
   }
 
+  // The rest of the folder may be whole. Another format is no damage.
+  template <class Read>
+  void LeaveOutDamaged(Read read) {
+    try {
+      read();
+    } catch (const TrafficFormatError&) {
+      throw;
+    } catch (const UserError& problem) {
+      folder_.notes.push_back(std::string(problem.what()) + "; it is left out");
+    }
+  }
+
   void ReadManifest() {
     const std::string path = (path_ / "manifest.json").string();
     std::error_code error;
     if (!fs::is_regular_file(path, error)) return;
-    folder_.manifest = ParseRecordedManifest(ReadTextFile(path), path);
+    LeaveOutDamaged([&] { folder_.manifest = ParseRecordedManifest(ReadTextFile(path), path); });
   }
 
   void ReadWindows() {
     for (const std::string& path : FilesNamed(path_, "window-", ".json")) {
-      try {
+      LeaveOutDamaged([&] {
         RecordedWindow window = ParseRecordedWindow(ReadTextFile(path), path);
         if (folder_.manifest.world == 0) folder_.manifest.world = static_cast<int>(window.ranks.size());
         if (static_cast<int>(window.ranks.size()) != folder_.manifest.world)
           throw UserError(path + ": of another number of ranks");
         if (window.first_step <= steps_.last && window.last_step >= steps_.first)
           folder_.windows.push_back(std::move(window));
-      } catch (const UserError& problem) {
-        folder_.notes.push_back(std::string(problem.what()) + "; it is left out");
-      }
+      });
     }
     std::sort(folder_.windows.begin(), folder_.windows.end(),
               [](const auto& a, const auto& b) { return a.first_step < b.first_step; });
@@ -99,16 +109,22 @@ class FolderReader {
     for (const std::string& path : paths) bytes += static_cast<int64_t>(fs::file_size(path, error));
     const bool fits = bytes <= most_bytes_;
     for (const std::string& path : paths) {
-      TrafficFile file = ReadTrafficFile(path, ProgramVersion());
-      if (!Belongs(file, path)) continue;
-      if (file.cut_bytes > 0)
-        folder_.notes.push_back(Format("%s: its last %d bytes are torn and were cut", path, file.cut_bytes));
-      LeaveOutUnendedSteps(file);
-      KeepSteps(file, steps_);
-      if (!fits && folder_.files.empty() && !file.steps.empty()) Narrow(file, bytes);
-      if (!fits) KeepSteps(file, steps_);
-      folder_.files.push_back(std::move(file));
+      LeaveOutDamaged([&] {
+        TrafficFile file = ReadTrafficFile(path, ProgramVersion());
+        if (!Belongs(file, path)) return;
+        if (file.cut_bytes > 0)
+          folder_.notes.push_back(
+              Format("%s: its last %d bytes are torn and were cut", path, file.cut_bytes));
+        LeaveOutUnendedSteps(file);
+        KeepSteps(file, steps_);
+        if (!fits && folder_.files.empty() && !file.steps.empty()) Narrow(file, bytes);
+        if (!fits) KeepSteps(file, steps_);
+        folder_.files.push_back(std::move(file));
+      });
     }
+    if (fs::is_directory(path_ / "before-1", error))
+      folder_.notes.push_back("records of earlier starts lie in " + path_.string() +
+                              "/before-N; this is the last start that recorded");
     std::sort(folder_.files.begin(), folder_.files.end(),
               [](const auto& a, const auto& b) { return a.header.rank < b.header.rank; });
     FillManifest();

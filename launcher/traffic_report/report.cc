@@ -86,8 +86,13 @@ ReportOptions OptionsOfFlags() {
 void WriteHtml(const TrafficReport& report, const std::string& path, std::vector<HtmlScreen> first = {}) {
   std::unique_ptr<RunRecord> run;
   if (std::filesystem::exists(report.run.run_dir + "/metrics.jsonl")) {
-    run = std::make_unique<RunRecord>(report.run.run_dir);
-    run->Read();
+    try {
+      run = std::make_unique<RunRecord>(report.run.run_dir);
+      run->Read();
+    } catch (const UserError& error) {
+      run = nullptr;
+      PrintResult(std::string("the page has no curves: ") + error.what() + "\n");
+    }
   }
   WriteFile(kPage, path, ReportHtml(report, run.get(), std::move(first)), ", a page that any browser opens");
 }

@@ -108,6 +108,20 @@ TrafficComparison CompareTraffic(const TrafficReport& own, const TrafficReport& 
     add("of it stalled", [](S s) { return s.waits.stalled; });
     add("hidden", [](S s) { return s.waits.hidden; });
   }
+  const RecordedManifest &a = own.run.manifest, &b = other.run.manifest;
+  const auto differ = [&](const char* what, const std::string& mine, const std::string& others) {
+    if (mine != others)
+      comparison.differences.push_back(Format("%s: %s in this, %s in the other", what, mine, others));
+  };
+  differ("ranks", Format("%d", a.world), Format("%d", b.world));
+  differ("stages", Format("%d", a.stages), Format("%d", b.stages));
+  differ("carrier", a.carrier, b.carrier);
+  differ("layers, experts, top-k", Format("%d, %d, %d", a.layers, a.experts, a.top_k),
+         Format("%d, %d, %d", b.layers, b.experts, b.top_k));
+  differ("tokens of a microbatch", Format("%d", a.tokens_per_microbatch),
+         Format("%d", b.tokens_per_microbatch));
+  differ("microbatches", Format("%d", a.microbatches), Format("%d", b.microbatches));
+  differ("bytes of a row", Format("%d", a.row_bytes), Format("%d", b.row_bytes));
   using R = const RankFigures&;
   comparison.numbers.push_back(
       Volume("MB to other ranks, all ranks", own, other, [](R r) { return r.volume.Wire(); }));
@@ -117,7 +131,10 @@ TrafficComparison CompareTraffic(const TrafficReport& own, const TrafficReport& 
 }
 
 std::string TrafficComparisonText(const TrafficComparison& comparison) {
-  return "this:  " + comparison.own + "\nother: " + comparison.other + "\n\n" +
+  std::string differences;
+  for (const std::string& difference : comparison.differences)
+    differences += "these are unlike runs in " + difference + "\n";
+  return "this:  " + comparison.own + "\nother: " + comparison.other + "\n" + differences + "\n" +
          Lines(comparison.numbers, "a step, ms") + "\n" +
          Lines(comparison.cells, "blocked, ms a step, mean of ranks") +
          "\n~: no larger than what steps of one run differ by\n";
@@ -129,9 +146,12 @@ HtmlScreen ComparisonScreen(const TrafficComparison& comparison) {
     for (const ComparedNumber& number : numbers) table.rows.push_back(Columns(number));
     return TableHtml(table);
   };
+  std::string unlike;
+  for (const std::string& difference : comparison.differences)
+    unlike += "<p>These are unlike runs in " + MarkupText(difference) + ".</p>\n";
   return {"compare", "Compared",
           "<p>This is " + MarkupText(comparison.own) + ", the other " + MarkupText(comparison.other) +
-              ". noise: no larger than what steps of one run differ by.</p>\n" +
+              ". noise: no larger than what steps of one run differ by.</p>\n" + unlike +
               table_of(comparison.numbers, "a step, ms") + table_of(comparison.cells, "blocked, ms a step")};
 }
 

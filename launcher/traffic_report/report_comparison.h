@@ -18,9 +18,10 @@ struct ComparedNumber {
 };
 
 struct TrafficComparison {
-  std::string own, other;               // folders
-  std::vector<ComparedNumber> numbers;  // of the step
-  std::vector<ComparedNumber> cells;    // ms blocked, by operation, lane, layer; largest difference first
+  std::string own, other;                // folders
+  std::vector<ComparedNumber> numbers;   // of the step
+  std::vector<ComparedNumber> cells;     // ms blocked, by operation, lane, layer; largest difference first
+  std::vector<std::string> differences;  // in what the runs are unlike: "ranks: 4 in this, 2 in the other"
 };
 
 TrafficComparison CompareTraffic(const TrafficReport& own, const TrafficReport& other);

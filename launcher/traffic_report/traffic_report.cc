@@ -52,10 +52,26 @@ void AddSharedCores(const RecordedManifest& manifest, std::vector<std::string>& 
       "Both count as idle and exposed here");
 }
 
+// "; recorded are steps 4 to 6": what another choice of --steps would find.
+std::string RecordedText(const TrafficReport& report) {
+  if (report.options.steps.first == 0 && report.options.steps.last == INT64_MAX) return "";
+  const RecordedRun all = ReadRecordedRun(report.run.run_dir, {});
+  std::string text;
+  if (const std::vector<int64_t> steps = all.RecordedSteps(); !steps.empty())
+    text += Format("; one by one steps %d to %d are recorded", steps.front(), steps.back());
+  if (!all.windows.empty())
+    text +=
+        Format("; sums cover steps %d to %d", all.windows.front().first_step, all.windows.back().last_step);
+  return text;
+}
+
 void AddNotes(TrafficReport& report) {
   std::vector<std::string>& notes = report.notes;
   const RecordedManifest& manifest = report.run.manifest;
   notes.insert(notes.end(), report.run.notes.begin(), report.run.notes.end());
+  if (const std::string other = report.HasRecords() ? "" : RecordedText(report);
+      other.find("one by one") != other.npos)
+    notes.push_back("none of these --steps is recorded one by one, so sums are shown" + other);
   if (!report.HasRecords()) {
     notes.push_back(
         "there are sums of steps only. traffic.record=FULL, or a file RUN_DIR/traffic/record with a number "
@@ -113,8 +129,8 @@ TrafficReport MakeTrafficReport(const std::string& run_dir, const ReportOptions&
   } else if (!report.run.windows.empty()) {
     report.figures = report.windows;
   } else {
-    throw UserError(
-        Format("%s/traffic: no step of this choice was recorded by all %d ranks", run_dir, manifest.world));
+    throw UserError(Format("%s/traffic: no step of this choice was recorded by all %d ranks%s", run_dir,
+                           manifest.world, RecordedText(report)));
   }
   CheckFilter(report);
   report.verdict = Judge(inputs);

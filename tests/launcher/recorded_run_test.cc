@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "launcher/traffic_report/report_text.h"
 #include "runtime/errors.h"
 #include "runtime/file_sum.h"
 #include "tests/launcher/traffic_planted.h"
@@ -92,12 +93,41 @@ TEST_F(RecordedRunTest, LeavesOutAnotherStart) {
   EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("another start"), HasSubstr("1 of 4 ranks")));
 }
 
+TEST_F(RecordedRunTest, LeavesOutWhatIsDamaged) {
+  WriteTextFile(run_.File("rank-00003.bin"), "");
+  WriteTextFile(run_.File("rank-00002.bin"), "{\"unipool_tr");
+  RecordedRun folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_EQ(folder.files.size(), 2u);
+  EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("rank-00002.bin"), HasSubstr("rank-00003.bin"),
+                                        HasSubstr("2 of 4 ranks")));
+  run_.Write();
+  WriteTextFile(run_.File("manifest.json"), "{\"world\":");
+  folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_THAT(folder.RecordedSteps(), ElementsAre(0, 1, 2));
+  EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("manifest.json")));
+}
+
+TEST_F(RecordedRunTest, TellsOfEarlierStarts) {
+  std::filesystem::create_directories(run_.File("before-1"));
+  EXPECT_THAT(ReadRecordedRun(run_.path(), {}).notes, ElementsAre(HasSubstr("before-N")));
+}
+
 TEST_F(RecordedRunTest, DoesWithoutAManifest) {
   std::filesystem::remove(run_.File("manifest.json"));
   const RecordedRun folder = ReadRecordedRun(run_.path(), {});
   EXPECT_EQ(folder.manifest.world, 4);
   EXPECT_EQ(folder.manifest.boot_id_of_rank[2], "b0");
   EXPECT_THAT(folder.RecordedSteps(), ElementsAre(0, 1, 2));
+  EXPECT_THAT(ReportText(MakeTrafficReport(run_.path(), {})), HasSubstr("records of every exchange"));
+}
+
+TEST_F(RecordedRunTest, TellsWhichStepsThereAre) {
+  try {
+    MakeTrafficReport(run_.path(), {.steps = {.first = 90, .last = 99}});
+    ADD_FAILURE() << "no such steps";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("one by one steps 0 to 2 are recorded"));
+  }
 }
 
 TEST_F(RecordedRunTest, NamesTheSettingWhereNothingIsRecorded) {

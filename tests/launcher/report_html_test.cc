@@ -149,6 +149,22 @@ TEST(ReportComparison, TellsNoiseFromADifference) {
   for (const ComparedNumber& one : CompareTraffic(a, a).numbers) EXPECT_EQ(one.own, one.other) << one.name;
   EXPECT_TRUE(CompareTraffic(a, a).numbers[0].IsNoise());
   EXPECT_THAT(TrafficComparisonText(comparison), HasSubstr("dispatch forward"));
+  EXPECT_THAT(comparison.differences, ::testing::IsEmpty());
+}
+
+TEST(ReportComparison, TellsUnlikeRuns) {
+  ExampleRun two(2, "two"), four(4, "four");
+  AddPlanted(two, {.world = 2});
+  AddPlanted(four, {});
+  two.carrier_ = "threads";
+  two.Write();
+  four.Write();
+  const TrafficComparison comparison =
+      CompareTraffic(MakeTrafficReport(two.path(), {}), MakeTrafficReport(four.path(), {}));
+  EXPECT_THAT(TrafficComparisonText(comparison),
+              ::testing::AllOf(HasSubstr("unlike runs in ranks: 2 in this, 4 in the other"),
+                               HasSubstr("carrier: threads in this, MPI in the other")));
+  EXPECT_THAT(ComparisonScreen(comparison).body, HasSubstr("unlike runs in ranks"));
 }
 
 TEST(HtmlPlots, DrawNothingOutsideAndNoNumberThatIsNone) {
