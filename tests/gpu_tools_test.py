@@ -8,9 +8,11 @@ Usage: gpu_tools_test.py SOURCE_DIR
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 INFO = """[[ $* != --cublas ]] || { echo libcublas.so.13; exit; }
@@ -18,11 +20,19 @@ echo "| device | Test GPU 9, compute capability 9.0, 4 multiprocessors |"
 echo "| memory | 1 GiB |"
 """
 NO_GPU = 'echo "no GPU can be used here: none" >&2\nexit 2\n'
-CASES = """case "$*" in *gtest_filter*) exit 0;; esac
-echo "[       OK ] CudaRmsNorm.Forward (3 ms)"
-echo "[  SKIPPED ] CudaGemm.AllTransposesAndSizes (0 ms)"
+CASES = """case "$*" in
+--gtest_list_tests) printf 'Running main()\nCudaRmsNorm.\n  Forward\nCudaGemm/0.  # TypeParam = float\n  AllTransposesAndSizes\n';;
+--gtest_filter=CudaRmsNorm.*) echo "[       OK ] CudaRmsNorm.Forward (3 ms)";;
+--gtest_filter=CudaGemm/0.*) echo "[  SKIPPED ] CudaGemm/0.AllTransposesAndSizes (0 ms)";;
+esac
 """
-FAILING_CASES = 'echo "[  FAILED  ] CudaRmsNorm.Forward (3 ms)"\nexit 1\n'
+FAILING_CASES = """case "$*" in
+--gtest_list_tests) printf 'CudaRmsNorm.\n  Forward\nCudaAborts.\n  A\nCudaSwiglu.\n  Forward\n';;
+--gtest_filter=CudaRmsNorm.*) echo "[  FAILED  ] CudaRmsNorm.Forward (3 ms)"; exit 1;;
+--gtest_filter=CudaAborts.*) echo "Check failed: the last words"; kill -ABRT $$;;
+--gtest_filter=CudaSwiglu.*) echo "[       OK ] CudaSwiglu.Forward (3 ms)";;
+esac
+"""
 SANITIZER = """echo "$2" >>"$(dirname "$0")/../tools_run"
 [[ $UNIPOOL_EXACT_ARRAYS == 1 && $6 == --gtest_filter=-*Large* ]] || exit 7
 echo "========= COMPUTE-SANITIZER"
@@ -85,9 +95,10 @@ class GpuToolsTest(unittest.TestCase):
         status, output, report = self.Check()
         self.assertEqual(0, status, output)
         for expected in ("# GPU check on Test GPU 9\n", "| device | Test GPU 9, ", "| date | 20", "| commit | ",
-                         "Passed 1, failed 0, skipped 1.", "\n- CudaGemm.AllTransposesAndSizes\n",
-                         "racecheck: passed", "| rms norm | 5.0 us | 4000 GB/s |"):
+                         "Passed 1, failed 0, skipped 1.", "\n- CudaGemm/0.AllTransposesAndSizes\n",
+                         "racecheck: passed", "| rms norm | 5.0 us | 4000 GB/s |", " s: passed.\n"):
             self.assertIn(expected, report)
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "report.md.parts")))
         with open(os.path.join(self.folder, "tools_run"), encoding="utf-8") as file:
             self.assertEqual(["memcheck", "racecheck", "initcheck", "synccheck"], file.read().split())
 
@@ -125,7 +136,7 @@ class GpuToolsTest(unittest.TestCase):
         os.mkdir(os.path.join(self.folder, "gpu"))
         with open(os.path.join(self.folder, "gpu/gpu_training.py"), "w", encoding="utf-8") as file:
             file.write("import sys\nflags = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
-                       "open(flags['--report'], 'w').write('recorder ' + flags.get('--timeline', 'none') + '\\n')\n"
+                       "open(flags['--report'], 'a').write('recorder ' + flags.get('--timeline', 'none') + '\\n')\n"
                        "if '--trace' in flags: open(flags['--trace'], 'w').write('trace')\n")
         for name in ("text.txt", "lib/libunipool_timeline.so"):
             trace = os.path.join(self.folder, "report-timeline.json.gz")
@@ -145,14 +156,74 @@ class GpuToolsTest(unittest.TestCase):
         status, output, report = self.Check()
         self.assertEqual(1, status)
         self.assertIn("SOMETHING FAILED", output)
-        self.assertIn("cases: FAILED (exit status 1)", report)
-        self.assertIn("Passed 0, failed 1, skipped 0.", report)
+        self.assertIn("cases of CudaRmsNorm: FAILED (exit status 1)", report)
         self.assertIn("[  FAILED  ] CudaRmsNorm.Forward", report)
+        # One that aborts takes no others with it.
+        self.assertIn("cases of CudaAborts: FAILED (exit status 134)", report)
+        self.assertIn("the last words", report)
+        self.assertIn("cases: FAILED in CudaRmsNorm CudaAborts\n", report)
+        self.assertIn("Passed 1, failed 1, skipped 0.", report)
+        self.Program("cuda_kernel_cases", "exit 3\n")
+        status, _, report = self.Check("--only", "cases")
+        self.assertEqual(1, status)
+        self.assertIn("cases: FAILED, none is listed", report)
         self.Program("cuda_kernel_cases", CASES)
         self.Program("cuda_kernel_bench", "sleep 20\n")
         status, _, report = self.Check("--limit", "1")
         self.assertEqual(1, status)
         self.assertIn("benchmark: not finished in 1 s", report)
+
+    def test_a_check_that_is_killed_leaves_what_it_has(self) -> None:
+        for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES),
+                           ("cuda_kernel_bench", 'echo "| the first row |"\necho $$ >"$(dirname "$0")/../begun"\nexec sleep 60\n')):
+            self.Program(name, text)
+        self.Check("--only", "training")  # lays the script where a bundle has it
+        report = os.path.join(self.folder, "report.md")
+        for number, ending in ((signal.SIGKILL, ""), (signal.SIGTERM, "Ended from outside, after ")):
+            begun = os.path.join(self.folder, "begun")
+            if os.path.exists(begun):
+                os.remove(begun)
+            with subprocess.Popen([os.path.join(self.folder, "gpu/gpu_check.sh"), "--report", report], start_new_session=True,
+                                  env={"PATH": os.path.join(self.folder, "bin") + ":/usr/bin:/bin"},
+                                  stdout=subprocess.DEVNULL) as check:
+                while not os.path.exists(begun) or not os.path.getsize(begun):
+                    time.sleep(0.05)
+                os.kill(check.pid, number)
+                check.wait(20)
+            with open(begun, encoding="utf-8") as file:
+                benchmark = int(file.read())
+            if number == signal.SIGKILL:  # nothing else ends what it ran
+                os.kill(benchmark, signal.SIGKILL)
+            with open(report, encoding="utf-8") as file:
+                text = file.read()
+            self.assertIn("Passed 1, failed 0, skipped 1.", text)
+            self.assertIn(ending, text)
+            self.assertNotIn("At its end", text)
+            with open(report + ".parts/benchmark", encoding="utf-8") as file:
+                self.assertEqual("| the first row |\n", file.read())
+
+    def test_a_total_limit_leaves_out_what_no_longer_fits(self) -> None:
+        for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES), ("compute-sanitizer", SANITIZER),
+                           ("cuda_kernel_bench", "echo '| a row |'\nexec sleep 90\n")):
+            self.Program(name, text)
+        status, output, report = self.Check("--total-limit", "12")
+        self.assertEqual(0, status, "what was left out is no failure: " + output)
+        self.assertIn("cases: passed", report)
+        self.assertRegex(report, r"benchmark: not finished in \d+ s, all that was left of 12\n\n\| a row \|")
+        self.assertIn("racecheck: not run, the total limit of 12 s is used up", report)
+        self.assertRegex(report, "passed, cut by the total limit: benchmark memcheck racecheck initcheck synccheck")
+        self.Program("gpu_info", INFO + "[[ $* == --cublas ]] || sleep 2\n")
+        report = self.Check("--total-limit", "1")[2]
+        self.assertIn("cases: not run; the total limit left out CudaRmsNorm CudaGemm/0", report)
+
+    def test_a_library_that_the_loader_knows_is_looked_for_nowhere_else(self) -> None:
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", CASES)
+        names = "libcublas.so.13 libnccl.so.2 libcupti.so.13"
+        self.Program("ldconfig", f'for name in {names}; do echo "  $name (libc6,x86-64) => /lib/$name"; done\nseq 100000\n')
+        self.Program("find", 'touch "$(dirname "$0")/../looked"\n')
+        self.assertEqual(0, self.Check("--only", "cases")[0])
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "looked")))
 
     def test_a_slow_sanitizer_is_no_failure_but_a_finding_is(self) -> None:
         self.Program("gpu_info", INFO)

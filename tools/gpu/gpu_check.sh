@@ -3,14 +3,19 @@
 # in a bundle (as gpu-check) and in a built tree (as tools/dev gpu-check). It needs bash, a driver and the CUDA libraries,
 # and no network. Training also needs python3, and PyTorch to be compared with it.
 #
+# The parts run in the order cases, figures, training, sanitizer. The cases of each kernel are a process of their own, so one
+# that ends it takes no others with it. The report grows in its place as parts end, and what a part says lies in REPORT.parts
+# until the check is over: whoever ends it early keeps both.
+#
 # usage: gpu_check.sh [--report FILE] [--only PART,...] [--limit SECONDS] [--tool-limit SECONDS] [--checks NAME,...]
-#                     [--training-limit SECONDS] [--step-limit SECONDS]
-#   --only            parts: cases sanitizer figures training (default: all)
+#                     [--training-limit SECONDS] [--step-limit SECONDS] [--total-limit SECONDS]
+#   --only            parts: cases figures training sanitizer (default: all)
 #   --checks          checks of the part training, see gpu_training.py (default: all)
-#   --limit           of the cases, and of the benchmark (default 120)
+#   --limit           of the cases of a kernel, and of the benchmark (default 120)
 #   --tool-limit      of each tool of compute-sanitizer (default 300)
 #   --training-limit  of each check of training (default 300)
 #   --step-limit      of training's step benchmark, beside PyTorch (default 900)
+#   --total-limit     of everything: what no longer fits ends there, or is not begun, and the report says so (default 0: none)
 # exit status: 0 all passed, 1 something failed, 2 nothing could be run. A tool that its limit ends is reported as not
 # finished. That is no failure, unless the tool had found something by then.
 set -uo pipefail
@@ -22,10 +27,10 @@ else
   root=$(cd "$here/../.." && pwd)
   programs=("$root/build" "$root/build/tests" "$root/build/tools/bench" "$root/build/tools/gpu") reports=$here/reports
 fi
-report="" limit=120 tool_limit=300 training_limit=300 step_limit=900 checks="" only=cases,sanitizer,figures,training
+report="" limit=120 tool_limit=300 training_limit=300 step_limit=900 total_limit=0 checks="" only=cases,figures,training,sanitizer
 while (($#)); do
   case $1 in
-    --report | --only | --limit | --tool-limit | --checks | --training-limit | --step-limit)
+    --report | --only | --limit | --tool-limit | --checks | --training-limit | --step-limit | --total-limit)
       (($# > 1)) || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
       option=${1#--}
       printf -v "${option//-/_}" %s "$2"
@@ -33,7 +38,8 @@ while (($#)); do
       ;;
     *)
       echo "gpu-check: unknown argument \"$1\"; there are --report FILE, --only PART,..., --limit SECONDS," \
-        "--tool-limit SECONDS, --checks NAME,..., --training-limit SECONDS, --step-limit SECONDS" >&2
+        "--tool-limit SECONDS, --checks NAME,..., --training-limit SECONDS, --step-limit SECONDS," \
+        "--total-limit SECONDS" >&2
       exit 2
       ;;
   esac
@@ -56,7 +62,8 @@ program() { # prints the path of a program, or nothing
 # The programs open cuBLAS and NCCL, and the recorder of a time line opens CUPTI. Python packages bring these libraries where
 # the loader does not look. Only the version that the programs ask for helps them.
 elsewhere() { # LIBRARY: prints its path if the loader does not know it
-  ldconfig -p 2>/dev/null | grep -qF "$1 " || find /usr/local /usr/lib /opt -name "$1" 2>/dev/null | sort -V | tail -n 1
+  # Without -q: grep would end first, ldconfig by SIGPIPE, and the pipeline as if the library were not known.
+  ldconfig -p 2>/dev/null | grep -F "$1 " >/dev/null || find /usr/local /usr/lib /opt -name "$1" 2>/dev/null | sort -V | tail -n 1
 }
 also_load() { # LIBRARY: its folder is searched too
   local found
@@ -83,59 +90,101 @@ if [[ ! $info || ! $cases ]]; then
   exit 2
 fi
 find_libraries
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-if ! "$info" >"$work/info" 2>"$work/why"; then
-  echo "gpu-check: nothing was run: $(head -n 1 "$work/why")" >&2
+if ! facts=$("$info" 2>/dev/null); then
+  echo "gpu-check: nothing was run: $("$info" 2>&1 | head -n 1)" >&2
   exit 2
 fi
-name=$(sed -n 's/^| device | \([^,]*\),.*/\1/p' "$work/info" | tr -cs 'A-Za-z0-9\n' '-')
-report=${report:-$reports/$(date -u +%Y-%m-%d)-${name%-}.md}
+name=$(sed -n 's/^| device | \([^,]*\),.*/\1/p' <<<"$facts")
+file_name=$(tr -cs 'A-Za-z0-9\n' '-' <<<"$name")
+report=${report:-$reports/$(date -u +%Y-%m-%d)-${file_name%-}.md}
+work=$report.parts
+rm -rf "$work"
+mkdir -p "$work" || exit 2
+: >"$report" || exit 2
 commit=$(cat "$root/COMMIT" 2>/dev/null || git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)
 failed=0
 
-line() { printf '%s\n' "$@" >>"$work/report"; }
+line() { printf '%s\n' "$@" >>"$report"; }
 fenced() { # FILE: as a block of the report
   line '```'
-  cat "$1" >>"$work/report"
+  cat "$1" >>"$report"
   line '```' ''
 }
-run() { # NAME SECONDS COMMAND ...: runs it under the limit with its output in $work/NAME; how it ended is `outcome`
-  local name=$1 seconds=$2 status=0
+child=""
+ended() { # by a signal; what runs ends too
+  [[ ! $child ]] || kill "$child" 2>/dev/null
+  line "Ended from outside, after $SECONDS s. What the part under way said: $work"
+  exit 1
+}
+trap ended TERM INT HUP
+run() { # NAME SECONDS COMMAND ...: runs it under the limits with its output in $work/NAME; how it ended is `outcome`
+  local name=$1 seconds=$2 status=0 left=$((${total_limit%.*} - SECONDS)) cause=""
   shift 2
-  echo "gpu-check: $name"
-  timeout --kill-after 10 "$seconds" "$@" >"$work/$name" 2>&1 || status=$?
+  : >"$work/$name"
+  if ((${total_limit%.*})); then
+    if ((left < 1)); then
+      outcome="not run, the total limit of $total_limit s is used up"
+      left_out+=" $name"
+      return
+    fi
+    if ((left < ${seconds%.*})); then
+      seconds=$left cause=", all that was left of $total_limit"
+    fi
+  fi
+  timeout --kill-after 10 "$seconds" "$@" >"$work/$name" 2>&1 & # in the background: a signal is answered at once
+  child=$!
+  wait "$child" || status=$?
+  child=""
   case $status in
     0) outcome=passed ;;
-    124 | 137) outcome="not finished in $seconds s" ;;
+    124 | 137) outcome="not finished in $seconds s$cause" left_out+=${cause:+ $name} ;;
     *) outcome="FAILED (exit status $status)" ;;
   esac
+  echo "gpu-check: $name: $outcome"
 }
-part() { # NAME COMMAND ...: what must pass
-  local name=$1
-  shift
-  run "$name" "$limit" "$@"
-  [[ $outcome == passed ]] || failed=1
-  line "$name: $outcome" ''
+judge() { # fails the check unless what was run passed, or the total limit left no time for it
+  [[ $outcome == passed || $outcome == *"total limit"* || $outcome == *"all that was left"* ]] || failed=1
 }
 count() { sed -n "$2" "$1" | wc -l; }
 
-line "# GPU check on $(sed -n 's/^| device | \([^,]*\),.*/\1/p' "$work/info")" '' '| what | value |' '|---|---|' \
+line "# GPU check on $name" '' '| what | value |' '|---|---|' \
   "| date | $(date -u '+%Y-%m-%d %H:%M UTC') |" "| commit | $commit |"
-cat "$work/info" >>"$work/report"
+line "$facts"
 if command -v nvidia-smi >/dev/null; then
   line "| driver | $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1) |"
 fi
 
-unfinished="" harmless='^=+ *$|COMPUTE-SANITIZER|SUMMARY: 0 |= Warning|terminate successfully|Target application'
+unfinished="" left_out="" harmless='^=+ *$|COMPUTE-SANITIZER|SUMMARY: 0 |= Warning|terminate successfully|Target application'
 
 check_cases() {
   line '## Kernel cases against their definitions' ''
-  part cases "$cases"
+  local suite bad="" not_run="" ran="not run" all
+  all=$("$cases" --gtest_list_tests 2>"$work/list" | sed -nE 's/^([^ ]+\.)( +#.*)?$/\1/p')
+  : >"$work/cases"
+  for suite in $all; do
+    run "cases-${suite//\//-}" "$limit" "$cases" --gtest_filter="$suite*"
+    judge
+    cat "$work/cases-${suite//\//-}" >>"$work/cases"
+    case $outcome in
+      passed) ran=passed ;;
+      "not run"*) not_run+=" ${suite%.}" ;;
+      *)
+        bad+=" ${suite%.}"
+        line "cases of ${suite%.}: $outcome" ''
+        fenced <(tail -n 60 "$work/cases-${suite//\//-}")
+        ;;
+    esac
+  done
+  if [[ ! $all ]]; then
+    failed=1
+    line "cases: FAILED, none is listed" ''
+    fenced "$work/list"
+    return
+  fi
+  line "cases: $([[ $bad ]] && echo "FAILED in$bad" || echo "$ran")${not_run:+; the total limit left out$not_run}" ''
   skipped=$(sed -n 's/^\[  SKIPPED \] \([^ ]*\) (.*$/\1/p' "$work/cases")
   line "Passed $(count "$work/cases" '/^\[       OK \]/p'), failed $(count "$work/cases" '/^\[  FAILED  \].*ms)$/p'), skipped $(grep -c . <<<"$skipped")." ''
   [[ ! $skipped ]] || line 'Skipped, nothing is known of them:' "$(sed 's/^/- /' <<<"$skipped")" ''
-  [[ $outcome == passed ]] || fenced "$work/cases"
 }
 
 check_sanitizer() {
@@ -154,6 +203,7 @@ check_sanitizer() {
     UNIPOOL_EXACT_ARRAYS=1 run "$tool" "$tool_limit" "$sanitizer" --tool "$tool" --error-exitcode 9 "$cases" \
       --gtest_filter="$small"
     passed="$(count "$work/$tool" '/^\[       OK \]/p') cases passed"
+    [[ $outcome != "not run"* ]] || { line "$tool: $outcome" ''; continue; }
     # A finding is a failed case or a line of the sanitizer's other than its name, a summary without errors, a warning and
     # that the program was ended.
     findings=$(grep -E '^=========|^\[  FAILED  \]' "$work/$tool" | grep -cvE "$harmless")
@@ -174,8 +224,10 @@ measure_figures() {
   line '## Figures' ''
   bench=$(program cuda_kernel_bench)
   if [[ $bench ]]; then
-    part benchmark "$bench"
-    cat "$work/benchmark" >>"$work/report"
+    run benchmark "$limit" "$bench"
+    judge
+    line "benchmark: $outcome" ''
+    cat "$work/benchmark" >>"$report"
   else
     line 'Not measured: cuda_kernel_bench is not here.'
   fi
@@ -200,12 +252,12 @@ check_training() {
   done
   # Each check ends at its own limit; this one is for what none of them foresaw.
   run training $((8 * ${training_limit%.*} + ${step_limit%.*} + 60)) python3 "$here/gpu_training.py" --program "$unipool" \
-    --configs "$root/configs" --text "$text" --torch "$here/../torch/torch_unipool.py" --report "$work/training.md" \
+    --configs "$root/configs" --text "$text" --torch "$here/../torch/torch_unipool.py" --report "$report" \
     --limit "$training_limit" --bench-limit "$step_limit" "${arguments[@]}"
-  [[ $outcome == passed ]] || failed=1
+  judge
   line "training: $outcome" ''
-  [[ ! -f $work/training.md ]] || cat "$work/training.md" >>"$work/report"
-  [[ $outcome != FAILED* || -s $work/training.md ]] || fenced "$work/training"
+  # Each check has written its own result by now, unless the program did not come that far.
+  [[ $outcome != FAILED* ]] || grep -q '^### ' "$report" || fenced "$work/training"
   if [[ -f $work/timeline.json.gz ]]; then
     line "The time line's last steps, for ui.perfetto.dev: $(basename "${report%.md}")-timeline.json.gz" ''
   fi
@@ -213,15 +265,16 @@ check_training() {
 
 line ''
 ! wanted cases || check_cases
-! wanted sanitizer || check_sanitizer
 ! wanted figures || measure_figures
 ! wanted training || check_training
-for name in cases sanitizer figures training; do
+! wanted sanitizer || check_sanitizer
+for name in cases figures training sanitizer; do
   wanted "$name" || line "Part $name: not asked for." ''
 done
 
-mkdir -p "$(dirname "$report")"
-cp "$work/report" "$report"
 [[ ! -f $work/timeline.json.gz ]] || cp "$work/timeline.json.gz" "${report%.md}-timeline.json.gz"
-echo "gpu-check: $( ((failed)) && echo "SOMETHING FAILED" || echo passed)${unfinished:+, not finished:$unfinished}; the report is $report"
+verdict="$( ((failed)) && echo "SOMETHING FAILED" || echo passed)${unfinished:+, not finished:$unfinished}${left_out:+, cut by the total limit:$left_out}"
+line "At its end after $SECONDS s: $verdict."
+rm -rf "$work"
+echo "gpu-check: $verdict; the report is $report"
 exit "$failed"

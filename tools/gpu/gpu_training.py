@@ -27,8 +27,9 @@ from training_judgement import Failed  # noqa: E402
 from training_runs import NotFinished, NotRun  # noqa: E402
 
 CHECKS: dict[str, Callable[[Training], Outcome]] = {
-    "fp32": CheckFp32, "bf16": CheckBf16, "checkpoints": CheckCheckpoints, "ranks": CheckRanks, "nccl": CheckNccl,
-    "memory": CheckMemory, "torch_same": CheckTorchSame, "bench": CheckBench, "timeline": CheckTimeline,
+    # What tells most comes first: time may be short.
+    "fp32": CheckFp32, "bench": CheckBench, "timeline": CheckTimeline, "bf16": CheckBf16, "memory": CheckMemory,
+    "torch_same": CheckTorchSame, "checkpoints": CheckCheckpoints, "ranks": CheckRanks, "nccl": CheckNccl,
 }
 
 
