@@ -197,6 +197,26 @@ class JudgementTest(unittest.TestCase):
         still = self.Steps([4.0, 4.0, 4.0, 4.0])
         self.assertFalse(CompareLosses(still, still, range(1, 5), 1e-4).passed, "losses that do not move prove nothing")
 
+    def test_a_bound_grows_with_what_rounding_does_and_not_with_a_defect(self) -> None:
+        from training_judgement import CompareLosses
+        reference = self.Steps([4.0 - step / 100 for step in range(200)])
+
+        def differs(by: float, at: int) -> bool:
+            run = {step: {**line, "loss": line["loss"] * (1 + (by if step == at else 1e-7))} for step, line in reference.items()}
+            return not CompareLosses(reference, run, range(1, 201), 1e-4).passed
+
+        self.assertEqual([True, True, False, False, True, True],
+                         [differs(3e-4, 1), differs(3e-4, 25), differs(3e-4, 90), differs(1.5e-2, 200), differs(1.5e-2, 150),
+                          differs(2.5e-2, 200)])
+        run = {step: {**line, "loss": line["loss"] * (1 + 3e-7 * step)} for step, line in reference.items()}
+        self.assertIn("more than 1e-05 apart first at step 34", str(CompareLosses(reference, run, range(1, 201), 1e-4)))
+        # What is compared from a checkpoint on drifts from there.
+        run = {step: {**line, "loss": line["loss"] * 1.0003} for step, line in reference.items()}
+        self.assertFalse(CompareLosses(reference, run, range(101, 201), 1e-4).passed)
+        apart = CompareLosses(reference, {**reference, 150: {**reference[150], "loss": 9.0}}, range(1, 201), 1e-4)
+        self.assertIn("more than 4e-03 apart first at step 150", str(apart))
+        self.assertFalse(CompareLosses(reference, {**reference, 150: {**reference[150], "loss": 2.6}}, range(1, 201), 2e-2).passed)
+
     def test_metrics_files(self) -> None:
         from training_judgement import Failed, ReadSteps
         with tempfile.TemporaryDirectory() as folder:

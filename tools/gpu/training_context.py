@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from training_judgement import CompareLosses, Steps, Table
+from training_judgement import BoundAt, CompareLosses, Steps, Table
 from training_runs import NotRun, Runs
 
 FP32_BOUND, BF16_BOUND = 1e-4, 2e-2  # relative difference of losses
@@ -34,9 +34,14 @@ class Row(NamedTuple):
     bound: float
 
 
+def Bound(row: Row) -> str:
+    last = BoundAt(row.bound, len(list(row.steps)) - 1)
+    return f"{row.bound:.0e}" + (f", {last:.0e} at the last step" if last > row.bound else "")
+
+
 def Compared(rows: list[Row]) -> Outcome:
     results = [(row, CompareLosses(row.reference, row.run, row.steps, row.bound)) for row in rows]
-    table = [[row.what, "passed" if result.passed else "FAILED", result, f"{row.bound:.0e}"] for row, result in results]
+    table = [[row.what, "passed" if result.passed else "FAILED", result, Bound(row)] for row, result in results]
     return Outcome(all(result.passed for _, result in results), Table(["losses", "outcome", "difference", "bound"], table))
 
 
