@@ -171,11 +171,11 @@ __device__ inline void ComputeLogits(const Arguments<T>& a, int64_t first_token,
   __syncthreads();
 }
 
-// The lowest expert of the lane that is visible and not taken; num_experts where there is none.
+// The lowest expert of the lane that may be chosen and is not taken; num_experts where there is none.
 template <class T>
 __device__ inline int LowestFree(const Arguments<T>& a, unsigned taken) {
   for (int i = threadIdx.x % kWarp, j = 0; i < a.num_experts; i += kWarp, ++j) {
-    if (a.router.visible[i] > 0 && !(taken >> j & 1)) return i;
+    if (a.router.MayChoose(i) && !(taken >> j & 1)) return i;
   }
   return a.num_experts;
 }
@@ -196,7 +196,7 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
   int chosen = a.num_experts;
   for (int i = lane, j = 0; i < a.num_experts; i += kWarp, ++j) {
     const float key = Key(a, s, i);
-    if (a.router.visible[i] > 0 && !(taken >> j & 1) && key > best) {
+    if (a.router.MayChoose(i) && !(taken >> j & 1) && key > best) {
       best = key;
       chosen = i;
     }
@@ -293,7 +293,8 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
         .router = {.num_experts = static_cast<int>(num_experts),
                    .constant = static_cast<float>(spec.constant),
                    .sigma = optional(in.sigma),
-                   .visible = in.visible.as<float>()},
+                   .visible = in.visible.as<float>(),
+                   .attenuation = optional(spec.attenuation)},
         .x = in.x.as<T>(),
         .weight = in.weight.as<T>(),
         .weight_low = in.weight_low.empty() ? nullptr : in.weight_low.as<T>(),

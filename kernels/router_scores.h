@@ -6,6 +6,10 @@
 // v = 0 has score 0 and gradient 0. Nothing is ever filled with -max. What the router is for:
 // models/POOL_LOSS.md.
 //
+// `attenuation` a in [0, 1] takes experts away that a layer sees (models/visibility.h). NORM and SIGMOID
+// multiply the scores above by a: with NORM the logit stays in the norm and keeps its gradient. SOFTMAX
+// becomes a exp(z) / sum of a exp(z). An expert with a = 0 has score 0 and is never chosen.
+//
 // To add a kind:
 //   1. configs/config.proto: a value of RouterType; the comment of router_constant, if it has a sigma.
 //   2. Here: RouterKind, kAllRouterKinds, FactsOf, and its formula above. The formula also stands in the
@@ -57,6 +61,8 @@ inline constexpr int64_t kMostCudaExperts = 768;
 struct RouterScoreSpec {
   RouterKind kind = RouterKind::kNorm;
   double constant = 1.0;  // c; not read unless HasSigma(kind)
+  // [M] of the logits' type, 0 where visible is 0; or empty: 1 everywhere, at no cost.
+  Tensor attenuation = {};
 };
 
 // score_sum[i] += sum over t of s[t, i]. That is the P of the balancing losses, not yet divided by T. F32 and
@@ -83,6 +89,7 @@ struct RouterScoreGrads {
 void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Tensor& logits,
                           const Tensor& sigma, const Tensor& visible, const Tensor& scores,
                           const RouterScoreGrads& grads);
+// On the CPU it is used with an attenuation only.
 int64_t RouterScoresBackwardScratchBytes(Device device, int64_t num_tokens /*T*/, int64_t num_experts /*M*/);
 
 // c(M, k) of NormRouter = E[1 / |top-k of relu(x/|x|)|_2] with x ~ N(0, I_M), from 1e5 samples of a fixed

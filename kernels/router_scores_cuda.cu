@@ -60,8 +60,8 @@ __device__ inline void WriteRow(const Arguments& a, const RowFactors& factors, i
     Pack<float, kPack> dz;
 #pragma unroll
     for (int e = 0; e < kPack; ++e) {
-      dz.value[e] =
-          RouterRow<kKind>::Gradient(factors, x.value[e], v.value[e], aux.value[e] + added.value[e]);
+      dz.value[e] = RouterRow<kKind>::Gradient(factors, x.value[e], v.value[e], a.router.AttenuationOf(j + e),
+                                               aux.value[e] + added.value[e]);
       if (added.value[e] == 0) continue;
       importance[j + e] += a.scores[at + j + e] * added.value[e];
       chosen[j + e] = 0;
@@ -135,21 +135,23 @@ void RouterScoresBackward(Stream& stream, const RouterScoreSpec& spec, const Ten
   auto* dscale = static_cast<double*>(
       stream.Scratch(RouterScoresBackwardScratchBytes(Device::kCuda, num_tokens, num_experts)));
   auto* importance = reinterpret_cast<float*>(dscale + num_blocks);
-  const Arguments arguments = {.num_tokens = num_tokens,
-                               .num_experts = static_cast<int>(num_experts),
-                               .top_k = static_cast<int>(grads.experts.dim(1)),
-                               .router = {.num_experts = static_cast<int>(num_experts),
-                                          .constant = static_cast<float>(spec.constant),
-                                          .sigma = scales ? sigma.as<float>() : nullptr,
-                                          .visible = visible.as<float>()},
-                               .aux = grads.aux.as<float>(),
-                               .logits = logits.as<float>(),
-                               .scores = scores.as<float>(),
-                               .dchosen = grads.dchosen.as<float>(),
-                               .experts = grads.experts.as<int32_t>(),
-                               .dlogits = grads.dlogits.as<float>(),
-                               .importance = weighs ? importance : nullptr,
-                               .dscale = dscale};
+  const Arguments arguments = {
+      .num_tokens = num_tokens,
+      .num_experts = static_cast<int>(num_experts),
+      .top_k = static_cast<int>(grads.experts.dim(1)),
+      .router = {.num_experts = static_cast<int>(num_experts),
+                 .constant = static_cast<float>(spec.constant),
+                 .sigma = scales ? sigma.as<float>() : nullptr,
+                 .visible = visible.as<float>(),
+                 .attenuation = spec.attenuation.empty() ? nullptr : spec.attenuation.as<float>()},
+      .aux = grads.aux.as<float>(),
+      .logits = logits.as<float>(),
+      .scores = scores.as<float>(),
+      .dchosen = grads.dchosen.as<float>(),
+      .experts = grads.experts.as<int32_t>(),
+      .dlogits = grads.dlogits.as<float>(),
+      .importance = weighs ? importance : nullptr,
+      .dscale = dscale};
   const bool packs = RowsAllowPacks(num_experts, {&logits, &visible, &scores, &grads.aux, &grads.dlogits});
   WithRouterKind(spec.kind,
                  [&]<RouterKind kKind>() { LaunchBackward<kKind>(stream, arguments, num_blocks, packs); });

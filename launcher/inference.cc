@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void Load(const std::string& folder, const Config& config, World& world, TrainingEngine& engine) {
-  LoadWeights(*world.communicator, folder, engine.state().Weights());
+  LoadWeights(*world.communicator, folder, engine.state().ModelTensors());
   engine.state().WeightsLoaded();
   RunTogether(*world.communicator, [&] {
     std::error_code ignored;

@@ -136,7 +136,7 @@ std::string Trainer::Start() {
   std::string origin = "starting from random weights";
   if (!config_.train().init_from().empty()) {
     const std::string& folder = config_.train().init_from();
-    const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().Weights());
+    const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().ModelTensors());
     engine_->state().WeightsLoaded();
     origin = "starting from the weights in " + folder;
     for (const std::string& text : {note, TakeSavedTokenizer(folder, data_.tokenizer)})
@@ -280,7 +280,7 @@ void Trainer::ValidateIfDue() {
 }
 
 CheckpointView Trainer::View(const SavedLoss& saved) {
-  return {.tensors = engine_->state().Weights(),
+  return {.tensors = engine_->state().ModelTensors(),
           .pieces = engine_->state().Moments(),
           .state = engine_->state().BetweenSteps(),
           .config_text = ResolvedConfigText(config_),

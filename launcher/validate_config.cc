@@ -147,6 +147,16 @@ class Validation {
                    "a multiple of %d (8 per layer: %d)",
                    m.experts(), layers, layers, 8 * layers));
         return 0;
+      case Sharing::SLIDING: {
+        const int least = (m.experts() + layers - 1) / layers;
+        if (m.band() >= least && m.band() <= m.experts()) return m.band();
+        problems_.Add(
+            Format("moe.band: is %d; with sharing SLIDING each layer sees a band of so many of the %d "
+                   "experts; must be "
+                   "from %d (the %d layers together then see all) to %d (GLOBAL)",
+                   m.band(), m.experts(), least, layers, m.experts()));
+        return 0;
+      }
       case Sharing::DENSE:
         if (m.experts() != layers) {
           problems_.Add(
@@ -169,6 +179,11 @@ class Validation {
       problems_.Add(
           Format("moe.groups: is %d, but is used only with moe.sharing GROUPED (now %s); set one of the two",
                  m.groups(), Sharing::Value_Name(m.sharing()).c_str()));
+    }
+    if (m.sharing() != Sharing::SLIDING && m.band() != 0) {
+      problems_.Add(Format(
+          "moe.band: is %d, but is used only with moe.sharing SLIDING (now %s); leave one of the two out",
+          m.band(), Sharing::Value_Name(m.sharing()).c_str()));
     }
     if (!HasSigma(RouterKindOf(m.router())) && m.router_constant() != 0) {
       problems_.Add(

@@ -13,11 +13,19 @@ BalanceLoss::BalanceLoss(const ModelSpec& spec, const BalanceOptions& options, P
       options_(options),
       shares_(shares),
       stream_(stream),
-      groups_(BalanceGroupsOf(spec)),
       buffer_(Buffer::Allocate(memory, MemoryKind::kScratch, spec.experts * SizeOf(dtype))),
       device_gradient_(buffer_.View(dtype, {spec.experts})),
       gradient_(spec.experts),
-      layer_shares_(spec.experts) {}
+      layer_shares_(spec.experts) {
+  SetVisibility(Visibility(spec));
+}
+
+void BalanceLoss::SetVisibility(const Visibility& visibility) {
+  groups_ = BalanceGroupsOf(spec_, visibility);
+  experts_of_layer_.clear();
+  for (int layer = 0; layer < spec_.layers; ++layer)
+    experts_of_layer_.push_back(visibility.num_choosable(layer));
+}
 
 void BalanceLoss::BeginStep() {
   loss_ = loss_at_balance_ = 0;
@@ -30,10 +38,10 @@ Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const LayerChoices& 
   std::fill(gradient_.begin(), gradient_.end(), 0.0);
   switch (options_.balance) {
     case Balance::POOL_LOSS:
-      if (shares_.exist()) SetGradient(group.layers, group, shares_.of(spec_.balance_group[layer]));
+      if (shares_.exist()) SetGradient(group.layers, group.experts, shares_.of(spec_.balance_group[layer]));
       break;
     case Balance::LAYER_LOSS:
-      SetGradient(1, group, SharesOf(choices));
+      SetGradient(1, experts_of_layer_[layer], SharesOf(choices));
       break;
     case Balance::BIAS:
     case Balance::NONE:
@@ -43,10 +51,10 @@ Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const LayerChoices& 
   return device_gradient_;
 }
 
-void BalanceLoss::SetGradient(int64_t layers, const BalanceGroup& group, std::span<const double> shares) {
+void BalanceLoss::SetGradient(int64_t layers, int64_t experts, std::span<const double> shares) {
   samples_ = static_cast<double>(layers * options_.tokens_per_step());
-  const double scale = options_.coeff * static_cast<double>(group.experts) / samples_;
-  const double even = options_.hinge ? 1 / static_cast<double>(group.experts) : 0;
+  const double scale = options_.coeff * static_cast<double>(experts) / samples_;
+  const double even = options_.hinge ? 1 / static_cast<double>(experts) : 0;
   for (int64_t i = 0; i < spec_.experts; ++i) gradient_[i] = scale * std::max(0.0, shares[i] - even);
 }
 

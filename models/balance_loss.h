@@ -36,6 +36,9 @@ class BalanceLoss {
   BalanceLoss(const ModelSpec& spec, const BalanceOptions& options, PoolShares& shares, DType dtype,
               Stream& stream, MemoryMeter& memory);
 
+  // Between steps: which experts layers may choose has changed.
+  void SetVisibility(const Visibility& visibility);
+
   void BeginStep();
 
   // In the backward, once per layer and microbatch, Gradient and then Book.
@@ -49,14 +52,15 @@ class BalanceLoss {
   void AddTo(StepSums& sums) const;
 
  private:
-  // gradient_ of a loss over `layers` layers of a group, by these shares [M] of its experts.
-  void SetGradient(int64_t layers, const BalanceGroup& group, std::span<const double> shares);
+  // gradient_ of a loss over so many layers and experts, by these shares [M].
+  void SetGradient(int64_t layers, int64_t experts, std::span<const double> shares);
   std::span<const double> SharesOf(const LayerChoices& choices);
   const ModelSpec& spec_;
   BalanceOptions options_;
   PoolShares& shares_;
   Stream& stream_;
   std::vector<BalanceGroup> groups_;
+  std::vector<int64_t> experts_of_layer_;  // that it may choose
   Buffer buffer_;
   Tensor device_gradient_;            // [M] of the router's type
   std::vector<double> gradient_;      // [M] of the last Gradient

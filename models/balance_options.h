@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "configs/config.pb.h"
-#include "models/model_spec.h"
+#include "models/visibility.h"
 #include "runtime/tensor.h"
 
 namespace unipool {
@@ -37,13 +36,5 @@ struct LayerChoices {
     return counts == BalanceCounts::POSITIVE ? positive : all;
   }
 };
-
-// Layers that share one balancing statistic.
-struct BalanceGroup {
-  int64_t layers = 0;
-  int64_t experts = 0;  // that its layers see
-};
-// By the numbers in spec.balance_group.
-std::vector<BalanceGroup> BalanceGroupsOf(const ModelSpec& spec);
 
 }  // namespace unipool

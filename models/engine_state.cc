@@ -51,6 +51,20 @@ std::vector<DiskTensor> EngineState::Weights() const {
   return list;
 }
 
+std::vector<DiskTensor> EngineState::ModelTensors() const {
+  std::vector<DiskTensor> list = Weights();
+  const MeshPosition& position = parts_.mesh.position();
+  const Range layers = LayersOfStage(parts_.layers_per_stage, position.stage);
+  int64_t layer = 0;
+  for (DiskTensor& tensor : parts_.use.visibility.DiskTensors()) {
+    tensor.writes =
+        position.replica == 0 && position.data == 0 && layer >= layers.begin && layer < layers.end;
+    list.push_back(std::move(tensor));
+    ++layer;
+  }
+  return list;
+}
+
 std::vector<OptimizerPiece> EngineState::Moments() const {
   std::vector<OptimizerPiece> pieces = parts_.optimizer->Pieces();
   for (OptimizerPiece& piece : pieces) {
@@ -72,6 +86,8 @@ void EngineState::WeightsLoaded() {
   parts_.model.parameters().RefreshCompute(parts_.place.stream());
   parts_.experts.RefreshCompute();
   parts_.use.bias.Send();
+  parts_.use.visibility.CheckLoaded();
+  parts_.use.VisibilityChanged();
 }
 
 void EngineState::AllLoaded() {

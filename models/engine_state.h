@@ -17,10 +17,12 @@ class EngineState {
   // To write: Collect (collective over the world), then read the tensors of the lists.
   void Collect();
   std::vector<DiskTensor> Weights() const;       // and aux-free biases
+  std::vector<DiskTensor> ModelTensors() const;  // Weights, and what layers may choose (visibility.h)
   std::vector<OptimizerPiece> Moments() const;   // REQUIRES: the parts have an optimizer
   std::vector<DiskTensor> BetweenSteps() const;  // balancing shares, owners of experts
 
-  // To load weights alone: write into the tensors of Weights(), then WeightsLoaded.
+  // To load weights alone: write into the tensors of ModelTensors(), then WeightsLoaded. It throws the same
+  // UserError on all ranks where they hold what cannot be.
   void WeightsLoaded();
   // To load everything: write into the tensors of all three lists, then AllLoaded. It may move experts, so
   // the lists that were asked for before are no longer valid. Collective over the world.

@@ -6,12 +6,20 @@ ExpertUse::ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const
                      DType dtype, Stream& stream, MemoryMeter& memory)
     : spec(spec),
       options(options),
+      visibility(spec),
       visible(spec, dtype, stream, memory),
       statistics(spec, options.counts),
       shares(spec, options, mesh, clock),
       loss(spec, options, shares, dtype, stream, memory),
       bias(spec, options, dtype, stream, memory),
       importance(spec, stream, memory) {}
+
+void ExpertUse::VisibilityChanged() {
+  visible.Send(visibility);
+  statistics.SetVisibility(visibility);
+  loss.SetVisibility(visibility);
+  bias.SetVisibility(visibility);
+}
 
 void ExpertUse::BeginStep(int64_t step) {
   statistics.BeginStep();

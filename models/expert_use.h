@@ -1,7 +1,8 @@
 // Everything that the layers of a rank share about the use of experts. One object per rank; the routers and
 // MoE layers write and read its parts during a step, the engine closes the step.
 //
-//   visible     which experts a layer may choose
+//   visibility  which experts a layer may choose
+//   visible     the same on the device
 //   statistics  which experts the tokens chose
 //   shares      the share of each expert, as the pool loss uses it
 //   loss        pool loss and Switch loss: adds a gradient to the scores
@@ -22,6 +23,7 @@
 #include "models/expert_importance.h"
 #include "models/load_statistics.h"
 #include "models/router_bias.h"
+#include "models/visibility.h"
 #include "models/visible_experts.h"
 
 namespace unipool {
@@ -48,6 +50,9 @@ struct ExpertUse {
   ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh, WaitClock& clock,
             DType dtype, Stream& stream, MemoryMeter& memory);
 
+  // Between steps, on all ranks alike: `visibility` was changed.
+  void VisibilityChanged();
+
   void BeginStep(int64_t step);
   void EndMicrobatch(int64_t microbatch);
   void AddTo(StepSums& sums) const;
@@ -57,6 +62,7 @@ struct ExpertUse {
 
   const ModelSpec& spec;
   const BalanceOptions options;
+  Visibility visibility;
   VisibleExperts visible;
   LoadStatistics statistics;
   PoolShares shares;

@@ -8,7 +8,7 @@ namespace unipool {
 LoadStatistics::LoadStatistics(const ModelSpec& spec, BalanceCounts::Value counted)
     : spec_(spec),
       counted_(counted),
-      groups_(BalanceGroupsOf(spec)),
+      groups_(BalanceGroupsOf(spec, Visibility(spec))),
       own_counts_(spec.layers * spec.experts),
       own_ties_(own_counts_),
       microbatch_counts_(spec.num_balance_groups * spec.experts),
@@ -87,9 +87,12 @@ double LoadStatistics::MaxViolation() const {
 int64_t LoadStatistics::NumDeadExperts() const {
   int64_t dead = 0;
   for (int64_t i = 0; i < spec_.experts; ++i) {
-    bool is_used = false;
-    for (size_t g = 0; g < groups_.size(); ++g) is_used |= LoadOfGroup(g)[i] > 0;
-    dead += !is_used;
+    bool is_used = false, can_be = false;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      is_used |= LoadOfGroup(g)[i] > 0;
+      can_be |= groups_[g].chooses[i];
+    }
+    dead += can_be && !is_used;
   }
   return dead;
 }

@@ -18,6 +18,9 @@ class LoadStatistics {
  public:
   LoadStatistics(const ModelSpec& spec, BalanceCounts::Value counted);
 
+  // Between steps: which experts layers may choose has changed.
+  void SetVisibility(const Visibility& visibility) { groups_ = BalanceGroupsOf(spec_, visibility); }
+
   void BeginStep();
   // Books the choices of one layer (of the model) for the running forward microbatch.
   void AddLayer(int layer, const LayerChoices& choices);
@@ -37,7 +40,7 @@ class LoadStatistics {
   std::span<const double> balanced_group_counts() const { return balanced_group_counts_; }  // [groups * M]
   // Over balance groups: largest load of an expert / mean load - 1.
   double MaxViolation() const;
-  // Experts without load.
+  // Experts without load, of those that some layer may choose.
   int64_t NumDeadExperts() const;
   // Share of the choices that are ties.
   double TieShare() const { return tie_share_; }

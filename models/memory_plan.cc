@@ -250,7 +250,8 @@ int64_t HeadScratchBytes(const RankSizes& s) {
 int64_t StatisticsBytes(const RankSizes& s) {
   const ModelSpec& spec = s.spec;
   const int64_t experts = spec.experts, groups = spec.num_balance_groups * experts;
-  const int64_t balance = s.exact * (spec.layers * experts + groups + experts) + 8 * spec.layers * experts;
+  const int64_t balance =
+      s.exact * (2 * spec.layers * experts + groups + experts) + 8 * spec.layers * experts;
   const int64_t tokens = s.tokens * (s.microbatches * (4 + 4) + 8);
   const int64_t numbers = 8 + 4 * experts + 8 * (2 + experts) + (s.device == Device::kCuda ? 16 : 0);
   return balance + tokens + numbers;

@@ -9,10 +9,11 @@ namespace unipool {
 
 namespace {
 
-// Blocks of consecutive layers that share a block of experts.
+// Blocks of consecutive layers that balance the use of their experts together.
 int NumBlocks(const MoeConfig& moe, int layers) {
   switch (moe.sharing()) {
     case Sharing::GLOBAL:
+    case Sharing::SLIDING:
       return 1;
     case Sharing::GROUPED:
       return moe.groups();
@@ -28,6 +29,20 @@ int BlockOf(int64_t n, int blocks, int64_t i) {
     if (i < EvenPartition(n, blocks, b).end) return b;
   }
   LOG(FATAL) << "index " << i << " of " << n;
+}
+
+// Bands begin at even distances from expert 0 on, and the last one ends with the pool. They do not wrap,
+// since the first and the last layer do not do the same.
+Range BandOf(const MoeConfig& moe, int64_t layers, int layer) {
+  const int64_t free = moe.experts() - moe.band();
+  const int64_t begin = layers > 1 ? free * layer / (layers - 1) : 0;
+  return {begin, begin + moe.band()};
+}
+
+Range ExpertsOf(const MoeConfig& moe, int layers, int layer) {
+  if (moe.sharing() == Sharing::SLIDING) return BandOf(moe, layers, layer);
+  const int blocks = NumBlocks(moe, layers);
+  return EvenPartition(moe.experts(), blocks, BlockOf(layers, blocks, layer));
 }
 
 }  // namespace
@@ -71,12 +86,11 @@ ModelSpec MakeModelSpec(const Config& config) {
   spec.num_balance_groups = blocks;
   std::map<int64_t, double> constants;  // by number of visible experts
   for (int layer = 0; layer < spec.layers; ++layer) {
-    const int block = BlockOf(spec.layers, blocks, layer);
-    const Range experts = EvenPartition(spec.experts, blocks, block);
+    const Range experts = ExpertsOf(moe, static_cast<int>(spec.layers), layer);
     std::vector<float> visible(spec.experts, 0.f);
     for (int64_t i = experts.begin; i < experts.end; ++i) visible[i] = 1.f;
     spec.visible.push_back(std::move(visible));
-    spec.balance_group.push_back(block);
+    spec.balance_group.push_back(BlockOf(spec.layers, blocks, layer));
     double c = 1;
     if (spec.has_router && HasSigma(spec.router)) {
       c = moe.router_constant();

@@ -19,6 +19,9 @@ struct DiskTensor {
   Tensor value;           // its place in this rank's memory, contiguous
   bool writes = false;    // this rank writes it into checkpoints
   bool optional = false;  // a folder to start from may lack it; then it keeps its initial value
+  bool implied = false;   // it is what the settings say: checkpoints leave it out
+
+  bool is_saved() const { return writes && !implied; }
 };
 
 // The AdamW moments of elements [elements.begin, elements.end) of the disk tensor `name` (row-major), which

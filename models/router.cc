@@ -13,12 +13,17 @@ Router::Router(const ModelSpec& spec, int layer, DenseParameters& parameters, Ex
                MemoryMeter& memory)
     : spec_(spec), layer_(layer), parameters_(parameters), use_(use), stream_(stream), memory_(memory) {
   if (!spec.has_router) return;
-  score_spec_ = {.kind = spec.router, .constant = spec.router_constant[layer]};
   const std::string prefix = "model.layers." + std::to_string(layer) + ".mlp.router.";
   weight_ = parameters.Declare(prefix + "weight", {spec.experts, spec.hidden}, {.std = spec.init_std},
                                WeightDecay::kYes);
   if (HasSigma(spec.router))
     scale_ = parameters.Declare(prefix + "scale", {1}, {.mean = 1}, WeightDecay::kNo);
+}
+
+RouterScoreSpec Router::score_spec() const {
+  return {.kind = spec_.router,
+          .constant = spec_.router_constant[layer_],
+          .attenuation = use_.visible.attenuation(layer_)};
 }
 
 void Router::RefreshWeight() {
@@ -38,7 +43,7 @@ Tensor Router::weight_low() const {
 void Router::Forward(const Tensor& x, const Saved& saved) {
   Fill(stream_, saved.sums, 0);
   if (!spec_.has_router) return ChooseOnlyExpert(saved);
-  RouterForward(stream_, score_spec_,
+  RouterForward(stream_, score_spec(),
                 {.x = x,
                  .weight = parameters_.compute(weight_),
                  .weight_low = weight_low(),
@@ -67,7 +72,7 @@ void Router::Backward(const Tensor& x, const Saved& saved, const Booked& booked,
                       int64_t microbatch, const Tensor& dx, Scratch& scratch) {
   if (!spec_.has_router) return;
   const Tensor dlogits = scratch.dlogits.UseView(saved.logits.dtype, {x.rows(), spec_.experts});
-  RouterScoresBackward(stream_, score_spec_, saved.logits, sigma(), use_.visible.of(layer_), saved.scores,
+  RouterScoresBackward(stream_, score_spec(), saved.logits, sigma(), use_.visible.of(layer_), saved.scores,
                        {.experts = saved.experts,
                         .dchosen = dweights,
                         .aux = use_.loss.Gradient(layer_, microbatch, booked.choices),

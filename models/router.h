@@ -56,6 +56,7 @@ class Router {
 
  private:
   void ChooseOnlyExpert(const Saved& saved);
+  RouterScoreSpec score_spec() const;
   Tensor weight_low() const;
   Tensor sigma() const { return scale_ >= 0 ? parameters_.master(scale_) : Tensor{}; }
   const ModelSpec& spec_;
@@ -63,7 +64,6 @@ class Router {
   DenseParameters& parameters_;
   ExpertUse& use_;
   Stream& stream_;
-  RouterScoreSpec score_spec_;
   MemoryMeter& memory_;
   DenseParameters::Id weight_ = -1, scale_ = -1;
   Buffer weight_low_;  // [M, D] BF16, see RefreshWeight; none in other types

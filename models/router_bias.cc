@@ -9,13 +9,27 @@ namespace unipool {
 
 RouterBias::RouterBias(const ModelSpec& spec, const BalanceOptions& options, DType dtype, Stream& stream,
                        MemoryMeter& memory)
-    : spec_(spec), options_(options), stream_(stream), counts_(size()), is_seen_(size()) {
+    : spec_(spec),
+      options_(options),
+      stream_(stream),
+      counts_(size()),
+      is_seen_(size()) {
   const int64_t bytes = size() * SizeOf(dtype);
   device_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, bytes);
   device_bias_ = device_buffer_.View(dtype, {num_rows(), spec.experts});
   host_buffer_ = Buffer::Allocate(host_memory_, MemoryKind::kScratch, std::max<int64_t>(1, bytes));
   host_bias_ = host_buffer_.View(dtype, {num_rows(), spec.experts});
+  SetVisibility(Visibility(spec));
   Send();
+}
+
+void RouterBias::SetVisibility(const Visibility& visibility) {
+  std::fill(is_seen_.begin(), is_seen_.end(), false);
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    for (int64_t i = 0; i < spec_.experts; ++i) {
+      if (visibility.may_choose(layer, i)) is_seen_[RowOf(layer) * spec_.experts + i] = true;
+    }
+  }
 }
 
 Tensor RouterBias::of(int layer) const {
@@ -33,13 +47,9 @@ int64_t RouterBias::RowOf(int64_t layer) const {
 
 void RouterBias::Count(std::span<const double> layer_counts) {
   std::fill(counts_.begin(), counts_.end(), 0.0);
-  std::fill(is_seen_.begin(), is_seen_.end(), false);
   for (int64_t l = 0; l < spec_.layers; ++l) {
     const int64_t first = RowOf(l) * spec_.experts;
-    for (int64_t i = 0; i < spec_.experts; ++i) {
-      counts_[first + i] += layer_counts[l * spec_.experts + i];
-      if (spec_.visible[l][i] > 0) is_seen_[first + i] = true;
-    }
+    for (int64_t i = 0; i < spec_.experts; ++i) counts_[first + i] += layer_counts[l * spec_.experts + i];
   }
 }
 

@@ -20,6 +20,9 @@ class RouterBias {
   RouterBias(const ModelSpec& spec, const BalanceOptions& options, DType dtype, Stream& stream,
              MemoryMeter& memory);
 
+  // Between steps: which experts layers may choose has changed.
+  void SetVisibility(const Visibility& visibility);
+
   Tensor of(int layer) const;  // [M] on the stream's device; empty unless BIAS
 
   // With moe.balance_counts POSITIVE the bias moves the choice among positive scores alone: a choice that is
@@ -52,7 +55,7 @@ class RouterBias {
   Tensor device_bias_, host_bias_;  // [rows, M]; a row is a balance group's, or with LAYER a layer's
   std::vector<double> sent_;        // [rows * M] on the way to the device
   std::vector<double> counts_;      // [rows * M] of the last step
-  std::vector<bool> is_seen_;       // [rows * M] by any of the row's layers
+  std::vector<bool> is_seen_;       // [rows * M]: one of the row's layers may choose the expert
 };
 
 }  // namespace unipool

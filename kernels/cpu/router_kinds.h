@@ -20,9 +20,10 @@ template <class T>
 struct Router {
   RouterKind kind;
   int64_t num_experts;
-  T scale;           // sigma * c; 0 unless HasSigma(kind)
-  const T* visible;  // [M]
-  const T* offsets;  // [M], see ScoreOffsets; or null
+  T scale;                         // sigma * c; 0 unless HasSigma(kind)
+  const T* visible;                // [M]
+  const T* offsets;                // [M], see ScoreOffsets; or null
+  const T* attenuation = nullptr;  // [M], or null: 1 everywhere
 };
 
 // Gradient with respect to one row's scores: aux for all experts, dchosen for the chosen.
@@ -69,14 +70,22 @@ void SigmoidScores(const Router<T>& router, const T* z, T* s) {
 }
 
 template <class T>
+void AttenuateScores(const Router<T>& router, T* s) {
+  if (!router.attenuation) return;
+  for (int64_t i = 0; i < router.num_experts; ++i) s[i] *= router.attenuation[i];
+}
+
+template <class T>
 void ScoreRow(const Router<T>& router, const T* z, T* s) {
   switch (router.kind) {
     case RouterKind::kNorm:
-      return NormScores(router, z, s);
+      NormScores(router, z, s);
+      return AttenuateScores(router, s);
     case RouterKind::kSoftmax:
-      return SoftmaxScores(router, z, s);
+      return SoftmaxScores(router, z, s);  // its offsets attenuate
     case RouterKind::kSigmoid:
-      return SigmoidScores(router, z, s);
+      SigmoidScores(router, z, s);
+      return AttenuateScores(router, s);
   }
   LOG(FATAL) << "no scores for router kind " << static_cast<int>(router.kind);
 }
@@ -120,7 +129,7 @@ void SoftmaxGradient(const Router<T>& router, const T* s, const ScoreGrad<T>& gr
   for (int64_t k = 0; k < grad.top_k; ++k) dz[grad.experts[k]] += s[grad.experts[k]] * grad.dchosen[k];
 }
 
-// dLoss/dz = g s (1 - s).
+// dLoss/dz = g s (1 - s), with s before it was attenuated.
 template <class T>
 void SigmoidGradient(const Router<T>& router, const T* s, const ScoreGrad<T>& grad, T* dz) {
   for (int64_t i = 0; i < router.num_experts; ++i) dz[i] = grad.aux[i] * (s[i] * (T(1) - s[i]));
@@ -146,15 +155,16 @@ double RowGradient(const Router<T>& router, const T* z, const T* s, const ScoreG
   LOG(FATAL) << "no gradient for router kind " << static_cast<int>(router.kind);
 }
 
-// Scratch memory, [M]: 0 where visible, -infinity elsewhere. Adding it hides experts without a branch.
+// Scratch memory, [M]: the logarithm of the attenuation where visible, -infinity elsewhere. Adding it hides
+// experts without a branch.
 template <class T>
-const T* SoftmaxOffsets(const Tensor& visible, Stream& stream) {
+const T* SoftmaxOffsets(const Tensor& visible, const T* attenuation, Stream& stream) {
   const int64_t n = visible.rows();
   T* offsets = static_cast<T*>(stream.Scratch(RouterScoresForwardScratchBytes(visible.dtype, n)));
   int64_t num_visible = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const bool seen = visible.as<T>()[i] > 0;
-    offsets[i] = seen ? T(0) : -std::numeric_limits<T>::infinity();
+    const bool seen = (attenuation ? attenuation : visible.as<T>())[i] > 0;
+    offsets[i] = !seen ? -std::numeric_limits<T>::infinity() : attenuation ? std::log(attenuation[i]) : T(0);
     num_visible += seen;
   }
   CHECK_GT(num_visible, 0) << "a softmax over " << n << " experts of which none is visible";
@@ -163,10 +173,10 @@ const T* SoftmaxOffsets(const Tensor& visible, Stream& stream) {
 
 // What ScoreRow adds to the logits of each row, made once per call; null where the kind needs none.
 template <class T>
-const T* ScoreOffsets(RouterKind kind, const Tensor& visible, Stream& stream) {
+const T* ScoreOffsets(RouterKind kind, const Tensor& visible, const T* attenuation, Stream& stream) {
   switch (kind) {
     case RouterKind::kSoftmax:
-      return SoftmaxOffsets<T>(visible, stream);
+      return SoftmaxOffsets<T>(visible, attenuation, stream);
     case RouterKind::kNorm:
     case RouterKind::kSigmoid:
       return nullptr;

@@ -19,6 +19,10 @@ struct RouterView {
   int num_experts;  // M
   float constant;
   const float *sigma, *visible;  // [1], not read unless HasSigma; [M]
+  const float* attenuation;      // [M], or null: 1 everywhere
+
+  __device__ inline float AttenuationOf(int i) const { return attenuation ? attenuation[i] : 1.0f; }
+  __device__ inline bool MayChoose(int i) const { return (attenuation ? attenuation : visible)[i] > 0; }
 };
 
 // What all elements of one row's gradient share.
@@ -31,12 +35,12 @@ struct RowFactors {
 //   Score(router, z)     turns the logits z [M] into scores, in place
 //   Factors<kPack>(...)  the sums over a row that its gradient needs. `row` [M] are its logits or scores, as
 //                        FactsOf(kind) says. g = aux + chosen [M] is the gradient of the row's scores
-//   Gradient(...)        dLoss/dz of one expert, whose logit or score is x and whose visibility is v
+//   Gradient(...)        dLoss/dz of one expert, whose logit or score is x, visibility v and attenuation a
 // A kind without its row does not compile.
 template <RouterKind kKind>
 struct RouterRow;
 
-// add(x, v, g) for every expert that the lane has.
+// add(x, v, a, g) for every expert that the lane has.
 template <int kPack, class Add>
 __device__ inline void ForLaneExperts(const RouterView& router, const float* row, const float* aux,
                                       const float* chosen, Add add) {
@@ -45,11 +49,12 @@ __device__ inline void ForLaneExperts(const RouterView& router, const float* row
                added = LoadPack<kPack>(chosen + j);
     const auto v = LoadPack<kPack>(router.visible + j);
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) add(x.value[e], v.value[e], of_all.value[e] + added.value[e]);
+    for (int e = 0; e < kPack; ++e)
+      add(x.value[e], v.value[e], router.AttenuationOf(j + e), of_all.value[e] + added.value[e]);
   }
 }
 
-// With u = v z, n = |u|, d = n + eps: dz = v (g along - u across), where g counts for u > 0 alone.
+// With u = v z, n = |u|, d = n + eps: dz = v (a g along - u across), where g counts for u > 0 alone.
 template <>
 struct RouterRow<RouterKind::kNorm> {
   static constexpr float kNormEpsilon = 1e-8f;
@@ -64,7 +69,7 @@ struct RouterRow<RouterKind::kNorm> {
     const float factor = router.sigma[0] * router.constant / (sqrtf(WarpSum(squares)) + kNormEpsilon);
     for (int i = lane; i < router.num_experts; i += kWarp) {
       const float u = router.visible[i] * z[i];
-      z[i] = factor * (u > 0 ? u : 0.0f);
+      z[i] = factor * (u > 0 ? u : 0.0f) * router.AttenuationOf(i);
     }
   }
 
@@ -72,10 +77,10 @@ struct RouterRow<RouterKind::kNorm> {
   static __device__ inline RowFactors Factors(const RouterView& router, const float* row, const float* aux,
                                               const float* chosen) {
     float dot = 0, squares = 0;
-    ForLaneExperts<kPack>(router, row, aux, chosen, [&](float x, float v, float g) {
+    ForLaneExperts<kPack>(router, row, aux, chosen, [&](float x, float v, float a, float g) {
       const float u = x * v;
       squares += u * u;
-      dot += g * (u > 0 ? u : 0.0f);
+      dot += a * g * (u > 0 ? u : 0.0f);
     });
     dot = WarpSum(dot);
     const float scale = router.sigma[0] * router.constant;
@@ -83,9 +88,9 @@ struct RouterRow<RouterKind::kNorm> {
     return {scale / divisor, norm > 0 ? scale * (dot / divisor) / norm / divisor : 0.0f, dot / divisor};
   }
 
-  static __device__ inline float Gradient(const RowFactors& row, float x, float v, float g) {
+  static __device__ inline float Gradient(const RowFactors& row, float x, float v, float a, float g) {
     const float u = v * x;
-    return v * ((u > 0 ? g : 0.0f) * row.along - u * row.across);
+    return v * ((u > 0 ? a * g : 0.0f) * row.along - u * row.across);
   }
 };
 
@@ -96,12 +101,12 @@ struct RouterRow<RouterKind::kSoftmax> {
     const int lane = threadIdx.x % kWarp;
     float most = -INFINITY;
     for (int i = lane; i < router.num_experts; i += kWarp) {
-      if (router.visible[i] > 0) most = fmaxf(most, z[i]);
+      if (router.MayChoose(i)) most = fmaxf(most, z[i]);
     }
     most = WarpMax(most);
     float sum = 0;
     for (int i = lane; i < router.num_experts; i += kWarp) {
-      z[i] = router.visible[i] > 0 ? expf(z[i] - most) : 0.0f;
+      z[i] = router.MayChoose(i) ? expf(z[i] - most) * router.AttenuationOf(i) : 0.0f;
       sum += z[i];
     }
     const float inverse = 1.0f / WarpSum(sum);
@@ -112,21 +117,21 @@ struct RouterRow<RouterKind::kSoftmax> {
   static __device__ inline RowFactors Factors(const RouterView& router, const float* row, const float* aux,
                                               const float* chosen) {
     float dot = 0;
-    ForLaneExperts<kPack>(router, row, aux, chosen, [&](float x, float, float g) { dot += g * x; });
+    ForLaneExperts<kPack>(router, row, aux, chosen, [&](float x, float, float, float g) { dot += g * x; });
     return {0, WarpSum(dot), 0};
   }
 
-  static __device__ inline float Gradient(const RowFactors& row, float x, float, float g) {
+  static __device__ inline float Gradient(const RowFactors& row, float x, float, float, float g) {
     return x * (g - row.across);
   }
 };
 
-// dz = g s (1 - s).
+// dz = a g s (1 - s), with s before it was attenuated; x = a s.
 template <>
 struct RouterRow<RouterKind::kSigmoid> {
   static __device__ inline void Score(const RouterView& router, float* z) {
     for (int i = threadIdx.x % kWarp; i < router.num_experts; i += kWarp)
-      z[i] = router.visible[i] > 0 ? 1.0f / (1.0f + expf(-z[i])) : 0.0f;
+      z[i] = router.MayChoose(i) ? 1.0f / (1.0f + expf(-z[i])) * router.AttenuationOf(i) : 0.0f;
   }
 
   template <int kPack>
@@ -134,8 +139,9 @@ struct RouterRow<RouterKind::kSigmoid> {
     return {};
   }
 
-  static __device__ inline float Gradient(const RowFactors&, float x, float, float g) {
-    return g * (x * (1.0f - x));
+  static __device__ inline float Gradient(const RowFactors&, float x, float, float a, float g) {
+    const float s = a > 0 ? x / a : 0.0f;
+    return a * g * (s * (1.0f - s));
   }
 };
 

@@ -37,7 +37,7 @@ struct Inventory {
 Inventory ShareInventory(Communicator& world, const CheckpointView& view) {
   Json mine = {{"weights", Json::array()}, {"optimizer", false}};
   for (const DiskTensor& tensor : view.tensors) {
-    if (tensor.writes) mine["weights"].push_back({tensor.name, tensor.value.bytes()});
+    if (tensor.is_saved()) mine["weights"].push_back({tensor.name, tensor.value.bytes()});
   }
   for (const OptimizerPiece& piece : view.pieces) {
     if (piece.writes) mine["optimizer"] = true;
@@ -70,10 +70,10 @@ FileSum WriteWeights(const std::string& path, const std::vector<DiskTensor>& ten
   TensorFileWriter writer(path);
   writer.SetMetadata("format", "pt");
   for (const DiskTensor& tensor : tensors) {
-    if (tensor.writes) writer.Declare(tensor.name, tensor.value.dtype, tensor.shape);
+    if (tensor.is_saved()) writer.Declare(tensor.name, tensor.value.dtype, tensor.shape);
   }
   for (const DiskTensor& tensor : tensors) {
-    if (tensor.writes) writer.Append(tensor.value.data, tensor.value.bytes());
+    if (tensor.is_saved()) writer.Append(tensor.value.data, tensor.value.bytes());
   }
   return writer.Close();
 }

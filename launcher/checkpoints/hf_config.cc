@@ -34,6 +34,7 @@ std::string HuggingFaceConfigText(const Config& config) {
       {"moe_intermediate_size", moe.width()},
       {"expert_sharing", Sharing::Value_Name(moe.sharing())},
       {"expert_groups", moe.groups()},
+      {"expert_band", moe.band()},
       {"router_type", RouterType::Value_Name(moe.router())},
       {"router_constant", moe.router_constant()},
       {"load_balance", Balance::Value_Name(moe.balance())},

@@ -19,7 +19,7 @@ int64_t CheckpointBytes(Communicator& world, const CheckpointView& view) {
   int64_t own = 0;
   for (const auto* tensors : {&view.tensors, &view.state}) {
     for (const DiskTensor& tensor : *tensors) {
-      if (tensor.writes) own += tensor.value.bytes();
+      if (tensor.is_saved()) own += tensor.value.bytes();
     }
   }
   for (const OptimizerPiece& piece : view.pieces) {

@@ -128,7 +128,8 @@ bool ChangesTheModel(const std::string& path) {
   static const std::set<std::string> kPaths{
       "model.layers",    "model.hidden",        "model.heads", "model.kv_heads", "model.vocab",
       "model.rope_base", "model.norm_eps",      "moe.experts", "moe.top_k",      "moe.width",
-      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups",     "moe.bias_scope"};
+      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups",     "moe.band",
+      "moe.bias_scope"};
   return kPaths.contains(path);
 }
 

@@ -30,6 +30,7 @@ std::string ModelLine(const Config& config) {
     experts = Format("%s with %s each", Counted(layers, "layer").c_str(),
                      Counted(moe.experts() / layers, "expert").c_str());
   if (moe.sharing() == Sharing::GROUPED) experts += Format(" in %d groups", moe.groups());
+  if (moe.sharing() == Sharing::SLIDING) experts += Format(" in bands of %d", moe.band());
   if (moe.sharing() == Sharing::DENSE)
     experts = Counted(layers, "layer") + ", no experts";
   else

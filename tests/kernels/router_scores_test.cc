@@ -15,39 +15,47 @@ constexpr double kBound<float> = 1e-6;
 // third half visible.
 template <class T>
 struct Case {
-  Case(std::mt19937_64& random, RouterKind kind, int64_t num_tokens, int64_t num_experts)
+  Case(std::mt19937_64& random, RouterKind kind, int64_t num_tokens, int64_t num_experts,
+       bool is_attenuated = false)
       : spec{kind, 3.25},
         logits(RandomArray<T>(random, {num_tokens, num_experts}, 0.05, 3)),
         sigma({1}, static_cast<T>(1.2)),
         visible({num_experts}, 1),
+        attenuation({num_experts}),
         scores({num_tokens, num_experts}),
         score_sum({num_experts}, 0.5) {
     for (int64_t i = 0; i < logits.size(); ++i) logits[i] *= UniformInt(random, 2) ? T(1) : T(-1);
     for (int64_t i = 1; i < num_experts; ++i) visible[i] = static_cast<T>(i % 3) / 2;
+    for (int64_t i = 0; i < num_experts; ++i)
+      attenuation[i] = visible[i] > 0 ? static_cast<T>(4 - i % 5) / 4 : T(0);
+    if (is_attenuated) spec.attenuation = attenuation;
   }
   void Forward(Stream& stream) {
     RouterScoresForward(stream, spec, logits, sigma, visible, scores, score_sum);
   }
   RouterScoreSpec spec;
-  Array<T> logits, sigma, visible, scores;
+  Array<T> logits, sigma, visible, attenuation, scores;
   Array<double> score_sum;
 };
 
 template <class T>
-void CheckForward(RouterKind kind, int64_t num_tokens, int64_t num_experts) {
+void CheckForward(RouterKind kind, int64_t num_tokens, int64_t num_experts, bool is_attenuated = false) {
   SCOPED_TRACE(testing::Message() << NameOf(kind) << ": " << num_tokens << " x " << num_experts);
   std::mt19937_64 random(num_tokens + num_experts);
   TestStream stream;
-  Case<T> c(random, kind, num_tokens, num_experts);
+  Case<T> c(random, kind, num_tokens, num_experts, is_attenuated);
   c.Forward(stream);
   stream.ExpectOneCall(Op::kRouter,
                        (2 * num_tokens * num_experts + num_experts) * sizeof(T) + 16 * num_experts);
   Array<double> expected({num_tokens, num_experts}), expected_sum({num_experts}, 0.5);
   std::vector<double> z(num_experts), visible(num_experts);
   std::copy_n(c.visible.tensor().template as<T>(), num_experts, visible.begin());
+  std::vector<double> attenuation(is_attenuated ? num_experts : 0);
+  for (size_t i = 0; i < attenuation.size(); ++i) attenuation[i] = c.attenuation[static_cast<int64_t>(i)];
   for (int64_t t = 0; t < num_tokens; ++t) {
     std::copy_n(c.logits.tensor().template as<T>() + t * num_experts, num_experts, z.begin());
-    const std::vector<double> row = ReferenceScores(kind, c.sigma[0] * c.spec.constant, visible, z);
+    const std::vector<double> row =
+        ReferenceScores(kind, c.sigma[0] * c.spec.constant, visible, z, attenuation);
     for (int64_t i = 0; i < num_experts; ++i) {
       expected[t * num_experts + i] = row[i];
       expected_sum[i] += row[i];
@@ -65,6 +73,30 @@ TEST(RouterScores, ForwardMatchesPlainComputation) {
         CheckForward<double>(kind, num_tokens, num_experts);
       }
     }
+  }
+}
+
+TEST(RouterScores, ForwardOfAttenuatedExperts) {
+  for (const RouterKind kind : kAllRouterKinds) {
+    for (const int64_t num_experts : {2, 17, 64}) {
+      CheckForward<float>(kind, 7, num_experts, true);
+      CheckForward<double>(kind, 7, num_experts, true);
+    }
+  }
+}
+
+// An attenuation of 1 everywhere must not change a bit: runs without one leave it out.
+TEST(RouterScores, AttenuationOfOneChangesNothing) {
+  for (const RouterKind kind : kAllRouterKinds) {
+    TestStream stream;
+    std::mt19937_64 random(3), again(3);
+    Case<float> plain(random, kind, 9, 31), ones(again, kind, 9, 31);
+    Array<float> all({31});
+    for (int64_t i = 0; i < 31; ++i) all[i] = ones.visible[i] > 0 ? 1.f : 0.f;
+    ones.spec.attenuation = all;
+    plain.Forward(stream);
+    ones.Forward(stream);
+    for (int64_t i = 0; i < plain.scores.size(); ++i) ASSERT_EQ(plain.scores[i], ones.scores[i]) << i;
   }
 }
 
@@ -101,11 +133,11 @@ double Loss(const Case<double>& c, const Gradients<double>& g) {
   return sum;
 }
 
-void CheckBackward(RouterKind kind, int64_t num_experts, int64_t top_k) {
+void CheckBackward(RouterKind kind, int64_t num_experts, int64_t top_k, bool is_attenuated = false) {
   SCOPED_TRACE(testing::Message() << NameOf(kind) << ": " << num_experts << " top " << top_k);
   std::mt19937_64 random(num_experts + top_k);
   TestStream stream;
-  Case<double> c(random, kind, 4, num_experts);
+  Case<double> c(random, kind, 4, num_experts, is_attenuated);
   Gradients<double> g(random, 4, num_experts, top_k);
   c.Forward(stream);
   const Array<double> scores = c.scores;
@@ -134,6 +166,37 @@ TEST(RouterScores, BackwardMatchesFiniteDifferences) {
       for (const int64_t top_k : {1, 2, 4}) CheckBackward(kind, num_experts, top_k);
     }
   }
+}
+
+TEST(RouterScores, BackwardOfAttenuatedExperts) {
+  for (const RouterKind kind : kAllRouterKinds) {
+    for (const int64_t top_k : {1, 3}) CheckBackward(kind, 17, top_k, true);
+  }
+}
+
+// With NORM an expert that is taken away stays in the norm: its logit has a gradient, its score has none.
+TEST(RouterScores, AttenuatedToZeroKeepsItsGradientInTheNorm) {
+  TestStream stream;
+  Array<double> logits({1, 3}), sigma({1}, 1), visible({3}, 1), attenuation({3}, 1), scores({1, 3}),
+      sum({3}, 0);
+  logits[0] = 3;
+  logits[1] = 4;
+  logits[2] = 12;
+  attenuation[2] = 0;
+  RouterScoreSpec spec{RouterKind::kNorm, 13};
+  spec.attenuation = attenuation;
+  RouterScoresForward(stream, spec, logits, sigma, visible, scores, sum);
+  EXPECT_NEAR(scores[0], 3, 1e-7);
+  EXPECT_NEAR(scores[1], 4, 1e-7);
+  EXPECT_EQ(scores[2], 0);
+  Array<int32_t> experts({1, 1}, 1);
+  Array<double> dchosen({1, 1}, 1), aux({3}, 0), dlogits({1, 3}), dsigma({1}, 0), importance({3}, 0);
+  aux[2] = 100;  // of a score that is 0
+  RouterScoresBackward(stream, spec, logits, sigma, visible, scores,
+                       {experts, dchosen, aux, dlogits, dsigma, importance});
+  // s1 = 13 z1 / |z|, |z| = 13: ds1/dz2 = -13 * 4 * 12 / 13^3.
+  EXPECT_NEAR(dlogits[2], -4. * 12 / 169, 1e-7);
+  EXPECT_NEAR(dlogits[1], 1 - 16. / 169, 1e-7);
 }
 
 TEST(RouterScores, SingleIsNearDouble) {

@@ -46,6 +46,7 @@ TEST(HuggingFaceConfigText, EachKeyHasItsSetting) {
                          {"moe_intermediate_size", 24},
                          {"expert_sharing", "GROUPED"},
                          {"expert_groups", 6},
+                         {"expert_band", 0},
                          {"router_type", "NORM"},
                          {"router_constant", 1.5},
                          {"load_balance", "LAYER_LOSS"},

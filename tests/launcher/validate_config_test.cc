@@ -127,6 +127,12 @@ TEST(ValidateConfig, SenselessCombinations) {
   EXPECT_THAT(Check({"moe.sharing=DENSE", "moe.balance=NONE", "moe.experts=4"}), ElementsAre());
   EXPECT_THAT(Check({"moe.groups=2"}),
               ElementsAre(HasSubstr("used only with moe.sharing GROUPED (now GLOBAL)")));
+  EXPECT_THAT(Check({"moe.band=4"}),
+              ElementsAre(HasSubstr("used only with moe.sharing SLIDING (now GLOBAL)")));
+  EXPECT_THAT(Check({"moe.sharing=SLIDING"}), ElementsAre(HasSubstr("moe.band: is 0; with sharing SLIDING")));
+  EXPECT_THAT(Check({"moe.sharing=SLIDING", "moe.band=33", "moe.experts=32"}),
+              ElementsAre(HasSubstr("must be from 8 (the 4 layers together then see all) to 32")));
+  EXPECT_THAT(Check({"moe.sharing=SLIDING", "moe.band=9", "moe.experts=32"}), ElementsAre());
   EXPECT_THAT(Check({"moe.router=SOFTMAX", "moe.router_constant=2"}),
               ElementsAre(HasSubstr("the router has no constant (moe.router is SOFTMAX)")));
   EXPECT_THAT(Check({"moe.balance=NONE", "moe.balance_scope=RANK"}),

@@ -223,6 +223,10 @@ TEST(Gradient, PositiveCountsAndHinge) {
   }
   CheckAll(models);
 }
+TEST(Gradient, Sliding) {
+  CheckAll(
+      AllRoutersAndBalances({.sharing = Sharing::SLIDING, .experts = 7, .top_k = 2, .layers = 3, .band = 4}));
+}
 TEST(Gradient, Dense) {
   CheckAll({{.sharing = Sharing::DENSE, .balance = Balance::NONE, .experts = 2, .layers = 2}});
 }

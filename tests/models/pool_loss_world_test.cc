@@ -160,6 +160,9 @@ TEST(PoolLoss, GroupedPools) {
                 .top_k = 2,
                 .layers = 4});
 }
+TEST(PoolLoss, SlidingBandsBalanceTogether) {
+  CheckLayouts({.sharing = Sharing::SLIDING, .experts = 9, .top_k = 2, .layers = 4, .band = 5});
+}
 TEST(PoolLoss, LayerLoss) {
   CheckLayouts({.router = RouterType::SOFTMAX,
                 .sharing = Sharing::PRIVATE,

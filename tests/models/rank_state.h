@@ -17,7 +17,7 @@ using Memory = std::map<std::string, std::vector<char>>;
 // Everything a checkpoint of this rank would hold, by name.
 template <class Visit>
 void VisitState(TrainingEngine& engine, Visit visit) {
-  for (const DiskTensor& tensor : engine.state().Weights()) visit(tensor.name, tensor.value);
+  for (const DiskTensor& tensor : engine.state().ModelTensors()) visit(tensor.name, tensor.value);
   for (const OptimizerPiece& piece : engine.state().Moments()) {
     visit("first/" + piece.name + "/" + std::to_string(piece.elements.begin), piece.first_moment);
     visit("second/" + piece.name + "/" + std::to_string(piece.elements.begin), piece.second_moment);

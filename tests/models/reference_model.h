@@ -43,15 +43,26 @@ class ReferenceModel {
   int num_groups() const {
     const MoeConfig& moe = config_.moe();
     return moe.sharing() == Sharing::GLOBAL    ? 1
+           : moe.sharing() == Sharing::SLIDING ? 1
            : moe.sharing() == Sharing::GROUPED ? moe.groups()
                                                : config_.model().layers();
   }
   int group_of(int layer) const { return layer * num_groups() / config_.model().layers(); }
   int experts_per_group() const { return config_.moe().experts() / num_groups(); }
-  bool sees(int layer, int expert) const { return expert / experts_per_group() == group_of(layer); }
   // Of the biases of a router, on disk.
   std::string BiasName() const {
     return config_.moe().bias_scope() == BiasScope::LAYER ? "layer_bias" : "bias";
+  }
+  bool sees(int layer, int expert) const {
+    const MoeConfig& moe = config_.moe();
+    if (moe.sharing() != Sharing::SLIDING) return expert / experts_per_group() == group_of(layer);
+    const int steps = std::max(1, config_.model().layers() - 1);
+    const int first = (moe.experts() - moe.band()) * layer / steps;
+    return expert >= first && expert < first + moe.band();
+  }
+  bool may_choose(int layer, int expert) const {
+    const auto attenuation = weights_.find(Prefix(layer) + "mlp.router.attenuation");
+    return sees(layer, expert) && (attenuation == weights_.end() || attenuation->second[expert] > 0);
   }
   Vector& weight(const std::string& name) { return weights_.at(name); }
 
@@ -153,7 +164,9 @@ class ReferenceModel {
     const RouterKind kind = RouterKindOf(config_.moe().router());
     const double scale =
         HasSigma(kind) ? weights_.at(router + "scale")[0] * config_.moe().router_constant() : 0;
-    return ReferenceScores(kind, scale, visible, z);
+    const auto attenuation = weights_.find(router + "attenuation");
+    return ReferenceScores(kind, scale, visible, z,
+                           attenuation == weights_.end() ? Vector{} : attenuation->second);
   }
 
   Choice Choose(int layer, const Vector& x) const {
@@ -171,7 +184,7 @@ class ReferenceModel {
     for (int i = 0; i < experts; ++i) {
       double key = choice.scores[i] + (bias == weights_.end() ? 0 : bias->second[i]);
       if (positive_first && !(choice.scores[i] > 0)) key = -1e9;
-      if (sees(layer, i)) order.emplace_back(-key, i);
+      if (may_choose(layer, i)) order.emplace_back(-key, i);
     }
     std::sort(order.begin(), order.end());
     for (int k = 0; k < config_.moe().top_k(); ++k) choice.chosen.push_back(order[k].second);

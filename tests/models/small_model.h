@@ -24,6 +24,7 @@ struct SmallModel {
   BalanceCounts::Value counts = BalanceCounts::ALL;
   bool hinge = false;
   BiasScope::Value bias_scope = BiasScope::POOL;
+  int band = 0;
 };
 
 inline std::string NameOf(const SmallModel& m) {
@@ -78,6 +79,7 @@ inline Config ConfigOf(const SmallModel& small) {
   if (small.router == RouterType::NORM && small.sharing != Sharing::DENSE) moe.set_router_constant(1.7);
   moe.set_sharing(small.sharing);
   moe.set_groups(small.groups);
+  if (small.band > 0) moe.set_band(small.band);
   moe.set_balance(small.balance);
   moe.set_balance_scope(small.scope);
   moe.set_balance_coeff(small.coeff);

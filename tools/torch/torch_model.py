@@ -142,6 +142,8 @@ class Model:
         self.dtype = torch.bfloat16 if options.precision == "BF16" else torch.float32
         self.product = grouped_mm if options.grouped == "MM" else grouped_loop
         self.has_router = moe.sharing != "DENSE"
+        if moe.sharing == "SLIDING":
+            fail("moe.sharing SLIDING is not written here; use GLOBAL, GROUPED, PRIVATE or DENSE")
         self.blocks = {"GLOBAL": 1, "GROUPED": moe.groups}.get(moe.sharing, m.layers)
         if moe.balance == "BIAS" or (moe.balance == "POOL_LOSS" and moe.balance_scope != "STEP"):
             fail(f"moe.balance {moe.balance} with moe.balance_scope {moe.balance_scope} is not written here; use STEP")

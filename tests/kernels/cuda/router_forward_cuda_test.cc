@@ -12,6 +12,7 @@ struct RouterCase {
   bool biased;
   int64_t biases_that_are_numbers = -1;  // the first of them; -1: all are
   BiasReach reach = BiasReach::kEveryScore;
+  bool is_attenuated = false;
 };
 
 // Fills in every tensor but x and weight, and runs the case.
@@ -28,6 +29,10 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
   for (int64_t i = r.biases_that_are_numbers; i >= 0 && i < n; ++i)
     biases[i] = std::numeric_limits<double>::quiet_NaN();
   const auto bias = c.InValues("bias", {n}, biases, kSum);
+  std::vector<double> factors(n);
+  for (int64_t i = 0; i < n; ++i)
+    factors[i] = visible[i] > 0 ? (i < s.top_k ? 0.5 : static_cast<double>(i % 4) / 3) : 0;
+  const auto attenuation = c.InValues("attenuation", {n}, factors, kSum);
   const auto logits = c.Out("logits", {s.tokens, n}, bound, kSum),
              scores = c.Out("scores", {s.tokens, n}, bound, kSum);
   const auto score_sum =
@@ -39,21 +44,22 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
   const auto counts = c.InOutValues("counts", {n}, earlier, {}, ArrayType::kI64);
   const auto num_off = c.InOutValues("num_off", {1}, {7}, {}, ArrayType::kI64);
   c.Run([&](Stream& stream, const CaseTensors& t) {
-    RouterForward(stream, {.kind = r.kind, .constant = 3.5},
-                  {.x = t[x],
-                   .weight = t[weight],
-                   .weight_low = weight_low ? t[*weight_low] : Tensor{},
-                   .sigma = HasSigma(r.kind) ? t[sigma] : Tensor{},
-                   .bias = r.biased ? t[bias] : Tensor{},
-                   .bias_reach = r.reach,
-                   .visible = t[v]},
-                  {.logits = t[logits],
-                   .scores = t[scores],
-                   .score_sum = t[score_sum],
-                   .experts = t[experts],
-                   .weights = t[weights],
-                   .counts = t[counts],
-                   .num_off = t[num_off]});
+    RouterForward(
+        stream, {.kind = r.kind, .constant = 3.5, .attenuation = r.is_attenuated ? t[attenuation] : Tensor{}},
+        {.x = t[x],
+         .weight = t[weight],
+         .weight_low = weight_low ? t[*weight_low] : Tensor{},
+         .sigma = HasSigma(r.kind) ? t[sigma] : Tensor{},
+         .bias = r.biased ? t[bias] : Tensor{},
+         .bias_reach = r.reach,
+         .visible = t[v]},
+        {.logits = t[logits],
+         .scores = t[scores],
+         .score_sum = t[score_sum],
+         .experts = t[experts],
+         .weights = t[weights],
+         .counts = t[counts],
+         .num_off = t[num_off]});
   });
 }
 
@@ -82,6 +88,19 @@ TEST_F(CudaRouterForward, BiasOfPositiveScoresAlone) {
                 const auto w = c.InValues("weight", {s.experts, kWidth}, weight, ArrayType::kData);
                 RunRouter(c, s, {RouterKind::kNorm, kWidth, true, -1, BiasReach::kPositiveScores}, in, w);
               });
+}
+
+TEST_F(CudaRouterForward, AttenuatedExperts) {
+  for (const RouterKind kind : kAllRouterKinds) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    ForEachCase(ExpertShapes(), [&](CudaCase& c, const ExpertShape& s) {
+      RouterCase r = {kind, 100, kind != RouterKind::kSoftmax};
+      r.is_attenuated = true;
+      const auto x = c.In("x", {s.tokens, r.width}, -1, 1),
+                 weight = c.In("weight", {s.experts, r.width}, -1, 1);
+      RunRouter(c, s, r, x, weight);
+    });
+  }
 }
 
 // A bias that is none makes a choice that is none, while all outputs stay numbers that can be compared. None,

@@ -41,11 +41,15 @@ Values Choices(CudaCase& c, const ExpertShape& s) {
   return choices;
 }
 
-void RunBackward(CudaCase& c, const ExpertShape& s, RouterKind kind, const Values& choices, bool weighs) {
+void RunBackward(CudaCase& c, const ExpertShape& s, RouterKind kind, const Values& choices, bool weighs,
+                 bool is_attenuated = false) {
   constexpr ArrayType kType = ArrayType::kAccumulator;
   const int64_t n = s.experts;
   Values visible(n, 1);
   for (int64_t i = 1; i < n; ++i) visible[i] = i % 5 == 1 ? 0 : i % 5 == 2 ? 0.5 : 1;
+  Values factors(n);
+  for (int64_t i = 0; i < n; ++i) factors[i] = visible[i] > 0 ? static_cast<double>(i % 4) / 3 : 0;
+  const auto attenuation = c.InValues("attenuation", {n}, factors, kType);
   // Scores are inputs of their own here: what is computed from which must not be confused.
   const auto logits = c.InValues("logits", {s.tokens, n}, Logits(c, s), kType),
              scores = c.In("scores", {s.tokens, n}, 0, 1, kType);
@@ -59,14 +63,15 @@ void RunBackward(CudaCase& c, const ExpertShape& s, RouterKind kind, const Value
   const auto importance = c.InOut("importance", {n}, -1, 1, sum_bound, ArrayType::kF64);
   const bool has_sigma = HasSigma(kind);
   c.Run([&](Stream& stream, const CaseTensors& t) {
-    RouterScoresBackward(stream, {.kind = kind, .constant = 3.5}, t[logits], has_sigma ? t[sigma] : Tensor{},
-                         t[v], t[scores],
-                         {.experts = t[experts],
-                          .dchosen = t[dchosen],
-                          .aux = t[aux],
-                          .dlogits = t[dlogits],
-                          .dsigma = has_sigma ? t[dsigma] : Tensor{},
-                          .importance = weighs ? t[importance] : Tensor{}});
+    RouterScoresBackward(
+        stream, {.kind = kind, .constant = 3.5, .attenuation = is_attenuated ? t[attenuation] : Tensor{}},
+        t[logits], has_sigma ? t[sigma] : Tensor{}, t[v], t[scores],
+        {.experts = t[experts],
+         .dchosen = t[dchosen],
+         .aux = t[aux],
+         .dlogits = t[dlogits],
+         .dsigma = has_sigma ? t[dsigma] : Tensor{},
+         .importance = weighs ? t[importance] : Tensor{}});
   });
 }
 
@@ -77,6 +82,15 @@ TEST_F(CudaRouterScores, BackwardOfEveryKind) {
     shapes.push_back({5, 768, 40, ExpertSpread::kEven});  // the most experts, more choices than lanes
     ForEachCase(shapes,
                 [&](CudaCase& c, const ExpertShape& s) { RunBackward(c, s, kind, Choices(c, s), true); });
+  }
+}
+
+TEST_F(CudaRouterScores, BackwardOfAttenuatedExperts) {
+  for (const RouterKind kind : kAllRouterKinds) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    ForEachCase(ExpertShapes(), [&](CudaCase& c, const ExpertShape& s) {
+      RunBackward(c, s, kind, Choices(c, s), true, true);
+    });
   }
 }
 
