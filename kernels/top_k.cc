@@ -16,16 +16,22 @@ int64_t PaddedSize(int64_t num_experts) {
   return (num_experts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 }
 
-// What is added to a score to make the key of the choice: the bias where visible, -infinity elsewhere.
-// Returns the number of visible experts.
+// Where a layer sees few experts, the search is over these columns of the scores alone. They rise, so that
+// ties still go to the lower index. Returns their number.
 template <class T>
-int64_t FillOffsets(int64_t num_experts, const T* bias, const T* visible, T* offsets) {
+int64_t FillColumns(int64_t num_experts, const T* visible, int32_t* columns) {
   int64_t num_visible = 0;
   for (int64_t i = 0; i < num_experts; ++i) {
-    num_visible += visible[i] > 0;
-    offsets[i] = visible[i] > 0 ? (bias ? bias[i] : T(0)) : -std::numeric_limits<T>::infinity();
+    if (visible[i] > 0) columns[num_visible++] = static_cast<int32_t>(i);
   }
   return num_visible;
+}
+
+// What is added to a score to make the key of the choice: the bias where visible, -infinity elsewhere.
+template <class T>
+void FillOffsets(int64_t num_experts, const T* bias, const T* visible, T* offsets) {
+  for (int64_t i = 0; i < num_experts; ++i)
+    offsets[i] = visible[i] > 0 ? (bias ? bias[i] : T(0)) : -std::numeric_limits<T>::infinity();
 }
 
 // The numbers of a vector's lanes: 0, 1, 2, ...
@@ -96,6 +102,26 @@ void ChooseRow(int64_t n, int64_t top_k, const T* scores, const T* offsets, Bias
   }
 }
 
+// ChooseRow over n columns of the scores.
+template <class T>
+void ChooseRowOfColumns(int64_t n, int64_t top_k, const T* scores, const T* offsets, BiasReach reach,
+                        const T* visible, const int32_t* columns, T* keys, int32_t* experts) {
+  const bool positive_first = reach == BiasReach::kPositiveScores;
+  for (int64_t j = 0; j < n; ++j) {
+    const T score = scores[columns[j]];
+    keys[j] = positive_first && !(score > 0) ? std::numeric_limits<T>::lowest() : score + offsets[columns[j]];
+  }
+  int64_t taken = -1;
+  for (int64_t k = 0; k < top_k; ++k) {
+    taken = ArgMax(PaddedSize<T>(n), keys, taken);
+    if (taken < 0) {
+      experts[k] = static_cast<int32_t>(LowestFree(visible, k, experts));
+      continue;
+    }
+    experts[k] = columns[taken];
+  }
+}
+
 // Writes one token's weights and counts its choices; true if one of them is positive.
 template <class T>
 bool WeighRow(int64_t top_k, const T* scores, const int32_t* experts, T* weights, int64_t* counts) {
@@ -113,7 +139,7 @@ bool WeighRow(int64_t top_k, const T* scores, const int32_t* experts, T* weights
 int64_t TopKScratchBytes(DType dtype, int64_t num_experts) {
   int64_t count = num_experts;
   DispatchFloat(dtype, [&]<class T>() { count += PaddedSize<T>(num_experts); });
-  return count * SizeOf(dtype);
+  return count * SizeOf(dtype) + num_experts * int64_t{sizeof(int32_t)};
 }
 
 int64_t TopK(Stream& stream, const Tensor& scores, const ChoiceBias& bias, const Tensor& visible,
@@ -136,12 +162,19 @@ int64_t TopK(Stream& stream, const Tensor& scores, const ChoiceBias& bias, const
     T* offsets = keys + padded_size;
     std::fill(keys, keys + padded_size, -std::numeric_limits<T>::infinity());
     const T* biases = bias.values.empty() ? nullptr : bias.values.as<T>();
-    const int64_t num_visible = FillOffsets(num_experts, biases, visible.as<T>(), offsets);
+    auto* columns = reinterpret_cast<int32_t*>(offsets + num_experts);
+    FillOffsets(num_experts, biases, visible.as<T>(), offsets);
+    const int64_t num_visible = FillColumns(num_experts, visible.as<T>(), columns);
+    const bool sees_few = 2 * num_visible <= num_experts;
     CHECK_LE(top_k, num_visible) << "top-k needs as many visible experts";
     for (int64_t t = 0; t < num_tokens; ++t) {
       const T* row = scores.as<T>() + t * num_experts;
       int32_t* chosen = experts.as<int32_t>() + t * top_k;
-      ChooseRow(num_experts, top_k, row, offsets, bias.reach, visible.as<T>(), keys, chosen);
+      if (sees_few)
+        ChooseRowOfColumns(num_visible, top_k, row, offsets, bias.reach, visible.as<T>(), columns, keys,
+                           chosen);
+      else
+        ChooseRow(num_experts, top_k, row, offsets, bias.reach, visible.as<T>(), keys, chosen);
       num_off += !WeighRow(top_k, row, chosen, weights.as<T>() + t * top_k, counts.as<int64_t>());
     }
   });

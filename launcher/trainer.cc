@@ -41,6 +41,7 @@ Trainer::Trainer(const Config& config, TrafficRun& traffic, RunControl& control)
   reader_ = std::make_unique<BatchReader>(*data_.train, *engine_, *world_.communicator, train.micro_batch(),
                                           config.model().seq_length());
   const std::string origin = Start();
+  engine_->parts().use.SetStep(step_);
   CheckSpace();
   control_.Started(step_, saved_step_ >= 0);
   if (report_.speaks()) {
@@ -74,7 +75,7 @@ void Trainer::CheckSpace() {
 void Trainer::OpenData() {
   const DatasetOptions options = DatasetOptionsOf(config_);
   data_.train = OpenDataset(options, Split::kTrain);
-  if (config_.train().eval_every() > 0) data_.valid = OpenDataset(options, Split::kValid);
+  if (config_.train().eval_every() > 0 || HasLock(config_)) data_.valid = OpenDataset(options, Split::kValid);
   data_.tokenizer = TokenizerOfData(config_);
 }
 
@@ -97,7 +98,11 @@ std::string Trainer::Continue(const ResumePoint& point) {
   engine_->state().AllLoaded();
   const nlohmann::json state = nlohmann::json::parse(view.training_state);
   step_ = state.at("step").get<int64_t>();
-  validation_due_ = state.contains("validation_due") && !ValidationIsWritten();
+  const auto& lock = engine_->parts().use.lock;
+  if (lock) lock->CheckAt(step_);
+  // What a validation decides is lost with the start that did it, unless it was saved.
+  const bool is_observed = !lock || lock->has_observed(step_);
+  validation_due_ = state.contains("validation_due") && (!ValidationIsWritten() || !is_observed);
   saved_step_ = step_;
   losses_.Continue(view.training_state);
   std::string origin = "continuing from " + point.checkpoint;
@@ -138,6 +143,11 @@ std::string Trainer::Start() {
     const std::string& folder = config_.train().init_from();
     const std::string note = LoadWeights(*world_.communicator, folder, engine_->state().ModelTensors());
     engine_->state().WeightsLoaded();
+    if (engine_->parts().use.lock && !engine_->parts().use.visibility.is_as_set()) {
+      throw UserError(folder +
+                      ": holds a model whose layers have given up experts already (it was locked or "
+                      "shrunk); leave moe.lock out, and it stays as it is");
+    }
     origin = "starting from the weights in " + folder;
     for (const std::string& text : {note, TakeSavedTokenizer(folder, data_.tokenizer)})
       origin += text.empty() ? "" : "\nwarning: " + text;
@@ -205,8 +215,8 @@ void Trainer::Step() {
   requests_.AddAll(requests);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++step_;
-  const TrainConfig& train = config_.train();
-  validation_due_ = train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps());
+  engine_->parts().use.SetStep(step_);
+  validation_due_ = IsValidationDue();
   const int64_t step_tokens = global_batch * config_.model().seq_length();
   trained_.samples += global_batch;
   trained_.tokens += step_tokens;
@@ -263,6 +273,13 @@ double Trainer::Seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+bool Trainer::IsValidationDue() const {
+  const TrainConfig& train = config_.train();
+  const auto& lock = engine_->parts().use.lock;
+  if (lock && (step_ == lock->plan().freeze_step || step_ == lock->plan().lock_step)) return true;
+  return train.eval_every() > 0 && (step_ % train.eval_every() == 0 || step_ == train.steps());
+}
+
 void Trainer::ValidateIfDue() {
   if (!data_.valid) validation_due_ = false;  // this start was told not to validate
   if (!validation_due_) return;
@@ -273,10 +290,33 @@ void Trainer::ValidateIfDue() {
   }
   BatchReader reader(*data_.valid, *engine_, *world_.communicator, train.micro_batch(),
                      config_.model().seq_length());
+  auto& lock = engine_->parts().use.lock;
+  if (lock) lock->BeginValidation();
   const std::optional<MeanLosses> losses = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
-  if (!losses) return;  // it is still due
+  if (!losses) {  // it is still due
+    if (lock) lock->CancelValidation();
+    return;
+  }
   validation_due_ = false;
-  report_.Validation({.step = step_, .loss = losses->loss, .by_source = losses->by_source});
+  LockObservation seen;
+  if (lock) seen = lock->EndValidation(step_, losses->loss, *world_.communicator);
+  report_.Validation({.step = step_,
+                      .loss = losses->loss,
+                      .by_source = losses->by_source,
+                      .coverage_min = seen.coverage_min,
+                      .guard_excess = seen.guard_excess});
+  TellLock(seen);
+}
+
+void Trainer::TellLock(const LockObservation& seen) {
+  if (seen.decided)
+    report_.Say(OwnersText(*seen.decided, step_, engine_->parts().use.lock->plan().lock_step));
+  if (!seen.is_too_high) return;
+  const LockConfig& lock = config_.moe().lock();
+  Diverged({Format(
+      "the lock makes the run worse: the validation loss of step %d is %.4f above that of the freeze, "
+      "and more than moe.lock.guard_excess (%g) in %d validations in a row (guard_consecutive)",
+      step_, *seen.guard_excess, lock.guard_excess(), lock.guard_consecutive())});
 }
 
 CheckpointView Trainer::View(const SavedLoss& saved) {

@@ -37,9 +37,12 @@ class Trainer {
   void Step();
   // The step was skipped: says so, and ends the run when it was one too many.
   void TellSkipped(const StepReport& report, double lr);
-  void ReplaceExperts();   // when parallel.replace_every says so
-  double Seconds() const;  // by this rank's clock; virtual where a cluster is emulated
+  void ReplaceExperts();         // when parallel.replace_every says so
+  double Seconds() const;        // by this rank's clock; virtual where a cluster is emulated
+  bool IsValidationDue() const;  // after step_ updates
   void ValidateIfDue();
+  // Tells what the lock saw in a validation, and ends the run where the loss is too high. Collective.
+  void TellLock(const LockObservation& seen);
   void SaveIfDue();
   void Save();
   // The ends of Run.

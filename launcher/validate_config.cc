@@ -8,6 +8,7 @@
 #include "kernels/grouped_gemm.h"
 #include "launcher/config.h"
 #include "launcher/data/data_split.h"
+#include "launcher/lock_check.h"
 #include "launcher/nearest_name.h"
 #include "launcher/run_control/stop_time.h"
 #include "launcher/size_check.h"
@@ -40,6 +41,7 @@ class Validation {
     Parallel();
     Traffic();
     DeviceSettings();
+    for (std::string& problem : LockProblems(config_)) problems_.Add(std::move(problem));
     if (config_.run_dir().empty()) problems_.Add("run_dir: is empty; name the folder of this run's files");
     problems_.ThrowIfAny();
   }

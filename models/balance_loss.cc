@@ -47,8 +47,16 @@ Tensor BalanceLoss::Gradient(int layer, int64_t microbatch, const LayerChoices& 
     case Balance::NONE:
       break;
   }
-  SetValues(stream_, gradient_, device_gradient_);
+  SetValues(stream_, WithEntropy(layer), device_gradient_);
   return device_gradient_;
+}
+
+const std::vector<double>& BalanceLoss::WithEntropy(int layer) {
+  if (!entropy_) return gradient_;
+  const std::span<const double> added = entropy_->of(layer);
+  with_entropy_ = gradient_;
+  for (int64_t i = 0; i < spec_.experts; ++i) with_entropy_[i] += added[i];
+  return with_entropy_;
 }
 
 void BalanceLoss::SetGradient(int64_t layers, int64_t experts, std::span<const double> shares) {

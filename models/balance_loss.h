@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "models/balance_options.h"
+#include "models/lock/entropy_loss.h"
 #include "models/pool_shares.h"
 #include "models/step_sums.h"
 #include "runtime/stream.h"
@@ -39,6 +40,9 @@ class BalanceLoss {
   // Between steps: which experts layers may choose has changed.
   void SetVisibility(const Visibility& visibility);
 
+  // Adds that loss's gradient to what Gradient returns; it must outlive this.
+  void SetEntropyLoss(const EntropyLoss* entropy) { entropy_ = entropy; }
+
   void BeginStep();
 
   // In the backward, once per layer and microbatch, Gradient and then Book.
@@ -54,6 +58,7 @@ class BalanceLoss {
  private:
   // gradient_ of a loss over so many layers and experts, by these shares [M].
   void SetGradient(int64_t layers, int64_t experts, std::span<const double> shares);
+  const std::vector<double>& WithEntropy(int layer);  // gradient_ and that of the entropy loss
   std::span<const double> SharesOf(const LayerChoices& choices);
   const ModelSpec& spec_;
   BalanceOptions options_;
@@ -65,6 +70,8 @@ class BalanceLoss {
   Tensor device_gradient_;            // [M] of the router's type
   std::vector<double> gradient_;      // [M] of the last Gradient
   std::vector<double> layer_shares_;  // [M] of LAYER_LOSS
+  const EntropyLoss* entropy_ = nullptr;
+  std::vector<double> with_entropy_;  // [M]
   double samples_ = 0;                // over which the last Gradient's Pbar is a mean; 0: there is no loss
   double loss_ = 0, loss_at_balance_ = 0;
 };

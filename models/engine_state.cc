@@ -77,6 +77,9 @@ std::vector<OptimizerPiece> EngineState::Moments() const {
 std::vector<DiskTensor> EngineState::BetweenSteps() const {
   std::vector<DiskTensor> list = parts_.use.shares.State();
   for (DiskTensor& tensor : parts_.replacer.State()) list.push_back(std::move(tensor));
+  if (parts_.use.lock) {
+    for (DiskTensor& tensor : parts_.use.lock->State()) list.push_back(std::move(tensor));
+  }
   for (DiskTensor& tensor : list) tensor.writes = parts_.mesh.world().rank() == 0;
   return list;
 }
@@ -94,6 +97,7 @@ void EngineState::AllLoaded() {
   WeightsLoaded();
   parts_.use.shares.StateLoaded();
   parts_.replacer.StateLoaded();
+  if (parts_.use.lock) parts_.use.lock->StateLoaded();
 }
 
 }  // namespace unipool

@@ -1,5 +1,7 @@
 #include "models/expert_replacer.h"
 
+#include <algorithm>
+
 #include "parallel/expert_move.h"
 #include "parallel/slot_placement.h"
 
@@ -44,11 +46,20 @@ void ExpertReplacer::AddStep(std::span<const double> counts) {
   for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
 }
 
-std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done) {
-  if (!is_on() || config_.replace_every() == 0 || steps_done % config_.replace_every() != 0) return {};
+std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done, const PoolLock* lock) {
+  if (!is_on()) return {};
+  const bool is_locked = lock && lock->has_owners() && steps_done >= lock->plan().lock_step;
+  const bool locks_now = is_locked && steps_done == std::max<int64_t>(1, lock->plan().lock_step);
+  const bool is_due = config_.replace_every() > 0 && steps_done % config_.replace_every() == 0;
+  if (!is_due && !locks_now) return {};
+  // What was counted while layers shared the pool says nothing of what follows the lock.
+  if (locks_now) counts_ = EvenCountsOfOwners(lock->owners(), spec_.layers);
   const SlotLoads loads =
       SlotLoadsOf(counts_, static_cast<int>(spec_.experts), schedule_, mesh_.shape().span);
-  const ExpertPlacement better = PlaceBySlots(loads, placement_);
+  const bool by_stage = is_locked && config_.placement() == ParallelConfig::OWNER_STAGE;
+  const ExpertPlacement better = by_stage
+                                     ? PlaceAtOwnerStage(lock->owners(), schedule_, mesh_.shape(), placement_)
+                                     : PlaceBySlots(loads, placement_);
   PlacementReport report{.num_moved = NumMoved(placement_, better),
                          .imbalance_before = SlotImbalance(loads, placement_),
                          .imbalance_after = SlotImbalance(loads, better)};

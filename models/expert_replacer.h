@@ -8,6 +8,8 @@
 
 #include "configs/config.pb.h"
 #include "models/expert_pool.h"
+#include "models/lock/owner_placement.h"
+#include "models/lock/pool_lock.h"
 #include "models/optimizer.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
@@ -40,7 +42,8 @@ class ExpertReplacer {
   // After every parallel.replace_every steps: places experts by the counts that were summed since the last
   // time, and forgets those counts. Returns nothing when it is not due. Collective over the pool group; the
   // same on all ranks.
-  std::optional<PlacementReport> ReplaceIfDue(int64_t steps_done);
+  // With a lock also right at the lock, by the owners.
+  std::optional<PlacementReport> ReplaceIfDue(int64_t steps_done, const PoolLock* lock = nullptr);
   // Between steps: moves the experts, with their moments, to where `to` says. `step` names the exchange.
   // Collective over the pool group.
   void MoveTo(const ExpertPlacement& to, int64_t step = -1);
@@ -54,7 +57,7 @@ class ExpertReplacer {
   void StateLoaded();
 
  private:
-  bool is_on() const { return config_.placement() == ParallelConfig::SLOT_AWARE && mesh_.pool().size() > 1; }
+  bool is_on() const { return config_.placement() != ParallelConfig::CONTIGUOUS && mesh_.pool().size() > 1; }
   std::vector<Tensor> Arrays() const;
   void KeepOwners();
 

@@ -2,8 +2,8 @@
 
 namespace unipool {
 
-ExpertUse::ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh, WaitClock& clock,
-                     DType dtype, Stream& stream, MemoryMeter& memory)
+ExpertUse::ExpertUse(const Config& config, const ModelSpec& spec, const BalanceOptions& options,
+                     const Mesh& mesh, WaitClock& clock, DType dtype, Stream& stream, MemoryMeter& memory)
     : spec(spec),
       options(options),
       visibility(spec),
@@ -12,7 +12,11 @@ ExpertUse::ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const
       shares(spec, options, mesh, clock),
       loss(spec, options, shares, dtype, stream, memory),
       bias(spec, options, dtype, stream, memory),
-      importance(spec, stream, memory) {}
+      importance(spec, stream, memory) {
+  if (!HasLock(config)) return;
+  lock.emplace(config, spec, options);
+  loss.SetEntropyLoss(&lock->entropy());
+}
 
 void ExpertUse::VisibilityChanged() {
   visible.Send(visibility);
@@ -21,7 +25,13 @@ void ExpertUse::VisibilityChanged() {
   bias.SetVisibility(visibility);
 }
 
+void ExpertUse::SetStep(int64_t step) {
+  if (lock && lock->SetStep(step, visibility)) VisibilityChanged();
+}
+
 void ExpertUse::BeginStep(int64_t step) {
+  SetStep(step);
+  if (lock) lock->BeginStep(step);
   statistics.BeginStep();
   shares.BeginStep(step);
   loss.BeginStep();
@@ -36,12 +46,13 @@ void ExpertUse::EndMicrobatch(int64_t microbatch) {
 void ExpertUse::AddTo(StepSums& sums) const {
   statistics.AddTo(sums);
   loss.AddTo(sums);
+  if (lock) lock->AddTo(sums);
 }
 
 LoadReport ExpertUse::EndStep(const StepSums& sums) {
   statistics.EndStep(sums);
   const bool has_shares = options.balance == Balance::POOL_LOSS && shares.exist();
-  const LoadReport report{
+  LoadReport report{
       .pool_loss = sums.pool_loss,
       .pool_loss_at_balance = sums.pool_loss_at_balance,
       .max_violation = statistics.MaxViolation(),
@@ -49,6 +60,7 @@ LoadReport ExpertUse::EndStep(const StepSums& sums) {
       .zero_score_share = sums.zero_tokens / static_cast<double>(spec.layers * options.tokens_per_step()),
       .tie_share = statistics.TieShare(),
       .shares_age = has_shares ? shares.age() : -1};
+  if (lock) report.lock = lock->EndStep(sums);
   if (!sums.AreFinite()) {
     shares.CancelStep();
     return report;

@@ -7,6 +7,7 @@
 //   shares      the share of each expert, as the pool loss uses it
 //   loss        pool loss and Switch loss: adds a gradient to the scores
 //   bias        balance without a loss: moves the choice
+//   lock        gives each expert to one layer (moe.lock); none without
 //   importance  how much the training loss depends on each expert
 //
 // What a step does to them:
@@ -22,6 +23,7 @@
 #include "models/balance_loss.h"
 #include "models/expert_importance.h"
 #include "models/load_statistics.h"
+#include "models/lock/pool_lock.h"
 #include "models/router_bias.h"
 #include "models/visibility.h"
 #include "models/visible_experts.h"
@@ -40,6 +42,7 @@ struct LoadReport {
   // Age of the shares that the step's last microbatch used, in steps (STEP) or microbatches. -1: no pool
   // loss, or no shares yet.
   int64_t shares_age = -1;
+  std::optional<LockReport> lock;
   // That this rank spent starting and awaiting the step's statistics (late ranks included).
   double seconds = 0;
 };
@@ -47,12 +50,14 @@ struct LoadReport {
 struct ExpertUse {
   // Collective over the mesh's world. `dtype` is the type of the router's numbers. What routers read lies on
   // the stream's device, which `memory` counts; all else is the host's. The clock books what statistics cost.
-  ExpertUse(const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh, WaitClock& clock,
-            DType dtype, Stream& stream, MemoryMeter& memory);
+  ExpertUse(const Config& config, const ModelSpec& spec, const BalanceOptions& options, const Mesh& mesh,
+            WaitClock& clock, DType dtype, Stream& stream, MemoryMeter& memory);
 
   // Between steps, on all ranks alike: `visibility` was changed.
   void VisibilityChanged();
 
+  // What layers may choose after `step` updates: before a validation, and as part of BeginStep.
+  void SetStep(int64_t step);
   void BeginStep(int64_t step);
   void EndMicrobatch(int64_t microbatch);
   void AddTo(StepSums& sums) const;
@@ -68,6 +73,7 @@ struct ExpertUse {
   PoolShares shares;
   BalanceLoss loss;
   RouterBias bias;
+  std::optional<PoolLock> lock;
   ExpertImportance importance;
 };
 

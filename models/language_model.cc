@@ -106,6 +106,10 @@ void LanguageModel::Plan(int microbatch, int layer, const ExchangeLabel& label) 
   LayerSaved& saved = saved_.Of(microbatch, layer);
   saved.WaitForReport(label);
   layers_[layer]->moe.Plan(saved.moe);
+  if (use_.lock && !is_training_) {
+    const auto model_layer = static_cast<int>(options_.layers.begin + layer);
+    use_.lock->AddChoices(microbatch, model_layer, layers_[layer]->moe.ChoicesOf(saved.moe.report));
+  }
 }
 
 const DispatchHandle& LanguageModel::Handle(int microbatch, int layer) {

@@ -60,6 +60,8 @@ class MoeLayer {
   // send_index [M] I32: where each expert stands in the order in which rows travel (send_order.h).
   void ForwardRoute(const Saved& saved, const Tensor& send_index);
   void Plan(Saved& saved);  // when the report has reached the host
+  // What the layer chose. Valid until the next call.
+  LayerChoices ChoicesOf(const Report& report);
   void ForwardPermute(const Saved& saved, const Tensor& rows /*[N, D]*/);
   void ForwardUnpermute(const Saved& saved, const Tensor& out /*[T, D]*/);
 
@@ -72,8 +74,6 @@ class MoeLayer {
   void BackwardRoute(const Saved& saved, int64_t microbatch, const Tensor& dout, Scratch& scratch);
 
  private:
-  // Valid until the next call.
-  LayerChoices ChoicesOf(const Report& report);
   const ModelSpec& spec_;
   int layer_;
   const ExpertPlacement& placement_;

@@ -71,6 +71,9 @@ void Router::ChooseOnlyExpert(const Saved& saved) {
 void Router::Backward(const Tensor& x, const Saved& saved, const Booked& booked, const Tensor& dweights,
                       int64_t microbatch, const Tensor& dx, Scratch& scratch) {
   if (!spec_.has_router) return;
+  if (use_.lock) {
+    use_.lock->entropy().Book(layer_, {booked.score_sum.as<double>(), static_cast<size_t>(spec_.experts)});
+  }
   const Tensor dlogits = scratch.dlogits.UseView(saved.logits.dtype, {x.rows(), spec_.experts});
   RouterScoresBackward(stream_, score_spec(), saved.logits, sigma(), use_.visible.of(layer_), saved.scores,
                        {.experts = saved.experts,

@@ -9,11 +9,7 @@ namespace unipool {
 
 RouterBias::RouterBias(const ModelSpec& spec, const BalanceOptions& options, DType dtype, Stream& stream,
                        MemoryMeter& memory)
-    : spec_(spec),
-      options_(options),
-      stream_(stream),
-      counts_(size()),
-      is_seen_(size()) {
+    : spec_(spec), options_(options), stream_(stream), counts_(size()), is_seen_(size()) {
   const int64_t bytes = size() * SizeOf(dtype);
   device_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, bytes);
   device_bias_ = device_buffer_.View(dtype, {num_rows(), spec.experts});

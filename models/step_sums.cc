@@ -7,9 +7,10 @@
 
 namespace unipool {
 
-StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic)
+StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic, bool has_scores)
     : counts(spec.layers * spec.experts),
       ties(spec.layers * spec.experts),
+      scores(has_scores ? spec.layers * spec.experts : 0),
       grad_squares(1 + spec.experts),
       riders(kMostRiders),
       traffic(num_traffic),
@@ -30,7 +31,8 @@ std::span<const double> StepSums::memory_of(int rank) const {
 template <class Visit>
 void StepSums::ForEach(Visit visit) {
   for (double* number : {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens}) visit(*number);
-  for (std::vector<double>* numbers : {&counts, &ties, &grad_squares, &riders, &traffic, &memory_peaks}) {
+  for (std::vector<double>* numbers :
+       {&counts, &ties, &scores, &grad_squares, &riders, &traffic, &memory_peaks}) {
     for (double& number : *numbers) visit(number);
   }
 }

@@ -14,8 +14,9 @@ namespace unipool {
 struct StepSums {
   static constexpr int kMostRiders = 16;
 
-  // num_traffic: numbers of what exchanges cost (TrafficStepSums); 0: they are not recorded.
-  StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic = 0);
+  // num_traffic: numbers of what exchanges cost (TrafficStepSums); 0: they are not recorded. has_scores: the
+  // sums of scores are wanted.
+  StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic = 0, bool has_scores = false);
 
   double loss = 0;                   // of tokens, without the balancing loss
   double pool_loss = 0;              // the balancing loss, as it is added to the training loss
@@ -23,6 +24,7 @@ struct StepSums {
   double zero_tokens = 0;            // token-layers without a positive score
   std::vector<double> counts;        // [L * M] choices of each layer with a positive score
   std::vector<double> ties;          // [L * M] choices of each layer without one
+  std::vector<double> scores;        // [L * M] sums of each layer's scores; empty: not wanted
   std::vector<double> grad_squares;  // [1 + M] squared norms: the dense gradients, each expert's gradient
   std::vector<double> riders;        // [kMostRiders] numbers of the engine's caller
   std::vector<double> traffic;       // [num_traffic]

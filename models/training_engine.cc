@@ -41,7 +41,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
       state_(parts_),
       reader_(parts_.place.device()),
       traffic_(TrafficSumsOf(parts_, world.rank(), recorder_)),
-      sums_(parts_.spec, world.size(), traffic_ ? traffic_->size() : 0) {
+      sums_(parts_.spec, world.size(), traffic_ ? traffic_->size() : 0, parts_.use.lock.has_value()) {
   if (recorder_) {
     recorder_->SetSizes({.layers = static_cast<int>(parts_.spec.layers),
                          .slots_per_time = parts_.schedule.slots_per_time(),
@@ -177,6 +177,7 @@ double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequence
   for (int64_t m = 0; m < samples.dim(0); ++m) {
     own += std::clamp<int64_t>(num_sequences - SequenceIndex(m, 0), 0, micro_batch);
   }
+  if (parts_.use.lock) parts_.use.lock->BeginPass(own / micro_batch);
   const SlotSchedule schedule(parts_.layers_per_stage, static_cast<int>(samples.dim(0)),
                               /*forward_only=*/true);
   parts_.model.SetSamples(samples, 0, own);

@@ -26,6 +26,13 @@ bool Visibility::is_as_set(int layer) const {
                     [](float f, float v) { return f == (v > 0 ? 1.f : 0.f); });
 }
 
+bool Visibility::is_as_set() const {
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    if (!is_as_set(layer)) return false;
+  }
+  return true;
+}
+
 void Visibility::Set(int layer, std::span<const float> factors) {
   CHECK_EQ(static_cast<int64_t>(factors.size()), spec_.experts);
   for (int64_t i = 0; i < spec_.experts; ++i) {

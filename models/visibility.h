@@ -1,7 +1,7 @@
 // What each layer may use of the pool now. ModelSpec::visible says what the settings give a layer for good:
 // an expert with 0 there has no logit in it. The attenuation, here, takes experts away from a layer during a
-// run (UniPool-lock, shrinking a pool): its factor in [0, 1] multiplies the expert's score after the norm
-// (kernels/router_scores.h). 1 changes nothing; 0 also bars the expert from being chosen.
+// run (models/lock/LOCK.md, shrinking a pool): its factor in [0, 1] multiplies the expert's score after the
+// norm (kernels/router_scores.h). 1 changes nothing; 0 also bars the expert from being chosen.
 //
 // It changes between steps, on all ranks alike. ExpertUse::VisibilityChanged then tells everyone who keeps
 // something of it:
@@ -29,8 +29,9 @@ class Visibility {
   std::span<const float> of(int layer) const;  // [M] factors; 0 where spec.visible is 0
   bool may_choose(int layer, int64_t expert) const { return of(layer)[expert] > 0; }
   int64_t num_choosable(int layer) const;
-  // No factor of the layer differs from what the settings say.
+  // No factor of the layer differs from what the settings say; none of any layer.
   bool is_as_set(int layer) const;
+  bool is_as_set() const;
 
   // Factors [M] of a layer from now on; where spec.visible is 0 they stay 0. REQUIRES: top_k of them are
   // positive.

@@ -126,11 +126,10 @@ namespace {
 // Settings that change what a model computes although its tensors keep their names and shapes.
 bool ChangesTheModel(const std::string& path) {
   static const std::set<std::string> kPaths{
-      "model.layers",    "model.hidden",        "model.heads", "model.kv_heads", "model.vocab",
-      "model.rope_base", "model.norm_eps",      "moe.experts", "moe.top_k",      "moe.width",
-      "moe.router",      "moe.router_constant", "moe.sharing", "moe.groups",     "moe.band",
-      "moe.bias_scope"};
-  return kPaths.contains(path);
+      "model.layers",   "model.hidden", "model.heads", "model.kv_heads", "model.vocab", "model.rope_base",
+      "model.norm_eps", "moe.experts",  "moe.top_k",   "moe.width",      "moe.router",  "moe.router_constant",
+      "moe.sharing",    "moe.groups",   "moe.band",    "moe.bias_scope"};
+  return kPaths.contains(path) || path.rfind("moe.lock.", 0) == 0;
 }
 
 template <class Filter>

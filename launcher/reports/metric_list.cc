@@ -15,6 +15,8 @@ constexpr char kEveryStep[] = "every step";
 constexpr char kWithTraffic[] = "steps, unless `traffic.record: OFF`";
 constexpr char kWhereSplit[] = "of these, where ranks are threads or emulated; else every `traffic.every`th";
 constexpr char kPoolTraffic[] = "of these, where several ranks share a pool";
+constexpr char kWithLock[] = "steps, with `moe.lock`";
+constexpr char kFromFreeze[] = "validations from the freeze of `moe.lock` on";
 constexpr char kEveryValidation[] = "every validation";
 constexpr char kValidationsOfBlends[] = "validations of several sources";
 
@@ -22,6 +24,12 @@ template <class T>
 MetricValue IfThere(const std::optional<T>& value) {
   if (value) return *value;
   return std::monostate{};
+}
+
+template <class T>
+MetricValue OfLock(const StepOutcome& outcome, T LockReport::*number) {
+  if (!outcome.report.load.lock) return std::monostate{};
+  return (*outcome.report.load.lock).*number;
 }
 
 template <class T>
@@ -156,6 +164,21 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"skipped", "", "skipped steps", Repeats::kExactly,
        "1: loss or gradient norm is no number (null here), and weights and optimizer stay as they are",
        [](const S& s) -> MetricValue { return s.report.is_skipped ? MetricValue(int64_t{1}) : std::monostate{}; }},
+      {"lock_stage", "", kWithLock, Repeats::kExactly,
+       "0: layers share the pool, 1: experts that a layer does not own fade, 2: locked",
+       [](const S& s) -> MetricValue {
+         if (!s.report.load.lock) return std::monostate{};
+         return static_cast<int64_t>(s.report.load.lock->stage);
+       }},
+      {"lock_alpha", "", kWithLock, Repeats::kExactly,
+       "what scores of experts that a layer does not own lose in the step: 0 to 1",
+       [](const S& s) -> MetricValue { return OfLock(s, &LockReport::anneal); }},
+      {"lock_entropy", "nats", kWithLock, Repeats::kExactly,
+       "entropy of a layer's mean scores, mean over layers; e to its power is the number of experts in use",
+       [](const S& s) -> MetricValue { return OfLock(s, &LockReport::entropy); }},
+      {"off_mask_rows", "", kWithLock, Repeats::kExactly,
+       "choices of experts that the layer does not own, from the freeze on; 0 once it is locked",
+       [](const S& s) -> MetricValue { return OfLock(s, &LockReport::off_mask_rows); }},
       {"slot_imbalance", "", "steps where several ranks share a pool", Repeats::kExactly,
        "largest / mean load of a rank over the slots of the step",
        [](const S& s) -> MetricValue { return IfThere(s.slot_imbalance); }},
@@ -207,6 +230,12 @@ const std::vector<Metric<ValidationOutcome>>& ValidationMetrics() {
          if (v.by_source.empty()) return std::monostate{};
          return v.by_source;
        }},
+      {"lock_coverage_min", "", kFromFreeze, Repeats::kExactly,
+       "least share of a layer's choices that went to the experts it owns",
+       [](const V& v) -> MetricValue { return IfThere(v.coverage_min); }},
+      {"guard_excess", "nats", kFromFreeze, Repeats::kExactly,
+       "`valid_loss` above that of the freeze; too much of it ends the run (`moe.lock.guard_excess`)",
+       [](const V& v) -> MetricValue { return IfThere(v.guard_excess); }},
   };
   return metrics;
 }

@@ -49,9 +49,10 @@ struct SourceLoss {
 
 // What a validation gave.
 struct ValidationOutcome {
-  int64_t step = 0;                   // updates done before it
-  double loss = 0;                    // mean cross entropy of a token, nats
-  std::vector<SourceLoss> by_source;  // of a blend
+  int64_t step = 0;                                  // updates done before it
+  double loss = 0;                                   // mean cross entropy of a token, nats
+  std::vector<SourceLoss> by_source;                 // of a blend
+  std::optional<double> coverage_min, guard_excess;  // of moe.lock, from the freeze on
 };
 
 // std::monostate: the metric is not in this line.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "launcher/data/token_dataset.h"
@@ -123,6 +124,38 @@ std::string ClosingText(const Config& config, const StartSummary& summary, doubl
   if (summary.last_step < config.train().steps()) return text;
   return text +
          Format("\nnext    %s generate %s --prompt \"The \"", program.c_str(), config.run_dir().c_str());
+}
+
+std::string OwnersText(const OwnerAssignment& decided, int64_t step, int64_t lock_step) {
+  const auto layers = static_cast<int64_t>(decided.coverage.size());
+  const auto experts = static_cast<int64_t>(decided.owner.size());
+  const auto least = std::min_element(decided.coverage.begin(), decided.coverage.end());
+  std::string how;
+  switch (decided.rule) {
+    case AssignmentRule::kCovered:
+      how = "by choices";
+      break;
+    case AssignmentRule::kCoveredOpen:
+      how = "by choices, perhaps not the best way";
+      break;
+    case AssignmentRule::kMostCovered:
+      how = "no way covers moe.lock.coverage, so the one that covers most";
+      break;
+    case AssignmentRule::kMostCoveredOpen:
+      how = "none was found that covers moe.lock.coverage, so the one that covers most";
+      break;
+    case AssignmentRule::kRandom:
+      how = "drawn";
+      break;
+  }
+  return Format(
+      "lock: at step %d each layer got %d experts (%s); they cover %.1f %% of its choices, in layer %d, "
+      "which has "
+      "least, %.1f %%; other experts fade until step %d",
+      step, experts / layers, how.c_str(),
+      100 * std::accumulate(decided.coverage.begin(), decided.coverage.end(), 0.0) /
+          static_cast<double>(layers),
+      least - decided.coverage.begin(), 100 * *least, lock_step);
 }
 
 }  // namespace unipool

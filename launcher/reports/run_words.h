@@ -6,6 +6,7 @@
 
 #include "configs/config.pb.h"
 #include "launcher/reports/progress.h"
+#include "models/lock/owner_assignment.h"
 #include "runtime/world.h"
 
 namespace unipool {
@@ -21,5 +22,8 @@ std::vector<std::string> DataWarnings(const Config& config);
 // to go on. "" when no step was done. `seconds`: of the start up to now. `program`: as it was called.
 std::string ClosingText(const Config& config, const StartSummary& summary, double seconds,
                         const std::string& program);
+
+// What moe.lock decided at the freeze.
+std::string OwnersText(const OwnerAssignment& decided, int64_t step, int64_t lock_step);
 
 }  // namespace unipool

@@ -51,7 +51,7 @@ int64_t Reference(const Array<T>& scores, const Array<T>& bias, BiasReach reach,
 // `levels` distinct scores: few make ties everywhere, also among zeros.
 template <class T>
 void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, bool with_bias,
-           BiasReach reach = BiasReach::kEveryScore) {
+           BiasReach reach = BiasReach::kEveryScore, bool sees_few = false) {
   SCOPED_TRACE(testing::Message() << num_tokens << " x " << num_experts << " top " << top_k << ", levels "
                                   << levels << (with_bias ? ", bias" : ""));
   std::mt19937_64 random(num_experts + top_k);
@@ -63,6 +63,7 @@ void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, b
   for (int64_t i = 0; with_bias && i < num_experts; ++i)
     bias[i] = static_cast<T>(UniformInt(random, 9) - 4) / 16;
   for (int64_t i = 0; num_experts > 2 * top_k && i < num_experts; i += 3) visible[i] = 0;
+  for (int64_t i = 0; sees_few && i < num_experts; ++i) visible[i] = i % 3 == 1 ? T(1) : T(0);
   for (int64_t i = 1; i < num_experts; i += 4) visible[i] *= T(0.25);  // partly visible is visible
   Result<T> result(num_tokens, num_experts, top_k), expected(num_tokens, num_experts, top_k);
   const int64_t num_off = TopK(stream, scores, {with_bias ? bias.tensor() : Tensor(), reach}, visible,
@@ -74,6 +75,22 @@ void Check(int64_t num_tokens, int64_t num_experts, int64_t top_k, int levels, b
   EXPECT_TRUE(result.experts.BitEquals(expected.experts));
   EXPECT_TRUE(result.weights.BitEquals(expected.weights));
   EXPECT_TRUE(result.counts.BitEquals(expected.counts));
+}
+
+// Less than half of the experts: the search is over their columns alone.
+TEST(TopK, OfFewVisibleExpertsMatchesAStableSort) {
+  for (const int64_t num_experts : {17, 31, 96, 1000}) {
+    for (const int64_t top_k : {1, 4}) {
+      for (const int levels : {2, 1000000}) {
+        for (const bool with_bias : {false, true}) {
+          for (const BiasReach reach : {BiasReach::kEveryScore, BiasReach::kPositiveScores}) {
+            Check<float>(21, num_experts, top_k, levels, with_bias, reach, true);
+            Check<double>(21, num_experts, top_k, levels, with_bias, reach, true);
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(TopK, MatchesAStableSort) {

@@ -45,6 +45,10 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
                            {"activations", 0},
                            {"exchange", 0},
                            {"scratch", 0}}},
+                         {"lock_stage", 1},
+                         {"lock_alpha", 0.625},
+                         {"lock_entropy", 1.25},
+                         {"off_mask_rows", 77},
                          {"wire_bytes", 1000},
                          {"wire_bytes_inter", 400},
                          {"blocked_ms", 30.0},
@@ -66,6 +70,8 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   silent.report.traffic->idle_ms.reset();
   EXPECT_FALSE(Json::parse(StepLine(silent)).contains("idle_ms"));
   EXPECT_TRUE(Json::parse(StepLine(silent)).contains("blocked_ms"));
+  silent.report.load.lock.reset();
+  EXPECT_FALSE(Json::parse(StepLine(silent)).contains("lock_stage"));
   silent.report.traffic.reset();
   EXPECT_FALSE(Json::parse(StepLine(silent)).contains("wire_bytes"));
   const Json valid = Json::parse(ValidationLine({.step = 7, .loss = 1.5}));
@@ -73,6 +79,11 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   EXPECT_EQ(valid["valid_loss"], 1.5);
   EXPECT_EQ(valid["valid_perplexity"], std::exp(1.5));
   EXPECT_FALSE(valid.contains("valid_loss_by_source"));
+  EXPECT_FALSE(valid.contains("lock_coverage_min"));
+  const Json locked =
+      Json::parse(ValidationLine({.step = 7, .loss = 1.5, .coverage_min = 0.75, .guard_excess = 0.03125}));
+  EXPECT_EQ(locked["lock_coverage_min"], 0.75);
+  EXPECT_EQ(locked["guard_excess"], 0.03125);
   const Json blend =
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}, {"b", 2}, {"a", 3}}}));
   EXPECT_EQ(blend["valid_loss_by_source"], Json({{"a", 1.25}, {"b", 2}, {"a (2)", 3}}));

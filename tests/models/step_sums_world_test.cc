@@ -14,7 +14,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
     ModelSpec spec;
     spec.layers = 2;
     spec.experts = 3;
-    StepSums sums(spec, world.size(), 5);
+    StepSums sums(spec, world.size(), 5, true);
     for (const int64_t step : {0, 1}) {
       sums.Clear();
       const double own = 1 + world.rank();
@@ -24,6 +24,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       sums.zero_tokens = 400 * own;
       for (size_t i = 0; i < sums.counts.size(); ++i) sums.counts[i] = static_cast<double>(1000 + i) * own;
       for (size_t i = 0; i < sums.ties.size(); ++i) sums.ties[i] = static_cast<double>(5000 + i) * own;
+      for (size_t i = 0; i < sums.scores.size(); ++i) sums.scores[i] = static_cast<double>(1500 + i) * own;
       for (size_t i = 0; i < sums.grad_squares.size(); ++i) {
         sums.grad_squares[i] = static_cast<double>(2000 + i) * own;
       }
@@ -39,9 +40,11 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       EXPECT_EQ(sums.zero_tokens, 400 * all);
       ASSERT_EQ(sums.counts.size(), 6u);
       ASSERT_EQ(sums.ties.size(), 6u);
+      ASSERT_EQ(sums.scores.size(), 6u);
       ASSERT_EQ(sums.grad_squares.size(), 4u);
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.counts[i], (1000 + i) * all);
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.ties[i], (5000 + i) * all);
+      for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.scores[i], (1500 + i) * all);
       for (int i = 0; i < 4; ++i) EXPECT_EQ(sums.grad_squares[i], (2000 + i) * all);
       for (int i = 0; i < StepSums::kMostRiders; ++i) EXPECT_EQ(sums.riders[i], (3000 + i) * all);
       for (int i = 0; i < 5; ++i) EXPECT_EQ(sums.traffic[i], (4000 + i) * all);

@@ -36,12 +36,14 @@ TEST(Visibility, FactorsReachOnlyWhatALayerSees) {
   EXPECT_EQ(visibility.num_choosable(1), 1);
   EXPECT_FALSE(visibility.is_as_set(1));
   EXPECT_TRUE(visibility.is_as_set(0));
+  EXPECT_FALSE(visibility.is_as_set());
   const std::vector<DiskTensor> tensors = visibility.DiskTensors();
   EXPECT_EQ(tensors[1].name, "model.layers.1.mlp.router.attenuation");
   EXPECT_TRUE(tensors[0].implied);
   EXPECT_FALSE(tensors[1].implied);
   visibility.Reset();
   EXPECT_TRUE(visibility.is_as_set(1));
+  EXPECT_TRUE(visibility.is_as_set());
 }
 
 TEST(Visibility, GroupsCountWhatTheirLayersMayChoose) {

@@ -144,6 +144,8 @@ class Model:
         self.has_router = moe.sharing != "DENSE"
         if moe.sharing == "SLIDING":
             fail("moe.sharing SLIDING is not written here; use GLOBAL, GROUPED, PRIVATE or DENSE")
+        if moe.lock.assignment != "NONE":
+            fail("moe.lock is not written here; leave it out")
         self.blocks = {"GLOBAL": 1, "GROUPED": moe.groups}.get(moe.sharing, m.layers)
         if moe.balance == "BIAS" or (moe.balance == "POOL_LOSS" and moe.balance_scope != "STEP"):
             fail(f"moe.balance {moe.balance} with moe.balance_scope {moe.balance_scope} is not written here; use STEP")
