@@ -17,6 +17,7 @@
 #include "launcher/config.h"
 #include "launcher/data/data_print.h"
 #include "launcher/data/data_tokenizer.h"
+#include "launcher/data/text_bytes.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/reports/run_words.h"
 #include "models/learning_rate.h"
@@ -73,10 +74,10 @@ void Trainer::CheckSpace() {
 }
 
 void Trainer::OpenData() {
+  data_.tokenizer = TokenizerOfData(config_);  // first: it knows how many tokens there are
   const DatasetOptions options = DatasetOptionsOf(config_);
   data_.train = OpenDataset(options, Split::kTrain);
   if (config_.train().eval_every() > 0 || HasLock(config_)) data_.valid = OpenDataset(options, Split::kValid);
-  data_.tokenizer = TokenizerOfData(config_);
 }
 
 // Whether metrics.jsonl ends with the validation of step_: a start before made good what a stop had left.
@@ -288,8 +289,8 @@ void Trainer::ValidateIfDue() {
   if (train.eval_batches() > 0) {
     sequences = std::min<int64_t>(sequences, int64_t{train.eval_batches()} * train.global_batch());
   }
-  BatchReader reader(*data_.valid, *engine_, *world_.communicator, train.micro_batch(),
-                     config_.model().seq_length());
+  const int64_t length = config_.model().seq_length();
+  BatchReader reader(*data_.valid, *engine_, *world_.communicator, train.micro_batch(), length);
   auto& lock = engine_->parts().use.lock;
   if (lock) lock->BeginValidation();
   const std::optional<MeanLosses> losses = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
@@ -300,11 +301,16 @@ void Trainer::ValidateIfDue() {
   validation_due_ = false;
   LockObservation seen;
   if (lock) seen = lock->EndValidation(step_, losses->loss, *world_.communicator);
+  if (report_.speaks() && data_.tokenizer && data_.bytes_per_token == 0) {
+    const FileWork work(*world_.communicator, "counts the bytes of the validation's text");
+    data_.bytes_per_token = BytesPerToken(*data_.valid, sequences, length, *data_.tokenizer->tokenizer);
+  }
   report_.Validation({.step = step_,
                       .loss = losses->loss,
                       .by_source = losses->by_source,
                       .coverage_min = seen.coverage_min,
-                      .guard_excess = seen.guard_excess});
+                      .guard_excess = seen.guard_excess,
+                      .bytes_per_token = data_.bytes_per_token});
   TellLock(seen);
 }
 

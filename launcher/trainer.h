@@ -63,6 +63,7 @@ class Trainer {
   struct {
     std::unique_ptr<TokenDataset> train, valid;
     std::optional<TokenizerFile> tokenizer;  // of the data, or else of the start's weights
+    double bytes_per_token = 0;  // of what validations read, on rank 0; 0: not counted, or not known
   } data_;
   std::unique_ptr<BatchReader> reader_;
   RunReport report_;

@@ -8,6 +8,8 @@
 namespace unipool {
 namespace {
 
+constexpr char kPerByte[] = "valid_loss_per_byte";
+
 const ComparedRun& Example(const RunGroup& group) {
   return *group.runs[0];
 }
@@ -94,13 +96,17 @@ Comparability ComparabilityOf(const RunGroup& group, const RunGroup& first) {
   Comparability result;
   const ComparedRun &ours = Example(group), &theirs = Example(first);
   if (!HaveSameTokens(ours, theirs)) {
-    result.loss = result.valid_loss = false;
+    result.loss = result.valid_loss = result.same_tokens = false;
+    const bool per_byte = ours.series.contains(kPerByte) && theirs.series.contains(kPerByte);
     result.notes.push_back(
         Format("its tokens are others (%s; in %s: %s), so nats a token are another measure and no "
-               "difference of losses is shown",
-               TokensText(ours).c_str(), first.name.c_str(), TokensText(theirs).c_str()));
+               "difference of them is shown; %s",
+               TokensText(ours).c_str(), first.name.c_str(), TokensText(theirs).c_str(),
+               per_byte ? "nats a byte can be compared if both are validated on the same text"
+                        : "nats a byte (valid_loss_per_byte) would do, but not both have measured them"));
+  } else {  // the contents of one text in other tokens are others anyway
+    CompareTexts(ours, theirs, first.name, result);
   }
-  CompareTexts(ours, theirs, first.name, result);
   const int32_t our_length = ours.config.model().seq_length(), length = theirs.config.model().seq_length();
   if (our_length != length) {
     result.notes.push_back(

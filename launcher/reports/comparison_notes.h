@@ -12,6 +12,7 @@ namespace unipool {
 // other measures.
 struct Comparability {
   bool loss = true, valid_loss = true;
+  bool same_tokens = true;
   std::vector<std::string> notes;  // clauses that say why not, and what else to keep in mind
 };
 // Of the first runs of both, whose settings all runs of a group share.

@@ -19,6 +19,10 @@ std::string Number(const std::optional<double>& value, int digits) {
   return value ? Digits(*value, digits) : "-";
 }
 
+std::optional<double> MeanOf(const std::optional<Estimate>& estimate) {
+  return estimate ? std::optional(estimate->mean) : std::nullopt;
+}
+
 std::string SignedText(const std::optional<Estimate>& difference, bool utf8) {
   if (!difference) return "-";
   const std::string mean = Format("%s%.4f", difference->mean < 0 ? "-" : "+", std::abs(difference->mean));
@@ -101,6 +105,11 @@ std::string Notes(const Comparison& comparison) {
   return text.empty() ? "" : "\n" + text;
 }
 
+bool HasBytes(const Comparison& comparison) {
+  return std::any_of(comparison.groups.begin(), comparison.groups.end(),
+                     [](const RunGroup& group) { return group.per_byte_difference.has_value(); });
+}
+
 Json SettingsJson(const RunGroup& group) {
   Json json = Json::object();
   for (const SettingDifference& setting : group.settings)
@@ -112,19 +121,23 @@ Json SettingsJson(const RunGroup& group) {
 
 std::string ComparisonText(const Comparison& comparison, bool utf8) {
   Rows rows = {{"", "seeds", "parameters", "active", "loss", "valid", "balance", "dead", "tokens/s"}};
+  const bool per_byte = HasBytes(comparison);
+  if (per_byte) rows[0].emplace_back("nats/byte");
   for (const RunGroup& group : comparison.groups) {
-    std::optional<double> valid;
-    if (group.valid_loss) valid = group.valid_loss->mean;
     rows.push_back({group.name, Seeds(group), FormatCount(group.total), FormatCount(group.active),
-                    Format("%.4f", group.loss.mean), Number(valid, 4), Number(group.balance, 3),
-                    Number(group.dead_experts, 1), FormatCount(std::llround(group.tokens_per_second))});
+                    Format("%.4f", group.loss.mean), Number(MeanOf(group.valid_loss), 4),
+                    Number(group.balance, 3), Number(group.dead_experts, 1),
+                    FormatCount(std::llround(group.tokens_per_second))});
+    if (per_byte) rows.back().push_back(Number(MeanOf(group.valid_per_byte), 4));
   }
   const RunGroup& first = comparison.groups[0];
   Rows differences = {{"less " + first.name, "loss", "valid"}};
+  if (per_byte) differences[0].emplace_back("nats/byte");
   for (size_t i = 1; i < comparison.groups.size(); ++i) {
     const RunGroup& group = comparison.groups[i];
     differences.push_back(
         {group.name, SignedText(group.loss_difference, utf8), SignedText(group.valid_difference, utf8)});
+    if (per_byte) differences.back().push_back(SignedText(group.per_byte_difference, utf8));
   }
   Rows by_step = {{comparison.valid_step > 0 ? "valid at step" : "loss at step"}};
   for (size_t i = 1; i < comparison.groups.size(); ++i) by_step[0].push_back(comparison.groups[i].name);
@@ -152,13 +165,15 @@ Json ComparisonJson(const Comparison& comparison) {
                       {"parameters", {{"total", group.total}, {"active", group.active}}},
                       {"loss", EstimateJson(group.loss)},
                       {"valid_loss", EstimateJson(group.valid_loss)},
+                      {"valid_loss_per_byte", EstimateJson(group.valid_per_byte)},
                       {"pool_loss_over_balance", NumberJson(group.balance)},
                       {"max_violation", NumberJson(group.max_violation)},
                       {"dead_experts", NumberJson(group.dead_experts)},
                       {"tokens_per_second", group.tokens_per_second},
                       {"difference",
                        {{"loss", EstimateJson(group.loss_difference)},
-                        {"valid_loss", EstimateJson(group.valid_difference)}}},
+                        {"valid_loss", EstimateJson(group.valid_difference)},
+                        {"valid_loss_per_byte", EstimateJson(group.per_byte_difference)}}},
                       {"settings", SettingsJson(group)},
                       {"note", Joined(group.notes, "; ")}});
   }

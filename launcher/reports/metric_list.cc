@@ -222,6 +222,11 @@ const std::vector<Metric<ValidationOutcome>>& ValidationMetrics() {
       {"valid_loss", "nats", kEveryValidation, Repeats::kExactly,
        "mean cross entropy of the validation's tokens",
        [](const V& v) -> MetricValue { return v.loss; }},
+      {"valid_loss_per_byte", "nats", "validations of data whose tokenizer is known", Repeats::kExactly,
+       "`valid_loss` / mean bytes of text of a token: for runs with other tokenizers on the same text",
+       [](const V& v) -> MetricValue {
+         return v.bytes_per_token > 0 ? MetricValue(v.loss / v.bytes_per_token) : std::monostate{};
+       }},
       {"valid_perplexity", "", kEveryValidation, Repeats::kExactly, "e to the power of `valid_loss`",
        [](const V& v) -> MetricValue { return std::exp(v.loss); }},
       {"valid_loss_by_source", "nats", kValidationsOfBlends, Repeats::kExactly,

@@ -53,6 +53,7 @@ struct ValidationOutcome {
   double loss = 0;                                   // mean cross entropy of a token, nats
   std::vector<SourceLoss> by_source;                 // of a blend
   std::optional<double> coverage_min, guard_excess;  // of moe.lock, from the freeze on
+  double bytes_per_token = 0;                        // of text (text_bytes.h); 0: not known
 };
 
 // std::monostate: the metric is not in this line.

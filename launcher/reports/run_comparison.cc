@@ -174,10 +174,14 @@ void FillGroup(const RunGroup& first, const Comparison& comparison, RunGroup& gr
   const Measure valid = [step = comparison.valid_step](const ComparedRun& run) {
     return ValueAt(run, "valid_loss", step);
   };
+  const Measure per_byte = [step = comparison.valid_step](const ComparedRun& run) {
+    return ValueAt(run, "valid_loss_per_byte", step);
+  };
   const std::optional<Estimate> loss = OverRuns(group, late("loss"));
   if (!loss) throw UserError(group.name + ": has no loss that is a number before the common step");
   group.loss = *loss;
   group.valid_loss = OverRuns(group, valid);
+  group.valid_per_byte = OverRuns(group, per_byte);
   if (group.runs[0]->config.moe().sharing() != Sharing::DENSE) {
     group.balance = MeanOf(group, late("pool_loss_over_balance"));
     group.max_violation = MeanOf(group, late("max_violation"));
@@ -187,6 +191,7 @@ void FillGroup(const RunGroup& first, const Comparison& comparison, RunGroup& gr
   if (&group == &first) return Add(NotesOf(group), group.notes);
   const Comparability comparability = ComparabilityOf(group, first);
   if (comparability.loss) group.loss_difference = Difference(group, first, late("loss"));
+  if (!comparability.same_tokens) group.per_byte_difference = Difference(group, first, per_byte);
   if (comparability.valid_loss) group.valid_difference = Difference(group, first, valid);
   group.settings = ListDifferences(GroupKey(*first.runs[0]), GroupKey(*group.runs[0]));
   for (const auto& notes : {comparability.notes, NotesOf(group), PairNotes(group, first)})

@@ -46,11 +46,13 @@ struct RunGroup {
   std::optional<Estimate> valid_loss;                          // of the validation at Comparison::valid_step
   std::optional<double> balance, max_violation, dead_experts;  // over the same steps as `loss`; metric_list.h
   double tokens_per_second = 0;                                // median of the steps
+  std::optional<Estimate> valid_per_byte;                      // nats a byte of text, of the same validation
   // Against the first group; nothing for that one, where no seed is in both, and where the losses are of
   // other tokens or texts.
   std::optional<Estimate> loss_difference, valid_difference;
-  std::vector<SettingDifference> settings;  // the first group's (`one`) and this one's (`other`)
-  std::vector<std::string> notes;           // what weakens the comparison, clauses (comparison_notes.h)
+  std::optional<Estimate> per_byte_difference;  // of valid_per_byte, where the tokens are others
+  std::vector<SettingDifference> settings;      // the first group's (`one`) and this one's (`other`)
+  std::vector<std::string> notes;               // what weakens the comparison, clauses (comparison_notes.h)
 };
 
 struct Comparison {

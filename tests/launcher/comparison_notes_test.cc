@@ -31,7 +31,7 @@ Comparability Compared(const ComparedRun& run, const ComparedRun& first) {
 TEST(ComparisonNotes, NothingToSayOfAlikeRuns) {
   const ComparedRun a = MadeRun("a"), b = MadeRun("b", {"model.layers=2", "train.lr=0.1", "model.vocab=300"});
   const Comparability result = Compared(b, a);
-  EXPECT_TRUE(result.loss && result.valid_loss);
+  EXPECT_TRUE(result.loss && result.valid_loss && result.same_tokens);
   EXPECT_THAT(result.notes, IsEmpty()) << "the same tokenizer has the same tokens, whatever model.vocab is";
 }
 
@@ -43,6 +43,11 @@ TEST(ComparisonNotes, OtherTokensAreAnotherMeasure) {
   EXPECT_FALSE(result.loss || result.valid_loss);
   EXPECT_THAT(result.notes, ElementsAre(HasSubstr("its tokens are others (gpt2, 50257 tokens, 91f5; in a: "
                                                   "bytes), so nats a token are another measure")));
+  EXPECT_FALSE(result.same_tokens);
+  EXPECT_THAT(result.notes[0], HasSubstr("but not both have measured them"));
+  ComparedRun measured = a;
+  measured.series["valid_loss_per_byte"] = b.series["valid_loss_per_byte"] = {{10, 1.}};
+  EXPECT_THAT(Compared(b, measured).notes[0], HasSubstr("nats a byte can be compared if both"));
   // Where a tokenizer is not known the vocabulary decides.
   b.texts.tokenizer = "";
   EXPECT_TRUE(Compared(b, a).loss);

@@ -84,6 +84,10 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .coverage_min = 0.75, .guard_excess = 0.03125}));
   EXPECT_EQ(locked["lock_coverage_min"], 0.75);
   EXPECT_EQ(locked["guard_excess"], 0.03125);
+  EXPECT_FALSE(valid.contains("valid_loss_per_byte"));
+  EXPECT_EQ(
+      Json::parse(ValidationLine({.step = 7, .loss = 1.5, .bytes_per_token = 4}))["valid_loss_per_byte"],
+      0.375);
   const Json blend =
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}, {"b", 2}, {"a", 3}}}));
   EXPECT_EQ(blend["valid_loss_by_source"], Json({{"a", 1.25}, {"b", 2}, {"a (2)", 3}}));

@@ -117,6 +117,22 @@ TEST(RunComparison, SubtractsNoLossesOfOtherTokensOrTexts) {
               HasSubstr("its tokens are others"));
 }
 
+TEST(RunComparison, NatsAByteStandInForOtherTokens) {
+  std::vector<ComparedRun> runs = {MadeRun("a", "unipool_182m", 1, 2), MadeRun("b", "dense_182m", 1, 3)};
+  runs[0].series["valid_loss_per_byte"] = {{40, 1.}};
+  runs[1].series["valid_loss_per_byte"] = {{40, 1.25}};
+  EXPECT_FALSE(Compare(runs).groups[1].per_byte_difference) << "the tokens are the same";
+  EXPECT_THAT(ComparisonText(Compare(runs), false), testing::Not(HasSubstr("nats/byte")));
+  runs[0].texts.tokenizer = "bytes";
+  runs[1].texts.tokenizer = "gpt2, 50257 tokens, 91f5";
+  const Comparison comparison = Compare(runs);
+  EXPECT_FALSE(comparison.groups[1].valid_difference);
+  EXPECT_DOUBLE_EQ(comparison.groups[1].per_byte_difference->mean, 0.25);
+  EXPECT_THAT(ComparisonText(comparison, false), testing::ContainsRegex("\nb +- +- +\\+0.2500\n"));
+  EXPECT_DOUBLE_EQ(ComparisonJson(comparison)["groups"][1]["difference"]["valid_loss_per_byte"]["mean"],
+                   0.25);
+}
+
 TEST(RunComparison, GoingBackMakesNoOtherGroup) {
   std::vector<ComparedRun> runs = {MadeRun("a", "unipool_182m", 1, 2), MadeRun("a2", "unipool_182m", 2, 2),
                                    MadeRun("b", "dense_182m", 1, 3)};

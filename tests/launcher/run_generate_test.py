@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Text as people ask for it: from a folder alone, token by token, several samples, stop strings, prompts from files and
 pipes; and eval and info from a folder."""
+import array
 import json
 import os
 import shutil
@@ -217,6 +218,11 @@ class GenerateTest(RunTest):
                 ("give one of them", ["--prompt=a", "--prompt_file=empty.txt"]), ("give one of them", ["-", "--prompt=a"])]:
             self.Refuse(sentence, "generate", "run", *flags)
         self.Refuse("-: a second configuration file", "eval", "run", "-")
+        self.Refuse('--prompt: is given twice, as "a" and "b"', "generate", "run", "--prompt=a", "--prompt=b")
+        self.Write("blank.txt", "a\n\n \nb\n")
+        outcome = self.Run("generate", "run", "--prompt_file=blank.txt", "--max_tokens=1")
+        self.assertIn("note: blank.txt: 2 blank lines are no prompt; ", outcome.text)
+        self.assertNotIn("note", self.Run("generate", "run", "--prompt=a", "--max_tokens=1").text)
 
 
 # GPT-2 writes each byte as a printable character of its own.
@@ -262,6 +268,24 @@ class TokenizerTest(RunTest):
             path = self.Path(f"old/checkpoints/step-{step}/tokenizer.json")
             os.remove(path)
         self.assertIn("tokenizer.json", self.Run("verify", "old/checkpoints/step-12", code=2).text)
+
+    def test_losses_of_other_tokens_are_compared_by_the_byte(self) -> None:
+        self.Train(*self.data)
+        self.Train("run_dir=bytes", "parallel.ranks=2")
+        losses = {run: [line for line in self.Metrics(run) if "valid_loss" in line][-1] for run in ("run", "bytes")}
+        self.assertEqual(losses["bytes"]["valid_loss_per_byte"], losses["bytes"]["valid_loss"])
+        bytes_a_token = losses["run"]["valid_loss"] / losses["run"]["valid_loss_per_byte"]
+        with open(self.Path("a_text_document.bin"), "rb") as file:
+            tokens = array.array("H", file.read())
+        ends = [i + 1 for i, token in enumerate(tokens) if token == 259]
+        valid = tokens[ends[35]:]  # the last tenth of 40 documents
+        predicted = valid[1:(len(valid) - 1) // 16 * 16 + 1]
+        lengths = {256: 2, 257: 3, 258: 4, 259: 0}  # the end of a document is no text
+        self.assertAlmostEqual(bytes_a_token, sum(lengths.get(token, 1) for token in predicted) / len(predicted))
+        self.assertGreater(bytes_a_token, 1.01)
+        text = self.Run("compare", "bytes", "run").text
+        self.assertRegex(text, r"(?m)^run +- +- +[+-]\d\.\d{4}$")
+        self.assertIn("nats a byte can be compared if both are validated on the same text", text)
 
     def test_data_that_tells_none_takes_that_of_the_weights(self) -> None:
         self.Train(*self.data)
