@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <thread>
 
 #include "launcher/checkpoints/model_folder.h"
@@ -25,15 +26,6 @@ namespace unipool {
 namespace {
 
 using ConfigUse = CommandInfo::ConfigUse;
-// Flags whose value is a path; no shell expands ~ behind "=".
-bool IsPathFlag(const std::string& name) {
-  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
-                           "setup", "template", "site"}) {
-    if (name == path) return true;
-  }
-  return false;
-}
-
 bool IsFile(const std::string& path) {
   std::error_code ignored;
   return std::filesystem::is_regular_file(path, ignored);
@@ -77,6 +69,9 @@ class Parser {
     }
     if (line_.command == "version") return Version();
     if (line_.command == "help") {
+      const bool asks_for_words = !line_.topics.empty() && line_.topics[0] == "words";  // for completion
+      if (line_.topics.size() > 1 && !asks_for_words)
+        problems_.Add("help: takes one command or setting at a time, found " + JoinNames(line_.topics));
       problems_.ThrowIfAny();
       return line_;
     }
@@ -152,6 +147,9 @@ class Parser {
 
   // A word too many.
   void Unwanted(const std::string& argument) {
+    if (Takes(ConfigUse::kFolder))
+      return problems_.Add(argument + ": " + line_.command + " takes one folder, and has " +
+                           line_.config_path);
     const std::vector<std::string> settings = LeafPaths(*Config::descriptor());
     if (std::find(settings.begin(), settings.end(), argument) != settings.end()) {
       const bool has_value = next_ < arguments_.size() && arguments_[next_][0] != '-';
@@ -235,12 +233,20 @@ class Parser {
   void Set(const FlagInfo& flag, const std::string& given) {
     const std::string value = IsPathFlag(flag.name) ? ExpandHome(given) : given;
     if (gflags::SetCommandLineOption(flag.name.c_str(), value.c_str()).empty()) {
-      problems_.Add("--" + flag.name + ": expected " +
-                    (flag.type == "string" ? "a text" : "a value of type " + flag.type) + ", found \"" +
-                    value + "\"");
+      problems_.Add("--" + flag.name + ": expected " + KindOf(flag) + ", found \"" + value + "\"");
     }
     if (flag.name == "stop") line_.stops.push_back(value);
+    RefuseTwoValues(flag, value);
     set_flags_.push_back(&flag);
+  }
+
+  // Where people mean a list nothing may get lost.
+  void RefuseTwoValues(const FlagInfo& flag, const std::string& value) {
+    const std::string remedy = InsteadOfTwoValues(flag);
+    const auto [before, is_first] = values_.try_emplace(flag.name, value);
+    if (is_first || before->second == value || remedy.empty()) return;
+    problems_.Add("--" + flag.name + ": is given twice, as \"" + before->second + "\" and \"" + value +
+                  "\"; " + remedy);
   }
 
   void CheckCommand() {
@@ -292,6 +298,7 @@ class Parser {
   size_t next_ = 0;
   CommandLine line_;
   std::vector<const FlagInfo*> set_flags_;
+  std::map<std::string, std::string> values_;  // of flags, as first given
   Problems problems_;
 };
 

@@ -14,6 +14,7 @@
 #include "launcher/config_text.h"
 #include "launcher/home_path.h"
 #include "launcher/nearest_name.h"
+#include "launcher/preset_folder.h"
 #include "launcher/text_list.h"
 #include "runtime/errors.h"
 
@@ -30,13 +31,20 @@ std::string WithoutByteOrderMark(const std::string& text) {
 std::string ReadConfigFile(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  if (fs::is_directory(path, ignored))
-    throw UserError(path + ": is a folder; give a configuration file (.txtpb)");
+  if (fs::is_directory(path, ignored)) {
+    const std::string own = (fs::path(path) / "config.txtpb").string();
+    throw UserError(path + ": is a folder; give a configuration file (.txtpb)" +
+                    (fs::exists(own, ignored) ? "; that of this run is " + own : ""));
+  }
   std::ifstream file(path);
   std::ostringstream text;
   if (file && text << file.rdbuf()) return WithoutByteOrderMark(text.str());
-  if (file && fs::is_empty(path, ignored)) return "";
+  if (file && fs::is_regular_file(path, ignored) && fs::is_empty(path, ignored)) return "";
+  if (file && !fs::is_regular_file(path, ignored))
+    throw UserError(path + ": holds nothing and is no regular file; give a configuration file (.txtpb)");
   const std::string reason = std::strerror(errno);
+  if (const std::string preset = FindPreset(path); !preset.empty())
+    throw UserError(path + ": cannot be read (" + reason + "); did you mean " + preset + "?");
   std::vector<std::string> neighbours;
   const fs::path folder = fs::path(path).parent_path();
   for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, ignored)) {

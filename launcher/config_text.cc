@@ -63,6 +63,12 @@ std::string EnumSuggestion(const pb::FieldDescriptor& field, const std::string& 
   return DidYouMean(value, names);
 }
 
+// parallel.ranks has a word for 0.
+std::string AutoSuggestion(const pb::FieldDescriptor& field, const std::string& value) {
+  if (field.full_name() != "unipool.ParallelConfig.ranks" || NearestName(value, {"auto"}).empty()) return "";
+  return "; did you mean auto? It is parallel.ranks=auto on the command line, and 0 in a file";
+}
+
 // Walks the statements of a text and compares each with the schema.
 class Diagnosis {
  public:
@@ -245,7 +251,7 @@ std::string SetFieldFromText(pb::Message& message, const pb::FieldDescriptor& fi
   if (parser.ParseFieldValueFromString(value, &field, &message)) return "";
   const bool quoted = !value.empty() && (value[0] == '"' || value[0] == '\'');
   return "expected " + Expected(field) + ", found " + (quoted ? value : "\"" + value + "\"") +
-         EnumSuggestion(field, value);
+         EnumSuggestion(field, value) + AutoSuggestion(field, value);
 }
 
 std::vector<std::string> DiagnoseConfigText(const pb::Message& schema, const std::string& file,

@@ -83,7 +83,10 @@ int EvalCommand(const CommandLine& command_line) {
     CheckSameSettings(config, world);
     CheckSameData(config, world);
     std::unique_ptr<TokenDataset> dataset;
-    RunTogether(*world.communicator, [&] { dataset = OpenDataset(DatasetOptionsOf(config), split); });
+    RunTogether(*world.communicator, [&] {
+      TokenizerOfData(config);  // first: it knows how many tokens there are
+      dataset = OpenDataset(DatasetOptionsOf(config), split);
+    });
     for (const std::string& warning : DataWarnings(config)) {
       if (world.rank() == 0) PrintErrorLine("warning: " + warning);
     }

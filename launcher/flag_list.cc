@@ -1,6 +1,9 @@
 #include "launcher/flag_list.h"
 
 #include <algorithm>
+#include <map>
+
+#include "launcher/reports/metric_list.h"
 
 namespace unipool {
 
@@ -37,6 +40,54 @@ std::vector<FlagInfo> FlagsOf(const CommandInfo& command) {
   }
   std::sort(flags.begin(), flags.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return flags;
+}
+
+bool IsPathFlag(const std::string& name) {
+  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
+                           "setup", "template", "site"}) {
+    if (name == path) return true;
+  }
+  return false;
+}
+
+std::string KindOf(const FlagInfo& flag) {
+  if (flag.type == "string") return "a text";
+  if (flag.type == "bool") return "true or false";
+  if (flag.type == "double") return "a number";
+  return flag.type.starts_with("u") ? "a whole number, not negative" : "a whole number";
+}
+
+std::string InsteadOfTwoValues(const FlagInfo& flag) {
+  static const std::map<std::string, std::string> remedies = {
+      {"prompt", "several prompts come from --prompt_file FILE"},
+      {"prompt_file", "put all prompts into one file"},
+      {"input", "separate several files by commas"},
+      {"metric", "draw one after the other"},
+      {"compare", "compare with one after the other"},
+  };
+  const auto found = remedies.find(flag.name);
+  return found == remedies.end() ? "" : found->second;
+}
+
+std::vector<std::string> ValuesOf(const FlagInfo& flag) {
+  static const std::map<std::string, std::vector<std::string>> values = {
+      {"split", {"train", "valid", "test"}},
+      {"x", {"step", "tokens"}},
+      {"by", {"rank", "node"}},
+      {"lane", {"forward", "backward"}},
+      {"tokenizer", {"gpt2", "bytes"}},
+      {"launcher", {"auto", "srun", "mpirun"}},
+      {"chain", {"requeue", "dependency", "none"}},
+  };
+  if (flag.name == "metric") {
+    std::vector<std::string> names;
+    for (const auto& metric : StepMetrics()) names.emplace_back(metric.name);
+    for (const auto& metric : ValidationMetrics()) names.emplace_back(metric.name);
+    for (const char* other : {"step", "peak_memory", "valid_loss_by_source"}) std::erase(names, other);
+    return names;  // those that are one number
+  }
+  const auto found = values.find(flag.name);
+  return found == values.end() ? std::vector<std::string>() : found->second;
 }
 
 }  // namespace unipool

@@ -67,7 +67,16 @@ std::vector<Prompt> PromptsFromFlags(const CommandLine& line) {
   const bool from_input = FLAGS_prompt == "-" || FLAGS_prompt_file == "-" || !line.inputs.empty();
   if (from_input && isatty(STDIN_FILENO))
     PrintErrorLine("note: the prompt is read from the terminal; Ctrl-D at the begin of a line ends it");
-  if (!FLAGS_prompt_file.empty()) return ReadPrompts(FLAGS_prompt_file);
+  if (!FLAGS_prompt_file.empty()) {
+    PromptFile file = ReadPrompts(FLAGS_prompt_file);
+    if (file.blank_lines > 0) {
+      PrintErrorLine(
+          Format("note: %s: %d blank line%s no prompt; a text without a prompt is asked for by none, or by a "
+                 "line {\"text\": \"\"} of a .jsonl file",
+                 FLAGS_prompt_file.c_str(), file.blank_lines, file.blank_lines == 1 ? " is" : "s are"));
+    }
+    return std::move(file.prompts);
+  }
   if (from_input) return {ReadPromptOfInput()};
   return {{.text = FLAGS_prompt, .origin = "--prompt"}};
 }

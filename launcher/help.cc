@@ -2,6 +2,7 @@
 
 #include "launcher/flag_list.h"
 #include "launcher/nearest_name.h"
+#include "launcher/preset_folder.h"
 #include "launcher/setting_list.h"
 #include "runtime/errors.h"
 
@@ -112,6 +113,9 @@ std::string Overview() {
       "            unipool help moe.router: one setting, or a block of them\n"
       "\nLists are separated by commas. A path with a comma:\n"
       "data.train='\"my, book.txt\"' or my\\, book.txt\n"
+      "\nPresets (CONFIG.txtpb): " +
+      (PresetFolder().empty() ? "configs/ of the source tree" : PresetFolder()) +
+      "\n"
       "\nSeveral ranks: parallel.ranks=4 in one process, or mpirun -np 4 unipool ...\n"
       "unipool --version says which program this is.\n"
       "\nExit codes\n"
@@ -161,6 +165,7 @@ std::vector<std::string> CompletionWords(const std::string& name) {
   }
   for (const FlagInfo& flag : FlagsOf(*command)) {
     words.push_back("--" + flag.name + (flag.type == "bool" ? "" : "="));
+    for (const std::string& value : ValuesOf(flag)) words.push_back("--" + flag.name + "=" + value);
   }
   if (!TakesSettings(*command)) return words;
   for (const SettingInfo& setting : SettingList()) {

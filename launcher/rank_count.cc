@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "launcher/config.h"
+#include "launcher/nearest_name.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -68,7 +69,7 @@ std::vector<std::string> SpellOutAuto(std::vector<std::string> overrides) {
     if (!SetsRanks(text) || text.find('=') == std::string::npos) continue;
     std::string value = text.substr(text.find('=') + 1);
     std::erase(value, ' ');
-    if (value == "auto" || value == "AUTO") text = "parallel.ranks=0";
+    if (EditDistance(value, "auto") == 0) text = "parallel.ranks=0";
   }
   return overrides;
 }

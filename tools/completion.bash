@@ -1,8 +1,10 @@
 # Completion of unipool's commands, flags and settings for bash. The program itself says what may follow, so this file never
 # lags behind. Source it (in ~/.bashrc), or `cmake --install build` puts it where bash-completion finds it.
 _unipool() {
-  local before=${COMP_LINE:0:COMP_POINT} program=${COMP_WORDS[0]} command="" word current candidates
+  local before=${COMP_LINE:0:COMP_POINT} program=${COMP_WORDS[0]} command="" word current candidates flag
   current=${before##* }
+  flag=${before% *}
+  flag=${flag##* }
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     [[ $word == -* ]] || { command=$word && break; }
   done
@@ -16,7 +18,12 @@ _unipool() {
   else
     candidates=$("$program" help words 2>/dev/null)
   fi
-  # The values of an enum once its name is there.
+  # The values of a flag whose value is a word of its own.
+  if [[ $flag == --* && $flag != *=* ]] && grep -q -e "^$flag=." <<<"$candidates"; then
+    mapfile -t COMPREPLY < <(compgen -W "$(sed -n "s/^$flag=//p" <<<"$candidates")" -- "$current")
+    return
+  fi
+  # The values of a flag or an enum once its name is there.
   [[ $current == *=* ]] || candidates=$(grep -v '=.' <<<"$candidates")
   mapfile -t COMPREPLY < <(compgen -W "$candidates" -- "$current")
   local is_path=$current

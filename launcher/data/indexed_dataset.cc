@@ -176,7 +176,7 @@ void IndexedDataset::Read(int64_t first, std::span<int32_t> tokens, int64_t voca
       if (bad >= 0) id = static_cast<int64_t>(Load<T>(bin_, (first + bad) * static_cast<int64_t>(sizeof(T))));
     });
     if (bad < 0) return;
-    throw UserError(OutsideVocabulary(name(), first + bad, id, vocab));
+    throw UserError(OutsideVocabulary(name(), first + bad, id, vocab, 0));
   };
   switch (type_) {
     case TokenType::kUint8:

@@ -15,7 +15,7 @@ void TextDataset::Read(int64_t first, std::span<int32_t> tokens, int64_t vocab) 
     bad = CopyTokens<uint8_t>(file_.data() + first, vocab, tokens);
     if (bad >= 0) id = file_.data()[first + bad];
   });
-  if (bad >= 0) throw UserError(OutsideVocabulary(name(), first + bad, id, vocab));
+  if (bad >= 0) throw UserError(OutsideVocabulary(name(), first + bad, id, vocab, 256));
 }
 
 int64_t TextDataset::Boundary(double share) const {

@@ -24,6 +24,20 @@ const char* SplitName(Split split) {
   return "unknown";
 }
 
+// What to do where a split has no share.
+const char* WithoutShare(Split split) {
+  switch (split) {
+    case Split::kTrain:
+      return "give it one, for example data.split=97,3,0";
+    case Split::kValid:
+      return "give it one, for example data.split=97,3,0, or sources of its own in data.valid";
+    case Split::kTest:
+      return "train with one, for example data.split=969,30,1, or evaluate a text that is not in data.train: "
+             "--split valid data.valid=FILE";
+  }
+  return "";
+}
+
 void CheckVocabulary(const TokenDataset::Part& part, int64_t vocab) {
   if (part.end - part.begin > kSmallTokens) return;
   std::array<int32_t, 4096> tokens;
@@ -48,6 +62,11 @@ TokenDataset::Part OpenPart(const BlendEntry& entry, size_t number, const PartOp
   part.begin = part.source->Boundary(options.from);
   part.end = part.source->Boundary(options.to);
   part.num_samples = (part.end - part.begin - 1) / s;
+  if (options.from == options.to) {
+    throw UserError(Format("%s: there is no %s split, since data.split %s gives it no share; %s",
+                           part.source->name().c_str(), SplitName(options.split),
+                           options.dataset.split.c_str(), WithoutShare(options.split)));
+  }
   if (part.end - part.begin <= s) {
     throw UserError(
         Format("%s: its %s split (%s, cut %s) has %d of %d tokens, but one sample takes model.seq_length + 1 "

@@ -63,12 +63,14 @@ std::unique_ptr<TokenSource> OpenTokenSource(const std::string& path) {
                          is_there ? what : "no such file", WithoutSuffix(path).c_str(), hint.c_str()));
 }
 
-std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab) {
-  return Format(
-      "%s: token %d is id %d, but model.vocab = %d has only ids 0 to %d; raise model.vocab to that "
-      "of "
-      "the tokenizer that made the file",
-      file.c_str(), position, id, vocab, vocab - 1);
+std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab,
+                              int64_t all_ids) {
+  const std::string remedy =
+      all_ids > 0
+          ? Format("set model.vocab=%d", all_ids)
+          : Format("raise model.vocab to that of the tokenizer that made the file, %d or more", id + 1);
+  return Format("%s: token %d is id %d, but model.vocab = %d has only ids 0 to %d; %s", file.c_str(),
+                position, id, vocab, vocab - 1, remedy.c_str());
 }
 
 }  // namespace unipool

@@ -36,6 +36,8 @@ bool TokenSourceExists(const std::string& path);
 std::vector<std::string> FilesOfTokenSource(const std::string& path);
 
 // The sentence for an id outside the vocabulary. `position` counts tokens from the begin of the file.
-std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab);
+// `all_ids`: how many ids the file may hold; 0: not known.
+std::string OutsideVocabulary(const std::string& file, int64_t position, int64_t id, int64_t vocab,
+                              int64_t all_ids);
 
 }  // namespace unipool

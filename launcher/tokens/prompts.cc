@@ -42,12 +42,12 @@ Prompt ReadPromptOfInput() {
   return {.text = text, .origin = file.name()};
 }
 
-std::vector<Prompt> ReadPrompts(const std::string& path) {
+PromptFile ReadPrompts(const std::string& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored))
     throw UserError("--prompt_file " + path + ": is a folder; name a file with a prompt a line");
   const bool is_json = IsJsonLines(path);
-  std::vector<Prompt> prompts;
+  PromptFile found;
   LineReader reader({path}, kChunkBytes);
   LineChunk chunk;
   std::string name = path;
@@ -58,17 +58,20 @@ std::vector<Prompt> ReadPrompts(const std::string& path) {
       const size_t end = std::min(rest.find('\n'), rest.size());
       const std::string_view content = rest.substr(0, end);
       rest.remove_prefix(std::min(end + 1, rest.size()));
-      if (content.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      if (content.find_first_not_of(" \t\r") == std::string_view::npos) {
+        ++found.blank_lines;
+        continue;
+      }
       const std::string origin = Format("%s, line %d", name.c_str(), line);
       try {
-        prompts.push_back({.text = OfLine(content, is_json), .origin = origin});
+        found.prompts.push_back({.text = OfLine(content, is_json), .origin = origin});
       } catch (const UserError& error) {
         throw UserError(origin + ": " + error.what());
       }
     }
   }
-  if (prompts.empty()) throw UserError(name + ": holds no prompt; write one a line");
-  return prompts;
+  if (found.prompts.empty()) throw UserError(name + ": holds no prompt; write one a line");
+  return found;
 }
 
 std::string StopString(const std::string& given) {

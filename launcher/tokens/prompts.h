@@ -1,6 +1,7 @@
 // The texts that `generate` continues.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,14 @@ struct Prompt {
 // there. Throws UserError.
 Prompt ReadPromptOfInput();
 
-// One prompt a line of a file (input_file.h); blank lines are skipped. Lines of a file NAME.jsonl, compressed
-// or not, are JSON objects whose "text" is the prompt. "-" is the standard input, of plain lines. Throws
+struct PromptFile {
+  std::vector<Prompt> prompts;  // at least one
+  int64_t blank_lines = 0;      // that are no prompts
+};
+// One prompt a line of a file (input_file.h); blank lines are none. Lines of a file NAME.jsonl, compressed or
+// not, are JSON objects whose "text" is the prompt. "-" is the standard input, of plain lines. Throws
 // UserError that names file and line, also where there is no prompt in it.
-std::vector<Prompt> ReadPrompts(const std::string& path);
+PromptFile ReadPrompts(const std::string& path);
 
 // A stop string as it is given: \n, \t, \r and \\ stand for the characters. Throws UserError for "".
 std::string StopString(const std::string& given);

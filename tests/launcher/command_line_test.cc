@@ -62,8 +62,8 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
   EXPECT_THAT(
       ProblemsOf({"trian", "--jsom", "--test_warmth=hot", "--checkpoint"}),
       ElementsAre("--jsom: unknown flag; did you mean --json?",
-                  "--test_warmth: expected a value of type double, found \"hot\"",
-                  "--checkpoint: its value is missing", "trian: unknown command; did you mean train?"));
+                  "--test_warmth: expected a number, found \"hot\"", "--checkpoint: its value is missing",
+                  "trian: unknown command; did you mean train?"));
   EXPECT_THAT(
       ProblemsOf({"--json"}),
       ElementsAre("a command is missing; one of train, eval, generate, verify, info, "
@@ -97,6 +97,26 @@ TEST(CommandLine, AWordTooManySaysWhatMayBeMeant) {
               ElementsAre(HasSubstr("did you mean data.valid=b.txt?")));
   EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "It was"}),
               ElementsAre(HasSubstr("did you mean --prompt \"It was\"?")));
+}
+
+TEST(CommandLine, WhatIsMeantAsAListLosesNothing) {
+  EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "--prompt=a", "--prompt", "b"}),
+              ElementsAre("--prompt: is given twice, as \"a\" and \"b\"; several prompts come from "
+                          "--prompt_file FILE"));
+  EXPECT_THAT(ProblemsOf({"tokenize", "--input=a", "--input=b"}),
+              ElementsAre(HasSubstr("separate several files by commas")));
+  EXPECT_THAT(ProblemsOf({"plot", "a", "--metric=loss", "--metric=lr"}),
+              ElementsAre(HasSubstr("given twice")));
+  EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "--prompt=a", "--prompt=a"}), ElementsAre()) << "the same";
+  EXPECT_THAT(ProblemsOf({"generate", "a.txtpb", "--top_k=3", "--top_k=4"}), ElementsAre())
+      << "the last of a script's flags and those behind them";
+}
+
+TEST(CommandLine, OneFolderAndOneTopic) {
+  EXPECT_THAT(ProblemsOf({"watch", "a", "b"}), ElementsAre("b: watch takes one folder, and has a"));
+  EXPECT_THAT(ProblemsOf({"help", "train", "eval"}),
+              ElementsAre("help: takes one command or setting at a time, found train, eval"));
+  EXPECT_EQ(ParseCommandLine({"help", "words", "eval"}).topics.size(), 2u) << "for completion";
 }
 
 TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {

@@ -48,6 +48,14 @@ class CompletionTest(unittest.TestCase):
         self.assertEqual(["NORM"], self.Offers("unipool train moe.router=N"))
         self.assertEqual(["FP32"], self.Offers("unipool train train.precision=F"))
 
+    def test_values_of_flags(self) -> None:
+        self.assertEqual(["test", "train"], sorted(self.Offers("unipool eval runs/demo --split=t")))
+        self.assertEqual(["valid"], self.Offers("unipool eval runs/demo --split v"))
+        self.assertEqual({"step", "tokens"}, set(self.Offers("unipool plot runs/demo --x ")))
+        self.assertEqual(["grad_norm"], self.Offers("unipool plot runs/demo --metric gr"))
+        self.assertEqual(["--split="], self.Offers("unipool eval runs/demo --spl"))
+        self.assertEqual(["configs/demo.txtpb"], self.Offers("unipool generate runs/demo --prompt_file configs/demo.t"))
+
     def test_files(self) -> None:
         self.assertEqual(["configs/demo.txtpb"], self.Offers("unipool train configs/demo.t"))
         self.assertEqual(["configs/demo.txtpb"], self.Offers("unipool train data.train=configs/demo.t"))

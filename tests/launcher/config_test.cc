@@ -149,6 +149,11 @@ TEST(Config, MissingFileSuggestsANeighbour) {
               ElementsAre(wanted + ": cannot be read (No such file or directory); did you mean " +
                           (folder / "small.txtpb").string() + "?"));
   EXPECT_THAT(ProblemsOf([&] { LoadConfig(folder.string(), {}); }), ElementsAre(HasSubstr("is a folder")));
+  std::ofstream(folder / "config.txtpb") << "";
+  EXPECT_THAT(ProblemsOf([&] { LoadConfig(folder.string(), {}); }),
+              ElementsAre(testing::EndsWith("; that of this run is " + (folder / "config.txtpb").string())));
+  EXPECT_THAT(ProblemsOf([&] { LoadConfig("/dev/null", {}); }),
+              ElementsAre(HasSubstr("/dev/null: holds nothing and is no regular file")));
   EXPECT_EQ(LoadConfig((folder / "small.txtpb").string(), {}).model().layers(), 4);  // all defaults
 }
 

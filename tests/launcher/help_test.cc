@@ -53,6 +53,25 @@ TEST(Help, TrainShowsEverySettingWithItsMeaningAndDefault) {
   EXPECT_THAT(HelpText("eval"), Not(HasSubstr("train.steps")));
 }
 
+TEST(Help, TheWordsThatAFlagTakesAreThoseItsMeaningNames) {
+  int count = 0;
+  for (const FlagInfo& flag : UsableFlags()) {
+    if (!IsOurs(flag) || flag.name == "metric") continue;  // its meaning names the list
+    for (const std::string& value : ValuesOf(flag)) {
+      EXPECT_THAT(flag.description, HasSubstr(value)) << flag.name;
+      ++count;
+    }
+    const std::vector<std::string> values = ValuesOf(flag);
+    if (flag.default_value.empty() || values.empty()) continue;
+    EXPECT_THAT(values, Contains(flag.default_value)) << flag.name;
+  }
+  EXPECT_GE(count, 15);
+}
+
+TEST(Help, NamesTheFolderOfThePresets) {
+  EXPECT_THAT(HelpText(""), HasSubstr("\nPresets (CONFIG.txtpb): "));
+}
+
 TEST(Help, LinesFitATerminal) {
   std::istringstream lines(HelpText("") + HelpText("train") + HelpText("generate") + HelpText("tokenize"));
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80U) << line;
@@ -86,6 +105,9 @@ TEST(Help, WordsForCompletion) {
   EXPECT_THAT(words, testing::IsSupersetOf({"--anew", "train.steps=", "moe.router=NORM", "device=CUDA"}));
   EXPECT_THAT(words, Not(Contains("--prompt=")));
   EXPECT_THAT(CompletionWords("tokenize"), Not(Contains("train.steps=")));
+  EXPECT_THAT(CompletionWords("plot"), testing::IsSupersetOf({"--metric=", "--metric=grad_norm",
+                                                              "--metric=valid_loss", "--x=tokens"}));
+  EXPECT_THAT(CompletionWords("plot"), Not(Contains("--metric=step")));
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ class Prompts : public testing::Test {
   }
   static std::vector<std::string> Texts(const std::string& path) {
     std::vector<std::string> texts;
-    for (const Prompt& prompt : ReadPrompts(path)) texts.push_back(prompt.text);
+    for (const Prompt& prompt : ReadPrompts(path).prompts) texts.push_back(prompt.text);
     return texts;
   }
   const std::filesystem::path folder_;
@@ -51,7 +51,9 @@ TEST_F(Prompts, ALineIsAPrompt) {
   EXPECT_THAT(Texts(Write("a.txt", "It was\r\n\n  \n  two {\"text\": 1}\nlast")),
               ElementsAre("It was", "  two {\"text\": 1}", "last"));
   const std::string path = Write("b.txt", "\n\nx\n");
-  EXPECT_EQ(ReadPrompts(path)[0].origin, path + ", line 3");
+  EXPECT_EQ(ReadPrompts(path).prompts[0].origin, path + ", line 3");
+  EXPECT_EQ(ReadPrompts(path).blank_lines, 2);
+  EXPECT_EQ(ReadPrompts(Write("c.txt", "x\ny")).blank_lines, 0);
 }
 
 TEST_F(Prompts, LinesOfJson) {

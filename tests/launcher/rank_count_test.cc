@@ -60,6 +60,23 @@ Taken TakeCores(int cores, const std::vector<std::string>& overrides) {
   return {config.parallel().ranks(), note};
 }
 
+TEST(RankCount, AutoInAnyCaseAndNothingLikeIt) {
+  EXPECT_THAT(SpellOutAuto({"parallel.ranks=Auto", "train.lr=auto", "parallel.ranks=auot"}),
+              testing::ElementsAre("parallel.ranks=0", "train.lr=auto", "parallel.ranks=auot"));
+  for (const auto& [text, overrides] :
+       {std::pair{"", std::vector<std::string>{"parallel.ranks=auot"}}, {"parallel { ranks: auto }", {}}}) {
+    try {
+      ParseConfig(text, "file", overrides);
+      ADD_FAILURE() << text;
+    } catch (const UserError& error) {
+      EXPECT_THAT(
+          error.what(),
+          HasSubstr("did you mean auto? It is parallel.ranks=auto on the command line, and 0 in a file"));
+    }
+  }
+  EXPECT_THROW(ParseConfig("", "file", {"parallel.ranks=many"}), UserError);
+}
+
 TEST(RankCount, AutoTakesAsManyCoresAsTheBatchAllows) {
   // 12 microbatches: 1, 2, 3, 4, 6 and 12 ranks divide them.
   const std::vector<std::string> demo = {"parallel.ranks=auto", "train.global_batch=48",

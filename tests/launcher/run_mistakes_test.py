@@ -103,8 +103,9 @@ class MistakesTest(RunTest):
         self.ExpectTraining(["magic.idx"], "data.train=magic")
         os.remove(self.Path("nobin.bin"))
         self.ExpectTraining(["nobin"], "data.train=nobin")
-        self.ExpectTraining(["good.bin", "model.vocab"], "data.train=good", "model.vocab=49")
-        self.ExpectTraining(["book.txt", "model.vocab"], "model.vocab=100")
+        self.ExpectTraining(["good.bin", "model.vocab", "of the tokenizer that made the file, 50 or more"], "data.train=good",
+                            "model.vocab=49")
+        self.ExpectTraining(["book.txt", "set model.vocab=256"], "model.vocab=100")
         self.Write("short.txt", "short")
         self.ExpectTraining(["short.txt"], "data.train=short.txt")
 

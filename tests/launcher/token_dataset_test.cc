@@ -278,6 +278,28 @@ TEST(TokenDataset, VocabularyTooSmallIsSeenAtOnce) {
       ThrowsMessage<UserError>(AllOf(HasSubstr("p.bin: token 49 is id 49"), HasSubstr("model.vocab = 49"))));
 }
 
+TEST(TokenDataset, ASplitWithoutAShareIsNamed) {
+  TemporaryFolder folder;
+  WriteCounting(folder / "p", {100, 100}, 0);
+  DatasetOptions options = Options({folder / "p"}, 10);
+  const auto problem = [&](const std::string& split, Split which) {
+    options.split = split;
+    try {
+      OpenDataset(options, which);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(problem("50,50,0", Split::kTest),
+              AllOf(HasSubstr("there is no test split, since data.split 50,50,0 gives it no share"),
+                    HasSubstr("--split valid data.valid=FILE")));
+  EXPECT_THAT(problem("50,0,50", Split::kValid), HasSubstr("or sources of its own in data.valid"));
+  EXPECT_THAT(problem("0,50,50", Split::kTrain), HasSubstr("there is no training split"));
+  EXPECT_EQ(problem("50,50,0", Split::kValid), "");
+  EXPECT_THAT(problem("98,1,1", Split::kTest), HasSubstr("but one sample takes")) << "a small share is one";
+}
+
 TEST(TokenDataset, AllWrongSourcesAreNamed) {
   TemporaryFolder folder;
   WriteCounting(folder / "short", {5}, 0);
