@@ -8,12 +8,14 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/data/data_tokenizer.h"
+#include "launcher/data/text_bytes.h"
 #include "launcher/inference.h"
 #include "launcher/reports/run_words.h"
 #include "launcher/standard_output.h"
 #include "launcher/start_check.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
+#include "runtime/communicator.h"
 
 DEFINE_string(split, "valid", "eval: which split of the data: train, valid or test");
 DEFINE_int64(
@@ -32,24 +34,35 @@ Split SplitFromFlag() {
   throw UserError("--split=" + FLAGS_split + ": must be train, valid or test");
 }
 
-void PrintLoss(const CommandLine& line, const std::string& checkpoint, const MeanLosses& losses,
-               int64_t sequences, int64_t tokens) {
-  const double loss = losses.loss;
+struct Evaluation {
+  std::string checkpoint;
+  MeanLosses losses;
+  int64_t sequences = 0, tokens = 0;
+  double bytes_per_token = 0;  // text_bytes.h; 0: not known
+};
+
+void Print(const CommandLine& line, const Evaluation& evaluation) {
+  const double loss = evaluation.losses.loss, bytes = evaluation.bytes_per_token;
+  const std::vector<SourceLoss>& by_source = evaluation.losses.by_source;
   if (line.json) {
-    nlohmann::json result{{"split", FLAGS_split},         {"loss", loss},
-                          {"perplexity", std::exp(loss)}, {"checkpoint", checkpoint},
-                          {"sequences", sequences},       {"tokens", tokens}};
-    for (const SourceLoss& source : losses.by_source) {
+    nlohmann::json result{{"split", FLAGS_split},
+                          {"loss", loss},
+                          {"perplexity", std::exp(loss)},
+                          {"checkpoint", evaluation.checkpoint},
+                          {"sequences", evaluation.sequences},
+                          {"tokens", evaluation.tokens}};
+    if (bytes > 0) result["loss_per_byte"] = loss / bytes;
+    for (const SourceLoss& source : by_source)
       result["by_source"].push_back({{"source", source.source}, {"loss", source.loss}});
-    }
     PrintResult(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return;
   }
-  std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f\n", checkpoint, FLAGS_split,
-                            tokens, loss, std::exp(loss));
-  for (const SourceLoss& source : losses.by_source) {
+  std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f", evaluation.checkpoint,
+                            FLAGS_split, evaluation.tokens, loss, std::exp(loss));
+  if (bytes > 0) text += Format(", %.6f nats a byte", loss / bytes);
+  text += "\n";
+  for (const SourceLoss& source : by_source)
     text += Format("  %s: loss %.6f, perplexity %.4f\n", source.source, source.loss, std::exp(source.loss));
-  }
   PrintResult(text);
 }
 
@@ -83,8 +96,9 @@ int EvalCommand(const CommandLine& command_line) {
     CheckSameSettings(config, world);
     CheckSameData(config, world);
     std::unique_ptr<TokenDataset> dataset;
+    std::optional<TokenizerFile> tokenizer;
     RunTogether(*world.communicator, [&] {
-      TokenizerOfData(config);  // first: it knows how many tokens there are
+      tokenizer = TokenizerOfData(config);  // first: it knows how many tokens there are
       dataset = OpenDataset(DatasetOptionsOf(config), split);
     });
     for (const std::string& warning : DataWarnings(config)) {
@@ -93,6 +107,7 @@ int EvalCommand(const CommandLine& command_line) {
     const std::string checkpoint = FindWeights(command_line, config, world);
     RunTogether(*world.communicator, [&] {
       if (world.rank() == 0) CheckDataTokenizer(checkpoint, config);
+      if (world.rank() == 0 && !tokenizer) tokenizer = FindTokenizerFile(checkpoint + "/" + kTokenizerFile);
     });
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
     LoadForInference(checkpoint, config, world, engine);
@@ -108,7 +123,14 @@ int EvalCommand(const CommandLine& command_line) {
                  "have diverged; evaluate an earlier checkpoint",
                  checkpoint.c_str(), sequences * seq_length, FLAGS_split.c_str(), losses.loss));
     });
-    if (world.rank() == 0) PrintLoss(command_line, checkpoint, losses, sequences, sequences * seq_length);
+    if (world.rank() != 0) return;
+    Evaluation evaluation{
+        .checkpoint = checkpoint, .losses = losses, .sequences = sequences, .tokens = sequences * seq_length};
+    if (tokenizer) {
+      const FileWork work(*world.communicator, "counts the bytes of the text");
+      evaluation.bytes_per_token = BytesPerToken(*dataset, sequences, seq_length, *tokenizer->tokenizer);
+    }
+    Print(command_line, evaluation);
   });
 }
 

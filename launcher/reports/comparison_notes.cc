@@ -103,7 +103,7 @@ Comparability ComparabilityOf(const RunGroup& group, const RunGroup& first) {
                "difference of them is shown; %s",
                TokensText(ours).c_str(), first.name.c_str(), TokensText(theirs).c_str(),
                per_byte ? "nats a byte can be compared if both are validated on the same text"
-                        : "nats a byte (valid_loss_per_byte) would do, but not both have measured them"));
+                        : "nats a byte would do, and not both have measured them; `unipool eval RUN` does"));
   } else {  // the contents of one text in other tokens are others anyway
     CompareTexts(ours, theirs, first.name, result);
   }

@@ -44,7 +44,7 @@ TEST(ComparisonNotes, OtherTokensAreAnotherMeasure) {
   EXPECT_THAT(result.notes, ElementsAre(HasSubstr("its tokens are others (gpt2, 50257 tokens, 91f5; in a: "
                                                   "bytes), so nats a token are another measure")));
   EXPECT_FALSE(result.same_tokens);
-  EXPECT_THAT(result.notes[0], HasSubstr("but not both have measured them"));
+  EXPECT_THAT(result.notes[0], HasSubstr("and not both have measured them"));
   ComparedRun measured = a;
   measured.series["valid_loss_per_byte"] = b.series["valid_loss_per_byte"] = {{10, 1.}};
   EXPECT_THAT(Compared(b, measured).notes[0], HasSubstr("nats a byte can be compared if both"));

@@ -283,6 +283,9 @@ class TokenizerTest(RunTest):
         lengths = {256: 2, 257: 3, 258: 4, 259: 0}  # the end of a document is no text
         self.assertAlmostEqual(bytes_a_token, sum(lengths.get(token, 1) for token in predicted) / len(predicted))
         self.assertGreater(bytes_a_token, 1.01)
+        result = json.loads(self.Run("eval", "run", "--json").stdout)
+        self.assertAlmostEqual(result["loss"] / result["loss_per_byte"], bytes_a_token)
+        self.assertRegex(self.Run("eval", "run").text, r"perplexity \d+\.\d+, \d\.\d+ nats a byte\n")
         text = self.Run("compare", "bytes", "run").text
         self.assertRegex(text, r"(?m)^run +- +- +[+-]\d\.\d{4}$")
         self.assertIn("nats a byte can be compared if both are validated on the same text", text)
