@@ -229,7 +229,7 @@ Blames BlamesFor(World& world, const std::shared_ptr<TrafficBoard>& board, milli
   return {.told = {IdleMs(report), owed / std::max(1.0, all), report.verdict.kind}, .seen = BlameOf(moments)};
 }
 
-// The report tells what was there, however busy the machine is; and where nothing else was, that is the delay.
+// The report tells what was there, however busy the machine is. Where nothing else was, that is the delay.
 TEST(PlantedDelay, IsOwedToItsRankAndLayer) {
   const auto board = std::make_shared<TrafficBoard>();
   RunOnRanks([&](World& world) {
