@@ -81,8 +81,8 @@ std::string RankLines(const TrafficReport& report) {
     });
     order.resize(kMostRows);
   }
-  std::string text = Format("\n%s%s, ms a step%s\n", all ? "All " : "Ranks that others wait for most",
-                            all ? std::string(report.UnitName()) + "s" : "", "");
+  std::string text = Format("\n%s%s, ms a step\n", all ? "All " : "Ranks that others wait for most",
+                            all ? std::string(report.UnitName()) + "s" : "");
   text += Format("%5s %9s %9s %9s %9s %9s %9s %9s\n", report.UnitName(), "compute", "idle", "idle-recv",
                  "exposed", "hidden", "caused", "MB sent");
   for (const size_t r : order) {

@@ -60,6 +60,7 @@ class WireFinder {
     return Judge(best, doubt);
   }
 
+ private:
   // With two nodes what one sends is what the other gets.
   bool IsSame(const Guess& a, const Guess& b) const {
     if (nodes_ == 2) return SenderOf(a) == SenderOf(b);
