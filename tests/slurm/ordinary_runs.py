@@ -188,8 +188,8 @@ class OrdinaryRunTest(SlurmTest):
 
     def MpirunOn(self, nodes: list[int], *arguments: str) -> subprocess.CompletedProcess[str]:
         """Two ranks a node, with a hostfile, as the README shows it; what stands in for ssh goes to a node of this machine."""
-        words = [shlex.join(slurm_run.CLUSTER.On(node, "bash", "-c")) for node in range(4)]
-        cases = "\n".join(f"  n{node}) shift; exec {text} \"$*\" ;;" for node, text in enumerate(words))
+        words = [shlex.join(slurm_run.CLUSTER.On(node, "bash", "-c")) for node in nodes]
+        cases = "\n".join(f"  n{node}) shift; exec {text} \"$*\" ;;" for node, text in zip(nodes, words))
         self.Write("agent", f"#!/bin/bash\ncase $1 in\n{cases}\nesac\n")
         os.chmod(self.Path("agent"), 0o755)
         self.Write("hosts", "".join(f"n{node} slots=2\n" for node in nodes))
@@ -202,12 +202,12 @@ class OrdinaryRunTest(SlurmTest):
         self.assertEqual(self.Metrics("a"), self.Whole())
 
     def test_bytes_between_nodes_are_those_of_their_links(self) -> None:
-        """What is recorded as sent between nodes left their network devices, with the overhead of packets."""
+        """What is recorded as sent between nodes left their network devices, with overhead of packets. No other test uses these nodes."""
         def Sent() -> int:
             return sum(int(subprocess.run(slurm_run.CLUSTER.On(node, "cat", "/sys/class/net/eth0/statistics/tx_bytes"), check=True,
-                                          capture_output=True).stdout) for node in (1, 2))
+                                          capture_output=True).stdout) for node in (13, 14))
         before = Sent()
-        self.MpirunOn([1, 2], "run_dir=a", "model.hidden=256", "moe.width=16", "model.seq_length=64", "train.steps=20")
+        self.MpirunOn([13, 14], "run_dir=a", "model.hidden=256", "moe.width=16", "model.seq_length=64", "train.steps=20")
         sent = Sent() - before
         lines = [json.loads(line) for line in self.Read("a", "metrics.jsonl").splitlines()]
         recorded = sum(line.get("wire_bytes_inter", 0) for line in lines)

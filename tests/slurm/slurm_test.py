@@ -23,9 +23,10 @@ from slurm_cluster import Cluster, WhyNot  # noqa: E402
 from slurm_run import SLOW_NODE  # noqa: E402
 from submit_refusals import RefusalTest  # noqa: E402
 
-# Nodes 0-3 are for most tests; 4-6 for a dead node, 7-10 for a slow one, 11-12 for preemption.
+# Nodes 0-3 are for most tests; 4-6 for a dead node, 7-10 for a slow one, 11-12 for preemption,
+# 13-14 for a test that counts what goes over their links.
 PARTITIONS = {"main": (0, 3, "Default=YES"), "mortal": (4, 6, ""), "wide": (7, 10, ""), "poor": (11, 12, "PriorityTier=1"),
-              "rich": (11, 12, "PriorityTier=9")}
+              "rich": (11, 12, "PriorityTier=9"), "counted": (13, 14, "")}
 GROUPS = {"short": [FewPreemptionsTest, BrokenRunTest, OrdinaryRunTest, RefusalTest], "long": [LongRunTest]}
 
 
