@@ -17,6 +17,13 @@ struct LaunchShape {
   int64_t shared_bytes = 0;  // dynamic shared memory, see DynamicShared
 };
 
+// A block has 48 KiB of shared memory, static and dynamic together, unless its launch asks for more. A launch
+// does not know the static arrays of its kernel. They may have 16 KiB, so what leaves less than that asks.
+inline constexpr int64_t kSharedWithoutAsking = (48 << 10) - (16 << 10);
+inline bool AsksForShared(const LaunchShape& shape) {
+  return shape.shared_bytes > kSharedWithoutAsking;
+}
+
 inline cudaStream_t QueueOf(Stream& stream) {
   return static_cast<cudaStream_t>(stream.cuda().stream);
 }
@@ -27,8 +34,7 @@ void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, St
             A... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
 #ifdef __CUDACC__
-  constexpr int64_t kMostWithoutAsking = 48 << 10;
-  if (shape.shared_bytes > kMostWithoutAsking) {
+  if (AsksForShared(shape)) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shape.shared_bytes));
@@ -39,7 +45,7 @@ void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, St
   const cudaError_t error = cudaGetLastError();
   CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
 #else
-  QueueOf(stream)->Launch(name, shape.grid, shape.block, shape.shared_bytes,
+  QueueOf(stream)->Launch(name, shape.grid, shape.block, {shape.shared_bytes, AsksForShared(shape)},
                           [=] { kernel(static_cast<P>(arguments)...); });
 #endif
 }

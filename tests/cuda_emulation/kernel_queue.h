@@ -23,11 +23,17 @@ struct Access {
   }
 };
 
+// The dynamic shared memory of a launch.
+struct SharedRequest {
+  int64_t bytes;
+  bool asks;  // for more than the 48 KiB that static and dynamic memory have together otherwise
+};
+
 class KernelQueue {
  public:
   virtual ~KernelQueue() = default;
   // `body` is executed once by every thread of the grid.
-  virtual void Launch(const std::string& name, dim3 grid, dim3 block, int64_t shared_bytes,
+  virtual void Launch(const std::string& name, dim3 grid, dim3 block, SharedRequest shared,
                       std::function<void()> body) = 0;
   // Other work, and all memory that it reads or writes.
   virtual void Enqueue(const std::string& name, std::vector<Access> accesses, std::function<void()> work) = 0;

@@ -81,18 +81,21 @@ void Machine::Throw(const std::string& problem) const {
   throw KernelError("kernel " + kernel_ + ": " + problem);
 }
 
-void Machine::Launch(const std::string& kernel, dim3 grid, dim3 block, int64_t shared_bytes,
+void Machine::Launch(const std::string& kernel, dim3 grid, dim3 block, SharedRequest shared,
                      std::function<void()> body) {
   kernel_ = kernel;
   now_.num_threads = static_cast<int>(block.x * block.y * block.z);
   if (now_.num_threads < 1 || now_.num_threads > kMostThreads || block.z > 64)
     Throw("a block of " + std::to_string(now_.num_threads) + " threads");
   if (grid.y > kMostGridYZ || grid.z > kMostGridYZ || grid.x > 0x7fffffff) Throw("the grid is too large");
-  if (shared_bytes > SharedMemory::kMostBytes)
-    Throw(std::to_string(shared_bytes) + " bytes of dynamic shared memory");
+  const int64_t most_bytes = shared.asks ? SharedMemory::kMostBytes : SharedMemory::kMostWithoutAsking;
+  if (shared.bytes > most_bytes) {
+    Throw(std::to_string(shared.bytes) + " bytes of dynamic shared memory, and at most " +
+          std::to_string(most_bytes));
+  }
   CHECK(!current) << "a kernel within a kernel";
   body_ = std::move(body);
-  shared_.BeginKernel(shared_bytes);
+  shared_.BeginKernel(shared.bytes, most_bytes);
   failure_.clear();
   blockDim = block;
   gridDim = grid;
@@ -263,9 +266,7 @@ void Machine::CheckStuck() const {
 
 void* Machine::Shared(const void* site, const char* name, int64_t bytes, int64_t alignment) {
   void* array = shared_.Array(site, name, bytes, alignment);
-  if (array == nullptr) {
-    Fail("static shared memory of more than " + std::to_string(SharedMemory::kMostStaticBytes) + " bytes");
-  }
+  if (array == nullptr) Fail("the static array " + std::string(name) + " has no room: " + shared_.Room());
   return array;
 }
 

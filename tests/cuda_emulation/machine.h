@@ -48,7 +48,7 @@ class Machine final : public KernelQueue {
   // cudaStream_t of the queue that runs all work at once.
   void* stream() { return static_cast<KernelQueue*>(this); }
   // Runs the kernel before it returns. Throws KernelError.
-  void Launch(const std::string& kernel, dim3 grid, dim3 block, int64_t shared_bytes,
+  void Launch(const std::string& kernel, dim3 grid, dim3 block, SharedRequest shared,
               std::function<void()> body) override;
   void Enqueue(const std::string&, std::vector<Access>, std::function<void()> work) override { work(); }
 

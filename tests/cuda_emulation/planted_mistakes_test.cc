@@ -258,6 +258,21 @@ TEST(CudaEmulation, LimitsOfTheDevice) {
   ExpectError("dynamic shared memory", 64, OneBlock(1, 200 << 10), &Copy);
 }
 
+__global__ void HasStaticMemory(float* in, float* out) {
+  UNIPOOL_SHARED(float, tile, [5000]);
+  tile[0] = in[0];
+  out[0] = tile[0];
+}
+
+// A driver gives a block 48 KiB of both together unless the launch asks for more.
+TEST(CudaEmulation, StaticAndDynamicSharedMemoryTogether) {
+  EXPECT_EQ(RunPlanted(ThreadOrder::kAscending, 64, OneBlock(1, 28 << 10), &HasStaticMemory).error, "");
+  ExpectError("20000 bytes of static and 32768 of dynamic shared memory, and at most 49152 together", 64,
+              OneBlock(1, 32 << 10), &HasStaticMemory);
+  EXPECT_EQ(RunPlanted(ThreadOrder::kAscending, 64, OneBlock(1, 100 << 10), &HasStaticMemory).error, "");
+  ExpectError("at most 166912 together", 64, OneBlock(1, 150 << 10), &HasStaticMemory);
+}
+
 // What the harness says about a case, instead of failing.
 std::string Failures(const std::function<void(CudaCase&)>& body) {
   testing::TestPartResultArray results;

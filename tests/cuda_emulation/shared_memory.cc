@@ -24,9 +24,10 @@ SharedMemory::~SharedMemory() {
   munmap(data_, kBytes + kGuardBytes);
 }
 
-void SharedMemory::BeginKernel(int64_t dynamic_bytes) {
+void SharedMemory::BeginKernel(int64_t dynamic_bytes, int64_t most_bytes) {
   dynamic_bytes_ = dynamic_bytes;
-  static_bytes_ = 0;
+  most_bytes_ = most_bytes;
+  static_bytes_ = declared_bytes_ = 0;
   arrays_.clear();
   std::memset(data_, kPoison, kMostStaticBytes + kGapBytes);
 }
@@ -41,10 +42,17 @@ void* SharedMemory::Array(const void* site, const char* name, int64_t bytes, int
     if (array.site == site) return data_ + array.offset;
   }
   const int64_t offset = (static_bytes_ + kGapBytes + alignment - 1) / alignment * alignment;
-  if (offset + bytes > kMostStaticBytes) return nullptr;
+  declared_bytes_ = (declared_bytes_ + alignment - 1) / alignment * alignment + bytes;
+  if (offset + bytes > kMostStaticBytes || declared_bytes_ + dynamic_bytes_ > most_bytes_) return nullptr;
   arrays_.push_back({site, name, offset, bytes});
   static_bytes_ = offset + bytes;
   return data_ + offset;
+}
+
+std::string SharedMemory::Room() const {
+  return std::to_string(declared_bytes_) + " bytes of static and " + std::to_string(dynamic_bytes_) +
+         " of dynamic shared memory, and at most " + std::to_string(most_bytes_) + " together, " +
+         std::to_string(kMostStaticBytes) + " static";
 }
 
 void* SharedMemory::Dynamic() {

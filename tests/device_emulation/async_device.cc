@@ -65,10 +65,10 @@ void* AsyncDevice::queue(DeviceQueue queue) {
   return static_cast<KernelQueue*>(&queues_[IndexOf(queue)]);
 }
 
-void AsyncDevice::Queue::Launch(const std::string& name, dim3 grid, dim3 block, int64_t shared_bytes,
+void AsyncDevice::Queue::Launch(const std::string& name, dim3 grid, dim3 block, SharedRequest shared,
                                 std::function<void()> body) {
-  device.Add(index, name, {}, [machine = &device.machine_, name, grid, block, shared_bytes, body] {
-    machine->Launch(name, grid, block, shared_bytes, body);
+  device.Add(index, name, {}, [machine = &device.machine_, name, grid, block, shared, body] {
+    machine->Launch(name, grid, block, shared, body);
   });
 }
 
