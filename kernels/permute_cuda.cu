@@ -60,14 +60,15 @@ __global__ void __launch_bounds__(kWarp* kWarps) UnpermuteKernel(UnpermuteArgume
   const int64_t token = WarpIndex();
   if (token >= a.num_tokens) return;
   const int64_t at = token * a.width;
+  bool holds = true;  // checked once at the end: a call within the loop would cost registers there
   for (int64_t begin = 0; begin < a.width; begin += kCombineHeld * kWarp * kPack) {
     Pack<Token, kPack> residual[kCombineHeld];
     float sum[kCombineHeld][kPack] = {};
     LoadRow(a.residual + at, begin, a.width, residual);
     for (int64_t choice = token * a.top_k; choice < (token + 1) * a.top_k; ++choice) {
       const int64_t row = a.row_of[choice];
-      if (row == -1) continue;
-      DeviceCheck(row >= 0 && row < a.num_rows, "row_of names a row or is -1");
+      holds &= row >= -1 && row < a.num_rows;
+      if (row < 0 || row >= a.num_rows) continue;
       const float weight = a.weights ? a.weights[choice] : 1.0f;
       Pack<Row, kPack> packs[kCombineHeld];
       LoadRow(a.rows + row * a.width, begin, a.width, packs);
@@ -88,6 +89,7 @@ __global__ void __launch_bounds__(kWarp* kWarps) UnpermuteKernel(UnpermuteArgume
       StorePack(a.out + at + j, residual[c]);
     }
   }
+  DeviceCheck(holds, "row_of names a row or is -1");
 }
 
 template <class Row, class Token>

@@ -6,6 +6,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/router_kinds.h"
+#include "kernels/cuda/rows.h"
 
 namespace unipool::cuda {
 namespace {
@@ -215,7 +216,7 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
 #pragma unroll
     for (int step = kWarp / 2; step > 0; step /= 2)
       chosen = min(chosen, __shfl_xor_sync(kFullWarp, chosen, step));
-    if (chosen >= a.num_experts) __trap();  // fewer than K experts are visible
+    DeviceCheck(chosen < a.num_experts, "K experts are visible");
   }
   if (chosen % kWarp == lane) taken |= 1u << chosen / kWarp;
   return chosen;

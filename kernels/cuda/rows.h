@@ -6,6 +6,13 @@
 
 #include "kernels/cuda/device.h"
 
+#ifdef __CUDACC__
+// What `assert` calls on a device, in programs with NDEBUG too.
+extern "C" __device__ __attribute__((noreturn)) void __assertfail(const char* message, const char* file,
+                                                                  unsigned line, const char* function,
+                                                                  size_t char_bytes);
+#endif
+
 namespace unipool::cuda {
 
 // Elements that move together where the widest of the types fills 16 bytes.
@@ -13,10 +20,12 @@ template <class... T>
 inline constexpr int kPackOf = 16 / static_cast<int>(std::max({sizeof(T)...}));
 
 // Ends the job if `holds` is false, which means that the kernel's caller broke the contract of its header.
-__device__ inline void DeviceCheck(bool holds, [[maybe_unused]] const char* contract) {
+// The device then writes the contract, the block and the thread to standard error, and the host's next call
+// of CUDA fails with "device-side assert triggered".
+__device__ inline void DeviceCheck(bool holds, const char* contract) {
   if (holds) return;
 #ifdef __CUDACC__
-  __trap();
+  __assertfail(contract, "a contract is broken", 0, "DeviceCheck", sizeof(char));
 #else
   ::unipool::emulation::Machine::Current().Fail(std::string("breaks the contract: ") + contract);
 #endif

@@ -70,6 +70,23 @@ TEST_F(BrokenContract, RouterChoices) {
   }
 }
 
+TEST_F(BrokenContract, VisibleExperts) {
+  const Tensor x = Zeros(DType::kF32, {2, 8}), weight = Zeros(DType::kF32, {8, 8});
+  const Tensor visible = Zeros(DType::kF32, {8});
+  visible.as<float>()[5] = 1;
+  ExpectRefusal("K experts are visible", [&] {
+    cuda::RouterForward(stream_, {.kind = RouterKind::kSigmoid},
+                        {.x = x, .weight = weight, .visible = visible},
+                        {.logits = Zeros(DType::kF32, {2, 8}),
+                         .scores = Zeros(DType::kF32, {2, 8}),
+                         .score_sum = Zeros(DType::kF64, {8}),
+                         .experts = Zeros(DType::kI32, {2, 2}),
+                         .weights = Zeros(DType::kF32, {2, 2}),
+                         .counts = Zeros(DType::kI64, {8}),
+                         .num_off = Zeros(DType::kI64, {1})});
+  });
+}
+
 TEST_F(BrokenContract, Vocabulary) {
   const Tensor table = Zeros(DType::kF32, {6, 8}), out = Zeros(DType::kF32, {4, 8});
   const Tensor logits = Zeros(DType::kF32, {4, 6}), losses = Zeros(DType::kF64, {4});
