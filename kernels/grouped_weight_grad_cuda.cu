@@ -86,11 +86,30 @@ __device__ inline void MultiplySlice(const Bf16* shared, int warp_o, int warp_i,
   }
 }
 
-__device__ inline void StorePair(float* to, float first, float second, bool add) {
-  Pack<float, 2> pair = add ? LoadPack<2>(to) : Pack<float, 2>{};
-  pair.value[0] += first;
-  pair.value[1] += second;
-  StorePack(to, pair);
+// (+)= 16 rows of a warp's sums, [16, 64]. A lane has rows `row` and `row` + 8, and 8 pairs of columns from
+// `column` on. All its 16 loads are under way before the first store: the compiler moves none across a store.
+__device__ inline void StoreRows(float* matrix, int64_t outer, int64_t inner, int64_t row, int64_t column,
+                                 const float (&sums)[8][4], bool add) {
+  Pack<float, 2> old[2][8] = {};
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      if (add && row + half * 8 < outer && column + j * 8 < inner)
+        old[half][j] = LoadPack<2>(matrix + (row + half * 8) * inner + column + j * 8);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      Pack<float, 2> pair = old[half][j];
+      pair.value[0] += sums[j][2 * half];
+      pair.value[1] += sums[j][2 * half + 1];
+      if (row + half * 8 < outer && column + j * 8 < inner)
+        StorePack(matrix + (row + half * 8) * inner + column + j * 8, pair);
+    }
+  }
 }
 
 // The rows of a group, slice by slice.
@@ -155,16 +174,11 @@ __global__ void __launch_bounds__(kThreads)
   float* matrix = dw + expert_and_add / 2 * outer * inner;
   const bool add = expert_and_add % 2 != 0;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int64_t column = tile_i + warp_i * kWarpTile + lane % 4 * 2;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int64_t row = tile_o + warp_o * kWarpTile + i * 16 + lane / 4;
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const int64_t column = tile_i + warp_i * kWarpTile + j * 8 + lane % 4 * 2;
-      if (column >= inner) continue;
-      if (row < outer) StorePair(matrix + row * inner + column, sums[i][j][0], sums[i][j][1], add);
-      if (row + 8 < outer) StorePair(matrix + (row + 8) * inner + column, sums[i][j][2], sums[i][j][3], add);
-    }
+    StoreRows(matrix, outer, inner, row, column, sums[i], add);
   }
 }
 
