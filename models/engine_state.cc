@@ -80,6 +80,7 @@ std::vector<DiskTensor> EngineState::BetweenSteps() const {
   if (parts_.use.lock) {
     for (DiskTensor& tensor : parts_.use.lock->State()) list.push_back(std::move(tensor));
   }
+  for (DiskTensor& tensor : parts_.use.history.State()) list.push_back(std::move(tensor));
   for (DiskTensor& tensor : list) tensor.writes = parts_.mesh.world().rank() == 0;
   return list;
 }

@@ -19,7 +19,7 @@ class EngineState {
   std::vector<DiskTensor> Weights() const;       // and aux-free biases
   std::vector<DiskTensor> ModelTensors() const;  // Weights, and what layers may choose (visibility.h)
   std::vector<OptimizerPiece> Moments() const;   // REQUIRES: the parts have an optimizer
-  std::vector<DiskTensor> BetweenSteps() const;  // shares, owners, the lock
+  std::vector<DiskTensor> BetweenSteps() const;  // shares, owners, the lock, importance
 
   // To load weights alone: write into the tensors of ModelTensors(), then WeightsLoaded. It throws the same
   // UserError on all ranks where they hold what cannot be.

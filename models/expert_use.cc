@@ -12,7 +12,8 @@ ExpertUse::ExpertUse(const Config& config, const ModelSpec& spec, const BalanceO
       shares(spec, options, mesh, clock),
       loss(spec, options, shares, dtype, stream, memory),
       bias(spec, options, dtype, stream, memory),
-      importance(spec, stream, memory) {
+      importance(spec, stream, memory),
+      history(spec) {
   if (!HasLock(config)) return;
   lock.emplace(config, spec, options);
   loss.SetEntropyLoss(&lock->entropy());
@@ -61,7 +62,10 @@ LoadReport ExpertUse::EndStep(const StepSums& sums) {
       .tie_share = statistics.TieShare(),
       .shares_age = has_shares ? shares.age() : -1};
   if (lock) report.lock = lock->EndStep(sums);
-  if (!sums.AreFinite()) {
+  const bool is_skipped = !sums.AreFinite();
+  if (!is_skipped) history.AddStep(sums.importance, statistics.step_counts());
+  if (history.exists()) report.effective_experts = history.EffectiveExperts();
+  if (is_skipped) {
     shares.CancelStep();
     return report;
   }

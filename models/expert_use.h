@@ -9,6 +9,7 @@
 //   bias        balance without a loss: moves the choice
 //   lock        gives each expert to one layer (moe.lock); none without
 //   importance  how much the training loss depends on each expert
+//   history     the same, smoothed over steps
 //
 // What a step does to them:
 //   BeginStep          counts, booked loss and importance are zero
@@ -17,11 +18,12 @@
 //   Gradient, Book     (loss) in the backward of each layer
 //   AddTo              this rank's sums go into the step's one exchange of statistics
 //   EndStep            with the sums of all ranks: report, biases, and shares for the next step. Where the
-//                      sums are not finite, biases and shares become what they were before the step
+//                      sums are not finite, biases, shares and history become what they were before
 #pragma once
 
 #include "models/balance_loss.h"
 #include "models/expert_importance.h"
+#include "models/importance_history.h"
 #include "models/load_statistics.h"
 #include "models/lock/pool_lock.h"
 #include "models/router_bias.h"
@@ -39,6 +41,8 @@ struct LoadReport {
   int64_t dead_experts = 0;     // experts without load
   double zero_score_share = 0;  // share of token-layers whose choices all have score 0
   double tie_share = 0;         // share of choices with score 0
+  // ImportanceHistory::EffectiveExperts; 0: not yet.
+  double effective_experts = 0;
   // Age of the shares that the step's last microbatch used, in steps (STEP) or microbatches. -1: no pool
   // loss, or no shares yet.
   int64_t shares_age = -1;
@@ -75,6 +79,7 @@ struct ExpertUse {
   RouterBias bias;
   std::optional<PoolLock> lock;
   ExpertImportance importance;
+  ImportanceHistory history;
 };
 
 }  // namespace unipool

@@ -13,14 +13,12 @@ namespace unipool {
 
 class NumberReader {
  public:
-  static constexpr int kMostNumbers = 2;
-
   // device null: numbers are host memory. The device must outlive it.
-  explicit NumberReader(DeviceContext* device);
+  NumberReader(DeviceContext* device, int64_t most_numbers);
   ~NumberReader();
   NumberReader(const NumberReader&) = delete;
 
-  // Enqueues copies of these numbers, [1] F64 each, kMostNumbers at most.
+  // Enqueues copies of these F64 tensors, one after another, most_numbers in all at most.
   void Start(std::initializer_list<Tensor> numbers);
   // Waits for what the last Start asked for. `label` says what the host waits for. Valid until the next
   // Start.
@@ -28,6 +26,7 @@ class NumberReader {
 
  private:
   DeviceContext* device_;
+  int64_t most_numbers_;
   std::vector<double> host_numbers_;
   double* numbers_;  // where the copies go: pinned memory on a device
   DeviceContext::Event copied_ = -1;

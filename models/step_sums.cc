@@ -11,6 +11,7 @@ StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic, bo
     : counts(spec.layers * spec.experts),
       ties(spec.layers * spec.experts),
       scores(has_scores ? spec.layers * spec.experts : 0),
+      importance(spec.layers * spec.experts),
       grad_squares(1 + spec.experts),
       riders(kMostRiders),
       traffic(num_traffic),
@@ -32,7 +33,7 @@ template <class Visit>
 void StepSums::ForEach(Visit visit) {
   for (double* number : {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens}) visit(*number);
   for (std::vector<double>* numbers :
-       {&counts, &ties, &scores, &grad_squares, &riders, &traffic, &memory_peaks}) {
+       {&counts, &ties, &scores, &importance, &grad_squares, &riders, &traffic, &memory_peaks}) {
     for (double& number : *numbers) visit(number);
   }
 }

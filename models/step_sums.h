@@ -25,6 +25,7 @@ struct StepSums {
   std::vector<double> counts;        // [L * M] choices of each layer with a positive score
   std::vector<double> ties;          // [L * M] choices of each layer without one
   std::vector<double> scores;        // [L * M] sums of each layer's scores; empty: not wanted
+  std::vector<double> importance;    // [L * M] of each layer's experts (expert_importance.h)
   std::vector<double> grad_squares;  // [1 + M] squared norms: the dense gradients, each expert's gradient
   std::vector<double> riders;        // [kMostRiders] numbers of the engine's caller
   std::vector<double> traffic;       // [num_traffic]

@@ -39,7 +39,7 @@ TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineO
       recorder_(options.recorder),
       parts_(config, world, options),
       state_(parts_),
-      reader_(parts_.place.device()),
+      reader_(parts_.place.device(), 2 + parts_.spec.layers * parts_.spec.experts),
       traffic_(TrafficSumsOf(parts_, world.rank(), recorder_)),
       sums_(parts_.spec, world.size(), traffic_ ? traffic_->size() : 0, parts_.use.lock.has_value()) {
   if (recorder_) {
@@ -120,6 +120,7 @@ StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr, std::span<con
   }
   sums_.loss = parts_.model.loss_sum().as<double>()[0];
   std::copy_n(own_numbers.as<double>(), sums_.grad_squares.size(), sums_.grad_squares.begin());
+  std::copy_n(parts_.use.importance.all().as<double>(), sums_.importance.size(), sums_.importance.begin());
   const StepReport report = ReduceSums(step);
   if (!report.is_skipped) parts_.optimizer->Apply(step, lr, report.grad_norm);
   return report;
@@ -133,11 +134,12 @@ void TrainingEngine::ApplyOnDevice(const Tensor& own_numbers, int64_t step, doub
   Fill(stream, total_squares, 0);
   AddSum(stream, own_numbers.Rows(0, num_squares), total_squares);
   Copy(stream, own_numbers.Rows(num_squares, 1), totals.Rows(1, 1));
-  reader_.Start({parts_.model.loss_sum(), total_squares});
+  reader_.Start({parts_.model.loss_sum(), total_squares, parts_.use.importance.all()});
   parts_.optimizer->Apply(step, lr, totals);
   const std::span<const double> numbers =
       reader_.Finish({.operation = "loss and gradient norm", .step = step});
   sums_.loss = numbers[0];
+  std::copy_n(numbers.begin() + 2, sums_.importance.size(), sums_.importance.begin());
   if (world_.rank() == 0) sums_.grad_squares[0] = numbers[1];  // the sum of all ranks already
 }
 

@@ -225,15 +225,25 @@ std::vector<std::string> LoadOptimizer(const OptimizerFolder& folder, const std:
 }
 
 std::string MissingState(const std::string& dir, const std::vector<std::string>& names) {
-  std::vector<std::string> others, sentences;
+  std::vector<std::string> others;
+  bool has_placement = true, has_importance = true;
   for (const std::string& name : names) {
-    if (name.rfind("placement.", 0) != 0) others.push_back(name);
+    if (name.rfind("placement.", 0) == 0) {
+      has_placement = false;
+    } else if (name.rfind("importance.", 0) == 0) {
+      has_importance = false;
+    } else {
+      others.push_back(name);
+    }
   }
-  // Which rank owns which expert has no influence on what is computed.
-  if (others.size() < names.size())
-    sentences.emplace_back("experts are placed anew, for this number of ranks; no loss changes by it");
-  if (others.empty()) return sentences.empty() ? "" : sentences[0];
-  std::string text = sentences.empty() ? "" : sentences[0] + "; ";
+  // Neither has an influence on what is computed.
+  std::string text;
+  if (!has_placement) text = "experts are placed anew, for this number of ranks; no loss changes by it";
+  if (!has_importance) {
+    text += (text.empty() ? "" : "; ") + dir + ": holds no importance of experts, which is measured anew";
+  }
+  if (others.empty()) return text;
+  if (!text.empty()) text += "; ";
   text += dir + ": holds no " + JoinNames(others);
   return text + ", since it was saved with other settings or on another number of ranks; they begin anew";
 }

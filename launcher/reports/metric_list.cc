@@ -137,6 +137,12 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"tie_share", "", kEveryStep, Repeats::kExactly,
        "share of choices without a positive router score: they are no load and are not sent; with `moe.top_k: 1` it is `zero_score_share`",
        [](const S& s) -> MetricValue { return s.report.load.tie_share; }},
+      {"effective_experts", "", "steps after the first ten, where there is a router", Repeats::kExactly,
+       "e to the power of the entropy of the experts' shares of all importance (`models/EXPERTS.md`)",
+       [](const S& s) -> MetricValue {
+         const double effective = s.report.load.effective_experts;
+         return effective > 0 ? MetricValue(effective) : std::monostate{};
+       }},
       {"grad_norm", "", kEveryStep, Repeats::kExactly, "norm of all gradients, before clipping",
        [](const S& s) -> MetricValue { return s.report.grad_norm; }},
       {"lr", "", kEveryStep, Repeats::kExactly, "learning rate of the step",

@@ -17,6 +17,7 @@ inline StepOutcome ExampleOutcome(int64_t step) {
       .dead_experts = 3,
       .zero_score_share = 0.125,
       .tie_share = 0.1875,
+      .effective_experts = 6.5,
       .shares_age = 1,
       .lock = LockReport{.stage = LockStage::kAnneal, .anneal = 0.625, .entropy = 1.25, .off_mask_rows = 77},
       .seconds = 0.25};

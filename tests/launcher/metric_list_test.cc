@@ -30,6 +30,7 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
                          {"dead_experts", 3},
                          {"zero_score_share", 0.125},
                          {"tie_share", 0.1875},
+                         {"effective_experts", 6.5},
                          {"grad_norm", 0.5},
                          {"lr", 0.0003},
                          {"tokens_per_second", 12345.0},

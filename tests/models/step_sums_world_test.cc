@@ -25,6 +25,8 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (size_t i = 0; i < sums.counts.size(); ++i) sums.counts[i] = static_cast<double>(1000 + i) * own;
       for (size_t i = 0; i < sums.ties.size(); ++i) sums.ties[i] = static_cast<double>(5000 + i) * own;
       for (size_t i = 0; i < sums.scores.size(); ++i) sums.scores[i] = static_cast<double>(1500 + i) * own;
+      for (size_t i = 0; i < sums.importance.size(); ++i)
+        sums.importance[i] = static_cast<double>(6000 + i) * own;
       for (size_t i = 0; i < sums.grad_squares.size(); ++i) {
         sums.grad_squares[i] = static_cast<double>(2000 + i) * own;
       }
@@ -45,6 +47,8 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.counts[i], (1000 + i) * all);
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.ties[i], (5000 + i) * all);
       for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.scores[i], (1500 + i) * all);
+      ASSERT_EQ(sums.importance.size(), 6u);
+      for (int i = 0; i < 6; ++i) EXPECT_EQ(sums.importance[i], (6000 + i) * all);
       for (int i = 0; i < 4; ++i) EXPECT_EQ(sums.grad_squares[i], (2000 + i) * all);
       for (int i = 0; i < StepSums::kMostRiders; ++i) EXPECT_EQ(sums.riders[i], (3000 + i) * all);
       for (int i = 0; i < 5; ++i) EXPECT_EQ(sums.traffic[i], (4000 + i) * all);
