@@ -100,6 +100,17 @@ void Fill(Stream& stream, const Tensor& x, double value) {
   }
 }
 
+void RaiseToLeast(Stream& stream, const Tensor& x, double least) {
+  KernelScope scope(stream, Op::kReduce, x.size(), 2.0 * x.bytes());
+  if (stream.device() == Device::kCuda) return cuda::RaiseToLeast(stream, x, least);
+  DispatchFloat(x.dtype, [&]<class T>() {
+    T* const values = x.as<T>();
+    std::transform(values, values + x.size(), values, [least](T value) {
+      return value < static_cast<T>(least) ? static_cast<T>(least) : value;
+    });
+  });
+}
+
 void Copy(Stream& stream, const Tensor& src, const Tensor& dst) {
   const bool to_bf16 = src.dtype == DType::kF32 && dst.dtype == DType::kBF16;
   const bool from_bf16 = src.dtype == DType::kBF16 && dst.dtype == DType::kF32;

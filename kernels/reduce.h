@@ -17,6 +17,8 @@ int64_t AddSumScratchBytes(Device device);
 
 // x = value, for every type. Moves x once.
 void Fill(Stream& stream, const Tensor& x, double value);
+// x = max(x, least), where x is a number. F32 and F64 on the CPU, F32 on CUDA. Moves x twice.
+void RaiseToLeast(Stream& stream, const Tensor& x, double least);
 // dst = src. They have the same size, and the same type or F32 and BF16 (rounded to nearest, ties to even).
 // Both are on the stream's device. Moves src and dst once.
 void Copy(Stream& stream, const Tensor& src, const Tensor& dst);

@@ -55,6 +55,11 @@ __global__ void __launch_bounds__(kThreads) FillKernel(int64_t n, Raw value, Raw
   if (blockIdx.x == 0 && last < n) x[last] = value;
 }
 
+__global__ void __launch_bounds__(kThreads) RaiseKernel(int64_t n, float least, float* x) {
+  const int64_t j = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (j < n && x[j] < least) x[j] = least;
+}
+
 bool PacksAllowed(int pack, std::initializer_list<const Tensor*> tensors) {
   return RowsAllowPacksOf(pack, 0, tensors);  // a remainder is no obstacle here
 }
@@ -185,6 +190,13 @@ void Fill(Stream& stream, const Tensor& x, double value) {
     case DType::kI64:
       return FillRaw<int64_t>(stream, x, static_cast<int64_t>(value));
   }
+}
+
+void RaiseToLeast(Stream& stream, const Tensor& x, double least) {
+  CHECK(x.dtype == DType::kF32) << "RaiseToLeast of " << NameOf(x.dtype);
+  Launch("RaiseToLeast", &RaiseKernel,
+         {.grid = static_cast<unsigned>(CeilDiv(x.size(), kThreads)), .block = kThreads}, stream, x.size(),
+         static_cast<float>(least), static_cast<float*>(x.data));
 }
 
 void Copy(Stream& stream, const Tensor& src, const Tensor& dst) {

@@ -27,6 +27,7 @@ RouterScoreSpec Router::score_spec() const {
 }
 
 void Router::RefreshWeight() {
+  if (scale_ >= 0) RaiseToLeast(stream_, sigma(), kLeastScale);
   if (!spec_.has_router || parameters_.compute(weight_).dtype != DType::kBF16) return;
   const Tensor weight = parameters_.master(weight_), copy = parameters_.compute(weight_);
   if (weight_low_.max_bytes() == 0) {

@@ -43,6 +43,10 @@ class Router {
   Router(const ModelSpec& spec, int layer, DenseParameters& parameters, ExpertUse& use, Stream& stream,
          MemoryMeter& memory);
 
+  // No sigma is smaller. It is 0 for all that follows, and yet orders the experts, so that their scores have
+  // gradients: a sigma below 0 would choose the experts whose score is 0, and never come back.
+  static constexpr double kLeastScale = 1e-25;
+
   // To be called when the weight has changed, before Forward. A BF16 model splits the F32 master into two
   // BF16 numbers: high is the compute copy (it is written again, with the same bits), low is what rounding
   // took from it. Forward multiplies by both, so logits are as exact as with the master.

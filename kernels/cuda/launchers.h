@@ -113,6 +113,7 @@ enum class SumOf { kValues, kSquares };
 }
 UNIPOOL_CUDA_LAUNCHER(AddSum, Stream& stream, SumOf what, const Tensor& x, const Tensor& sum)
 UNIPOOL_CUDA_LAUNCHER(Fill, Stream& stream, const Tensor& x, double value)
+UNIPOOL_CUDA_LAUNCHER(RaiseToLeast, Stream& stream, const Tensor& x, double least)
 UNIPOOL_CUDA_LAUNCHER(Copy, Stream& stream, const Tensor& src, const Tensor& dst)
 
 // rms_norm.h

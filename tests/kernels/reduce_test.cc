@@ -108,6 +108,21 @@ TEST(Reduce, FillsIntegersToo) {
   }
 }
 
+template <class T>
+void CheckRaise() {
+  TestStream stream;
+  Array<T> x({5});
+  const T values[] = {-3, 0, T(1e-30), 7, T(1e-20)};
+  for (int i = 0; i < 5; ++i) x[i] = values[i];
+  RaiseToLeast(stream, x, 1e-25);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(x[i], std::max(values[i], static_cast<T>(1e-25))) << i;
+}
+
+TEST(Reduce, RaisesToTheLeast) {
+  CheckRaise<float>();
+  CheckRaise<double>();
+}
+
 TEST(ReduceDeathTest, MismatchPrintsBothShapes) {
   TestStream stream;
   const Array<float> x({3, 4}, 0), y({3, 5}, 0);

@@ -69,6 +69,13 @@ TEST_F(CudaReduce, Fills) {
   }
 }
 
+TEST_F(CudaReduce, RaisesToTheLeast) {
+  ForEachCase(Sizes(), [&](CudaCase& c, const Size& size) {
+    const auto x = c.InOut("x", {size.n}, -1, 1, {}, ArrayType::kF32);
+    c.Run([&](Stream& stream, const CaseTensors& t) { RaiseToLeast(stream, t[x], 0.125); });
+  });
+}
+
 // Parts of arrays that begin at any element.
 struct Part {
   int64_t from, to, n;
