@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "launcher/commands.h"
@@ -26,13 +25,6 @@ DEFINE_int64(
 namespace unipool {
 
 namespace {
-
-Split SplitFromFlag() {
-  if (FLAGS_split == "train") return Split::kTrain;
-  if (FLAGS_split == "valid") return Split::kValid;
-  if (FLAGS_split == "test") return Split::kTest;
-  throw UserError("--split=" + FLAGS_split + ": must be train, valid or test");
-}
 
 struct Evaluation {
   std::string checkpoint;
@@ -66,28 +58,11 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
   PrintResult(text);
 }
 
-// Any checkpoint loads in any layout, so the sizes of training need not fit this one: without training a
-// step is one microbatch, and stages and replicas that do not divide the ranks are left out.
-void FitToRanks(int ranks, Config& config) {
-  ParallelConfig& parallel = *config.mutable_parallel();
-  TrainConfig& train = *config.mutable_train();
-  if (parallel.stages() < 1 || parallel.pool_replicas() < 1) return;  // refused later
-  const int64_t parts = int64_t{parallel.stages()} * parallel.pool_replicas();
-  if (ranks % parts != 0) {
-    parallel.set_stages(1);
-    parallel.set_pool_replicas(1);
-    parallel.clear_layers_per_stage();
-  }
-  const int64_t batch = int64_t{train.micro_batch()} * (ranks / parallel.stages());
-  if (batch <= std::numeric_limits<int32_t>::max()) train.set_global_batch(static_cast<int32_t>(batch));
-}
-
 }  // namespace
 
 int EvalCommand(const CommandLine& command_line) {
-  const Split split = SplitFromFlag();
-  if (FLAGS_sequences < 0)
-    throw UserError(Format("--sequences=%d: must be 0 (the whole split) or more", FLAGS_sequences));
+  const Split split = SplitNamed(FLAGS_split);
+  CheckSequences(FLAGS_sequences);
   Config config = LoadConfig(command_line);
   const WorldOptions options = WorldOptionsOf(config);
   FitToRanks(WorldSize(options), config);

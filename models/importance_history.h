@@ -1,5 +1,5 @@
 // How important each expert has been to each layer over the last steps, as PLATON smooths the importance of
-// weights (arXiv 2206.12562, section 3), one number per (layer, expert) instead of one per weight:
+// weights (arXiv 2206.12562), one number per (layer, expert) instead of one per weight:
 //
 //   I_t  = |importance of step t|, the sum over all ranks (expert_importance.h)
 //   I    = mean of I_t over a window of kWindow steps, then once per window
@@ -7,8 +7,9 @@
 //   U    = b2 * U + (1 - b2) * |I - Ibar|           b2 = kSpreadDecay, with the new Ibar
 //   UCB  = sqrt(Ibar * U)
 //
-// PLATON orders by Ibar * U; the root keeps that order and the unit of the loss, so that sums over layers mean
-// something. Choices are smoothed like I. Values are corrected for their start at 0, as Adam's moments are.
+// PLATON orders by Ibar * U; the root keeps that order and the unit of the loss, so that sums over layers
+// mean something. Choices are smoothed like I. Values are corrected for their start at 0, as Adam's moments
+// are.
 #pragma once
 
 #include <span>

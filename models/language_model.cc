@@ -1,5 +1,7 @@
 #include "models/language_model.h"
 
+#include <algorithm>
+
 namespace unipool {
 
 LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options,
@@ -62,7 +64,8 @@ LanguageModel::Shared LanguageModel::ReserveShared() const {
 }
 
 void LanguageModel::SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted) {
-  is_training_ = loss_scale != 0;
+  run_.is_training = loss_scale != 0;
+  run_.num_counted = num_counted;
   head_.BeginRun(loss_scale, num_counted);
   BeginRun();
   inputs_.Set(samples);
@@ -106,10 +109,15 @@ void LanguageModel::Plan(int microbatch, int layer, const ExchangeLabel& label) 
   LayerSaved& saved = saved_.Of(microbatch, layer);
   saved.WaitForReport(label);
   layers_[layer]->moe.Plan(saved.moe);
-  if (use_.lock && !is_training_) {
-    const auto model_layer = static_cast<int>(options_.layers.begin + layer);
-    use_.lock->AddChoices(microbatch, model_layer, layers_[layer]->moe.ChoicesOf(saved.moe.report));
+  if (use_.lock && !run_.is_training) {
+    use_.lock->AddChoices(microbatch, LayerOfModel(layer), layers_[layer]->moe.ChoicesOf(saved.moe.report));
   }
+  if (run_.probe) run_.probe->Routed(LayerOfModel(layer), saved.moe.router, CountedTokens(microbatch));
+}
+
+int64_t LanguageModel::CountedTokens(int microbatch) const {
+  const int64_t before = microbatch * options_.micro_batch;
+  return std::clamp<int64_t>(run_.num_counted - before, 0, options_.micro_batch) * spec_.seq_length;
 }
 
 const DispatchHandle& LanguageModel::Handle(int microbatch, int layer) {
@@ -130,7 +138,9 @@ void LanguageModel::ForwardUnpermute(int microbatch, int layer) {
   const bool is_top = layer + 1 == static_cast<int>(layers_.size());
   const Tensor out = is_top ? ForwardOutput(microbatch) : saved_.Of(microbatch, layer + 1).attention.x;
   layers_[layer]->moe.ForwardUnpermute(saved_.Of(microbatch, layer).moe, out);
-  if (!is_training_) saved_.Release(microbatch, layer);
+  if (run_.probe)
+    run_.probe->Left(LayerOfModel(layer), out, inputs_.targets(microbatch), CountedTokens(microbatch));
+  if (!run_.is_training) saved_.Release(microbatch, layer);
 }
 
 void LanguageModel::Head(int microbatch, int part, int num_parts) {
@@ -139,11 +149,11 @@ void LanguageModel::Head(int microbatch, int part, int num_parts) {
              .microbatch = microbatch,
              .x = ForwardOutput(microbatch),
              .targets = inputs_.targets(microbatch),
-             .dx = is_training_ ? BackwardInput(microbatch) : Tensor{}});
+             .dx = run_.is_training ? BackwardInput(microbatch) : Tensor{}});
 }
 
 void LanguageModel::EndForward(int microbatch) {
-  if (is_training_) use_.EndMicrobatch(microbatch);
+  if (run_.is_training) use_.EndMicrobatch(microbatch);
 }
 
 void LanguageModel::BackwardUnpermute(int microbatch, int layer, const Tensor& send_rows) {

@@ -9,6 +9,7 @@
 
 #include "models/attention_layer.h"
 #include "models/decode_state.h"
+#include "models/forward_probe.h"
 #include "models/moe_layer.h"
 #include "models/output_head.h"
 #include "models/rope_tables.h"
@@ -53,6 +54,9 @@ class LanguageModel : public PipelineStage {
   // remembered. In host memory until the next call; from a device in AccumulatorOf(the model's type).
   Tensor NextLogits(int32_t token, int64_t position, ExpertHost& experts);
 
+  // Who looks at each forward microbatch of a layer from now on; it outlives its use. Null: nobody.
+  void SetProbe(ForwardProbe* probe) { run_.probe = probe; }
+
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
 
@@ -91,6 +95,9 @@ class LanguageModel : public PipelineStage {
   Shared ReserveShared() const;
   void BeginRun();
   Tensor Hidden(Buffer& buffer) const;
+  int LayerOfModel(int layer) const { return static_cast<int>(options_.layers.begin) + layer; }
+  // Tokens of the microbatch that are not padding.
+  int64_t CountedTokens(int microbatch) const;
   AttentionShape shape() const { return spec_.attention(options_.micro_batch); }
   Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);  // logits on the stream's device
 
@@ -110,7 +117,11 @@ class LanguageModel : public PipelineStage {
   SavedLayers saved_;
   Shared shared_;
   std::unique_ptr<DecodeState> decode_;  // made by the first NextLogits
-  bool is_training_ = false;             // the run since SetSamples
+  struct {
+    bool is_training = false;
+    int64_t num_counted = 0;  // sequences that are not padding
+    ForwardProbe* probe = nullptr;
+  } run_;  // the run since SetSamples
 };
 
 }  // namespace unipool

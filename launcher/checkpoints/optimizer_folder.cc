@@ -85,4 +85,10 @@ void OptimizerFolder::ReadState(const DiskTensor& tensor, std::vector<std::strin
   place.reader->Read(*place.entry, 0, tensor.value);
 }
 
+std::map<std::string, const TensorFileEntry*> OptimizerFolder::States() const {
+  std::map<std::string, const TensorFileEntry*> states;
+  for (const auto& [name, place] : state_) states[name.substr(std::string("state/").size())] = place.entry;
+  return states;
+}
+
 }  // namespace unipool

@@ -32,6 +32,9 @@ class OptimizerFolder {
   void ReadState(const DiskTensor& tensor, std::vector<std::string>& problems,
                  std::vector<std::string>& missing) const;
 
+  // All state by its NAME.
+  std::map<std::string, const TensorFileEntry*> States() const;
+
   // Path of the file with this element of "exp_avg/NAME" or "exp_avg_sq/NAME"; "": none has it.
   std::string FileOf(const std::string& name, int64_t element) const;
 
