@@ -8,6 +8,7 @@
 #include "launcher/checkpoints/checkpoint_folder.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/experts/pool_of_run.h"
 #include "launcher/run_control/run_control.h"
 #include "launcher/size_check.h"
 #include "launcher/start_check.h"
@@ -71,8 +72,12 @@ int Train(const Config& config, World& world, RunProcess& process,
     return 0;
   }
   control.CheckMayStart();
-  TrafficRun traffic(config, world, board);
-  return Trainer(config, traffic, control).Run();
+  for (;;) {
+    const Config now = control.anew() ? config : WithPoolOfRun(config, world);
+    TrafficRun traffic(now, world, board);
+    const int exit_code = Trainer(now, traffic, control).Run();
+    if (exit_code != Trainer::kPoolShrinks) return exit_code;
+  }
 }
 
 }  // namespace

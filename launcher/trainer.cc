@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "launcher/checkpoints/finite_check.h"
@@ -18,6 +17,7 @@
 #include "launcher/data/data_print.h"
 #include "launcher/data/data_tokenizer.h"
 #include "launcher/data/text_bytes.h"
+#include "launcher/reports/metrics_file.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/reports/run_words.h"
 #include "models/learning_rate.h"
@@ -41,6 +41,7 @@ Trainer::Trainer(const Config& config, TrafficRun& traffic, RunControl& control)
   engine_ = std::make_unique<TrainingEngine>(config, world_, EngineOptions{.recorder = traffic.recorder()});
   reader_ = std::make_unique<BatchReader>(*data_.train, *engine_, *world_.communicator, train.micro_batch(),
                                           config.model().seq_length());
+  fading_ = std::make_unique<PoolFading>(config_, *engine_, *world_.communicator);
   const std::string origin = Start();
   engine_->parts().use.SetStep(step_);
   CheckSpace();
@@ -82,14 +83,7 @@ void Trainer::OpenData() {
 
 // Whether metrics.jsonl ends with the validation of step_: a start before made good what a stop had left.
 bool Trainer::ValidationIsWritten() const {
-  bool is_written = false;
-  if (world_.rank() == 0) {
-    std::ifstream file(config_.run_dir() + "/metrics.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-      is_written = is_written || (json.is_object() && json.contains("valid_loss") && json["step"] == step_);
-    }
-  }
+  const bool is_written = world_.rank() == 0 && HasValidation(config_.run_dir(), step_);
   return world_.communicator->AllReduceMax(is_written ? 1 : 0, {.operation = "look for a validation"}) > 0;
 }
 
@@ -175,8 +169,16 @@ int Trainer::Run() {
     if (step_ >= config_.train().steps()) return Finish();
     SaveIfDue();
     if (requests_.WantsStop()) return Stop();
+    if (fading_->IsOver(step_)) return Shrink();
     Step();
   }
+}
+
+int Trainer::Shrink() {
+  if (saved_step_ < step_) Save();
+  traffic_.End();
+  report_.Say(fading_->LastWords());
+  return kPoolShrinks;
 }
 
 int Trainer::Finish() {
@@ -206,6 +208,7 @@ void Trainer::Step() {
     world_.communicator->Barrier({.operation = "begin of the step", .step = step_});
     world_.emulation->ResetReport();
   }
+  if (const std::string fades = fading_->BeginStep(step_); !fades.empty()) report_.Say(fades);
   traffic_.BeginStep(step_);
   const Tensor samples = reader_->Read(trained_.samples, global_batch);
   const double lr = LearningRate(ScheduleOf(config_.train()), step_);
@@ -346,6 +349,7 @@ std::string Trainer::TrainingStateText(const SavedLoss& saved) const {
                        {"data", trained_.files}};
   if (const int64_t back = config_.train().resume_step(); back > 0) state["resume_step"] = back;
   if (validation_due_) state["validation_due"] = true;
+  fading_->AddTo(state);
   return state.dump();
 }
 
@@ -360,7 +364,7 @@ void Trainer::SaveIfDue() {
 
 double Trainer::LossNow() {
   const int64_t sequences = config_.train().micro_batch() * engine_->data_ranks();
-  const double sum = engine_->EvaluateLossSum(reader_->FirstRound(), sequences);
+  const double sum = fading_->LossSum(step_, reader_->FirstRound(), sequences);
   return sum / static_cast<double>(sequences * config_.model().seq_length());
 }
 

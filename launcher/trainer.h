@@ -11,6 +11,7 @@
 #include "launcher/data/batch_reader.h"
 #include "launcher/data/data_tokenizer.h"
 #include "launcher/data/token_dataset.h"
+#include "launcher/experts/pool_fading.h"
 #include "launcher/reports/run_report.h"
 #include "launcher/run_control/run_control.h"
 #include "launcher/traffic/traffic_run.h"
@@ -25,9 +26,11 @@ class Trainer {
   // UserError on every rank. REQUIRES: the configuration is valid for the world of `traffic`.
   Trainer(const Config& config, TrafficRun& traffic, RunControl& control);
   // Trains from the step that the start gave to train.steps, or until it is asked to stop. Returns the
-  // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Throws UserError
+  // process's exit code: 0, or kStoppedExitCode when it stopped early, with a checkpoint. Or kPoolShrinks,
+  // where another trainer has to go on with a smaller pool (experts/pool_of_run.h). Throws UserError
   // when LossRecord::kMostSkipped steps in a row were skipped, or weights are no numbers. Collective.
   int Run();
+  static constexpr int kPoolShrinks = -1;
 
  private:
   void OpenData();
@@ -46,6 +49,7 @@ class Trainer {
   void SaveIfDue();
   void Save();
   // The ends of Run.
+  int Shrink();
   int Finish();
   int Stop();
   CheckpointView View(const SavedLoss& saved = {});
@@ -66,6 +70,7 @@ class Trainer {
     double bytes_per_token = 0;  // of what validations read, on rank 0; 0: not counted, or not known
   } data_;
   std::unique_ptr<BatchReader> reader_;
+  std::unique_ptr<PoolFading> fading_;
   RunReport report_;
   int64_t step_ = 0;   // updates done
   DataCount trained_;  // what these updates have seen; the next sample is number trained_.samples

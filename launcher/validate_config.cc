@@ -12,6 +12,7 @@
 #include "launcher/nearest_name.h"
 #include "launcher/run_control/stop_time.h"
 #include "launcher/size_check.h"
+#include "models/fading_experts.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
 
@@ -128,6 +129,8 @@ class Validation {
       }
     }
     MoeCombinations();
+    if (!experts || !top_k || !groups || config_.model().layers() < 1) return;
+    for (std::string& problem : FadingProblems(config_)) problems_.Add(std::move(problem));
   }
 
   // Experts that each layer sees; 0 when the numbers do not fit (reported).

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -97,6 +98,15 @@ void MetricsFile::Write(const std::string& line) {
           kNotSavedExitCode);
     done += written;
   }
+}
+
+bool HasValidation(const std::string& run_dir, int64_t step) {
+  std::ifstream file(run_dir + "/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+    if (json.is_object() && json.contains("valid_loss") && json["step"] == step) return true;
+  }
+  return false;
 }
 
 }  // namespace unipool

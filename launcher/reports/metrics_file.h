@@ -26,4 +26,7 @@ class MetricsFile {
   int fd_ = -1;
 };
 
+// Whether metrics.jsonl of the run holds the validation of this step.
+bool HasValidation(const std::string& run_dir, int64_t step);
+
 }  // namespace unipool

@@ -138,7 +138,7 @@ void RunControl::Begin() {
   RunTogether(
       *world_.communicator,
       [&] {
-        if (!speaks_for_process_) return;
+        if (!speaks_for_process_ || process_.state.has_begun()) return;
         process_.state.Begin({.run_dir = config_.run_dir(),
                               .target_steps = config_.train().steps(),
                               .writes = world_.rank() == 0,

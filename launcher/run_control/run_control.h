@@ -42,7 +42,7 @@ class RunControl {
   // Throws UserError where train.stop_at has passed, or where state.json knows a checkpoint and run_dir holds
   // none: a disk that is not there, or a folder that was removed. Collective.
   void CheckMayStart();
-  // From here on state.json is this start's. Collective.
+  // From here on state.json is this start's. Only the first call counts. Collective.
   void Begin();
   // The start is made: from the checkpoint of `step`, or anew from step 0.
   void Started(int64_t step, bool is_continued);
