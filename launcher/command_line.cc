@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "launcher/checkpoints/model_folder.h"
-#include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/config_text.h"
 #include "launcher/flag_list.h"
@@ -303,73 +302,6 @@ class Parser {
 };
 
 }  // namespace
-
-const std::vector<CommandInfo>& Commands() {
-  static const std::vector<CommandInfo> commands = {
-      {"train",
-       ConfigUse::kRequired,
-       "train a model; continues from the newest checkpoint of its run_dir",
-       TrainCommand,
-       {"print_config"}},
-      {"eval",
-       ConfigUse::kModel,
-       "loss and perplexity of a checkpoint on a split",
-       EvalCommand,
-       {"print_config", "json", "checkpoint"}},
-      {"generate",
-       ConfigUse::kModel,
-       "continue a --prompt with text from a checkpoint",
-       GenerateCommand,
-       {"print_config", "json", "checkpoint", "tokenizer", "vocab", "merges"}},
-      {"verify",
-       ConfigUse::kFolder,
-       "whether checkpoints in a DIR (of a run, or one of its own) are as saved",
-       VerifyCommand,
-       {}},
-      {"info",
-       ConfigUse::kModel,
-       "parameters by kind, per rank, and memory",
-       InfoCommand,
-       {"print_config", "json"}},
-      {"watch", ConfigUse::kFolder, "how the run in a DIR stands, live; q ends", WatchCommand, {}},
-      {"plot", ConfigUse::kInputs, "curves of runs (DIR ...), in the terminal or as SVG", PlotCommand, {}},
-      {"compare",
-       ConfigUse::kInputs,
-       "losses, balance and speed of runs (DIR DIR ...) beside each other",
-       CompareCommand,
-       {"json"}},
-      {"report", ConfigUse::kFolder, "where bytes and waiting of the run in a DIR go", ReportCommand, {}},
-      {"submit",
-       ConfigUse::kOptional,
-       "hand a run to Slurm as a job that goes on by itself",
-       SubmitCommand,
-       {"print_config"}},
-      {"status",
-       ConfigUse::kFolder,
-       "how a run stands, in Slurm too, and why its starts ended",
-       StatusCommand,
-       {"json"}},
-      {"logs", ConfigUse::kFolder, "what the newest start of a submitted run has printed", LogsCommand, {}},
-      {"stop", ConfigUse::kFolder, "let a run save and stop; take its jobs from the queue", StopCommand, {}},
-      {"check_nodes",
-       ConfigUse::kFolder,
-       "compare nodes, for the script of submit",
-       CheckNodesCommand,
-       {"spare_nodes"}},
-      {"ledger",
-       ConfigUse::kFolder,
-       "note begin and end of a start, for the script of submit",
-       LedgerCommand,
-       {"max_restarts", "max_failures", "max_nodes_excluded", "exclude", "chain"}},
-      {"metrics", ConfigUse::kNone, "what the numbers of metrics.jsonl mean", MetricsCommand, {"json"}},
-      {"tokenize",
-       ConfigUse::kInputs,
-       "turn JSON lines (files, or - for the standard input) into a token file (.bin, .idx)",
-       TokenizeCommand,
-       {"tokenizer", "vocab", "merges"}},
-  };
-  return commands;
-}
 
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
   return Parser(arguments).Run();

@@ -5,7 +5,7 @@
 // To add a command:
 //   1. launcher/NAME.cc: NameCommand, and DEFINE_... of its own flags. Other commands refuse these, and
 //      `unipool help NAME` lists them.
-//   2. Here its declaration; in command_line.cc its entry in Commands().
+//   2. Here its declaration; in command_list.cc its entry in Commands().
 //   3. tests/launcher/command_line_test.cc: two expected messages list all commands. A test of what it does,
 //      and a row in tests/launcher/README.md.
 //   4. Rows of launcher/README.md. tools/attack/targets.py, COMMANDS and FLAGS: so the attack tries it.
@@ -20,6 +20,9 @@ int EvalCommand(const CommandLine& command_line);
 int GenerateCommand(const CommandLine& command_line);
 int VerifyCommand(const CommandLine& command_line);
 int InfoCommand(const CommandLine& command_line);
+int ExpertsCommand(const CommandLine& command_line);
+int ShrinkCommand(const CommandLine& command_line);
+int GrowCommand(const CommandLine& command_line);
 int WatchCommand(const CommandLine& command_line);
 int PlotCommand(const CommandLine& command_line);
 int CompareCommand(const CommandLine& command_line);

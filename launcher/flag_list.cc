@@ -44,7 +44,7 @@ std::vector<FlagInfo> FlagsOf(const CommandInfo& command) {
 
 bool IsPathFlag(const std::string& name) {
   for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
-                           "setup", "template", "site"}) {
+                           "setup", "template", "site", "out"}) {
     if (name == path) return true;
   }
   return false;

@@ -1,26 +1,20 @@
 #include "launcher/trainer.h"
 
-#include <glog/logging.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "launcher/checkpoints/finite_check.h"
 #include "launcher/checkpoints/hf_config.h"
-#include "launcher/checkpoints/resume_effect.h"
 #include "launcher/checkpoints/space_check.h"
 #include "launcher/checkpoints/weight_check.h"
 #include "launcher/config.h"
 #include "launcher/data/data_print.h"
-#include "launcher/data/data_tokenizer.h"
 #include "launcher/data/text_bytes.h"
 #include "launcher/reports/metrics_file.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/reports/run_words.h"
-#include "models/learning_rate.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
 #include "runtime/watchdog.h"
