@@ -22,6 +22,7 @@ const std::vector<CommandInfo>& Commands() {
        "continue a --prompt with text from a checkpoint",
        GenerateCommand,
        {"print_config", "json", "checkpoint", "tokenizer", "vocab", "merges"}},
+      {"export", ConfigUse::kModel, "write a folder for transformers", ExportCommand, {"checkpoint"}},
       {"verify",
        ConfigUse::kFolder,
        "whether checkpoints in a DIR (of a run, or one of its own) are as saved",

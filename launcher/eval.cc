@@ -9,6 +9,7 @@
 #include "launcher/data/data_tokenizer.h"
 #include "launcher/data/text_bytes.h"
 #include "launcher/inference.h"
+#include "launcher/logits_file.h"
 #include "launcher/reports/run_words.h"
 #include "launcher/standard_output.h"
 #include "launcher/start_check.h"
@@ -21,10 +22,26 @@ DEFINE_int64(
     sequences, 0,
     "eval: sequences to evaluate, from the first; 0: the whole split, each sequence of each source once, "
     "sources counting by their weights");
+DEFINE_string(
+    logits, "",
+    "eval: also write tokens and logits of the --sequences first sequences to this safetensors file; "
+    "on one rank");
 
 namespace unipool {
 
 namespace {
+
+void CheckLogitsFlag(const WorldOptions& options) {
+  if (FLAGS_logits.empty()) return;
+  Problems problems;
+  if (FLAGS_sequences < 1)
+    problems.Add("--logits=" + FLAGS_logits + ": needs --sequences N, of how many sequences");
+  if (WorldSize(options) != 1)
+    problems.Add(
+        Format("--logits=%s: needs one rank, and there are %d; give parallel.ranks=1, without mpirun",
+               FLAGS_logits.c_str(), WorldSize(options)));
+  problems.ThrowIfAny();
+}
 
 struct Evaluation {
   std::string checkpoint;
@@ -65,6 +82,7 @@ int EvalCommand(const CommandLine& command_line) {
   CheckSequences(FLAGS_sequences);
   Config config = LoadConfig(command_line);
   const WorldOptions options = WorldOptionsOf(config);
+  CheckLogitsFlag(options);
   FitToRanks(WorldSize(options), config);
   ValidateConfig(config, WorldSize(options));
   return RunWorld(options, [&](World& world) {
@@ -98,6 +116,7 @@ int EvalCommand(const CommandLine& command_line) {
                  "have diverged; evaluate an earlier checkpoint",
                  checkpoint.c_str(), sequences * seq_length, FLAGS_split.c_str(), losses.loss));
     });
+    if (!FLAGS_logits.empty()) WriteLogits(FLAGS_logits, engine, *dataset, sequences);
     if (world.rank() != 0) return;
     Evaluation evaluation{
         .checkpoint = checkpoint, .losses = losses, .sequences = sequences, .tokens = sequences * seq_length};

@@ -44,7 +44,7 @@ std::vector<FlagInfo> FlagsOf(const CommandInfo& command) {
 
 bool IsPathFlag(const std::string& name) {
   for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
-                           "setup", "template", "site", "out"}) {
+                           "setup", "template", "site", "out", "logits"}) {
     if (name == path) return true;
   }
   return false;

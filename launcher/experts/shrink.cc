@@ -16,11 +16,11 @@
 #include "models/kept_experts.h"
 #include "runtime/world.h"
 
+DECLARE_string(out);
 DECLARE_string(split);
 DECLARE_int64(sequences);
 DEFINE_int64(to, 0, "shrink: experts that stay");
 DEFINE_string(criterion, "ucb", "shrink: what they are chosen by: ucb, counts or random");
-DEFINE_string(out, "", "shrink, grow: folder of the new run, which must not exist");
 
 namespace unipool {
 namespace {

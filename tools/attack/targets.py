@@ -116,9 +116,10 @@ FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--
          "--nodes", "--ranks_per_node", "--time", "--lead", "--signal", "--chain", "--links", "--launcher", "--sbatch",
          "--container", "--setup", "--template", "--site", "--array", "--mem", "--spare_nodes", "--picked", "--follow",
          "--text", "--html", "--trace", "--matrix", "--jsonl", "--steps", "--layer", "--lane", "--operation", "--by", "--compare",
-         "--without", "--margin", "--to", "--out", "--layers", "--after", "--drop", "--criterion"]
+         "--without", "--margin", "--to", "--out", "--layers", "--after", "--drop", "--criterion", "--format", "--as",
+         "--shard_gigabytes", "--logits"]
 COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
-            ["info", "small.txtpb"], ["experts", "run", "--sequences=4"], ["shrink", "run", "--to=2", "--out=less", "--sequences=4"],
+            ["info", "small.txtpb"], ["export", "run", "--out=exported"], ["experts", "run", "--sequences=4"], ["shrink", "run", "--to=2", "--out=less", "--sequences=4"],
             ["grow", "run", "--layers=5", "--out=deep"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
             ["compare", "run", "run"], ["report", "recorded"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
