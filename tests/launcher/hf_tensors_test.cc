@@ -50,7 +50,8 @@ TEST(HfTensors, NoWeightIsLeftOut) {
 }
 
 TEST(HfTensors, PaddedRowsOfTheVocabularyAreCut) {
-  const auto tensors = ByName(HfTensorsOf(HfArchitecture::kUniPool, MakeModelSpec(Model("")), /*bias=*/""));
+  const ModelSpec spec = MakeModelSpec(Model(""));
+  const auto tensors = ByName(HfTensorsOf(HfArchitecture::kUniPool, spec, Visibility(spec), /*bias=*/""));
   for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
     EXPECT_EQ(tensors.at(name).rows.begin, 0);
     EXPECT_EQ(tensors.at(name).rows.end, 50);

@@ -26,7 +26,7 @@ class HfTextsTest : public testing::Test {
             moe + (moe.find("experts:") == moe.npos ? " experts: 12 }" : " }"),
         "settings");
     spec_ = MakeModelSpec(config_);
-    return {.choice = ChooseHfArchitecture(config_),
+    return {.choice = ChooseHfArchitecture(config_, /*is_attenuated=*/false),
             .config = config_,
             .spec = spec_,
             .end_of_text = 249,
