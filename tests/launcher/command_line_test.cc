@@ -123,7 +123,7 @@ TEST(CommandLine, OneFolderAndOneTopic) {
 TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
   EXPECT_THAT(
       ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
-      ElementsAre("--checkpoint: is a flag of eval, generate, experts, shrink, grow, not of train",
+      ElementsAre("--checkpoint: is a flag of eval, generate, export, experts, shrink, grow, not of train",
                   "--json: is a flag of eval, generate, info, experts, shrink, grow, compare, status, "
                   "metrics, not of train",
                   "--vocab: is a flag of generate, tokenize, not of train"));

@@ -19,9 +19,11 @@ OutputWeights WeightsOf(const Config& config) {
   return output;
 }
 
-std::vector<double> Margins(const Config& config, World& world, int64_t sequences) {
+// `weights` are of the same model, on one rank.
+std::vector<double> Margins(const Config& config, const OutputWeights& weights, World& world,
+                            int64_t sequences) {
   TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
-  DecisionMargin margin(engine.parts().spec, WeightsOf(config), nullptr);
+  DecisionMargin margin(engine.parts().spec, weights, nullptr);
   engine.parts().model.SetProbe(&margin);
   std::vector<int32_t> tokens;
   engine.EvaluateLossSum(SamplesOf(engine, config, 5, 0, tokens), sequences);
@@ -37,7 +39,7 @@ std::vector<double> Margins(const Config& config, World& world, int64_t sequence
 TEST(DecisionMargin, OfTheLastLayerIsThatOfTheLogits) {
   const Config config = TrainingConfigOf({.experts = 7, .top_k = 2, .layers = 3});
   OneRank one;
-  const std::vector<double> margins = Margins(config, one.world, 2);
+  const std::vector<double> margins = Margins(config, WeightsOf(config), one.world, 2);
   TrainingEngine engine(config, one.world, {.mode = EngineMode::kEvaluate});
   const int vocab = config.model().vocab();
   double sum = 0, ahead = 0;
@@ -63,10 +65,11 @@ TEST(DecisionMargin, IsTheSameOnEveryLayout) {
   RunOnRanks([](World& world) {
     const Config config = TrainingConfigOf({.experts = 7, .top_k = 2, .layers = 4});
     OneRank one;
-    const std::vector<double> expected = Margins(config, one.world, 7);
+    const OutputWeights weights = WeightsOf(config);
+    const std::vector<double> expected = Margins(config, weights, one.world, 7);
     for (const Layout& layout : LayoutsOf(world.size())) {
       SCOPED_TRACE(NameOf(layout));
-      const std::vector<double> margins = Margins(Laid(config, layout), world, 7);
+      const std::vector<double> margins = Margins(Laid(config, layout), weights, world, 7);
       for (size_t i = 0; i < margins.size(); ++i) EXPECT_NEAR(margins[i], expected[i], 1e-4) << i;
     }
   });

@@ -45,7 +45,7 @@ bundle_mpirun() {
   cp "$(ompi_info --path pkgdatadir --parsable | sed -n 's/^path:pkgdatadir://p')"/help-*.txt "$to/mpi/"
   cp tools/bundle/bundle_mpirun.sh "$to/mpirun"
 }
-if ldd "$to/bin/unipool" | grep -q libmpi; then bundle_mpirun; fi
+if ldd "$to/bin/unipool" | grep libmpi >/dev/null; then bundle_mpirun; fi
 
 # The C library and the loader belong to the target's system, libcuda to its driver.
 readonly systems='^(libc|libm|libdl|librt|libpthread|libresolv|libutil|libanl|libnsl|libcuda|ld-linux-x86-64)\.so'
@@ -60,7 +60,7 @@ rm "$to/closure"
 # A library with a run path of its own would not look where the program does.
 for library in "$to"/lib/* "$to"/mpi/plugins/*; do
   [[ -e $library ]] || continue
-  objdump -p "$library" | grep -q 'R\(UN\)\?PATH' || continue
+  objdump -p "$library" | grep 'R\(UN\)\?PATH' >/dev/null || continue
   command -v patchelf >/dev/null || fail "patchelf is needed for ${library##*/}; install it with: apt-get install patchelf"
   patchelf --remove-rpath "$library"
 done
@@ -79,7 +79,7 @@ sed -e "s/@COMMIT@/$(cat "$to/COMMIT")/" -e "s/@GLIBC@/${glibc#GLIBC_}/" tools/b
 
 bytes=$(du --bytes --summarize "$to" | cut -f 1)
 if ((bytes >= most_bytes)); then
-  du --bytes --all "$to" | sort -rn | head -n 12 >&2
+  du --bytes --all "$to" | sort -rn | sed -n 1,12p >&2
   rm -rf -- "$to"
   fail "$to would have $bytes bytes and may have $most_bytes; its largest files are above; nothing was kept"
 fi

@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 name=clang-tidy-14
 command -v $name >/dev/null || name=clang-tidy
-if ! $name --version 2>/dev/null | grep -q 'version 14\.'; then
+if ! $name --version 2>/dev/null | grep 'version 14\.' >/dev/null; then
   echo "clang-tidy check skipped: clang-tidy 14 is not installed"
   exit 0
 fi

@@ -91,7 +91,7 @@ if [[ ! $info || ! $cases ]]; then
 fi
 find_libraries
 if ! facts=$("$info" 2>/dev/null); then
-  echo "gpu-check: nothing was run: $("$info" 2>&1 | head -n 1)" >&2
+  echo "gpu-check: nothing was run: $("$info" 2>&1 | sed -n 1p)" >&2
   exit 2
 fi
 name=$(sed -n 's/^| device | \([^,]*\),.*/\1/p' <<<"$facts")
@@ -151,7 +151,7 @@ line "# GPU check on $name" '' '| what | value |' '|---|---|' \
   "| date | $(date -u '+%Y-%m-%d %H:%M UTC') |" "| commit | $commit |"
 line "$facts"
 if command -v nvidia-smi >/dev/null; then
-  line "| driver | $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1) |"
+  line "| driver | $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | sed -n 1p) |"
 fi
 
 unfinished="" left_out="" harmless='^=+ *$|COMPUTE-SANITIZER|SUMMARY: 0 |= Warning|terminate successfully|Target application'
