@@ -84,7 +84,8 @@ DispatcherOptions DispatcherOptionsOf(const EngineParts& parts, const EngineOpti
   return {.row_size = parts.spec.hidden,
           .dtype = DTypeOfParts(parts.config, options),
           .max_rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k,
-          .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec, recompute) : 0};
+          .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec, recompute) : 0,
+          .pieces_alone = PiecesAlone(parts.config)};
 }
 
 OptimizerOptions OptimizerOptionsOf(const TrainConfig& train) {

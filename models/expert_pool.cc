@@ -1,5 +1,6 @@
 #include "models/expert_pool.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/grouped_gemm.h"
@@ -76,35 +77,50 @@ void ExpertPool::RefreshCompute() {
   Copy(stream_, master_.down, copies_.down);
 }
 
-void ExpertPool::GateUp(const OwnerBatch& batch, const Tensor& gate_up) {
-  GroupedGemmForward(stream_, batch.expert_offsets, batch.x, compute().gate_up, gate_up);
+ExpertPool::Piece ExpertPool::PieceOf(const OwnerBatch& batch) {
+  const Range rows = batch.piece_rows();
+  piece_offsets_.resize(batch.expert_offsets.size());
+  for (size_t e = 0; e < piece_offsets_.size(); ++e)
+    piece_offsets_[e] = std::clamp(batch.expert_offsets[e], rows.begin, rows.end) - rows.begin;
+  return {.rows = rows, .offsets = piece_offsets_};
 }
 
 void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) {
-  const int64_t rows = batch.num_rows(), width = spec_.expert_width;
+  const Piece piece = PieceOf(batch);
+  const int64_t rows = piece.rows.size(), width = spec_.expert_width;
   if (rows == 0) return;
-  const Tensor gate_up = keep.empty() ? scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}) : keep;
+  const Tensor gate_up =
+      keep.empty() ? scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}) : piece.Of(keep);
   const Tensor activation = scratch_.activation.UseView(options_.dtype, {rows, width});
-  GateUp(batch, gate_up);
+  GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute().gate_up, gate_up);
   SwigluForward(stream_, gate_up, activation);
-  GroupedGemmForward(stream_, batch.expert_offsets, activation, compute().down, y);
+  GroupedGemmForward(stream_, piece.offsets, activation, compute().down, piece.Of(y));
 }
 
 void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
-  const int64_t rows = batch.num_rows(), width = spec_.expert_width;
-  WeightGradBanks::Slot slot;
-  if (banks_) slot = banks_->Begin(batch);
-  if (rows == 0) return;
-  if (!banks_) {
-    slot = {.dgate_up = scratch_.dgate_up.UseView(options_.dtype, {rows, 2 * width}),
-            .activation = scratch_.activation.UseView(options_.dtype, {rows, width})};
+  const int64_t width = spec_.expert_width;
+  WeightGradBanks::Slot slot;  // of the whole batch
+  if (banks_) {
+    slot = banks_->Store(batch);
+  } else if (batch.num_rows() > 0) {
+    slot = {.dgate_up = scratch_.dgate_up.UseView(options_.dtype, {batch.num_rows(), 2 * width}),
+            .activation = scratch_.activation.UseView(options_.dtype, {batch.num_rows(), width})};
   }
-  Tensor gate_up = batch.kept;
-  if (gate_up.empty()) GateUp(batch, gate_up = scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}));
+  const Piece piece = PieceOf(batch);
+  const int64_t rows = piece.rows.size();
+  if (rows == 0) return;
+  Tensor gate_up;
+  if (batch.kept.empty()) {
+    gate_up = scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width});
+    GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute().gate_up, gate_up);
+  } else {
+    gate_up = piece.Of(batch.kept);
+  }
   const Tensor dactivation = scratch_.dactivation.UseView(options_.dtype, {rows, width});
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, batch.dy, compute().down, dactivation);
-  SwigluBackward(stream_, gate_up, dactivation, slot.dgate_up, slot.activation);
-  GroupedGemmInputGrad(stream_, batch.expert_offsets, slot.dgate_up, compute().gate_up, dx);
+  const Tensor dgate_up = piece.Of(slot.dgate_up);
+  GroupedGemmInputGrad(stream_, piece.offsets, piece.Of(batch.dy), compute().down, dactivation);
+  SwigluBackward(stream_, gate_up, dactivation, dgate_up, piece.Of(slot.activation));
+  GroupedGemmInputGrad(stream_, piece.offsets, dgate_up, compute().gate_up, piece.Of(dx));
 }
 
 void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {

@@ -82,7 +82,13 @@ class ExpertPool : public ExpertHost {
   std::vector<DiskTensor> DiskTensors(const Weights& of) const;
 
  private:
-  void GateUp(const OwnerBatch& batch, const Tensor& gate_up);
+  // The rows of one piece: [begin, end) of the batch, and the offsets [E + 1] in it of all local experts.
+  struct Piece {
+    Range rows;
+    std::span<const int64_t> offsets;
+    Tensor Of(const Tensor& all) const { return all.Rows(rows.begin, rows.size()); }
+  };
+  Piece PieceOf(const OwnerBatch& batch);  // valid until the next call
   void AddGateUp(const WeightGradBanks::Work& work);
   void AddDown(const WeightGradBanks::Work& work);
   bool has_copies() const { return !copies_.down.empty(); }
@@ -102,6 +108,7 @@ class ExpertPool : public ExpertHost {
     Buffer gate_up, activation, dgate_up, dactivation;
   };
   Scratch scratch_;
+  std::vector<int64_t> piece_offsets_;
   std::unique_ptr<WeightGradBanks> banks_;  // of several slots
 };
 

@@ -43,7 +43,9 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
     for (const int32_t rows : plan.rows_of_expert) {
       state.expert_offsets.push_back(state.expert_offsets.back() + rows);
     }
-    const OwnerBatch batch{.expert_offsets = state.expert_offsets, .x = state.rows.Rows(0, plan.num_rows)};
+    const OwnerBatch batch{.expert_offsets = state.expert_offsets,
+                           .experts = {0, std::ssize(plan.rows_of_expert)},
+                           .x = state.rows.Rows(0, plan.num_rows)};
     layers_[l]->moe.ForwardPermute(saved.moe, batch.x);
     experts.Forward(batch, Tensor{}, saved.moe.rows_of_y());
     layers_[l]->moe.ForwardUnpermute(saved.moe, saved.attention.x);

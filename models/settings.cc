@@ -32,6 +32,12 @@ int WeightGradSlots(const Config& config) {
   return config.device() == DeviceType::CUDA ? 4 : 1;
 }
 
+// More pieces hide more of the wire: all but a piece each way. On a device each costs launches of its own.
+int PiecesAlone(const Config& config) {
+  if (config.parallel().lanes() == ParallelConfig::SEQUENTIAL) return 1;
+  return config.device() == DeviceType::CUDA ? 2 : 4;
+}
+
 RouterKind RouterKindOf(RouterType::Value type) {
   switch (type) {
     case RouterType::NORM:

@@ -19,6 +19,9 @@ Device DeviceOf(const Config& config);
 DType DTypeOfConfig(const Config& config);
 // Backward slots whose expert weight gradients are added up at once. 0 in the file: 4 on CUDA, 1 on the CPU.
 int WeightGradSlots(const Config& config);
+// DispatcherOptions::pieces_alone. Lanes one after the other go whole: they are what overlap is compared
+// with.
+int PiecesAlone(const Config& config);
 
 RouterKind RouterKindOf(RouterType::Value type);
 TransportKind TransportKindOf(Transport::Value transport);

@@ -26,7 +26,7 @@ Tensor WeightGradBanks::Rows(Buffer& buffer, int64_t columns, int64_t begin, int
   return buffer.UseView(options_.dtype, {begin + rows, columns}).Rows(begin, rows);
 }
 
-WeightGradBanks::Slot WeightGradBanks::Begin(const OwnerBatch& batch) {
+void WeightGradBanks::Begin(const OwnerBatch& batch) {
   if (filling().num_slots == options_.slots) {
     for (const int next : full().next_expert) {
       CHECK(next == options_.num_experts || full().num_slots == 0) << "a bank is not added up yet";
@@ -37,13 +37,23 @@ WeightGradBanks::Slot WeightGradBanks::Begin(const OwnerBatch& batch) {
     filling().next_expert = {};
   }
   Bank& bank = filling();
-  const int64_t begin = bank.num_rows, rows = batch.num_rows();
   std::vector<int64_t>& offsets = bank.offsets[bank.num_slots++];
-  for (size_t e = 0; e < offsets.size(); ++e) offsets[e] = begin + batch.expert_offsets[e];
-  bank.num_rows += rows;
-  if (rows > 0) {
-    Copy(stream_, batch.x, Rows(bank.x, options_.hidden, begin, rows));
-    Copy(stream_, batch.dy, Rows(bank.dy, options_.hidden, begin, rows));
+  for (size_t e = 0; e < offsets.size(); ++e) offsets[e] = bank.num_rows + batch.expert_offsets[e];
+  bank.num_rows += batch.num_rows();
+}
+
+WeightGradBanks::Slot WeightGradBanks::Store(const OwnerBatch& batch) {
+  if (batch.experts.begin == 0) Begin(batch);
+  Bank& bank = filling();
+  const int64_t rows = batch.num_rows(), begin = bank.num_rows - rows;
+  const Range piece = batch.piece_rows();
+  if (piece.size() > 0) {
+    const auto copy = [&](const Tensor& from, Buffer& to) {
+      const Tensor all = Rows(to, options_.hidden, begin, rows);
+      Copy(stream_, from.Rows(piece.begin, piece.size()), all.Rows(piece.begin, piece.size()));
+    };
+    copy(batch.x, bank.x);
+    copy(batch.dy, bank.dy);
   }
   return {.dgate_up = Rows(bank.dgate_up, 2 * options_.width, begin, rows),
           .activation = Rows(bank.activation, options_.width, begin, rows)};

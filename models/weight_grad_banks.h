@@ -34,13 +34,13 @@ class WeightGradBanks {
  public:
   WeightGradBanks(const WeightGradBankOptions& options, Stream& stream, MemoryMeter& memory);
 
-  // Begins the next slot, and copies x and dy of its batch. Returns where its backward writes the rest, valid
-  // until the next Begin.
+  // The first piece of a batch begins the next slot. Copies x and dy of the piece's rows. Returns where the
+  // backward of the whole batch writes the rest, the same for all its pieces.
   struct Slot {
     Tensor dgate_up;    // [R, 2F]
     Tensor activation;  // [R, F]
   };
-  Slot Begin(const OwnerBatch& batch);
+  Slot Store(const OwnerBatch& batch);
 
   // Rows to add up: all slots of a bank, for the experts [first_expert, first_expert + slots[0].size() - 1).
   struct Work {
@@ -65,6 +65,7 @@ class WeightGradBanks {
     int64_t num_rows = 0;
     std::array<int, 2> next_expert{};  // by part: experts before it are added up
   };
+  void Begin(const OwnerBatch& batch);
   Tensor Rows(Buffer& buffer, int64_t columns, int64_t begin, int64_t rows) const;
   void AddUpTo(Bank& bank, int end_expert, WeightPart part, const Add& add);
   Bank& filling() { return banks_[filling_]; }

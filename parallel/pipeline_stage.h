@@ -87,17 +87,19 @@ class PipelineStage {
 // Weight gradients wait for nobody, so they are computed in two parts where they cover wires best.
 enum class WeightPart { kFirst, kSecond };
 
-// The experts that this rank owns. Every function works on one slot's rows of all sources; there may be none.
+// The experts that this rank owns. Forward and BackwardInput work on one piece of a slot's rows of all
+// sources, those of batch.experts, and leave the others alone. Pieces come in order and together are the
+// batch, most often in one. There may be no rows.
 class ExpertHost {
  public:
   virtual ~ExpertHost() = default;
-  // y [R, D] of batch.x. Also fills `keep` [R, kept_columns] with what the backward wants back (empty when
-  // nothing is kept).
+  // The piece's rows of y [R, D], of batch.x. Also fills `keep` [R, kept_columns] with what the backward
+  // wants back (empty when nothing is kept).
   virtual void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) = 0;
-  // dx [R, D], the gradient of batch.x.
+  // The piece's rows of dx [R, D], the gradient of batch.x.
   virtual void BackwardInput(const OwnerBatch& batch, const Tensor& dx) = 0;
-  // After BackwardInput of the same batch: kFirst, then kSecond. No other batch comes between. When kSecond
-  // runs, batch.x and batch.kept may already be gone.
+  // Of the whole batch. After BackwardInput of all its pieces: kFirst, then kSecond. No other batch comes
+  // between. When kSecond runs, batch.x and batch.kept may already be gone.
   virtual void BackwardWeights(const OwnerBatch& batch, WeightPart part) = 0;
   // The last BackwardWeights of the step has run: what was left for later is computed now.
   virtual void FinishWeights() {}

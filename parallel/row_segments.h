@@ -7,6 +7,7 @@
 
 #include "kernels/copy_segments.h"
 #include "parallel/dispatch_plan.h"
+#include "runtime/range.h"
 
 namespace unipool {
 
@@ -16,14 +17,14 @@ class RowSegments {
   RowSegments(Stream& stream, int64_t row_bytes, int64_t max_segments);
 
   // sources[q] is where the rows of source q begin (unused where it has none). `batch` is [R, row_bytes],
-  // expert-major. Moves 2 * R * row_bytes.
-  void Gather(const OwnerPlan& plan, std::span<char* const> sources, void* batch);
+  // expert-major. Only rows of `experts` move, a range of the plan's. Moves 2 * row_bytes for each of them.
+  void Gather(const OwnerPlan& plan, Range experts, std::span<char* const> sources, void* batch);
   // The inverse. Moves as much.
-  void Scatter(const OwnerPlan& plan, const void* batch, std::span<char* const> sources);
+  void Scatter(const OwnerPlan& plan, Range experts, const void* batch, std::span<char* const> sources);
 
  private:
   template <class Make>
-  void CopyAll(const OwnerPlan& plan, Make make);
+  void CopyAll(const OwnerPlan& plan, Range experts, Make make);
 
   Stream& stream_;
   const int64_t row_bytes_;

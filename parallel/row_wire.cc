@@ -1,6 +1,7 @@
 #include "parallel/row_wire.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace unipool {
 
@@ -23,10 +24,29 @@ int64_t RowWire::FirstRow(const OwnerPlan& plan, int source) const {
   return plan.source_offsets[source] - (source > pool_.rank() ? own_rows : 0);
 }
 
+Range RowWire::RowsTo(const SendPlan& plan, int owner, RowPiece piece) const {
+  const Range experts = EvenPartition(std::ssize(placement_.experts_of(owner)), piece.count, piece.index);
+  const auto rows = plan.rows_of_expert.begin() + placement_.first_of(owner);
+  const int64_t begin = std::accumulate(rows, rows + experts.begin, plan.rank_offsets[owner]);
+  return {begin, std::accumulate(rows + experts.begin, rows + experts.end, begin)};
+}
+
+Range RowWire::RowsFrom(const OwnerPlan& plan, int source, RowPiece piece) {
+  const Range experts = EvenPartition(plan.num_experts, piece.count, piece.index);
+  const auto rows = plan.rows.begin() + int64_t{source} * plan.num_experts;
+  const int64_t begin = std::accumulate(rows, rows + experts.begin, int64_t{0});
+  return {begin, std::accumulate(rows + experts.begin, rows + experts.end, begin)};
+}
+
+Range RowWire::WireRows(const OwnerPlan& plan, int other, RowPiece piece) const {
+  const Range rows = RowsFrom(plan, other, piece);
+  const int64_t first = FirstRow(plan, other);
+  return {first + rows.begin, first + rows.end};
+}
+
 template <class Block>
-Block RowWire::BlockOf(const std::vector<int64_t>& offsets, int other, void* data, int64_t row) const {
-  return {.data = static_cast<char*>(data) + row * row_bytes_,
-          .bytes = (offsets[other + 1] - offsets[other]) * row_bytes_};
+Block RowWire::BlockOf(void* data, Range rows) const {
+  return {.data = static_cast<char*>(data) + rows.begin * row_bytes_, .bytes = rows.size() * row_bytes_};
 }
 
 void RowWire::ClearBlocks() {
@@ -73,27 +93,23 @@ RowWire::Ticket RowWire::StartCounts(const SlotSchedule& schedule, SlotId slot, 
 }
 
 RowWire::Ticket RowWire::StartToOwners(const SendPlan* source, void* send_rows, const OwnerPlan& plan,
-                                       void* wire, const ExchangeLabel& label) {
+                                       void* wire, RowPiece piece, const ExchangeLabel& label) {
   ClearBlocks();
   for (int other = 0; other < pool_.size(); ++other) {
     if (other == pool_.rank()) continue;
-    if (source) {
-      send_[other] = BlockOf<SendBlock>(source->rank_offsets, other, send_rows, source->rank_offsets[other]);
-    }
-    recv_[other] = BlockOf<RecvBlock>(plan.source_offsets, other, wire, FirstRow(plan, other));
+    if (source) send_[other] = BlockOf<SendBlock>(send_rows, RowsTo(*source, other, piece));
+    recv_[other] = BlockOf<RecvBlock>(wire, WireRows(plan, other, piece));
   }
   return Start(pool_, label);
 }
 
 RowWire::Ticket RowWire::StartToSources(const SendPlan* source, void* returned, const OwnerPlan& plan,
-                                        void* wire, const ExchangeLabel& label) {
+                                        void* wire, RowPiece piece, const ExchangeLabel& label) {
   ClearBlocks();
   for (int other = 0; other < pool_.size(); ++other) {
     if (other == pool_.rank()) continue;
-    send_[other] = BlockOf<SendBlock>(plan.source_offsets, other, wire, FirstRow(plan, other));
-    if (source) {
-      recv_[other] = BlockOf<RecvBlock>(source->rank_offsets, other, returned, source->rank_offsets[other]);
-    }
+    send_[other] = BlockOf<SendBlock>(wire, WireRows(plan, other, piece));
+    if (source) recv_[other] = BlockOf<RecvBlock>(returned, RowsTo(*source, other, piece));
   }
   return Start(pool_, label);
 }

@@ -12,9 +12,16 @@
 #include "parallel/dispatch_plan.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
+#include "runtime/range.h"
 #include "runtime/stream.h"
 
 namespace unipool {
+
+// Piece `index` of `count` of an exchange of rows: those of part `index` of each owner's experts, in the even
+// partition (range.h).
+struct RowPiece {
+  int index = 0, count = 1;
+};
 
 class RowWire {
  public:
@@ -28,23 +35,28 @@ class RowWire {
                      const ExchangeLabel& label);
   // Rows in send order leave for their owners, and rows of the other ranks arrive in wire memory.
   Ticket StartToOwners(const SendPlan* source, void* send_rows, const OwnerPlan& plan, void* wire,
-                       const ExchangeLabel& label);
+                       RowPiece piece, const ExchangeLabel& label);
   // The way back: answers leave wire memory for their sources, and answers for this rank's own rows arrive in
   // `returned`, in send order.
   Ticket StartToSources(const SendPlan* source, void* returned, const OwnerPlan& plan, void* wire,
-                        const ExchangeLabel& label);
+                        RowPiece piece, const ExchangeLabel& label);
   void WaitCounts(Ticket ticket);  // the host waits
   // From here on the stream may read what has arrived and write over what was sent.
   void Wait(Ticket ticket);
 
   int64_t NumRows(const OwnerPlan& plan) const;               // rows in wire memory
   int64_t FirstRow(const OwnerPlan& plan, int source) const;  // where another rank's rows begin there
+  // Of the rows in send order those of the piece for an owner, and of a source's rows in source-major order
+  // those of the piece, counted from the source's first.
+  Range RowsTo(const SendPlan& plan, int owner, RowPiece piece) const;
+  static Range RowsFrom(const OwnerPlan& plan, int source, RowPiece piece);
   int64_t bytes_sent() const { return bytes_sent_; }  // counts and rows to other ranks, since the start
 
  private:
-  // The block of rows [offsets[other], offsets[other + 1]) that lies at `row` of `data`.
+  // The block of these rows of `data`.
   template <class Block>
-  Block BlockOf(const std::vector<int64_t>& offsets, int other, void* data, int64_t row) const;
+  Block BlockOf(void* data, Range rows) const;
+  Range WireRows(const OwnerPlan& plan, int other, RowPiece piece) const;  // in wire memory
   void ClearBlocks();
   Ticket Start(Communicator& communicator, const ExchangeLabel& label);
   void Wait(Communicator& communicator, Ticket ticket);

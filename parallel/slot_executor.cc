@@ -128,23 +128,28 @@ void SlotExecutor::BackwardDense(SlotId slot) {
 void SlotExecutor::ForwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kForward, slot)) return;
   const Range range(*this, "experts", Lane::kForward, slot);
-  const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot);
-  experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.AnswerRows(Lane::kForward));
-  dispatcher_.StartCombine(Lane::kForward, slot);
+  for (int piece = 0; piece < dispatcher_.NumPieces(Lane::kForward, slot); ++piece) {
+    const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot, piece);
+    experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.AnswerRows(Lane::kForward));
+    dispatcher_.StartCombine(Lane::kForward, slot, piece);
+  }
   pending_[static_cast<int>(Lane::kForward)] = {.work = Work(Lane::kForward, slot), .under_way = true};
 }
 
 void SlotExecutor::BackwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const Range range(*this, "experts", Lane::kBackward, slot);
-  const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot);
-  experts_.BackwardInput(batch, dispatcher_.AnswerRows(Lane::kBackward));
-  // Hidden states go ahead of the combine, so that they need not wait until it has left.
   const bool is_last = slot.index + 1 == schedule_->slots_per_time();
-  if (is_last && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
-  dispatcher_.StartCombine(Lane::kBackward, slot);
+  const int num_pieces = dispatcher_.NumPieces(Lane::kBackward, slot);
+  for (int piece = 0; piece < num_pieces; ++piece) {
+    const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot, piece);
+    experts_.BackwardInput(batch, dispatcher_.AnswerRows(Lane::kBackward));
+    weights_ = {.batch = batch, .pending = {true, true}};
+    // Hidden states go ahead of the last combine, so that they need not wait until it has left.
+    if (is_last && piece + 1 == num_pieces && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
+    dispatcher_.StartCombine(Lane::kBackward, slot, piece);
+  }
   pending_[static_cast<int>(Lane::kBackward)] = {.work = Work(Lane::kBackward, slot), .under_way = true};
-  weights_ = {.batch = batch, .pending = {true, true}};
   // In the last slot of a time step they are left until hidden states are on their way to the next stage.
   if (!is_last || lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kFirst);
   if (lane_order_ == LaneOrder::kSequential) WeightGradients(WeightPart::kSecond);

@@ -11,6 +11,14 @@ namespace {
 constexpr const char* kDispatchName[] = {"dispatch forward", "dispatch backward"};
 constexpr const char* kCombineName[] = {"combine forward", "combine backward"};
 
+// A piece has experts on every rank.
+int MostPieces(const ExpertPlacement& placement, int asked) {
+  size_t fewest = asked;
+  for (int rank = 0; rank < placement.num_ranks(); ++rank)
+    fewest = std::min(fewest, placement.experts_of(rank).size());
+  return static_cast<int>(std::max<size_t>(1, fewest));
+}
+
 int NumLocalExperts(const Mesh& mesh, const ExpertPlacement& placement) {
   CHECK_EQ(placement.num_ranks(), mesh.pool().size());
   return static_cast<int>(placement.experts_of(mesh.pool().rank()).size());
@@ -31,6 +39,7 @@ TokenDispatcher::TokenDispatcher(const Mesh& mesh, const ExpertPlacement& placem
       placement_(placement),
       options_(options),
       row_bytes_(options.row_size * SizeOf(options.dtype)),
+      pieces_alone_(MostPieces(placement, options.pieces_alone)),
       stash_({.stage_of_source = StagesOfPool(mesh),
               .num_experts = NumLocalExperts(mesh, placement),
               .row_size = options.row_size,
@@ -52,7 +61,13 @@ TokenDispatcher::TokenDispatcher(const Mesh& mesh, const ExpertPlacement& placem
     dy_ = Buffer::Reserve(memory, MemoryKind::kActivations, batch_bytes);
     answers_ = Buffer::Reserve(memory, MemoryKind::kExchange, batch_bytes);
   }
+  for (LaneState& state : lanes_) state.tickets.reserve(pieces_alone_);
   SetSchedule(schedule);
+}
+
+int TokenDispatcher::NumPieces(Lane lane, SlotId slot) const {
+  const Lane other = lane == Lane::kForward ? Lane::kBackward : Lane::kForward;
+  return alone() || schedule_->AnyWork(other, slot) ? 1 : pieces_alone_;
 }
 
 void TokenDispatcher::SetSchedule(const SlotSchedule& schedule) {
@@ -89,14 +104,9 @@ ExchangeLabel TokenDispatcher::Label(const char* operation, Lane lane, SlotId sl
   return label;
 }
 
-ExchangeLabel TokenDispatcher::RowLabel(const char* operation, Lane lane, SlotId slot) const {
-  ExchangeLabel label = Label(operation, lane, slot);
-  label.row_bytes = static_cast<uint32_t>(row_bytes_);
-  if (const SendPlan* source = lanes_[static_cast<int>(lane)].source) {
-    const std::vector<int64_t>& offsets = source->rank_offsets;
-    label.kept_bytes = (offsets[rank() + 1] - offsets[rank()]) * row_bytes_;
-  }
-  return label;
+int64_t TokenDispatcher::KeptBytes(const LaneState& state, int piece) const {
+  return state.source ? wire_.RowsTo(*state.source, rank(), {piece, state.num_pieces}).size() * row_bytes_
+                      : 0;
 }
 
 Tensor TokenDispatcher::Rows(Buffer& buffer, int64_t rows) const {
@@ -130,7 +140,7 @@ void TokenDispatcher::StartCounts(SlotId slot, const DispatchHandle* source) {
   if (alone()) {
     BuildOwnerPlan(*state.plan);
   } else {
-    state.ticket =
+    state.counts =
         wire_.StartCounts(*schedule_, slot, state.source, *state.plan, Label("counts", Lane::kForward, slot));
   }
 }
@@ -153,33 +163,51 @@ void TokenDispatcher::StartDispatch(Lane lane, SlotId slot, const DispatchHandle
     stash_.FillRows(slot, *state.plan);
     BuildOwnerPlan(*state.plan);
   } else if (!alone()) {
-    wire_.WaitCounts(state.ticket);
+    wire_.WaitCounts(state.counts);
     BuildOwnerPlan(*state.plan);
   }
+  state.num_pieces = NumPieces(lane, slot);
+  state.piece = 0;
   if (alone()) return;
   state.wire.Use(wire_.NumRows(*state.plan) * row_bytes_);
-  ExchangeLabel label = RowLabel(kDispatchName[static_cast<int>(lane)], lane, slot);
+  ExchangeLabel label = Label(kDispatchName[static_cast<int>(lane)], lane, slot);
+  label.row_bytes = static_cast<uint32_t>(row_bytes_);
   label.to_owners = true;
-  state.ticket = wire_.StartToOwners(state.source, state.send.data(), *state.plan, state.wire.data(), label);
+  state.tickets.clear();
+  for (int piece = 0; piece < state.num_pieces; ++piece) {
+    label.kept_bytes = KeptBytes(state, piece);
+    state.tickets.push_back(wire_.StartToOwners(state.source, state.send.data(), *state.plan,
+                                                state.wire.data(), {piece, state.num_pieces}, label));
+  }
 }
 
-OwnerBatch TokenDispatcher::WaitDispatch(Lane lane, SlotId slot) {
+OwnerBatch TokenDispatcher::WaitDispatch(Lane lane, SlotId slot, int piece) {
   LaneState& state = lane_state(lane);
   Begin(lane, slot, Phase::kDispatch, Phase::kExperts);
+  CHECK_EQ(piece, state.piece);
   CHECK(lanes_[0].phase != lanes_[1].phase) << "both lanes want the experts at once";
-  OwnerBatch batch{.expert_offsets = state.plan->expert_offsets, .x = {}, .dy = {}, .kept = {}};
+  if (piece == 0) state.batch = BatchOf(lane, slot);
+  state.batch.experts = EvenPartition(state.plan->num_experts, state.num_pieces, piece);
+  if (alone()) return state.batch;
+  wire_.Wait(state.tickets[piece]);
+  segments_.Gather(*state.plan, state.batch.experts, SourceRows(state, state.send.data()),
+                   lane == Lane::kForward ? state.batch.x.data : state.batch.dy.data);
+  return state.batch;
+}
+
+// Without the rows that are to come.
+OwnerBatch TokenDispatcher::BatchOf(Lane lane, SlotId slot) {
+  LaneState& state = lane_state(lane);
+  OwnerBatch batch{
+      .expert_offsets = state.plan->expert_offsets, .experts = {}, .x = {}, .dy = {}, .kept = {}};
   if (lane == Lane::kForward) {
     batch.x = stash_.X(slot);
-  } else {
-    const RowStash::Joined joined = stash_.Join(slot, *state.plan);  // while the rows are on the wire
-    batch.x = joined.x;
-    batch.kept = joined.kept;
-    batch.dy = Rows(alone() ? state.send : dy_, state.plan->num_rows);
+    return batch;
   }
-  if (alone()) return batch;
-  wire_.Wait(state.ticket);
-  segments_.Gather(*state.plan, SourceRows(state, state.send.data()),
-                   lane == Lane::kForward ? batch.x.data : batch.dy.data);
+  const RowStash::Joined joined = stash_.Join(slot, *state.plan);  // while the rows are on the wire
+  batch.x = joined.x;
+  batch.kept = joined.kept;
+  batch.dy = Rows(alone() ? state.send : dy_, state.plan->num_rows);
   return batch;
 }
 
@@ -189,19 +217,27 @@ Tensor TokenDispatcher::AnswerRows(Lane lane) {
   return alone() ? state.returned : Rows(answers_, state.plan->num_rows);
 }
 
-void TokenDispatcher::StartCombine(Lane lane, SlotId slot) {
-  Begin(lane, slot, Phase::kExperts, Phase::kCombine);
-  if (alone()) return;
+void TokenDispatcher::StartCombine(Lane lane, SlotId slot, int piece) {
   LaneState& state = lane_state(lane);
-  segments_.Scatter(*state.plan, answers_.data(), SourceRows(state, state.returned.data));
-  state.ticket = wire_.StartToSources(state.source, state.returned.data, *state.plan, state.wire.data(),
-                                      RowLabel(kCombineName[static_cast<int>(lane)], lane, slot));
+  const bool is_last = piece + 1 == state.num_pieces;
+  Begin(lane, slot, Phase::kExperts, is_last ? Phase::kCombine : Phase::kDispatch);
+  CHECK_EQ(piece, state.piece++);
+  if (alone()) return;
+  segments_.Scatter(*state.plan, state.batch.experts, answers_.data(),
+                    SourceRows(state, state.returned.data));
+  ExchangeLabel label = Label(kCombineName[static_cast<int>(lane)], lane, slot);
+  label.row_bytes = static_cast<uint32_t>(row_bytes_);
+  label.kept_bytes = KeptBytes(state, piece);
+  state.tickets[piece] = wire_.StartToSources(state.source, state.returned.data, *state.plan,
+                                              state.wire.data(), {piece, state.num_pieces}, label);
 }
 
 void TokenDispatcher::WaitCombine(Lane lane) {
   LaneState& state = lane_state(lane);
   CHECK(state.phase == Phase::kCombine) << static_cast<int>(state.phase);
-  if (!alone()) wire_.Wait(state.ticket);
+  if (!alone()) {
+    for (const RowWire::Ticket ticket : state.tickets) wire_.Wait(ticket);
+  }
   state.phase = Phase::kIdle;
 }
 

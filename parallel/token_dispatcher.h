@@ -16,6 +16,10 @@
 //
 // On one rank nothing is copied: send rows, expert batches and returned rows are the same memory.
 //
+// A lane that is alone in a slot (the pipeline fills or drains, or it is an evaluation) has no other lane's
+// work to cover its wire. There its batch goes there and back in pieces, each the rows of a run of every
+// owner's experts. The rows of the next piece and the answers of the last travel while the experts work.
+//
 // On a device the rows are in the device's memory, and the stream waits for them. (The host waits only where
 // rows are staged through its memory.) Plans and counts are in the host's memory, so StartDispatch of the
 // forward lane waits on the host for the counts of the other ranks.
@@ -38,11 +42,14 @@ struct DispatchHandle {
 // What the experts of this rank work on in one slot and lane.
 struct OwnerBatch {
   std::span<const int64_t> expert_offsets;  // [E + 1]
+  Range experts;                            // of the rank's E: those whose rows have just come; one piece
   Tensor x;                                 // [R, D] what the experts received in the forward; in both lanes
   Tensor dy;                                // [R, D] backward lane only: gradient of the experts' outputs
   // [R, kept_columns] backward lane only: what KeepRows stored in the forward, in this batch's order.
   Tensor kept;
   int64_t num_rows() const { return expert_offsets.back(); }
+  // Of the piece: rows [begin, end) of the batch.
+  Range piece_rows() const { return {expert_offsets[experts.begin], expert_offsets[experts.end]}; }
 };
 
 struct DispatcherOptions {
@@ -50,6 +57,8 @@ struct DispatcherOptions {
   DType dtype = DType::kF32;
   int64_t max_rows = 0;      // N at most, on any rank: T * K
   int64_t kept_columns = 0;  // width of what experts keep from forward to backward per row; 0: nothing
+  // Pieces of a lane that is alone in a slot, at most. 1: it goes whole, as lanes do that are not alone.
+  int pieces_alone = 1;
 };
 
 class TokenDispatcher {
@@ -70,8 +79,9 @@ class TokenDispatcher {
 
   // ---- source side
   void StartCounts(SlotId slot, const DispatchHandle* source);
-  // [N, D]: where the source writes its rows in send order. Valid until WaitDispatch. It may be asked for
-  // from StartCounts on (forward lane), or at any time at which the lane is not under way (backward lane).
+  // [N, D]: where the source writes its rows in send order. Valid until WaitDispatch of the last piece. It
+  // may be asked for from StartCounts on (forward lane), or at any time at which the lane is not under way
+  // (backward lane).
   Tensor SendRows(Lane lane, SlotId slot, const DispatchHandle& source);
   // Sends them. `returned` [N, D] is where the lane's combine puts the experts' answers for these rows. This
   // memory stays until WaitCombine. It is empty for a rank without source.
@@ -79,17 +89,20 @@ class TokenDispatcher {
   void WaitCombine(Lane lane);  // after it, `returned` is filled
 
   // ---- owner side
-  // The batch of the lane's slot. On several ranks it stays as it is until the lane's rows of the next slot
-  // are written or sent. On one rank, whose rows are not copied, it stays until then or until SendRows of the
-  // forward lane's next slot, whichever comes first.
-  OwnerBatch WaitDispatch(Lane lane, SlotId slot);
+  // In how many pieces the lane's batch comes in the slot: the same on all ranks.
+  int NumPieces(Lane lane, SlotId slot) const;
+  // The batch of the lane's slot, in which the rows of the pieces 0 .. `piece` have come. Pieces are waited
+  // for in order, each after StartCombine of the one before. On several ranks the batch stays as it is until
+  // the lane's rows of the next slot are written or sent. On one rank, whose rows are not copied, it stays
+  // until then or until SendRows of the forward lane's next slot, whichever comes first.
+  OwnerBatch WaitDispatch(Lane lane, SlotId slot, int piece);
   // Forward lane: where the experts write what they want back in the backward lane, [R, kept_columns]. Empty
   // when nothing is kept or the schedule is forward only.
   Tensor KeepRows(SlotId slot) { return stash_.Kept(slot); }
-  // [R, D]: where the experts write their answers, expert-major. The two lanes use the same memory one after
-  // the other: StartCombine of one lane comes before WaitDispatch of the other.
+  // [R, D]: where the experts write their answers, expert-major. It is the same for all pieces. The two lanes
+  // use the same memory one after the other: StartCombine of one lane comes before WaitDispatch of the other.
   Tensor AnswerRows(Lane lane);
-  void StartCombine(Lane lane, SlotId slot);
+  void StartCombine(Lane lane, SlotId slot, int piece);
 
   // Bytes of counts and rows that this rank has sent to others since the start.
   int64_t bytes_sent() const { return wire_.bytes_sent(); }
@@ -102,7 +115,10 @@ class TokenDispatcher {
     const SendPlan* source = nullptr;
     Tensor returned;
     OwnerPlan* plan = nullptr;
-    RowWire::Ticket ticket = 0;
+    int num_pieces = 1, piece = 0;  // piece: the one that is waited for or answered next
+    OwnerBatch batch;               // from piece 0 on
+    RowWire::Ticket counts = 0;
+    std::vector<RowWire::Ticket> tickets;  // [num_pieces] of a piece's dispatch, then of its combine
     Buffer send;  // this rank's rows in send order; on one rank in the backward lane the experts' dy
     Buffer wire;  // rows of the other ranks, source-major: first what came, then what goes back
   };
@@ -116,13 +132,15 @@ class TokenDispatcher {
   Tensor Rows(Buffer& buffer, int64_t rows) const;  // [rows, D]
   std::span<char* const> SourceRows(LaneState& state, void* own);
   ExchangeLabel Label(const char* operation, Lane lane, SlotId slot) const;
-  // Of an exchange of rows, of which those of the rank's own experts stay here.
-  ExchangeLabel RowLabel(const char* operation, Lane lane, SlotId slot) const;
+  // Of the rows of a piece those of the rank's own experts, which stay here.
+  int64_t KeptBytes(const LaneState& state, int piece) const;
+  OwnerBatch BatchOf(Lane lane, SlotId slot);
 
   const Mesh& mesh_;
   const ExpertPlacement& placement_;
   const DispatcherOptions options_;
   const int64_t row_bytes_;
+  const int pieces_alone_;
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = -1;
   RowStash stash_;

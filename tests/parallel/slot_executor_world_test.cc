@@ -20,6 +20,7 @@ struct Layout {
   int num_microbatches = 1;
   int num_experts = 7;
   LaneOrder lane_order = LaneOrder::kInterleaved;
+  int pieces_alone = 1;
 };
 
 // One rank of a layout with everything it needs.
@@ -34,7 +35,8 @@ struct ToyRank {
         dispatcher(mesh, placement, schedule,
                    {.row_size = ToyModel::kColumns,
                     .max_rows = ToyModel::kMaxTokens * ToyModel::kTopK,
-                    .kept_columns = ToyExperts::kKeptColumns},
+                    .kept_columns = ToyExperts::kKeptColumns,
+                    .pieces_alone = layout.pieces_alone},
                    stream, *world.memory),
         stage(mesh, placement, model, schedule),
         experts(placement.experts_of(mesh.pool().rank())),
@@ -127,7 +129,8 @@ std::vector<std::vector<int>> LayerCounts(int num_stages) {
   }
 }
 
-void RunAllLayouts(World& world, PoolSpan span, LaneOrder lane_order = LaneOrder::kInterleaved) {
+void RunAllLayouts(World& world, PoolSpan span, LaneOrder lane_order = LaneOrder::kInterleaved,
+                   int pieces_alone = 1) {
   int num_layouts = 0;
   for (int replicas = 1; replicas <= 2; ++replicas) {
     for (int stages = 1; stages <= 4; ++stages) {
@@ -139,7 +142,9 @@ void RunAllLayouts(World& world, PoolSpan span, LaneOrder lane_order = LaneOrder
           RunLayout(world, {.shape = shape,
                             .layers = layers,
                             .num_microbatches = num_microbatches,
-                            .lane_order = lane_order});
+                            .num_experts = pieces_alone > 1 ? 13 : 7,
+                            .lane_order = lane_order,
+                            .pieces_alone = pieces_alone});
           ++num_layouts;
         }
       }
@@ -160,6 +165,14 @@ TEST(SlotExecutor, LanesOneAfterTheOtherGiveTheSerialNumbers) {
   RunOnRanks([](World& world) { RunAllLayouts(world, PoolSpan::kReplica, LaneOrder::kSequential); });
 }
 
+TEST(SlotExecutor, PiecesOfALoneLaneGiveTheSerialNumbers) {
+  RunOnRanks([](World& world) {
+    RunAllLayouts(world, PoolSpan::kReplica, LaneOrder::kInterleaved, /*pieces_alone=*/2);
+    RunAllLayouts(world, PoolSpan::kStage, LaneOrder::kInterleaved, /*pieces_alone=*/3);
+    RunAllLayouts(world, PoolSpan::kReplica, LaneOrder::kSequential, /*pieces_alone=*/3);
+  });
+}
+
 // Ranks of a pool group, whatever their stage and lanes have to do, start the same exchanges in the same
 // order.
 TEST(SlotExecutor, SameExchangesInTheSameOrderOnEveryRank) {
@@ -173,7 +186,12 @@ TEST(SlotExecutor, SameExchangesInTheSameOrderOnEveryRank) {
           World recorded = world;
           recorded.communicator = &recording;
           const MeshShape shape{.stages = stages, .data = world.size() / stages};
-          const Layout layout{.shape = shape, .layers = layers, .num_microbatches = 3, .lane_order = order};
+          const Layout layout{.shape = shape,
+                              .layers = layers,
+                              .num_microbatches = 3,
+                              .num_experts = 9,
+                              .lane_order = order,
+                              .pieces_alone = 2};
           ToyRank rank(recorded, layout, SharedSeed(world));
           journal.clear();
           rank.executor.Run(rank.schedule, 0);

@@ -229,12 +229,12 @@ class ToyExperts : public ExpertHost {
   void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override {
     Multiply(batch, batch.x, y);
     if (keep.empty()) return;
-    for (int64_t r = 0; r < batch.num_rows(); ++r) {
+    for (int64_t r = batch.piece_rows().begin; r < batch.piece_rows().end; ++r) {
       for (int c = 0; c < kKeptColumns; ++c) keep.as<float>()[r * kKeptColumns + c] = Kept(batch, r, c);
     }
   }
   void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override {
-    for (int64_t r = 0; r < batch.num_rows(); ++r) {
+    for (int64_t r = batch.piece_rows().begin; r < batch.piece_rows().end; ++r) {
       for (int c = 0; c < kKeptColumns; ++c) {
         mismatches += batch.kept.as<float>()[r * kKeptColumns + c] != Kept(batch, r, c);
       }
@@ -266,7 +266,7 @@ class ToyExperts : public ExpertHost {
     return column == 0 ? x[0] + 2 * x[1] : x[2] + 1;
   }
   void Multiply(const OwnerBatch& batch, const Tensor& from, const Tensor& to) const {
-    for (size_t e = 0; e < experts_.size(); ++e) {
+    for (int64_t e = batch.experts.begin; e < batch.experts.end; ++e) {
       for (int64_t i = batch.expert_offsets[e] * D; i < batch.expert_offsets[e + 1] * D; ++i) {
         to.as<float>()[i] = ToyModel::Mod(ToyModel::Factor(experts_[e]) * int64_t(from.as<float>()[i]));
       }
