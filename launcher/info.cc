@@ -170,7 +170,10 @@ std::string InfoText(const Config& config, int world_size) {
       "its share of the rows (as early in training), and when it gets all of them\n",
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
       world["data"].get<int>(), DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
-  return text + RankTables(info["ranks"]);
+  text += RankTables(info["ranks"]);
+  if (config.device() == DeviceType::CUDA)
+    text += "CUDA, cuBLAS and NCCL hold 0.5 to 1 GB of each GPU beside this\n";
+  return text;
 }
 
 int InfoCommand(const CommandLine& command_line) {

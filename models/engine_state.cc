@@ -4,10 +4,11 @@
 
 namespace unipool {
 
-EngineState::EngineState(EngineParts& parts) : parts_(parts), mirror_(parts.place.device()) {
+EngineState::EngineState(EngineParts& parts)
+    : parts_(parts), mirror_(parts.place.device()), moments_mirror_(parts.place.device()) {
   mirror_.Add(parts.model.parameters().flat_master());
   mirror_.Add(parts.experts.flat_master());
-  if (parts.optimizer) mirror_.Add(parts.optimizer->flat_moments());
+  if (parts.optimizer) moments_mirror_.Add(parts.optimizer->flat_moments());
   InitializeWeights();
 }
 
@@ -24,6 +25,7 @@ void EngineState::InitializeWeights() {
 void EngineState::Collect() {
   parts_.use.shares.CollectState();
   mirror_.Download();
+  moments_mirror_.Download();
 }
 
 std::vector<DiskTensor> EngineState::Weights() const {
@@ -68,8 +70,8 @@ std::vector<DiskTensor> EngineState::ModelTensors() const {
 std::vector<OptimizerPiece> EngineState::Moments() const {
   std::vector<OptimizerPiece> pieces = parts_.optimizer->Pieces();
   for (OptimizerPiece& piece : pieces) {
-    piece.first_moment = mirror_.HostOf(piece.first_moment);
-    piece.second_moment = mirror_.HostOf(piece.second_moment);
+    piece.first_moment = moments_mirror_.HostOf(piece.first_moment);
+    piece.second_moment = moments_mirror_.HostOf(piece.second_moment);
   }
   return pieces;
 }
@@ -96,6 +98,7 @@ void EngineState::WeightsLoaded() {
 
 void EngineState::AllLoaded() {
   WeightsLoaded();
+  moments_mirror_.Upload();
   parts_.use.shares.StateLoaded();
   parts_.replacer.StateLoaded();
   if (parts_.use.lock) parts_.use.lock->StateLoaded();

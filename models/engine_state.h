@@ -31,7 +31,7 @@ class EngineState {
  private:
   void InitializeWeights();
   EngineParts& parts_;
-  HostMirror mirror_;
+  HostMirror mirror_, moments_mirror_;  // of master weights; of moments, which begin as zeros on the device
 };
 
 }  // namespace unipool

@@ -14,8 +14,9 @@ namespace {
 // its work can be spread over slots; but on enough tokens to pay for reading its weights: 64 give 98 % of the
 // rate of many, 32 give 90 %.
 constexpr int64_t kLogitsPerChunk = 1 << 19, kLeastTokensPerChunk = 64;
-// A GPU wants thousands of rows in a product: 2600 tokens of a vocabulary of 50 thousand, 256 MiB in BF16.
-constexpr int64_t kCudaLogitsPerChunk = 1 << 27;
+// A GPU wants thousands of rows in a product, in whole tiles: 16,384 tokens of a vocabulary of 51,200 are
+// four chunks of 4096, 400 MiB in BF16 each.
+constexpr int64_t kCudaLogitsPerChunk = 1 << 28, kCudaTile = 256;
 }  // namespace
 
 OutputHead::OutputHead(const ModelSpec& spec, const OutputHeadOptions& options, DenseParameters& parameters,
@@ -42,8 +43,12 @@ int64_t OutputHead::LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device d
 }
 
 int64_t OutputHead::ChunkTokens(int64_t padded_vocab, int64_t tokens, Device device) {
-  const int64_t logits = device == Device::kCuda ? kCudaLogitsPerChunk : kLogitsPerChunk;
-  return std::min(tokens, std::max(kLeastTokensPerChunk, logits / padded_vocab));
+  if (device == Device::kCpu)
+    return std::min(tokens, std::max(kLeastTokensPerChunk, kLogitsPerChunk / padded_vocab));
+  const int64_t most = std::max(kCudaTile, kCudaLogitsPerChunk / padded_vocab / kCudaTile * kCudaTile);
+  const int64_t chunks = std::max<int64_t>(1, (tokens + most - 1) / most);
+  const int64_t even = (tokens + chunks - 1) / chunks;
+  return std::min(tokens, (even + kCudaTile - 1) / kCudaTile * kCudaTile);
 }
 
 void OutputHead::BeginRun(double loss_scale, int64_t num_counted) {

@@ -43,6 +43,11 @@ TransportChoice Auto(const TransportFacts& facts) {
   if (const std::string missing = MissingLibrary(facts.ranks); !missing.empty()) {
     return Staging(facts.is_mpi, missing);
   }
+  if (!facts.is_mpi) {
+    return Staging(false,
+                   "memory that one thread grows can wait for an exchange that another has begun over NCCL "
+                   "(parallel.transport=NCCL asks for it all the same; mpirun has no such limit)");
+  }
   return {TransportKind::kNccl,
           Format("transport: NCCL, because each of the %d ranks has a GPU of its own", facts.ranks.size())};
 }

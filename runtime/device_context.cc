@@ -52,21 +52,25 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   }
 }
 
+void* DeviceContext::Staging() {
+  if (!staging_) staging_ = AllocatePinned(kPieceBytes);
+  return staging_;
+}
+
 void DeviceContext::Upload(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
-  void* const pinned = AllocatePinned(std::min(bytes, kPieceBytes));
+  void* const pinned = Staging();
   for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
     const int64_t size = std::min(kPieceBytes, bytes - begin);
     std::memcpy(pinned, static_cast<const char*>(host) + begin, size);
     Copy(DeviceQueue::kCompute, static_cast<char*>(device) + begin, pinned, size);
     Drain();
   }
-  FreePinned(pinned);
 }
 
 void DeviceContext::Download(void* host, const void* device, int64_t bytes) {
   if (bytes == 0) return;
-  void* const pinned = AllocatePinned(std::min(bytes, kPieceBytes));
+  void* const pinned = Staging();
   for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
     const int64_t size = std::min(kPieceBytes, bytes - begin);
     Drain();
@@ -74,7 +78,6 @@ void DeviceContext::Download(void* host, const void* device, int64_t bytes) {
     Drain();
     std::memcpy(static_cast<char*>(host) + begin, pinned, size);
   }
-  FreePinned(pinned);
 }
 
 int DeviceContext::AddWatch(Watch watch) {

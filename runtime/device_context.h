@@ -70,8 +70,8 @@ class DeviceContext : public DeviceMemory {
   void RemovePoll(int number);
   // The host waits for all work of both queues. Between steps only.
   virtual void Drain() = 0;
-  // Copies between any memory of the host and memory of the device, in pieces through pinned memory, which is
-  // given back. Both wait until the copy is done. Between steps only.
+  // Copies between any memory of the host and memory of the device, in pieces through pinned memory of the
+  // context, which the first of them takes. Both wait until the copy is done. Between steps only.
   void Upload(void* device, const void* host, int64_t bytes);
   void Download(void* host, const void* device, int64_t bytes);
 
@@ -87,6 +87,9 @@ class DeviceContext : public DeviceMemory {
   std::string WaitingFor() const;
 
  private:
+  void* Staging();  // pinned, for one piece
+
+  void* staging_ = nullptr;
   std::vector<std::pair<int, Watch>> watches_;
   std::vector<std::pair<int, Poll>> polls_;
   int next_number_ = 0;

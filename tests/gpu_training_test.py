@@ -44,6 +44,8 @@ if "device=CUDA" in arguments and what != "copy" and arguments[0] == "train" and
             line["loss"] *= 1 + 1e-7  # no other device has the CPU's bits
         if is_hit and what in ("loss", "peak_memory_bytes") and what in line and line["step"] >= plant["step"]:
             line[what] *= plant["factor"]
+        if is_hit and what == "zero_score_share" and what in line:
+            line[what] = 0.2
     with open(path, "w") as file:
         file.write("".join(json.dumps(line) + "\\n" for line in lines))
 record = os.environ.get("UNIPOOL_TIMELINE")
@@ -148,6 +150,11 @@ class GpuTrainingTest(unittest.TestCase):
         status, checks = self.Check("--checks", "memory", plant={
             "match": "train.precision=BF16", "what": "peak_memory_bytes", "step": 1, "factor": 1.2})
         self.assertEqual((1, "FAILED"), (status, checks["memory"][0]))
+
+    def test_tokens_that_no_expert_saw_are_no_speed(self) -> None:
+        status, checks = self.Check("--checks", "bench", plant={"match": "", "what": "zero_score_share"})
+        self.assertEqual((1, "FAILED"), (status, checks["bench"][0]))
+        self.assertIn("INVALID, 20.0 % of the choices of a timed step had no positive score", checks["bench"][1])
 
     def test_a_time_line_tells_gaps_and_fails_only_where_nothing_can_be_told(self) -> None:
         status, checks = self.Check("--checks", "timeline")

@@ -1,5 +1,8 @@
 #include <dlfcn.h>
 
+#include <cstdlib>
+#include <mutex>
+
 #include "kernels/cuda/driver.h"
 
 namespace unipool::cuda {
@@ -42,6 +45,9 @@ int DriverVersion() {
 
 // CUDA answers cudaErrorInsufficientDriver both to an old driver and to none.
 std::string WhyNoDevice(int& count) {
+  // A kernel that is loaded at its first launch can wait for a kernel of NCCL that waits for another rank.
+  static std::once_flag loads_all;
+  std::call_once(loads_all, [] { setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0); });
   count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess && count > 0) return "";

@@ -34,7 +34,11 @@ struct Case {
 TEST(Transport, AutoTakesNcclWhereItCanAndSaysWhy) {
   const Case cases[] = {
       {true, {"h:a", "h:b"}, TransportKind::kNccl, "each of the 2 ranks has a GPU of its own"},
-      {false, {"h:a", "h:b", "h:c"}, TransportKind::kNccl, "each of the 3 ranks"},
+      {true, {"h:a", "h:b", "h:c"}, TransportKind::kNccl, "each of the 3 ranks"},
+      {false,
+       {"h:a", "h:b"},
+       TransportKind::kThreads,
+       "memory that one thread grows can wait for an exchange"},
       {true, {"h:a", "g:a"}, TransportKind::kNccl, "each of the 2 ranks"},  // numbers, on two hosts
       {true, {"h:a", "h:b", "h:a"}, TransportKind::kMpi, "ranks 0 and 2 share GPU X (a) of host h"},
       {false, {"h:a", "h:a"}, TransportKind::kThreads, "ranks 0 and 1 share GPU X (a) of host h"},

@@ -16,16 +16,20 @@ namespace {
 // enough.
 class TestDevice : public DeviceContext {
  public:
+  ~TestDevice() override {
+    for (void* data : pinned_) std::free(data);
+  }
   void* queue(DeviceQueue) override { return nullptr; }
   void* Allocate(int64_t bytes) override { return std::malloc(bytes); }
   void Free(void* data) override { std::free(data); }
   void* AllocatePinned(int64_t bytes) override {
     pinned_bytes = bytes;
     ++num_pinned;
-    return std::calloc(bytes, 1);
+    return pinned_.emplace_back(std::calloc(bytes, 1));
   }
   void FreePinned(void* data) override {
     --num_pinned;
+    std::erase(pinned_, data);
     std::free(data);
   }
   void Copy(DeviceQueue, void* to, const void* from, int64_t bytes) override {
@@ -55,6 +59,7 @@ class TestDevice : public DeviceContext {
 
  private:
   std::vector<std::function<void()>> pending_;
+  std::vector<void*> pinned_;
 };
 
 TEST(DeviceContext, AWaitPollsAndIsWatched) {
@@ -97,7 +102,7 @@ TEST(DeviceContext, MovesAnySizeThroughPinnedPieces) {
     EXPECT_EQ(there, out);
     device.Download(back.data(), there.data(), bytes);
     EXPECT_EQ(back, out);
-    EXPECT_EQ(device.num_pinned, 0) << "what was taken is given back";
+    EXPECT_EQ(device.num_pinned, bytes > 0) << "one piece, taken once";
     EXPECT_LE(device.pinned_bytes, int64_t{16} << 20);
     EXPECT_EQ(device.num_copies, 2 * ((bytes + (16 << 20) - 1) / (16 << 20)));
   }

@@ -17,6 +17,8 @@ from training_runs import GpuMemory, NotFinished, NotRun
 
 SHARE_AIM, RATIO_AIM = 0.45, 1.2
 WARMUP = 4  # steps that are not timed
+# A choice without a positive score sends no row, so with more of them experts do less than is counted.
+MOST_ZERO_SCORES = 0.01
 OURS = "unipool"
 TORCH = {"PyTorch, weight gradients together": ["--weight_grads", "TOGETHER"],
          "PyTorch, as autograd does": ["--weight_grads", "PER_LAYER", "--compile", "MODEL"]}
@@ -27,6 +29,7 @@ class Measured(NamedTuple):
     peak_bytes: int
     device_bytes: int | None  # as the driver sees it
     details: dict[str, Any]   # PyTorch's
+    zero_scores: float = 0    # largest share of choices without a positive score, of the timed steps
 
 
 class Bench:
@@ -34,7 +37,8 @@ class Bench:
 
     def __init__(self, training: Training) -> None:
         self.training, self.steps = training, int(training.flags.bench_steps)
-        self.settings = training.LargeModel()
+        # At a rate that moves little, so that the routing of all steps is that of the first.
+        self.settings = training.LargeModel("train.lr=1e-5", "train.min_lr=1e-5")
         layers, hidden, length, batch = training.Fields(self.settings, "layers", "hidden", "seq_length", "global_batch")
         info = training.Info(*self.settings)
         self.flops = FlopsPerToken(info, layers, hidden, length)
@@ -54,7 +58,12 @@ class Bench:
                       f"run_dir={run_dir}", f"train.steps={self.steps}"], name)
         metrics = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
         shutil.rmtree(run_dir)  # gigabytes of checkpoint
-        return Measured(TokensPerSecond(metrics, WARMUP), metrics[max(metrics)]["peak_memory_bytes"], device.bytes, {})
+        zero_scores = max(metrics[step].get("zero_score_share", 0) for step in sorted(metrics)[WARMUP:])
+        if zero_scores > MOST_ZERO_SCORES:
+            self.passed = False
+            self.notes.append(f"{OURS}: INVALID, {100 * zero_scores:.1f} % of the choices of a timed step had no positive score and "
+                              f"sent no row; at most {100 * MOST_ZERO_SCORES:.0f} % may")
+        return Measured(TokensPerSecond(metrics, WARMUP), metrics[max(metrics)]["peak_memory_bytes"], device.bytes, {}, zero_scores)
 
     def Torch(self, name: str, arguments: list[str]) -> Measured:
         with GpuMemory(seconds_between=2) as device:
