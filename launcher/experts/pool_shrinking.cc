@@ -69,7 +69,7 @@ void ShrinkPool(SavedModel& model, const std::vector<int64_t>& kept, const std::
   RenumberExperts(model, kept);
   for (int64_t l = 0; l < model.config.model().layers(); ++l) {
     const std::string router = Format("model.layers.%d.mlp.router.", l);
-    for (const char* part : {"weight", "bias"}) {
+    for (const char* part : {"weight", "bias", "layer_bias"}) {
       const auto found = model.weights.find(router + part);
       if (found != model.weights.end()) SelectRows(found->second, kept);
     }

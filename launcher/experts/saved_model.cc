@@ -28,11 +28,6 @@ Tensor View(std::vector<float>& values) {
   return Tensor(values.data(), DType::kF32, {static_cast<int64_t>(values.size())});
 }
 
-// Tensors that no optimizer updates.
-bool HasMoments(const std::string& name) {
-  return !name.ends_with(".router.bias") && !name.ends_with(".router.attenuation");
-}
-
 void ReadWeights(const std::string& dir, const OptimizerFolder& optimizer, SavedModel& model) {
   WeightFolder folder(dir);
   std::vector<std::string> problems;
@@ -93,6 +88,13 @@ void SelectAxis(SavedModel::State& state, size_t from_end, const std::vector<int
 }
 
 }  // namespace
+
+bool HasMoments(const std::string& name) {
+  for (const char* part : {".router.bias", ".router.layer_bias", ".router.attenuation"}) {
+    if (name.ends_with(part)) return false;
+  }
+  return true;
+}
 
 SavedModel ReadSavedModel(const std::string& dir) {
   std::error_code ignored;
@@ -196,6 +198,7 @@ std::string WriteSavedModel(const std::string& run_dir, SavedModel& model) {
   try {
     const fs::path written = SaveModel(partial.string(), model);
     WriteTextFile((partial / "config.txtpb").string(), ResolvedConfigText(model.config));
+    for (const auto& [name, text] : model.files) WriteTextFile((partial / name).string(), text);
     fs::rename(partial, out);
     return (out / "checkpoints" / written.filename()).string();
   } catch (const fs::filesystem_error& error) {

@@ -29,8 +29,12 @@ struct SavedModel {
   std::string training_state;  // JSON of the trainer
   std::string tokenizer;       // tokenizer.json; "": there is none
   std::map<std::string, Weight> weights;
-  std::map<std::string, State> state;  // but for placement.*: who owns what is decided anew
+  std::map<std::string, State> state;        // but for placement.*: who owns what is decided anew
+  std::map<std::string, std::string> files;  // texts that go into the run's folder, by name
 };
+
+// Whether an optimizer updates the weight: biases of moe.balance BIAS and factors move by rules.
+bool HasMoments(const std::string& name);
 
 // Of the checkpoint in `dir`, which is read as a whole: three times the bytes of its weights. Throws
 // UserError where it is damaged, or holds state that is not known here.

@@ -29,6 +29,7 @@ SavedModel Example() {
     model.weights[std::string(layer) + "mlp.router.weight"] = {
         {4, 2}, {{{0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5}, {0, 0, 1, 1, 2, 2, 3, 3}, {4, 4, 5, 5, 6, 6, 7, 7}}}};
     model.weights[std::string(layer) + "mlp.router.bias"] = {{4}, {{{0, 1, 2, 3}, {}, {}}}};
+    model.weights[std::string(layer) + "mlp.router.layer_bias"] = {{4}, {{{4, 5, 6, 7}, {}, {}}}};
     model.weights[std::string(layer) + "mlp.router.scale"] = {{1}, {{{2}, {3}, {4}}}};
     model.weights[std::string(layer) + "mlp.router.attenuation"] = {{4}, {{{0, 1, 0, 1}, {}, {}}}};
   }
@@ -49,6 +50,9 @@ void ExpectSecondAndLast(SavedModel& model) {
   EXPECT_THAT(router.values[0], ElementsAre(1, 1.5, 3, 3.5));
   EXPECT_THAT(router.values[2], ElementsAre(5, 5, 7, 7));
   EXPECT_THAT(model.weights["model.layers.0.mlp.router.bias"].values[0], ElementsAre(1, 3));
+  EXPECT_THAT(model.weights["model.layers.0.mlp.router.layer_bias"].values[0], ElementsAre(5, 7));
+  EXPECT_FALSE(HasMoments("model.layers.0.mlp.router.layer_bias"));
+  EXPECT_TRUE(HasMoments("model.layers.0.mlp.router.weight"));
   EXPECT_EQ(model.weights.count("model.layers.0.mlp.router.attenuation"), 0u);
   const double constants = RouterConstant(4, 1) / RouterConstant(2, 1);
   EXPECT_NEAR(model.weights["model.layers.0.mlp.router.scale"].values[0][0], 2 * constants * 0.5, 1e-5);
