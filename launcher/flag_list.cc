@@ -72,6 +72,7 @@ std::string InsteadOfTwoValues(const FlagInfo& flag) {
 std::vector<std::string> ValuesOf(const FlagInfo& flag) {
   static const std::map<std::string, std::vector<std::string>> values = {
       {"split", {"train", "valid", "test"}},
+      {"dtype", {"fp32", "bf16"}},
       {"x", {"step", "tokens"}},
       {"by", {"rank", "node"}},
       {"lane", {"forward", "backward"}},

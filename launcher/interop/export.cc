@@ -23,6 +23,8 @@ DEFINE_string(
     as, "",
     "export: the architecture, llama, qwen2_moe or unipool; default: the first of them that computes "
     "the same");
+DEFINE_string(dtype, "fp32",
+              "export: of the weights, fp32 or bf16 (rounded to the nearest; a pool's routers stay fp32)");
 DEFINE_double(shard_gigabytes, 5, "export: most that a file of weights holds");
 
 namespace unipool {
@@ -32,6 +34,8 @@ void CheckFlags() {
   Problems problems;
   if (FLAGS_out.empty()) problems.Add("export: --out DIR is missing, the folder to make");
   if (FLAGS_format != "hf") problems.Add("--format=" + FLAGS_format + ": must be hf");
+  if (FLAGS_dtype != "fp32" && FLAGS_dtype != "bf16")
+    problems.Add("--dtype=" + FLAGS_dtype + ": must be fp32 or bf16");
   if (!(FLAGS_shard_gigabytes > 0) || FLAGS_shard_gigabytes > 1e6)
     problems.Add(Format("--shard_gigabytes=%g: must be above 0 and at most 1000000", FLAGS_shard_gigabytes));
   problems.ThrowIfAny();
@@ -67,8 +71,10 @@ std::string DigestsText(const HfTextInput& input, const std::vector<WrittenTenso
                                  {"architecture", ClassNameOf(input.choice.architecture)},
                                  {"reason", input.choice.reason}};
   for (const WrittenTensor& tensor : tensors) {
-    json["tensors"][tensor.name] = {
-        {"file", tensor.file}, {"shape", tensor.shape}, {"dtype", "F32"}, {"xxh3_64", tensor.sum.hash}};
+    json["tensors"][tensor.name] = {{"file", tensor.file},
+                                    {"shape", tensor.shape},
+                                    {"dtype", NameOf(tensor.dtype)},
+                                    {"xxh3_64", tensor.sum.hash}};
   }
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -92,12 +98,14 @@ std::string Export(const Config& config, const std::string& checkpoint, Training
                           .is_attenuated = !visibility.is_as_set(),
                           .end_of_text = tokenizer ? tokenizer->tokenizer->end_of_text() : -1,
                           .has_tokenizer = tokenizer.has_value(),
+                          .dtype = FLAGS_dtype == "bf16" ? "bfloat16" : "float32",
                           .name = FolderName(FLAGS_out),
                           .source = checkpoint};
   ExportFolder folder(FLAGS_out);
   const std::vector<WrittenTensor> written = WriteHfShards(
       folder.path(), HfTensorsOf(choice.architecture, input.spec, visibility, BiasNameOf(config)), weights,
-      std::llround(FLAGS_shard_gigabytes * 1e9));
+      {.max_bytes = std::llround(FLAGS_shard_gigabytes * 1e9),
+       .dtype = FLAGS_dtype == "bf16" ? DType::kBF16 : DType::kF32});
   folder.Write("config.json", HfConfigJson(input));
   folder.Write("generation_config.json", HfGenerationJson(input));
   if (tokenizer) {

@@ -1,10 +1,13 @@
 #include "launcher/interop/hf_shards.h"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "launcher/checkpoints/weight_folder.h"
+#include "launcher/interop/bf16_rounding.h"
 #include "runtime/tensor_file.h"
 
 namespace unipool {
@@ -13,8 +16,9 @@ namespace {
 struct Part {
   std::string name;
   std::vector<int64_t> shape;
-  const char* data = nullptr;
-  int64_t bytes = 0;
+  const char* data = nullptr;  // F32
+  int64_t bytes = 0;           // in the file
+  DType dtype = DType::kF32;   // in the file
 };
 
 Part PartOf(const HfTensor& tensor, const std::map<std::string, const DiskTensor*>& weights) {
@@ -36,6 +40,33 @@ Part PartOf(const HfTensor& tensor, const std::map<std::string, const DiskTensor
   return part;
 }
 
+// Writes the part as its file has it. Returns the sum of its bytes.
+FileSum Append(const Part& part, TensorFileWriter& writer) {
+  FileSummer summer;
+  const auto write = [&](const void* data, int64_t bytes) {
+    writer.Append(data, bytes);
+    summer.Add(data, bytes);
+  };
+  if (part.dtype == DType::kF32) {
+    write(part.data, part.bytes);
+    return summer.Sum();
+  }
+  const auto* numbers = reinterpret_cast<const float*>(part.data);
+  const int64_t count = part.bytes / 2;
+  std::vector<uint16_t> rounded;
+  constexpr int64_t kAtOnce = 1 << 16;
+  for (int64_t begin = 0; begin < count; begin += kAtOnce) {
+    rounded.clear();
+    for (int64_t i = begin; i < std::min(count, begin + kAtOnce); ++i) {
+      rounded.push_back(Bf16Bits(numbers[i]));
+      if (!std::isfinite(FromBf16Bits(rounded.back())))
+        throw UserError(part.name + Format(": element %d is %g, which BF16 cannot hold", i, numbers[i]));
+    }
+    write(rounded.data(), static_cast<int64_t>(rounded.size()) * 2);
+  }
+  return summer.Sum();
+}
+
 // The first part of each file.
 std::vector<size_t> FirstOfFiles(const std::vector<Part>& parts, int64_t max_bytes) {
   std::vector<size_t> first;
@@ -53,14 +84,20 @@ std::vector<size_t> FirstOfFiles(const std::vector<Part>& parts, int64_t max_byt
 }  // namespace
 
 std::vector<WrittenTensor> WriteHfShards(const std::string& folder, const std::vector<HfTensor>& tensors,
-                                         const std::vector<DiskTensor>& weights, int64_t max_bytes) {
+                                         const std::vector<DiskTensor>& weights,
+                                         const HfShardOptions& options) {
   std::map<std::string, const DiskTensor*> by_name;
   for (const DiskTensor& weight : weights) by_name[weight.name] = &weight;
   std::vector<Part> parts;
-  for (const HfTensor& tensor : tensors) parts.push_back(PartOf(tensor, by_name));
+  for (const HfTensor& tensor : tensors) {
+    parts.push_back(PartOf(tensor, by_name));
+    if (options.dtype == DType::kF32 || tensor.keeps_f32) continue;
+    parts.back().dtype = options.dtype;
+    parts.back().bytes /= 2;
+  }
 
   std::vector<WrittenTensor> written;
-  const std::vector<size_t> first = FirstOfFiles(parts, max_bytes);
+  const std::vector<size_t> first = FirstOfFiles(parts, options.max_bytes);
   const int num_files = static_cast<int>(first.size());
   int64_t total_bytes = 0;
   nlohmann::ordered_json files;
@@ -70,12 +107,10 @@ std::vector<WrittenTensor> WriteHfShards(const std::string& folder, const std::v
     const std::string name = std::filesystem::path(path).filename().string();
     TensorFileWriter writer(path);
     writer.SetMetadata("format", "pt");
-    for (size_t i = begin; i < end; ++i) writer.Declare(parts[i].name, DType::kF32, parts[i].shape);
+    for (size_t i = begin; i < end; ++i) writer.Declare(parts[i].name, parts[i].dtype, parts[i].shape);
     for (size_t i = begin; i < end; ++i) {
-      writer.Append(parts[i].data, parts[i].bytes);
-      FileSummer summer;
-      summer.Add(parts[i].data, parts[i].bytes);
-      written.push_back({parts[i].name, name, parts[i].shape, summer.Sum()});
+      const FileSum sum = Append(parts[i], writer);
+      written.push_back({parts[i].name, name, parts[i].shape, parts[i].dtype, sum});
       files[parts[i].name] = name;
       total_bytes += parts[i].bytes;
     }

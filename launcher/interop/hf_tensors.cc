@@ -1,9 +1,9 @@
 #include "launcher/interop/hf_tensors.h"
 
+#include "launcher/interop/model_weights.h"
+
 namespace unipool {
 namespace {
-
-constexpr const char* kProjections[] = {"gate_proj", "up_proj", "down_proj"};
 
 class TensorList {
  public:
@@ -15,23 +15,22 @@ class TensorList {
     Copy("model.embed_tokens.weight", "model.embed_tokens.weight", {0, spec_.vocab});
     for (int layer = 0; layer < spec_.layers; ++layer) AddLayer(layer);
     if (architecture_ == HfArchitecture::kUniPool) {
-      for (int64_t e = 0; e < spec_.experts; ++e) CopyExpert(e, ExpertName(e));
+      for (int64_t e = 0; e < spec_.experts; ++e) CopyExpert(e, ExpertPrefix(e));
     }
     Copy("model.norm.weight", "model.norm.weight");
     Copy("lm_head.weight", "lm_head.weight", {0, spec_.vocab});
+    for (HfTensor& tensor : list_)  // _keep_in_fp32_modules_strict of the code in models/huggingface
+      tensor.keeps_f32 = tensor.name.find(".mlp.router.") != std::string::npos;
     return std::move(list_);
   }
 
  private:
-  static std::string ExpertName(int64_t expert) {
-    return "model.pool.experts." + std::to_string(expert) + ".";
-  }
   void Copy(std::string name, std::string source, Range rows = {}) {
     list_.push_back({.name = std::move(name), .source = std::move(source), .rows = rows});
   }
   void CopyExpert(int64_t expert, const std::string& prefix) {
     for (const char* projection : kProjections)
-      Copy(prefix + projection + ".weight", ExpertName(expert) + projection + ".weight");
+      Copy(prefix + projection + ".weight", ExpertPrefix(expert) + projection + ".weight");
   }
   void Zeros(std::string name, std::vector<int64_t> shape) {
     int64_t size = 1;

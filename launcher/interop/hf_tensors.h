@@ -16,6 +16,7 @@ struct HfTensor {
   Range rows;                  // of the source that it consists of; empty: all
   std::vector<int64_t> shape;  // without a source; as many numbers as values
   std::vector<float> values;
+  bool keeps_f32 = false;  // transformers computes with it in F32, whatever the others are
 };
 
 // Width of the shared expert that Qwen2-MoE has and our models have not: its weights are zero, so it adds

@@ -41,8 +41,8 @@ Json CommonKeys(const HfTextInput& input) {
           {"tie_word_embeddings", false},
           {"attention_dropout", 0.0},
           {"use_cache", true},
-          {"torch_dtype", "float32"},
-          {"dtype", "float32"},
+          {"torch_dtype", input.dtype},
+          {"dtype", input.dtype},
           {"bos_token_id", TokenOrNull(input.end_of_text)},
           {"eos_token_id", TokenOrNull(input.end_of_text)},
           {"pad_token_id", TokenOrNull(input.end_of_text)}};
@@ -80,9 +80,11 @@ Json UniPoolKeys(const HfTextInput& input) {
           {"moe_intermediate_size", spec.expert_width},
           {"expert_sharing", Sharing::Value_Name(moe.sharing())},
           {"expert_groups", moe.groups()},
+          {"expert_band", moe.band()},
           {"router_type", RouterType::Value_Name(moe.router())},
           {"router_constants", spec.router_constant},
           {"router_bias", input.has_bias},
+          {"router_bias_scope", BiasScope::Value_Name(moe.bias_scope())},
           {"router_bias_on_positive", moe.balance_counts() == BalanceCounts::POSITIVE},
           {"router_attenuated", input.is_attenuated}};
 }
@@ -154,9 +156,9 @@ std::string ModelCard(const HfTextInput& input) {
              spec.layers, spec.experts, spec.expert_width, spec.top_k, spec.hidden);
   text += Format("%d tokens of context, %d tokens of vocabulary, written by the UniPool runtime (%s).\n\n",
                  spec.seq_length, spec.vocab, ProgramVersion().c_str());
-  text += std::string("It is a ") + ClassNameOf(input.choice.architecture) + ", since " +
-          input.choice.reason + ".\n\n```python\n" + LoadingLine(input.choice.architecture, ".") +
-          "\n```\n\n";
+  text += std::string("It is a ") + ClassNameOf(input.choice.architecture) + " in " + input.dtype +
+          ", since " + input.choice.reason + ".\n\n```python\n" +
+          LoadingLine(input.choice.architecture, ".") + "\n```\n\n";
   if (input.choice.architecture == HfArchitecture::kUniPool) {
     text +=
         "All layers choose from one pool of experts (UniPool, arXiv 2605.06665). The code lies beside the "

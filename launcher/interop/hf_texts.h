@@ -12,12 +12,13 @@ struct HfTextInput {
   HfChoice choice;
   const Config& config;
   const ModelSpec& spec;
-  bool has_bias = false;       // the model has biases that move the choice of experts
-  bool is_attenuated = false;  // layers have given up experts that the settings gave them
-  int32_t end_of_text = -1;    // the token that ends a document; -1: there is none
-  bool has_tokenizer = true;   // a tokenizer goes with the model
-  std::string name;            // of the model: the folder's
-  std::string source;          // the checkpoint
+  bool has_bias = false;          // the model has biases that move the choice of experts
+  bool is_attenuated = false;     // layers have given up experts that the settings gave them
+  int32_t end_of_text = -1;       // the token that ends a document; -1: there is none
+  bool has_tokenizer = true;      // a tokenizer goes with the model
+  std::string dtype = "float32";  // of the weights, as PyTorch calls it
+  std::string name;               // of the model: the folder's
+  std::string source;             // the checkpoint
 };
 
 // Each is a JSON object with a newline at its end, whose keys keep their order.

@@ -86,6 +86,10 @@ TEST_F(HfTextsTest, SettingsOfEachArchitecture) {
                 {"router_bias_on_positive", false}});
   const Json positive = Json::parse(HfConfigJson(Input("balance: BIAS balance_counts: POSITIVE")));
   EXPECT_EQ(positive["router_bias_on_positive"], true);
+  EXPECT_EQ(positive["router_bias_scope"], "POOL");
+  HfTextInput half = Input("");
+  half.dtype = "bfloat16";
+  EXPECT_EQ(Json::parse(HfConfigJson(half))["torch_dtype"], "bfloat16");
   EXPECT_TRUE(pool["auto_map"].contains("AutoModelForCausalLM"));
   EXPECT_FALSE(qwen.contains("auto_map"));
 }
@@ -103,7 +107,7 @@ TEST_F(HfTextsTest, ATokenizerWithoutAnEndOfTextHasNone) {
 TEST_F(HfTextsTest, TheCardHasTheRunsSettingsWithoutFolders) {
   const std::string card = ModelCard(Input("router_constant: 1.5"));
   EXPECT_THAT(card, HasSubstr("rope_base: 1234"));
-  EXPECT_THAT(card, HasSubstr("UniPoolForCausalLM, since "));
+  EXPECT_THAT(card, HasSubstr("UniPoolForCausalLM in float32, since "));
   EXPECT_THAT(card, HasSubstr("trust_remote_code=True"));
   EXPECT_THAT(card, HasSubstr("0.7 books"));
   EXPECT_THAT(card, HasSubstr("plain.txt"));

@@ -4,6 +4,7 @@ makes of it: tests/huggingface_test.py."""
 import json
 import os
 import resource
+import struct
 import subprocess
 import unittest
 
@@ -64,6 +65,42 @@ class ExportTest(RunTest):
         self.assertGreater(len(set(index.values())), 3)
         self.assertEqual(sorted(ReadFolder(self.Path("llama"))), sorted(index))
 
+    def test_weights_in_bf16_are_rounded_to_the_nearest(self) -> None:
+        self.Train("train.steps=3")
+        self.Run("export", "run", "--out=whole")
+        self.assertIn("bytes\n", self.Run("export", "run", "--out=half", "--dtype=bf16").text)
+        self.assertEqual(self.Json("half/config.json")["dtype"], "bfloat16")
+        whole, half = ReadFolder(self.Path("whole")), ReadFolder(self.Path("half"))
+        self.assertEqual(whole.keys(), half.keys())
+        digests = self.Json("half/export.json")["tensors"]
+        assert isinstance(digests, dict)
+        for name, (dtype, _, data) in half.items():
+            self.assertEqual("F32" if ".router." in name else "BF16", dtype, name)
+            self.assertEqual(dtype, digests[name]["dtype"])
+            if dtype == "F32":
+                self.assertEqual(whole[name][2], data)
+                continue
+            for bits, rounded in zip(struct.unpack(f"<{len(data) // 2}I", whole[name][2]), struct.unpack(f"<{len(data) // 2}H", data)):
+                rest = bits & 0xffff
+                up = rest > 0x8000 or (rest == 0x8000 and bits >> 16 & 1)
+                self.assertEqual((bits >> 16) + up, rounded, name)
+
+    def test_gpt2s_tokenizer_goes_along(self) -> None:
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        alphabet = [*map(chr, printable), *(chr(256 + i) for i in range(256 - len(printable)))]
+        blank = chr(256 + 32)  # the 33rd byte that is not printable
+        self.Write("vocab.json", json.dumps({token: i for i, token in enumerate([*alphabet, "th", blank + "t", "<|endoftext|>"])}))
+        self.Write("merges.txt", f"#version: 0.2\nt h\n{blank} t\n".encode())
+        with open(self.Path("book.txt")) as file:
+            self.Write("book.jsonl", json.dumps({"text": file.read()}) + "\n")
+        self.Run("tokenize", "--input=book.jsonl", "--output_prefix=book", "--tokenizer=gpt2", "--vocab=vocab.json", "--merges=merges.txt")
+        self.Train("data.train=book_text_document", "model.vocab=259", "train.steps=2", "data.split=100,0,0", "train.eval_every=0")
+        self.Run("export", "run", "--out=out")
+        self.assertEqual(self.Json("out/tokenizer.json"), self.Json("book_text_document.tokenizer.json"))
+        self.assertEqual([258] * 3, [self.Json("out/config.json")[f"{name}_token_id"] for name in ("bos", "eos", "pad")])
+        self.assertEqual("<|endoftext|>", self.Json("out/tokenizer_config.json")["eos_token"])
+        self.assertEqual(258, self.Json("out/generation_config.json")["eos_token_id"])
+
     def test_what_cannot_be_exported(self) -> None:
         self.Refuse("no checkpoint in run/checkpoints", "small.txtpb", "--out=out")
         self.Train("train.steps=1")
@@ -71,6 +108,7 @@ class ExportTest(RunTest):
         self.Refuse("--out=there: exists already", "run", "--out=there")
         self.Refuse("--out DIR is missing", "run")
         self.Refuse("--format=gguf: must be hf", "run", "--out=out", "--format=gguf")
+        self.Refuse("--dtype=fp16: must be fp32 or bf16", "run", "--out=out", "--dtype=fp16")
         self.Refuse("--shard_gigabytes=0: must be above 0", "run", "--out=out", "--shard_gigabytes=0")
         self.Refuse("no folder can be made there", "run", "--out=nowhere/out")
         self.Refuse("runs on one rank", "run", "--out=out", mpi=2)
