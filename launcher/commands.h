@@ -19,6 +19,7 @@ int TrainCommand(const CommandLine& command_line);
 int EvalCommand(const CommandLine& command_line);
 int GenerateCommand(const CommandLine& command_line);
 int ExportCommand(const CommandLine& command_line);
+int ImportCommand(const CommandLine& command_line);
 int VerifyCommand(const CommandLine& command_line);
 int InfoCommand(const CommandLine& command_line);
 int ExpertsCommand(const CommandLine& command_line);

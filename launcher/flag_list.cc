@@ -44,7 +44,7 @@ std::vector<FlagInfo> FlagsOf(const CommandInfo& command) {
 
 bool IsPathFlag(const std::string& name) {
   for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
-                           "setup", "template", "site", "out", "logits"}) {
+                           "setup", "template", "site", "out", "logits", "donor"}) {
     if (name == path) return true;
   }
   return false;
@@ -73,6 +73,7 @@ std::vector<std::string> ValuesOf(const FlagInfo& flag) {
   static const std::map<std::string, std::vector<std::string>> values = {
       {"split", {"train", "valid", "test"}},
       {"dtype", {"fp32", "bf16"}},
+      {"visible", {"own", "all"}},
       {"x", {"step", "tokens"}},
       {"by", {"rank", "node"}},
       {"lane", {"forward", "backward"}},

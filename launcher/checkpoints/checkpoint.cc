@@ -329,7 +329,9 @@ std::string LoadCheckpoint(Communicator& world, const std::string& dir, Checkpoi
     CheckFinite(dir, tensors, view.pieces, [&](const std::string& name, int64_t first) {
       return folder.Has(name) ? folder.FileOf(name) : optimizer.FileOf(name, first);
     });
-    if (world.rank() == 0 && !missing.empty()) note += (note.empty() ? "" : "\nwarning: ") + missing;
+    const bool has_stepped = state.step > 0;  // before the first step there is no state between steps
+    if (world.rank() == 0 && has_stepped && !missing.empty())
+      note += (note.empty() ? "" : "\nwarning: ") + missing;
     view.training_state = state.trainer;
     view.config_text = ReadTextFile((fs::path(dir) / "config.txtpb").string());
   });

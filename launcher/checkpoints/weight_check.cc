@@ -121,9 +121,6 @@ void CheckWeights(WeightFolder& folder, const std::vector<WantedTensor>& wanted,
   throw UserError(ListOfProblems(heading, problems));
 }
 
-namespace {
-
-// Settings that change what a model computes although its tensors keep their names and shapes.
 bool ChangesTheModel(const std::string& path) {
   static const std::set<std::string> kPaths{
       "model.layers",   "model.hidden", "model.heads", "model.kv_heads", "model.vocab", "model.rope_base",
@@ -131,6 +128,8 @@ bool ChangesTheModel(const std::string& path) {
       "moe.sharing",    "moe.groups",   "moe.band",    "moe.bias_scope"};
   return kPaths.contains(path) || path.rfind("moe.lock.", 0) == 0;
 }
+
+namespace {
 
 template <class Filter>
 std::string Differences(const std::string& there, const std::string& here, Filter&& filter,
@@ -172,8 +171,13 @@ std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTe
   return "";
 }
 
+std::string ModelDifferences(const std::string& there, const std::string& here, const std::string& of_theirs,
+                             const std::string& of_ours) {
+  return Differences(there, here, ChangesTheModel, of_theirs, of_ours);
+}
+
 void CheckSameModel(const std::string& dir, const std::string& there, const std::string& here) {
-  const std::string differences = Differences(there, here, ChangesTheModel);
+  const std::string differences = ModelDifferences(there, here, "there", "here");
   if (differences.empty()) return;
   throw UserError(dir + ": holds another model than the settings describe: " + differences +
                   "; use the settings it was trained with, or another run_dir");

@@ -32,6 +32,13 @@ std::string MissingBiases(const WeightFolder& folder, const std::vector<WantedTe
 // here, ...".
 std::string DescribeDifferences(const std::string& there, const std::string& here);
 
+// Whether a setting, by its path, changes what a model computes.
+bool ChangesTheModel(const std::string& path);
+
+// The settings of that kind in which two resolved settings differ: "moe.top_k is 1 there and 2 here, ...".
+std::string ModelDifferences(const std::string& there, const std::string& here, const std::string& of_theirs,
+                             const std::string& of_ours);
+
 // Throws UserError when two resolved settings describe models that compute different things from equal
 // tensors.
 void CheckSameModel(const std::string& dir, const std::string& there, const std::string& here);

@@ -12,17 +12,18 @@
 #include "launcher/interop/export_folder.h"
 #include "launcher/interop/hf_shards.h"
 #include "launcher/interop/hf_texts.h"
+#include "launcher/interop/import_settings.h"
 #include "launcher/standard_output.h"
 #include "launcher/tokens/tokenizer_file.h"
 #include "launcher/version.h"
 #include "launcher/world_options.h"
 
-DEFINE_string(out, "", "export, shrink, grow: the folder to make, which must not exist");
+DEFINE_string(out, "", "export, import, shrink, grow: the folder to make, which must not exist");
 DEFINE_string(format, "hf", "export: hf, a folder that Hugging Face's transformers loads");
 DEFINE_string(
     as, "",
     "export: the architecture, llama, qwen2_moe or unipool; default: the first of them that computes "
-    "the same");
+    "the same. import: what the model becomes, pool, private or dense");
 DEFINE_string(dtype, "fp32",
               "export: of the weights, fp32 or bf16 (rounded to the nearest; a pool's routers stay fp32)");
 DEFINE_double(shard_gigabytes, 5, "export: most that a file of weights holds");
@@ -116,6 +117,7 @@ std::string Export(const Config& config, const std::string& checkpoint, Training
     folder.Write("configuration_unipool.py", kHfConfigurationCode);
     folder.Write("modeling_unipool.py", kHfModelingCode);
   }
+  folder.Write(kExportedSettings, ResolvedConfigText(PortableSettings(config)));
   folder.Write("README.md", ModelCard(input));
   folder.Write("export.json", DigestsText(input, written));
   folder.Finish();

@@ -166,7 +166,9 @@ std::string ModelCard(const HfTextInput& input) {
   }
   if (!input.has_tokenizer)
     text += "No tokenizer is here, since the checkpoint had none: the model takes and gives token ids.\n\n";
-  text += "`export.json` has a digest of each tensor: XXH3 of 64 bits over its bytes.\n\n";
+  text +=
+      "`export.json` has a digest of each tensor: XXH3 of 64 bits over its bytes. `unipool.txtpb` has the "
+      "settings with which `unipool import` goes on.\n\n";
   text += "## Settings of the run\n\n```\n" + ResolvedConfigText(Published(input.config)) + "```\n";
   return text;
 }

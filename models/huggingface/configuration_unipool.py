@@ -19,6 +19,7 @@ class UniPoolConfig(PretrainedConfig):
       names, for example "SLIDING", is known from its weights alone.
     router_attenuated: factors a in [0, 1] of each layer take experts away that it sees. They multiply the scores (of a softmax
       each term), and an expert with a = 0 is never chosen: UniPool-lock.
+    expert_band, router_bias_scope: for `unipool import` alone. They say which setting made these visibilities and biases.
     """
 
     model_type = "unipool"

@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+DTYPE = "torch_dtype" if transformers.__version__.startswith("4.") else "dtype"
 HARD_TEXT = "One naïve  café\n\n\ttwo 'll 123 — \U0001f600 ends "
 
 
@@ -25,11 +26,12 @@ def greedy(model, prompt, count, **more):
 def compare(folder, prompt, count):
     ours = load_file(folder + ".safetensors")
     tokens, expected = ours["tokens"].long(), ours["logits"]
-    load = {"trust_remote_code": True}
+    load = {"trust_remote_code": True, DTYPE: torch.float32}
     model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **load)
     model.eval()
     outputs = model(tokens, labels=tokens)
-    text = torch.tensor([list(prompt.encode())])
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    text = torch.tensor([tokenizer(prompt)["input_ids"]])
     cached = greedy(model, text, count)
     padded = torch.cat([torch.zeros(1, 3, dtype=torch.long), text], dim=1)
     mask = (torch.arange(padded.shape[1]) >= 3).long()[None]
@@ -41,15 +43,16 @@ def compare(folder, prompt, count):
         same = same and torch.equal(again(tokens).logits, outputs.logits)
     eager = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **load).eval()
     span = expected.max() - expected.min()
-    tokenizer = AutoTokenizer.from_pretrained(folder, **load)
+    half = AutoModelForCausalLM.from_pretrained(folder, **{**load, DTYPE: torch.bfloat16}).eval()
     ids = tokenizer(HARD_TEXT)["input_ids"]
     return {"class": type(model).__name__, "shape": list(outputs.logits.shape),
             "problems": {key: sorted(map(str, value)) for key, value in info.items() if value},
             "difference": ((outputs.logits - expected).abs().max() / span).item(),
+            "mean_in_bf16": ((half(tokens).logits.float() - expected).abs().mean() / span).item(),
             "eager": ((eager(tokens).logits - expected).abs().max() / span).item(),
             "loss": outputs.loss.item(), "cached": cached, "uncached": greedy(model, text, count, use_cache=False),
             "padded": greedy(model, padded, count, attention_mask=mask), "same_after_saving": same,
-            "bytes": ids == list(HARD_TEXT.encode()), "text": tokenizer.decode(ids) == HARD_TEXT}
+            "ids": ids, "cached_text": tokenizer.decode(cached), "text": tokenizer.decode(ids) == HARD_TEXT}
 
 
 def main():

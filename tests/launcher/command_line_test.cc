@@ -65,12 +65,12 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
                   "--test_warmth: expected a number, found \"hot\"", "--checkpoint: its value is missing",
                   "trian: unknown command; did you mean train?"));
   EXPECT_THAT(ProblemsOf({"--json"}),
-              ElementsAre("a command is missing; one of train, eval, generate, export, verify, info, "
+              ElementsAre("a command is missing; one of train, eval, generate, export, import, verify, info, "
                           "experts, shrink, grow, watch, plot, compare, report, submit, status, logs, stop, "
                           "check_nodes, ledger, metrics, "
                           "tokenize"));
   EXPECT_THAT(ProblemsOf({"fly"}),
-              ElementsAre("fly: unknown command; one of train, eval, generate, export, verify, "
+              ElementsAre("fly: unknown command; one of train, eval, generate, export, import, verify, "
                           "info, experts, shrink, grow, watch, plot, compare, report, submit, status, "
                           "logs, stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
@@ -124,8 +124,8 @@ TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
   EXPECT_THAT(
       ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
       ElementsAre("--checkpoint: is a flag of eval, generate, export, experts, shrink, grow, not of train",
-                  "--json: is a flag of eval, generate, info, experts, shrink, grow, compare, status, "
-                  "metrics, not of train",
+                  "--json: is a flag of eval, generate, import, info, experts, shrink, grow, compare, "
+                  "status, metrics, not of train",
                   "--vocab: is a flag of generate, tokenize, not of train"));
   EXPECT_THAT(ProblemsOf({"metrics", "--print_config"}),
               ElementsAre(HasSubstr("--print_config: is a flag of")));

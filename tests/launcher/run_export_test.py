@@ -6,13 +6,12 @@ import os
 import resource
 import struct
 import subprocess
-import unittest
 
 import run_harness
 from run_harness import ReadFolder, ReadTensors, RunTest
 
 ALWAYS = ["README.md", "config.json", "export.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-          "tokenizer_config.json"]
+          "tokenizer_config.json", "unipool.txtpb"]
 CODE = ["configuration_unipool.py", "modeling_unipool.py"]
 
 
@@ -100,6 +99,9 @@ class ExportTest(RunTest):
         self.assertEqual([258] * 3, [self.Json("out/config.json")[f"{name}_token_id"] for name in ("bos", "eos", "pad")])
         self.assertEqual("<|endoftext|>", self.Json("out/tokenizer_config.json")["eos_token"])
         self.assertEqual(258, self.Json("out/generation_config.json")["eos_token_id"])
+        told = json.loads(self.Run("import", "out", "--as=pool", "--out=back", "--json").stdout)
+        self.assertIn("gpt2, 259 tokens", told["tokenizer"])
+        self.assertIn("the", self.Run("generate", "back", "--prompt=the", "--max_tokens=4").text)
 
     def test_what_cannot_be_exported(self) -> None:
         self.Refuse("no checkpoint in run/checkpoints", "small.txtpb", "--out=out")

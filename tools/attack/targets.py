@@ -36,7 +36,8 @@ STEP = "run/checkpoints/step-2"
 
 
 def MakeSeeds(program: Program, folder: str) -> None:
-    """A workspace with a sound file of each kind: run/ with checkpoints step-1 and step-2, shards/ and whole/ with weights."""
+    """A workspace with a sound file of each kind: run/ with checkpoints step-1 and step-2, shards/ and whole/ with weights, hub/ an
+    export."""
     FreshFolder(folder)
     for name, text in {"small.txtpb": SMALL, "cluster.txtpb": CLUSTER, "lines.jsonl": JSON_LINES, "merges.txt": MERGES,
                        "vocab.json": json.dumps(VOCABULARY)}.items():
@@ -59,6 +60,9 @@ def MakeSeeds(program: Program, folder: str) -> None:
     os.rename(os.path.join(folder, "two/traffic"), os.path.join(folder, "recorded/traffic"))
     shutil.copytree(os.path.join(folder, STEP), os.path.join(folder, "whole"))
     shutil.rmtree(os.path.join(folder, "two"))
+    ending = program.Run(folder, "export", "run", "--out=hub", limit_seconds=60)
+    if ending.code:
+        raise SystemExit(f"the seed export failed, exit {ending.code}:\n{ending.text}")
     os.remove(os.path.join(folder, "console"))
 
 
@@ -73,6 +77,7 @@ TRAIN = ["train", "small.txtpb", "run_dir=new"]
 TOKENIZE = ["tokenize", "--input=lines.jsonl", "--output_prefix=out"]
 GPT2 = ["--vocab=vocab.json", "--merges=merges.txt"]
 CONTINUE = ["train", "small.txtpb", "train.steps=3"]
+IMPORT = ["import", "hub", "--as=pool", "--out=imported"]
 GENERATE = ["generate", "small.txtpb", "--prompt=ab", "--max_tokens=8"]
 
 TARGETS: dict[str, Target] = {
@@ -99,6 +104,9 @@ TARGETS: dict[str, Target] = {
         ["recorded/traffic/manifest.json", "recorded/traffic/window-0-1.json", "recorded/traffic/rank-00001.bin"], JSON + BINARY,
         [["report", "recorded"], ["report", "recorded", "--trace=t.json", "--matrix=m.txt", "--jsonl=l.jsonl"],
          ["report", "recorded", "--compare=recorded", "--html=p.html", "--by=node"]]),
+    "import": Target(
+        ["hub/config.json", "hub/config.json", "hub/model.safetensors", "hub/tokenizer.json", "hub/unipool.txtpb"], JSON + TENSORS,
+        [IMPORT, [*IMPORT, "--donor=hub", "--place=1,3", "--data=book.txt", "--sequences=2"]]),
     "jsonl": Target(["lines.jsonl"], LINES, [[*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2]]),
     "vocab": Target(["vocab.json"], JSON, [[*TOKENIZE, *GPT2]]),
     "merges": Target(["merges.txt"], TEXT, [[*TOKENIZE, *GPT2]]),
@@ -117,9 +125,9 @@ FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--
          "--container", "--setup", "--template", "--site", "--array", "--mem", "--spare_nodes", "--picked", "--follow",
          "--text", "--html", "--trace", "--matrix", "--jsonl", "--steps", "--layer", "--lane", "--operation", "--by", "--compare",
          "--without", "--margin", "--to", "--out", "--layers", "--after", "--drop", "--criterion", "--format", "--as",
-         "--shard_gigabytes", "--logits"]
+         "--shard_gigabytes", "--logits", "--dtype", "--visible", "--parts", "--shared", "--data", "--donor", "--place"]
 COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
-            ["info", "small.txtpb"], ["export", "run", "--out=exported"], ["experts", "run", "--sequences=4"], ["shrink", "run", "--to=2", "--out=less", "--sequences=4"],
+            ["info", "small.txtpb"], ["export", "run", "--out=exported"], IMPORT, ["experts", "run", "--sequences=4"], ["shrink", "run", "--to=2", "--out=less", "--sequences=4"],
             ["grow", "run", "--layers=5", "--out=deep"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
             ["compare", "run", "run"], ["report", "recorded"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
