@@ -181,7 +181,8 @@ SharingChange ChangeSharing(const SharingOptions& options, SavedModel& model) {
         throw UserError("--as=private: the layers of this model share experts; --as=pool keeps them");
       return {.reason = "the model stays what it was"};
     case ImportAs::kPool:
-      return is_private ? JoinExperts(options, model) : SharingChange{.reason = "the model stays what it was"};
+      return is_private ? JoinExperts(options, model)
+                        : SharingChange{.reason = "the model stays what it was"};
   }
   LOG(FATAL) << "unknown kind " << static_cast<int>(options.as);
 }
