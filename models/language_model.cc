@@ -65,8 +65,12 @@ LanguageModel::Shared LanguageModel::ReserveShared() const {
 
 void LanguageModel::SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted) {
   run_.is_training = loss_scale != 0;
-  run_.num_counted = num_counted;
-  head_.BeginRun(loss_scale, num_counted);
+  run_.shape = spec_.attention(samples.dim(1));
+  run_.shape.sequence_length = samples.dim(2) - 1;
+  CHECK(!run_.is_training || run_.shape.sequence_length == spec_.seq_length) << run_.shape.sequence_length;
+  run_.num_counted = num_counted * run_.shape.sequence_length;
+  saved_.SetTokens(run_.shape.tokens());
+  head_.BeginRun(loss_scale, run_.shape.tokens(), run_.num_counted);
   BeginRun();
   inputs_.Set(samples);
 }
@@ -78,7 +82,7 @@ void LanguageModel::BeginRun() {
 }
 
 Tensor LanguageModel::Hidden(Buffer& buffer) const {
-  return buffer.UseView(options_.dtype, {shape().tokens(), spec_.hidden});
+  return buffer.UseView(options_.dtype, {run_.shape.tokens(), spec_.hidden});
 }
 
 Tensor LanguageModel::ForwardInput(int microbatch) {
@@ -100,7 +104,7 @@ void LanguageModel::BeginForward(int microbatch) {
 
 void LanguageModel::ForwardRoute(int microbatch, int layer) {
   LayerSaved& saved = saved_.Of(microbatch, layer);
-  layers_[layer]->attention.Forward(shape(), rope_, saved.attention, saved.moe.h);
+  layers_[layer]->attention.Forward(run_.shape, rope_, saved.attention, saved.moe.h);
   layers_[layer]->moe.ForwardRoute(saved.moe, send_order_.index());
   saved.SendReport();
 }
@@ -116,8 +120,8 @@ void LanguageModel::Plan(int microbatch, int layer, const ExchangeLabel& label) 
 }
 
 int64_t LanguageModel::CountedTokens(int microbatch) const {
-  const int64_t before = microbatch * options_.micro_batch;
-  return std::clamp<int64_t>(run_.num_counted - before, 0, options_.micro_batch) * spec_.seq_length;
+  const int64_t tokens = run_.shape.tokens();
+  return std::clamp<int64_t>(run_.num_counted - microbatch * tokens, 0, tokens);
 }
 
 const DispatchHandle& LanguageModel::Handle(int microbatch, int layer) {
@@ -170,8 +174,8 @@ void LanguageModel::BackwardRoute(int microbatch, int layer) {
   LayerSaved& saved = saved_.Of(microbatch, layer);
   const Tensor dout = BackwardInput(microbatch);
   layers_[layer]->moe.BackwardRoute(saved.moe, microbatch, dout, shared_.moe);
-  if (options_.recompute_attention) layers_[layer]->attention.FillSaved(shape(), rope_, saved.attention);
-  layers_[layer]->attention.Backward(shape(), rope_, saved.attention, dout, shared_.attention);
+  if (options_.recompute_attention) layers_[layer]->attention.FillSaved(run_.shape, rope_, saved.attention);
+  layers_[layer]->attention.Backward(run_.shape, rope_, saved.attention, dout, shared_.attention);
   saved_.Release(microbatch, layer);
 }
 

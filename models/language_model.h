@@ -43,8 +43,9 @@ class LanguageModel : public PipelineStage {
 
   // Samples of the microbatches to run, [B, b, s + 1] I32: inputs are tokens 0..s-1, targets 1..s. Token ids
   // are below the vocabulary. The gradient is that of loss_scale * sum of token losses; with loss_scale 0
-  // only losses are computed. Only the first num_counted sequences enter loss_sum (a last batch may be
-  // padded). The samples are read before it returns.
+  // only losses are computed, and sequences may then be shorter, as many as b s <= T allows. Only the first
+  // num_counted sequences enter loss_sum (a last batch may be padded). The samples are read before it
+  // returns.
   void SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted);
   // [1] F64, on the stream's device: over the tokens of the run since SetSamples; 0 but on the last stage.
   Tensor loss_sum() const { return head_.loss_sum(); }
@@ -56,6 +57,8 @@ class LanguageModel : public PipelineStage {
 
   // Who looks at each forward microbatch of a layer from now on; it outlives its use. Null: nobody.
   void SetProbe(ForwardProbe* probe) { run_.probe = probe; }
+  // The same for the tokens that the head predicts, see OutputHead::SetScorer.
+  void SetScorer(TokenScorer* scorer) { head_.SetScorer(scorer); }
 
   DenseParameters& parameters() { return parameters_; }
   const ModelSpec& spec() const { return spec_; }
@@ -98,7 +101,7 @@ class LanguageModel : public PipelineStage {
   int LayerOfModel(int layer) const { return static_cast<int>(options_.layers.begin) + layer; }
   // Tokens of the microbatch that are not padding.
   int64_t CountedTokens(int microbatch) const;
-  AttentionShape shape() const { return spec_.attention(options_.micro_batch); }
+  AttentionShape shape() const { return spec_.attention(options_.micro_batch); }  // of full sequences
   Tensor Decode(int32_t token, int64_t position, ExpertHost& experts);  // logits on the stream's device
 
   // Parameters lie in the order in which their users are declared: embedding, layers, head.
@@ -119,7 +122,8 @@ class LanguageModel : public PipelineStage {
   std::unique_ptr<DecodeState> decode_;  // made by the first NextLogits
   struct {
     bool is_training = false;
-    int64_t num_counted = 0;  // sequences that are not padding
+    int64_t num_counted = 0;  // tokens that are not padding
+    AttentionShape shape;
     ForwardProbe* probe = nullptr;
   } run_;  // the run since SetSamples
 };

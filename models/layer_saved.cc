@@ -4,12 +4,18 @@ namespace unipool {
 
 LayerSaved::LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
                        const AttentionLayer::Saved* internals, DeviceContext* device, char* base)
-    : device_(device) {
-  if (internals) attention = *internals;
-  Place(spec, tokens, dtype, internals == nullptr, base);
+    : spec_(spec), dtype_(dtype), base_(base), device_(device) {
   moe.handle.plan = SendPlan(placement);
-  report_ = report_begin();
-  if (device_) {
+  SetTokens(tokens, internals);
+}
+
+// The report's size is the same for any number of tokens; its place is not.
+void LayerSaved::SetTokens(int64_t tokens, const AttentionLayer::Saved* internals) {
+  if (internals) attention = *internals;
+  Place(tokens, dtype_, internals == nullptr, base_);
+  if (!device_) {
+    report_ = report_begin();
+  } else if (!report_) {
     report_ = static_cast<char*>(device_->AllocatePinned(report_bytes()));
     reported_ = device_->MakeEvent();
   }
@@ -24,7 +30,7 @@ LayerSaved::~LayerSaved() {
 }
 
 int64_t LayerSaved::Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals) {
-  return LayerSaved().Place(spec, tokens, dtype, keeps_internals, nullptr);
+  return LayerSaved(spec).Place(tokens, dtype, keeps_internals, nullptr);
 }
 
 void LayerSaved::SendReport() {
@@ -50,9 +56,8 @@ Tensor LayerSaved::OnHost(Tensor tensor) const {
 
 // Lays all fields out from `base` on (which may be null) and returns the bytes they take. `h`, the boundary
 // between the halves, belongs to the MoE half.
-int64_t LayerSaved::Place(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals,
-                          char* base) {
-  const int64_t d = spec.hidden, m = spec.experts, k = spec.top_k;
+int64_t LayerSaved::Place(int64_t tokens, DType dtype, bool keeps_internals, char* base) {
+  const int64_t d = spec_.hidden, m = spec_.experts, k = spec_.top_k;
   const DType exact = AccumulatorOf(dtype);
   int64_t bytes = 0;
   auto place = [&](Tensor& tensor, DType type, std::initializer_list<int64_t> shape) {
@@ -62,7 +67,7 @@ int64_t LayerSaved::Place(const ModelSpec& spec, int64_t tokens, DType dtype, bo
   place(attention.x, dtype, {tokens, d});
   if (keeps_internals) {
     char* const begin = base ? base + bytes : nullptr;
-    bytes += AttentionLayer::PlaceInternals(spec, tokens, dtype, begin, attention);
+    bytes += AttentionLayer::PlaceInternals(spec_, tokens, dtype, begin, attention);
   }
   place(moe.h, dtype, {tokens, d});
   place(moe.inv_rms, exact, {tokens});

@@ -19,6 +19,10 @@ struct LayerSaved {
   ~LayerSaved();
   LayerSaved(const LayerSaved&) = delete;
 
+  // The fields are for so many tokens from now on, in the same memory. REQUIRES: at most those of the
+  // constructor.
+  void SetTokens(int64_t tokens, const AttentionLayer::Saved* internals);
+
   // Bytes that one layer keeps of a microbatch of `tokens` tokens.
   static int64_t Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals);
 
@@ -28,12 +32,15 @@ struct LayerSaved {
   void WaitForReport(const ExchangeLabel& label);
 
  private:
-  LayerSaved() = default;
-  int64_t Place(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals, char* base);
+  explicit LayerSaved(const ModelSpec& spec) : spec_(spec) {}
+  int64_t Place(int64_t tokens, DType dtype, bool keeps_internals, char* base);
   char* report_begin() const { return static_cast<char*>(moe.router.score_sum.data); }
   int64_t report_bytes() const;
   Tensor OnHost(Tensor tensor) const;
 
+  const ModelSpec& spec_;
+  DType dtype_ = DType::kF32;
+  char* base_ = nullptr;
   DeviceContext* device_ = nullptr;
   char* report_ = nullptr;  // on a device pinned, where the host reads the report
   DeviceContext::Event reported_ = -1;

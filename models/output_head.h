@@ -3,6 +3,7 @@
 
 #include "models/dense_parameters.h"
 #include "models/model_spec.h"
+#include "models/token_scorer.h"
 #include "runtime/stream.h"
 
 namespace unipool {
@@ -20,8 +21,12 @@ class OutputHead {
              Stream& stream, MemoryMeter& memory);
 
   // Before the first microbatch of a run. The gradient is that of loss_scale * sum of token losses; with 0
-  // only losses are computed. Only the first num_counted sequences of the run enter loss_sum.
-  void BeginRun(double loss_scale, int64_t num_counted);
+  // only losses are computed, and microbatches may have fewer tokens than T. Only the first num_counted
+  // tokens of the run enter loss_sum.
+  void BeginRun(double loss_scale, int64_t tokens_per_microbatch, int64_t num_counted);
+  // Who is given scores in place of the loss from now on, in runs with loss_scale 0: the loss sum is then 0,
+  // and only the logits are computed that it wants. Null: nobody.
+  void SetScorer(TokenScorer* scorer) { scorer_ = scorer; }
 
   // A microbatch's work can be cut into parts, so that it spreads over slots: all parts in order, none of
   // another microbatch in between. Results do not depend on num_parts.
@@ -46,11 +51,11 @@ class OutputHead {
   static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device);
 
  private:
-  int64_t tokens() const { return options_.micro_batch * spec_.seq_length; }
   bool is_training() const { return loss_scale_ != 0; }
-  Tensor Hidden(Buffer& buffer) const { return buffer.UseView(options_.dtype, {tokens(), spec_.hidden}); }
+  Tensor Hidden(Buffer& buffer) const { return buffer.UseView(options_.dtype, {tokens_, spec_.hidden}); }
   // Logits, losses and gradients of some tokens.
   void RunChunk(const Tensor& targets, int64_t first, int64_t num_tokens);
+  void Score(int microbatch);
   void AddLosses(int microbatch);
 
   const ModelSpec& spec_;
@@ -60,7 +65,8 @@ class OutputHead {
   DenseParameters::Id norm_ = -1, head_ = -1;
   Buffer losses_, loss_sum_, normed_, dnormed_, inv_rms_, logits_;
   double loss_scale_ = 0;
-  int64_t num_counted_ = 0;
+  int64_t tokens_, num_counted_ = 0;  // of a microbatch; of the run
+  TokenScorer* scorer_ = nullptr;
 };
 
 }  // namespace unipool

@@ -8,14 +8,28 @@ SavedLayers::SavedLayers(const ModelSpec& spec, const SavedLayersOptions& option
       options_(options),
       placement_(placement),
       memory_(memory),
+      tokens_(options.tokens),
       taken_(options.max_in_flight * options.num_layers) {
   if (options.recompute_attention) {
     const int64_t bytes = AttentionLayer::InternalBytes(spec, options.tokens, options.dtype);
     internals_buffer_ = Buffer::Allocate(memory, MemoryKind::kScratch, bytes);
-    AttentionLayer::PlaceInternals(spec, options.tokens, options.dtype,
-                                   static_cast<char*>(internals_buffer_.data()), internals_);
+    PlaceInternals();
   }
   if (options.num_pieces > 0) AddPieces(options.num_pieces);
+}
+
+void SavedLayers::PlaceInternals() {
+  AttentionLayer::PlaceInternals(spec_, tokens_, options_.dtype, static_cast<char*>(internals_buffer_.data()),
+                                 internals_);
+}
+
+void SavedLayers::SetTokens(int64_t tokens) {
+  if (tokens == tokens_) return;
+  CHECK_LE(tokens, options_.tokens);
+  CHECK_EQ(free_.size(), pieces_.size()) << "pieces are held";
+  tokens_ = tokens;
+  if (options_.recompute_attention) PlaceInternals();
+  for (const auto& piece : pieces_) piece->SetTokens(tokens, internals());
 }
 
 LayerSaved& SavedLayers::Of(int microbatch, int layer) {
@@ -44,9 +58,8 @@ void SavedLayers::AddPieces(int64_t count) {
   buffers_.push_back(Buffer::Allocate(memory_, MemoryKind::kActivations, count * bytes));
   char* const base = static_cast<char*>(buffers_.back().data());
   for (int64_t i = 0; i < count; ++i) {
-    pieces_.push_back(std::make_unique<LayerSaved>(spec_, options_.tokens, placement_, options_.dtype,
-                                                   keeps_internals ? nullptr : &internals_, options_.device,
-                                                   base + i * bytes));
+    pieces_.push_back(std::make_unique<LayerSaved>(spec_, tokens_, placement_, options_.dtype, internals(),
+                                                   options_.device, base + i * bytes));
     free_.push_back(pieces_.back().get());
   }
   free_.reserve(pieces_.size());

@@ -11,7 +11,7 @@ namespace unipool {
 
 struct SavedLayersOptions {
   DType dtype = DType::kF32;
-  int64_t tokens = 0;         // T of a microbatch
+  int64_t tokens = 0;         // T of a microbatch, at most
   int64_t num_layers = 0;     // of the stage
   int64_t max_in_flight = 2;  // microbatches that hold pieces at one time; their numbers follow one another
   int64_t num_pieces = 0;     // for which memory is taken at once; more are taken one by one
@@ -26,17 +26,25 @@ class SavedLayers {
   SavedLayers(const ModelSpec& spec, const SavedLayersOptions& options, const ExpertPlacement& placement,
               MemoryMeter& memory);
 
+  // Microbatches have so many tokens from now on, options.tokens at most. REQUIRES: all pieces are released.
+  void SetTokens(int64_t tokens);
+
   LayerSaved& Of(int microbatch, int layer);  // takes a piece at first use
   void Release(int microbatch, int layer);
 
  private:
   LayerSaved*& At(int microbatch, int layer);
+  void PlaceInternals();
+  const AttentionLayer::Saved* internals() const {
+    return options_.recompute_attention ? &internals_ : nullptr;
+  }
   void AddPieces(int64_t count);
 
   const ModelSpec& spec_;
   SavedLayersOptions options_;
   const ExpertPlacement& placement_;
   MemoryMeter& memory_;
+  int64_t tokens_;  // of a microbatch, now
   Buffer internals_buffer_;
   AttentionLayer::Saved internals_;  // of the layer that runs, with recompute_attention
   std::vector<Buffer> buffers_;

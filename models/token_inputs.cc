@@ -8,8 +8,8 @@ namespace unipool {
 
 TokenInputs::TokenInputs(const ModelSpec& spec, int64_t tokens, bool is_first, DenseParameters& parameters,
                          DeviceContext* device, Stream& stream, MemoryMeter& memory)
-    : seq_length_(spec.seq_length),
-      tokens_per_microbatch_(tokens),
+    : most_positions_(spec.seq_length),
+      most_tokens_(tokens),
       parameters_(parameters),
       device_(device),
       stream_(stream),
@@ -24,12 +24,14 @@ TokenInputs::~TokenInputs() {
 }
 
 void TokenInputs::Set(const Tensor& samples) {
-  CHECK_EQ(samples.dim(1) * seq_length_, tokens_per_microbatch_);
-  CHECK_EQ(samples.dim(2), seq_length_ + 1);
+  const int64_t s = samples.dim(2) - 1;
+  tokens_per_microbatch_ = samples.dim(1) * s;
+  CHECK_LE(tokens_per_microbatch_, most_tokens_);
+  CHECK_LE(s, most_positions_);
   num_microbatches_ = samples.dim(0);
   Reserve(num_microbatches_);
   if (device_) device_->WaitOnHost(sent_, {.operation = "copy of the samples"});
-  const int64_t sequences = samples.dim(0) * samples.dim(1), s = seq_length_;
+  const int64_t sequences = samples.dim(0) * samples.dim(1);
   const int32_t* from = samples.as<int32_t>();
   for (int64_t i = 0; i < sequences; ++i) {
     std::copy_n(from + i * (s + 1), s, on_host_ + i * s);
@@ -43,7 +45,7 @@ void TokenInputs::Set(const Tensor& samples) {
 void TokenInputs::Reserve(int64_t num_microbatches) {
   if (num_microbatches <= most_microbatches_) return;
   most_microbatches_ = num_microbatches;
-  const int64_t bytes = 2 * num_microbatches * tokens_per_microbatch_ * 4;
+  const int64_t bytes = 2 * num_microbatches * most_tokens_ * 4;
   ids_ = Buffer();
   ids_ = Buffer::Allocate(memory_, MemoryKind::kScratch, bytes);
   on_host_ = static_cast<int32_t*>(ids_.data());

@@ -17,8 +17,8 @@ class TokenInputs {
   ~TokenInputs();
   TokenInputs(const TokenInputs&) = delete;
 
-  // Samples of the microbatches to run, [B, b, s + 1] I32: inputs are tokens 0..s-1, targets 1..s. They are
-  // copied before it returns.
+  // Samples of the microbatches to run, [B, b, s + 1] I32: inputs are tokens 0..s-1, targets 1..s. Sequences
+  // may be shorter than the model's, and as many as b s <= T allows. They are copied before it returns.
   void Set(const Tensor& samples);
   Tensor inputs(int microbatch) const { return Ids(microbatch); }                       // [T] I32
   Tensor targets(int microbatch) const { return Ids(num_microbatches_ + microbatch); }  // [T] I32
@@ -32,7 +32,8 @@ class TokenInputs {
   void Reserve(int64_t num_microbatches);
   Tensor Ids(int64_t row) const;
 
-  int64_t seq_length_, tokens_per_microbatch_;
+  const int64_t most_positions_, most_tokens_;
+  int64_t tokens_per_microbatch_ = 0;  // of the samples that were set
   DenseParameters& parameters_;
   DeviceContext* device_;
   Stream& stream_;

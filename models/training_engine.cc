@@ -56,8 +56,11 @@ TrainingEngine::~TrainingEngine() {
 }
 
 int64_t TrainingEngine::SequenceIndex(int64_t microbatch, int64_t i) const {
-  const int64_t global_microbatch = microbatch * data_ranks() + parts_.mesh.data_rank();
-  return global_microbatch * parts_.config.train().micro_batch() + i;
+  return SequenceIndex(microbatch, i, parts_.config.train().micro_batch());
+}
+
+int64_t TrainingEngine::SequenceIndex(int64_t microbatch, int64_t i, int64_t per_microbatch) const {
+  return (microbatch * data_ranks() + parts_.mesh.data_rank()) * per_microbatch + i;
 }
 
 StepReport TrainingEngine::TrainStep(int64_t step, double lr, const Tensor& samples) {
@@ -174,10 +177,10 @@ MemoryPeak TrainingEngine::MemoryOfRank(int rank) const {
 }
 
 double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequences, std::span<double> riders) {
-  const int64_t micro_batch = parts_.config.train().micro_batch();
+  const int64_t micro_batch = samples.dim(1);
   int64_t own = 0;  // sequences of this rank that are not padding: the first ones
   for (int64_t m = 0; m < samples.dim(0); ++m) {
-    own += std::clamp<int64_t>(num_sequences - SequenceIndex(m, 0), 0, micro_batch);
+    own += std::clamp<int64_t>(num_sequences - SequenceIndex(m, 0, micro_batch), 0, micro_batch);
   }
   if (parts_.use.lock) parts_.use.lock->BeginPass(own / micro_batch);
   const SlotSchedule schedule(parts_.layers_per_stage, static_cast<int>(samples.dim(0)),

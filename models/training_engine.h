@@ -52,8 +52,10 @@ class TrainingEngine {
   // belongs to data rank g % data_ranks, as its microbatch g / data_ranks.
   int64_t microbatches_per_rank() const { return parts_.schedule.num_microbatches(); }
   int64_t data_ranks() const { return parts_.mesh.shape().data_ranks(); }
-  // Index of sequence i of this rank's microbatch m among the sequences of a (padded) batch.
+  // Index of sequence i of this rank's microbatch m among the sequences of a (padded) batch. The second is
+  // for sequences shorter than the model's, of which a microbatch has more.
   int64_t SequenceIndex(int64_t microbatch, int64_t i) const;
+  int64_t SequenceIndex(int64_t microbatch, int64_t i, int64_t per_microbatch) const;
 
   // One optimizer step on this rank's samples [B, b, s + 1] I32, skipped unless loss and gradient norm are
   // finite (StepReport). `step` counts from 0 and is the same on all ranks. Collective over the world.
@@ -81,8 +83,8 @@ class TrainingEngine {
   }
 
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
-  // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Collective; the same on every
-  // rank.
+  // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Sequences may be shorter than the
+  // model's, and as many as b s <= micro_batch * seq_length allows. Collective; the same on every rank.
   // Riders travel along as with Update.
   double EvaluateLossSum(const Tensor& samples, int64_t num_sequences, std::span<double> riders = {});
   // Generation, see LanguageModel::NextLogits.

@@ -92,6 +92,31 @@ TEST_P(SavedLayersTest, PiecesAreUsedAgain) {
   EXPECT_EQ(memory_.peak_bytes() - bytes, LayerSaved::Bytes(spec_, 20, DType::kF32, !GetParam()));
 }
 
+// Microbatches with fewer tokens lie apart in the same memory, and full ones do again afterwards.
+TEST_P(SavedLayersTest, FewerTokensInTheSameMemory) {
+  SavedLayers layers(spec_, Options(2), placement_, memory_);
+  const LayerSaved& first = layers.Of(0, 0);
+  const std::vector<std::pair<char*, char*>> full = PlacesOf(first);
+  layers.Release(0, 0);
+  const int64_t bytes = memory_.peak_bytes();
+  for (const int64_t tokens : {7, 1, 20}) {
+    layers.SetTokens(tokens);
+    const LayerSaved& saved = layers.Of(0, 0);
+    EXPECT_EQ(&saved, &first);
+    EXPECT_EQ(saved.attention.qkv.rows(), tokens);
+    EXPECT_EQ(saved.moe.router.experts.rows(), tokens);
+    EXPECT_EQ(saved.moe.report.router.counts.data, saved.moe.router.counts.data);
+    std::vector<std::pair<char*, char*>> places = PlacesOf(saved);
+    if (tokens == 20) {
+      EXPECT_EQ(places, full);
+    }
+    std::sort(places.begin(), places.end());
+    for (size_t i = 1; i < places.size(); ++i) EXPECT_GE(places[i].first, places[i - 1].second);
+    layers.Release(0, 0);
+  }
+  EXPECT_EQ(memory_.peak_bytes(), bytes);
+}
+
 INSTANTIATE_TEST_SUITE_P(RecomputeAttention, SavedLayersTest, testing::Bool());
 
 }  // namespace
