@@ -61,6 +61,7 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
                           {"sequences", evaluation.sequences},
                           {"tokens", evaluation.tokens}};
     if (bytes > 0) result["loss_per_byte"] = loss / bytes;
+    if (bytes > 0) result["bits_per_byte"] = BitsPerByte(loss, bytes);
     for (const SourceLoss& source : by_source)
       result["by_source"].push_back({{"source", source.source}, {"loss", source.loss}});
     PrintResult(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -68,7 +69,8 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
   }
   std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f", evaluation.checkpoint,
                             FLAGS_split, evaluation.tokens, loss, std::exp(loss));
-  if (bytes > 0) text += Format(", %.6f nats a byte", loss / bytes);
+  if (bytes > 0)
+    text += Format(", %.6f nats a byte, %.6f bits a byte", loss / bytes, BitsPerByte(loss, bytes));
   text += "\n";
   for (const SourceLoss& source : by_source)
     text += Format("  %s: loss %.6f, perplexity %.4f\n", source.source, source.loss, std::exp(source.loss));

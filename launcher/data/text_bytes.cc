@@ -1,5 +1,6 @@
 #include "launcher/data/text_bytes.h"
 
+#include <numbers>
 #include <vector>
 
 namespace unipool {
@@ -38,6 +39,10 @@ double BytesPerToken(const TokenDataset& dataset, int64_t num_samples, int64_t s
         portion.share * static_cast<double>(bytes) / static_cast<double>(portion.num_samples * seq_length);
   }
   return mean;
+}
+
+double BitsPerByte(double loss, double bytes_per_token) {
+  return loss / bytes_per_token / std::numbers::ln2;
 }
 
 }  // namespace unipool

@@ -16,4 +16,7 @@ namespace unipool {
 double BytesPerToken(const TokenDataset& dataset, int64_t num_samples, int64_t seq_length,
                      const Tokenizer& tokenizer);
 
+// Of a mean loss in nats a token. REQUIRES: bytes_per_token > 0.
+double BitsPerByte(double loss, double bytes_per_token);
+
 }  // namespace unipool

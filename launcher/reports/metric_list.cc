@@ -4,6 +4,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "launcher/data/text_bytes.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -232,6 +233,12 @@ const std::vector<Metric<ValidationOutcome>>& ValidationMetrics() {
        "`valid_loss` / mean bytes of text of a token: for runs with other tokenizers on the same text",
        [](const V& v) -> MetricValue {
          return v.bytes_per_token > 0 ? MetricValue(v.loss / v.bytes_per_token) : std::monostate{};
+       }},
+      {"valid_bits_per_byte", "bits", "validations of data whose tokenizer is known", Repeats::kExactly,
+       "`valid_loss_per_byte` in bits",
+       [](const V& v) -> MetricValue {
+         if (v.bytes_per_token <= 0) return std::monostate{};
+         return BitsPerByte(v.loss, v.bytes_per_token);
        }},
       {"valid_perplexity", "", kEveryValidation, Repeats::kExactly, "e to the power of `valid_loss`",
        [](const V& v) -> MetricValue { return std::exp(v.loss); }},

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numbers>
 #include <random>
 #include <set>
 #include <sstream>
@@ -89,6 +90,10 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   EXPECT_EQ(
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .bytes_per_token = 4}))["valid_loss_per_byte"],
       0.375);
+  EXPECT_EQ(
+      Json::parse(ValidationLine({.step = 7, .loss = 1.5, .bytes_per_token = 4}))["valid_bits_per_byte"],
+      0.375 / std::numbers::ln2);
+  EXPECT_FALSE(valid.contains("valid_bits_per_byte"));
   const Json blend =
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}, {"b", 2}, {"a", 3}}}));
   EXPECT_EQ(blend["valid_loss_by_source"], Json({{"a", 1.25}, {"b", 2}, {"a (2)", 3}}));

@@ -3,6 +3,7 @@
 pipes; and eval and info from a folder."""
 import array
 import json
+import math
 import os
 import shutil
 import signal
@@ -274,6 +275,7 @@ class TokenizerTest(RunTest):
         self.Train("run_dir=bytes", "parallel.ranks=2")
         losses = {run: [line for line in self.Metrics(run) if "valid_loss" in line][-1] for run in ("run", "bytes")}
         self.assertEqual(losses["bytes"]["valid_loss_per_byte"], losses["bytes"]["valid_loss"])
+        self.assertAlmostEqual(losses["run"]["valid_bits_per_byte"], losses["run"]["valid_loss_per_byte"] / math.log(2))
         bytes_a_token = losses["run"]["valid_loss"] / losses["run"]["valid_loss_per_byte"]
         with open(self.Path("a_text_document.bin"), "rb") as file:
             tokens = array.array("H", file.read())
@@ -285,7 +287,7 @@ class TokenizerTest(RunTest):
         self.assertGreater(bytes_a_token, 1.01)
         result = json.loads(self.Run("eval", "run", "--json").stdout)
         self.assertAlmostEqual(result["loss"] / result["loss_per_byte"], bytes_a_token)
-        self.assertRegex(self.Run("eval", "run").text, r"perplexity \d+\.\d+, \d\.\d+ nats a byte\n")
+        self.assertRegex(self.Run("eval", "run").text, r"perplexity \d+\.\d+, \d\.\d+ nats a byte, \d\.\d+ bits a byte\n")
         text = self.Run("compare", "bytes", "run").text
         self.assertRegex(text, r"(?m)^run +- +- +[+-]\d\.\d{4}$")
         self.assertIn("nats a byte can be compared if both are validated on the same text", text)
