@@ -13,6 +13,7 @@
 #include "launcher/reports/run_words.h"
 #include "launcher/standard_output.h"
 #include "launcher/start_check.h"
+#include "launcher/tasks/eval_tasks.h"
 #include "launcher/trainer.h"
 #include "launcher/world_options.h"
 #include "runtime/communicator.h"
@@ -26,6 +27,15 @@ DEFINE_string(
     logits, "",
     "eval: also write tokens and logits of the --sequences first sequences to this safetensors file; "
     "on one rank");
+DEFINE_string(
+    tasks, "",
+    "eval: instead of a split these tasks, NAME=FILE or NAME=FOLDER with commas between, or NAME of "
+    "--task_data: lambada, hellaswag, piqa, arc_easy, arc_challenge, winogrande, boolq, openbookqa, "
+    "siqa; the files are JSON lines (launcher/tasks/TASKS.md)");
+DEFINE_string(task_data, "", "eval: folder with files NAME.jsonl for --tasks");
+DEFINE_int64(limit, 0, "eval: of each of --tasks only so many items, the first; 0: all");
+DEFINE_string(log_samples, "",
+              "eval: also write each item's scores of --tasks to this file, a JSON line each");
 
 namespace unipool {
 
@@ -40,6 +50,25 @@ void CheckLogitsFlag(const WorldOptions& options) {
     problems.Add(
         Format("--logits=%s: needs one rank, and there are %d; give parallel.ranks=1, without mpirun",
                FLAGS_logits.c_str(), WorldSize(options)));
+  problems.ThrowIfAny();
+}
+
+bool IsGiven(const char* flag) {
+  return !gflags::GetCommandLineFlagInfoOrDie(flag).is_default;
+}
+
+void CheckTaskFlags() {
+  Problems problems;
+  const bool has_tasks = IsGiven("tasks");
+  for (const char* flag : {"split", "sequences", "logits"}) {
+    if (has_tasks && IsGiven(flag))
+      problems.Add(Format("--%s is of a split and --tasks are none: leave one of them out", flag));
+  }
+  for (const char* flag : {"task_data", "limit", "log_samples"}) {
+    if (!has_tasks && IsGiven(flag))
+      problems.Add(Format("--%s: goes with --tasks, which is not given", flag));
+  }
+  if (FLAGS_limit < 0) problems.Add(Format("--limit=%d: must be 0 (all items) or more", FLAGS_limit));
   problems.ThrowIfAny();
 }
 
@@ -69,8 +98,9 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
   }
   std::string text = Format("%s\n%s split, %d tokens: loss %.6f, perplexity %.4f", evaluation.checkpoint,
                             FLAGS_split, evaluation.tokens, loss, std::exp(loss));
-  if (bytes > 0)
+  if (bytes > 0) {
     text += Format(", %.6f nats a byte, %.6f bits a byte", loss / bytes, BitsPerByte(loss, bytes));
+  }
   text += "\n";
   for (const SourceLoss& source : by_source)
     text += Format("  %s: loss %.6f, perplexity %.4f\n", source.source, source.loss, std::exp(source.loss));
@@ -80,6 +110,13 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
 }  // namespace
 
 int EvalCommand(const CommandLine& command_line) {
+  CheckTaskFlags();
+  if (IsGiven("tasks")) {
+    return EvalTasks(command_line, {.tasks = FLAGS_tasks,
+                                    .folder = FLAGS_task_data,
+                                    .limit = FLAGS_limit,
+                                    .samples = FLAGS_log_samples});
+  }
   const Split split = SplitNamed(FLAGS_split);
   CheckSequences(FLAGS_sequences);
   Config config = LoadConfig(command_line);

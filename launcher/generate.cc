@@ -5,15 +5,15 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
-#include "launcher/checkpoints/finite_check.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/inference.h"
+#include "launcher/model_tokenizer.h"
 #include "launcher/sampler.h"
 #include "launcher/standard_output.h"
+#include "launcher/token_context.h"
 #include "launcher/tokens/prompts.h"
 #include "launcher/tokens/shown_text.h"
-#include "launcher/tokens/tokenizer_file.h"
 #include "launcher/world_options.h"
 #include "runtime/watchdog.h"
 
@@ -81,32 +81,6 @@ std::vector<Prompt> PromptsFromFlags(const CommandLine& line) {
   return {{.text = FLAGS_prompt, .origin = "--prompt"}};
 }
 
-// That of the flags, else the checkpoint's own, else bytes if the model's tokens are as many.
-std::shared_ptr<const Tokenizer> TokenizerFor(const std::string& checkpoint, const Config& config) {
-  TokenizerOptions options = TokenizerOptionsFromFlags();
-  std::string name = "--tokenizer=" + options.kind;
-  std::shared_ptr<const Tokenizer> tokenizer;
-  const bool is_chosen = !gflags::GetCommandLineFlagInfoOrDie("tokenizer").is_default ||
-                         !options.vocab.empty() || !options.merges.empty();
-  if (!is_chosen) {
-    name = checkpoint + "/" + kTokenizerFile;
-    if (const auto own = FindTokenizerFile(name)) tokenizer = own->tokenizer;
-    if (!tokenizer && config.model().vocab() == 256) options.kind = "bytes";
-    if (!tokenizer && config.model().vocab() != 256) {
-      throw UserError(checkpoint +
-                      ": holds no tokenizer.json, as its data had none; give the tokenizer of the data: "
-                      "--tokenizer gpt2 with --vocab and --merges, or --tokenizer FILE.tokenizer.json");
-    }
-  }
-  if (!tokenizer) tokenizer = MakeTokenizer(options);
-  if (tokenizer->vocab_size() > config.model().vocab()) {
-    throw UserError(
-        Format("%s has %d tokens but model.vocab is %d: choose the tokenizer of the training data",
-               name.c_str(), tokenizer->vocab_size(), config.model().vocab()));
-  }
-  return tokenizer;
-}
-
 // SIGINT and SIGTERM, while this lives: the text ends with its line, and the process then as by the signal. A
 // second one ends it at once. What is ignored stays so.
 class Interrupts {
@@ -135,53 +109,8 @@ class Interrupts {
   struct sigaction before_[std::size(kSignals)] = {};
 };
 
-// Feeds tokens and keeps the last ones in reach: when the context is full, its later half is read again.
-class Context {
- public:
-  Context(TrainingEngine& engine, int64_t length) : engine_(engine), length_(length) {}
-  std::span<const float> Feed(int32_t token) {
-    if (static_cast<int64_t>(tokens_.size()) == length_) {
-      const std::vector<int32_t> later(tokens_.begin() + length_ / 2, tokens_.end());
-      tokens_.clear();
-      has_lost_ = true;
-      for (int32_t old : later) Feed(old);
-    }
-    const Tensor logits = engine_.NextLogits(token, static_cast<int64_t>(tokens_.size()));
-    const std::string problem = FirstNotFinite(logits);
-    if (!problem.empty()) {
-      throw UserError(
-          Format("the model's answer to token %d is no number (logit %s): these weights have diverged; "
-                 "use an earlier checkpoint",
-                 token, problem.c_str()));
-    }
-    tokens_.push_back(token);
-    return {logits.as<float>(), static_cast<size_t>(engine_.parts().spec.vocab)};
-  }
-
-  size_t size() const { return tokens_.size(); }
-  // Forgets all but the first `count` tokens, and true; false where some of these are gone.
-  bool Rewind(size_t count) {
-    if (has_lost_ || tokens_.size() < count) return false;
-    tokens_.resize(count);
-    return true;
-  }
-
- private:
-  TrainingEngine& engine_;
-  int64_t length_;
-  bool has_lost_ = false;
-  std::vector<int32_t> tokens_;
-};
-
 int64_t SeqLength(const TrainingEngine& engine) {
   return engine.parts().spec.seq_length;
-}
-
-// How many of a prompt's tokens are out of reach when all have gone through a Context, which drops half its
-// length whenever it is full.
-int64_t TokensOutOfReach(int64_t tokens, int64_t length) {
-  const int64_t half = std::max<int64_t>(length / 2, 1);
-  return tokens <= length ? 0 : (tokens - length + half - 1) / half * half;
 }
 
 // One prompt's tokens in the engine, and what follows on them.
@@ -189,7 +118,8 @@ class Writer {
  public:
   Writer(TrainingEngine& engine, const Tokenizer& tokenizer, std::vector<int32_t> prompt)
       : engine_(engine), tokenizer_(tokenizer), prompt_(std::move(prompt)) {
-    prompt_.erase(prompt_.begin(), prompt_.begin() + TokensOutOfReach(prompt_.size(), SeqLength(engine)));
+    prompt_.erase(prompt_.begin(),
+                  prompt_.begin() + TokenContext::TokensOutOfReach(prompt_.size(), SeqLength(engine)));
   }
 
   // Hands what may be shown to `show`, token by token. Returns what ended the text: "stop", "end_of_text",
@@ -220,7 +150,7 @@ class Writer {
  private:
   void ReadPrompt() {
     if (context_ && context_->Rewind(prompt_.size())) return;
-    context_.emplace(engine_, SeqLength(engine_));
+    context_.emplace(engine_);
     std::span<const float> logits;
     for (int32_t token : prompt_) {
       if (Interrupts::caught() != 0) return;
@@ -232,17 +162,9 @@ class Writer {
   TrainingEngine& engine_;
   const Tokenizer& tokenizer_;
   std::vector<int32_t> prompt_;  // as far as the model sees it
-  std::optional<Context> context_;
+  std::optional<TokenContext> context_;
   std::vector<float> behind_prompt_;
 };
-
-// The token before the first of a text: the end of a document, or of a line where documents have no end.
-int32_t BeginOfText(const Tokenizer& tokenizer) {
-  if (tokenizer.end_of_text() >= 0) return tokenizer.end_of_text();
-  std::vector<int32_t> line_end;
-  tokenizer.Encode("\n", line_end);
-  return line_end[0];
-}
 
 std::vector<int32_t> Encoded(const Prompt& prompt, const Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
@@ -265,7 +187,7 @@ void WriteAll(TrainingEngine& engine, const Tokenizer& tokenizer, const std::vec
   const bool several = prompts.size() > 1 || FLAGS_samples > 1;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto tokens = static_cast<int64_t>(encoded[i].size());
-    if (const int64_t lost = TokensOutOfReach(tokens, SeqLength(engine)); lost > 0) {
+    if (const int64_t lost = TokenContext::TokensOutOfReach(tokens, SeqLength(engine)); lost > 0) {
       PrintErrorLine(
           Format("note: prompt %d has %d tokens; the model sees the last %d (model.seq_length is %d)", i + 1,
                  tokens, tokens - lost, SeqLength(engine)));
@@ -311,7 +233,7 @@ int GenerateCommand(const CommandLine& command_line) {
   ValidateConfig(config, 1);
   const int exit_code = RunWorld(options, [&](World& world) {
     const std::string checkpoint = FindWeights(command_line, config, world);
-    const std::shared_ptr<const Tokenizer> tokenizer = TokenizerFor(checkpoint, config);
+    const std::shared_ptr<const Tokenizer> tokenizer = TokenizerOfModel(checkpoint, config);
     const std::vector<Prompt> prompts = PromptsFromFlags(command_line);
     TrainingEngine engine(config, world, {.mode = EngineMode::kEvaluate});
     LoadForInference(checkpoint, config, world, engine);

@@ -33,6 +33,14 @@ ALPHABET = [chr(byte) for byte in PRINTABLE] + [chr(256 + i) for i in range(256 
 VOCABULARY = {word: i for i, word in enumerate([*ALPHABET, "th", "\u0120th", "in", "<|endoftext|>"])}
 MERGES = "#version: 0.2\nt h\nĠ th\ni n\n"
 STEP = "run/checkpoints/step-2"
+TASKS = {
+    "lambada": {"text": "he ran to the end"},
+    "hellaswag": {"activity_label": "Run [x]", "ctx_a": "He", "ctx_b": "she", "endings": ["ran", "w\u00f6rter", "sat"], "label": "1"},
+    "piqa": {"goal": "open", "sol1": "Pull.", "sol2": "Push.", "label": 1},
+    "arc_easy": {"question": "Why?", "choices": {"text": ["so", "no"], "label": ["A", "B"]}, "answerKey": "B"},
+    "winogrande": {"sentence": "Ann as _ was late", "option1": "Ann", "option2": "Eve", "answer": "2"},
+    "boolq": {"passage": "It is.", "question": "is it", "answer": True},
+}
 
 
 def MakeSeeds(program: Program, folder: str) -> None:
@@ -43,6 +51,10 @@ def MakeSeeds(program: Program, folder: str) -> None:
                        "vocab.json": json.dumps(VOCABULARY)}.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(text)
+    os.makedirs(os.path.join(folder, "tasks"))
+    for task, item in TASKS.items():
+        with open(os.path.join(folder, f"tasks/{task}.jsonl"), "w", encoding="utf-8") as file:
+            file.write(3 * (json.dumps(item) + "\n"))
     WriteText(os.path.join(folder, "book.txt"), 3000)
     tokens = [i * 7 % 256 for i in range(3000)]
     with open(os.path.join(folder, "tokens.bin"), "wb") as file:
@@ -80,6 +92,8 @@ CONTINUE = ["train", "small.txtpb", "train.steps=3"]
 IMPORT = ["import", "hub", "--as=pool", "--out=imported"]
 GENERATE = ["generate", "small.txtpb", "--prompt=ab", "--max_tokens=8"]
 
+EVAL_TASKS = ["eval", "run", "--tasks=lambada,hellaswag,piqa,arc_easy,winogrande,boolq", "--task_data=tasks"]
+
 TARGETS: dict[str, Target] = {
     "config": Target(
         ["small.txtpb"], TEXT,
@@ -108,6 +122,7 @@ TARGETS: dict[str, Target] = {
         ["hub/config.json", "hub/config.json", "hub/model.safetensors", "hub/tokenizer.json", "hub/unipool.txtpb"], JSON + TENSORS,
         [IMPORT, [*IMPORT, "--donor=hub", "--place=1,3", "--data=book.txt", "--sequences=2"]]),
     "jsonl": Target(["lines.jsonl"], LINES, [[*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2]]),
+    "tasks": Target([f"tasks/{task}.jsonl" for task in TASKS], LINES, [EVAL_TASKS, [*EVAL_TASKS, "--json", "--log_samples=out"]]),
     "vocab": Target(["vocab.json"], JSON, [[*TOKENIZE, *GPT2]]),
     "merges": Target(["merges.txt"], TEXT, [[*TOKENIZE, *GPT2]]),
     "tokenizer": Target(
@@ -125,8 +140,8 @@ FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--
          "--container", "--setup", "--template", "--site", "--array", "--mem", "--spare_nodes", "--picked", "--follow",
          "--text", "--html", "--trace", "--matrix", "--jsonl", "--steps", "--layer", "--lane", "--operation", "--by", "--compare",
          "--without", "--margin", "--to", "--out", "--layers", "--after", "--drop", "--criterion", "--format", "--as",
-         "--shard_gigabytes", "--logits", "--dtype", "--visible", "--parts", "--shared", "--data", "--donor", "--place"]
-COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
+         "--shard_gigabytes", "--logits", "--dtype", "--visible", "--parts", "--shared", "--data", "--donor", "--place", "--tasks", "--task_data", "--limit", "--log_samples"]
+COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], EVAL_TASKS, [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
             ["info", "small.txtpb"], ["export", "run", "--out=exported"], IMPORT, ["experts", "run", "--sequences=4"], ["shrink", "run", "--to=2", "--out=less", "--sequences=4"],
             ["grow", "run", "--layers=5", "--out=deep"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
             ["compare", "run", "run"], ["report", "recorded"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
