@@ -18,6 +18,7 @@ namespace unipool {
 int TrainCommand(const CommandLine& command_line);
 int EvalCommand(const CommandLine& command_line);
 int GenerateCommand(const CommandLine& command_line);
+int ServeCommand(const CommandLine& command_line);
 int ExportCommand(const CommandLine& command_line);
 int ImportCommand(const CommandLine& command_line);
 int VerifyCommand(const CommandLine& command_line);

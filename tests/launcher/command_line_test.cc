@@ -65,12 +65,12 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
                   "--test_warmth: expected a number, found \"hot\"", "--checkpoint: its value is missing",
                   "trian: unknown command; did you mean train?"));
   EXPECT_THAT(ProblemsOf({"--json"}),
-              ElementsAre("a command is missing; one of train, eval, generate, export, import, verify, info, "
+              ElementsAre("a command is missing; one of train, eval, generate, serve, export, import, verify, info, "
                           "experts, shrink, grow, watch, plot, compare, report, submit, status, logs, stop, "
                           "check_nodes, ledger, metrics, "
                           "tokenize"));
   EXPECT_THAT(ProblemsOf({"fly"}),
-              ElementsAre("fly: unknown command; one of train, eval, generate, export, import, verify, "
+              ElementsAre("fly: unknown command; one of train, eval, generate, serve, export, import, verify, "
                           "info, experts, shrink, grow, watch, plot, compare, report, submit, status, "
                           "logs, stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
