@@ -22,11 +22,7 @@ constexpr int64_t kCudaLogitsPerChunk = 1 << 28, kCudaTile = 256;
 
 OutputHead::OutputHead(const ModelSpec& spec, const OutputHeadOptions& options, DenseParameters& parameters,
                        Stream& stream, MemoryMeter& memory)
-    : spec_(spec),
-      options_(options),
-      parameters_(parameters),
-      stream_(stream),
-      tokens_(options.micro_batch * spec.seq_length) {
+    : spec_(spec), options_(options), parameters_(parameters), stream_(stream), tokens_(most_tokens()) {
   if (options.is_last) {
     norm_ = parameters.Declare("model.norm.weight", {spec.hidden}, {.mean = 1}, WeightDecay::kNo);
     head_ = parameters.Declare("lm_head.weight", {spec.padded_vocab, spec.hidden}, {.std = spec.init_std},
@@ -56,6 +52,11 @@ int64_t OutputHead::ChunkTokens(int64_t padded_vocab, int64_t tokens, Device dev
   return std::min(tokens, (even + kCudaTile - 1) / kCudaTile * kCudaTile);
 }
 
+int64_t OutputHead::Chunk() const {
+  const auto of = [&](int64_t tokens) { return ChunkTokens(spec_.padded_vocab, tokens, stream_.device()); };
+  return std::min(of(tokens_), of(most_tokens()));
+}
+
 void OutputHead::BeginRun(double loss_scale, int64_t tokens_per_microbatch, int64_t num_counted) {
   loss_scale_ = loss_scale;
   tokens_ = tokens_per_microbatch;
@@ -66,7 +67,7 @@ void OutputHead::BeginRun(double loss_scale, int64_t tokens_per_microbatch, int6
 // The first part also normalises all tokens; the last also sums their losses and takes the gradient through
 // the norm. A part is whole chunks, so that sums have the same order however many parts there are.
 void OutputHead::Run(const Part& part) {
-  const int64_t chunk = ChunkTokens(spec_.padded_vocab, tokens_, stream_.device());
+  const int64_t chunk = Chunk();
   const Tensor inv_rms = inv_rms_.UseView(AccumulatorOf(options_.dtype), {tokens_});
   const Tensor norm = parameters_.compute(norm_);
   if (part.index == 0) RmsNormForward(stream_, part.x, norm, spec_.norm_eps, Hidden(normed_), inv_rms);
@@ -105,7 +106,7 @@ void OutputHead::AddLosses(int microbatch) {
 
 // Rows of the norm's output are brought together, so that a product has no others.
 void OutputHead::Score(int microbatch) {
-  const int64_t chunk = ChunkTokens(spec_.padded_vocab, tokens_, stream_.device());
+  const int64_t chunk = Chunk();
   const Tensor weight = parameters_.compute(head_).Rows(0, spec_.vocab);
   for (int64_t first = 0; first < scorer_->num_wanted(microbatch); first += chunk) {
     const int64_t count = std::min(chunk, scorer_->num_wanted(microbatch) - first);

@@ -51,11 +51,14 @@ class OutputHead {
   static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device);
 
  private:
+  int64_t most_tokens() const { return options_.micro_batch * spec_.seq_length; }  // T
   bool is_training() const { return loss_scale_ != 0; }
   Tensor Hidden(Buffer& buffer) const { return buffer.UseView(options_.dtype, {tokens_, spec_.hidden}); }
   // Logits, losses and gradients of some tokens.
   void RunChunk(const Tensor& targets, int64_t first, int64_t num_tokens);
   void Score(int microbatch);
+  // Of a microbatch of tokens_; the logits have room for that of a full one.
+  int64_t Chunk() const;
   void AddLosses(int microbatch);
 
   const ModelSpec& spec_;

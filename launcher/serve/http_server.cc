@@ -10,6 +10,7 @@ namespace unipool {
 namespace {
 
 constexpr char kJson[] = "application/json";
+constexpr int kBacklog = 256;  // connections that the system holds until they are taken
 
 void SetError(int status, const std::string& message, httplib::Response& response) {
   response.status = status;
@@ -56,7 +57,9 @@ HttpServer::HttpServer(const HttpServerOptions& options, HttpAnswers answers) {
   server_.set_keep_alive_timeout(5);
   server_.set_tcp_nodelay(true);
   // Not the library's, with which a second server could share the port unseen.
-  server_.set_socket_options([](auto socket) {
+  int listening = -1;
+  server_.set_socket_options([&listening](auto socket) {
+    listening = socket;
     const int yes = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   });
@@ -71,6 +74,8 @@ HttpServer::HttpServer(const HttpServerOptions& options, HttpAnswers answers) {
     throw UserError(Format("--port=%d: cannot be had on %s: %s", options.port, options.host,
                            errno != 0 ? std::strerror(errno) : "there is no such host"));
   }
+  listen(listening, kBacklog);  // the library's five are too few where many ask at once
+  server_.set_socket_options([](auto) {});
   slow_ = std::make_unique<SlowConnections>(port_, options.request_limit);
 }
 

@@ -64,15 +64,17 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
       ElementsAre("--jsom: unknown flag; did you mean --json?",
                   "--test_warmth: expected a number, found \"hot\"", "--checkpoint: its value is missing",
                   "trian: unknown command; did you mean train?"));
-  EXPECT_THAT(ProblemsOf({"--json"}),
-              ElementsAre("a command is missing; one of train, eval, generate, serve, export, import, verify, info, "
-                          "experts, shrink, grow, watch, plot, compare, report, submit, status, logs, stop, "
-                          "check_nodes, ledger, metrics, "
-                          "tokenize"));
-  EXPECT_THAT(ProblemsOf({"fly"}),
-              ElementsAre("fly: unknown command; one of train, eval, generate, serve, export, import, verify, "
-                          "info, experts, shrink, grow, watch, plot, compare, report, submit, status, "
-                          "logs, stop, check_nodes, ledger, metrics, tokenize"));
+  EXPECT_THAT(
+      ProblemsOf({"--json"}),
+      ElementsAre("a command is missing; one of train, eval, generate, serve, export, import, verify, info, "
+                  "experts, shrink, grow, watch, plot, compare, report, submit, status, logs, stop, "
+                  "check_nodes, ledger, metrics, "
+                  "tokenize"));
+  EXPECT_THAT(
+      ProblemsOf({"fly"}),
+      ElementsAre("fly: unknown command; one of train, eval, generate, serve, export, import, verify, "
+                  "info, experts, shrink, grow, watch, plot, compare, report, submit, status, "
+                  "logs, stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
               ElementsAre(HasSubstr("train: the configuration file is missing")));
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),
@@ -123,10 +125,11 @@ TEST(CommandLine, OneFolderAndOneTopic) {
 TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
   EXPECT_THAT(
       ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
-      ElementsAre("--checkpoint: is a flag of eval, generate, export, experts, shrink, grow, not of train",
-                  "--json: is a flag of eval, generate, import, info, experts, shrink, grow, compare, "
-                  "status, metrics, not of train",
-                  "--vocab: is a flag of generate, tokenize, not of train"));
+      ElementsAre(
+          "--checkpoint: is a flag of eval, generate, serve, export, experts, shrink, grow, not of train",
+          "--json: is a flag of eval, generate, import, info, experts, shrink, grow, compare, "
+          "status, metrics, not of train",
+          "--vocab: is a flag of eval, generate, serve, tokenize, not of train"));
   EXPECT_THAT(ProblemsOf({"metrics", "--print_config"}),
               ElementsAre(HasSubstr("--print_config: is a flag of")));
   EXPECT_THAT(ProblemsOf({"info", "a.txtpb", "--prompt=x"}),
