@@ -43,9 +43,9 @@ std::vector<FlagInfo> FlagsOf(const CommandInfo& command) {
 }
 
 bool IsPathFlag(const std::string& name) {
-  for (const char* path : {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg",
-                           "setup", "template", "site", "out", "logits", "donor", "task_data",
-                           "log_samples"}) {
+  for (const char* path :
+       {"checkpoint", "vocab", "merges", "input", "output_prefix", "prompt_file", "svg", "setup", "template",
+        "site", "out", "logits", "donor", "task_data", "log_samples"}) {
     if (name == path) return true;
   }
   return false;
