@@ -125,6 +125,8 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
       executor(mesh, dispatcher, model, experts, LaneOrderOf(config.parallel().lanes()), place.device()),
       optimizer(MakeOptimizer(*this, options)),
       replacer(spec, config.parallel(), mesh, schedule, placement, experts, optimizer ? &*optimizer : nullptr,
-               place.stream(), place.memory()) {}
+               place.stream(), place.memory()) {
+  executor.set_meter(options.meter);
+}
 
 }  // namespace unipool

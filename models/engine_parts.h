@@ -26,6 +26,7 @@ struct EngineOptions {
   // Records the exchanges of training steps between BeginStep and EndStep, which its owner calls; outlives
   // the engine. The owner also made it record the world's communicator. Null: nobody does.
   TrafficRecorder* recorder = nullptr;
+  WorkMeter* meter = nullptr;  // hears of the rank's work; outlives the engine. Null: nobody does.
 };
 
 struct EngineParts {

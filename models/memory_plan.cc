@@ -129,7 +129,7 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
   const int microbatches = MicrobatchesPerRank(config, mesh);
   const SlotSchedule schedule(LayersPerStage(config, mesh), microbatches);
   const DType dtype = DTypeOfConfig(config);
-  const int64_t dense = count.total() - count.experts + PaddingOf(spec, layers, is_last);
+  const int64_t dense = count.dense() + PaddingOf(spec, layers, is_last);
   return {.config = config,
           .spec = spec,
           .mesh = mesh,
@@ -263,6 +263,14 @@ int64_t ScratchBytes(const RankSizes& s) {
 }
 
 }  // namespace
+
+int64_t DenseElements(const Config& config, const MeshShape& shape, int stage) {
+  Config sizes = config;
+  sizes.mutable_moe()->set_router_constant(1);
+  const int64_t layers = LayersPerStage(config, shape)[stage];
+  const ParameterCount count = CountParametersOfRank(config, shape, RankOf(shape, {.stage = stage}));
+  return count.dense() + PaddingOf(MakeModelSpec(sizes), layers, stage == shape.stages - 1);
+}
 
 MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, double imbalance) {
   Config config = original;

@@ -35,6 +35,9 @@ inline constexpr double kAllRowsHere = std::numeric_limits<double>::infinity(); 
 MemoryPlan PlanMemory(const Config& config, const MeshShape& shape, int rank,
                       double imbalance = kEvenRouting);
 
+// Elements of the flat array of a stage's dense parameters, with the padding between them.
+int64_t DenseElements(const Config& config, const MeshShape& shape, int stage);
+
 // Most (microbatch, layer) activations a stage holds at once, and most forward slots whose rows an owner
 // keeps.
 int64_t MostSavedLayers(const SlotSchedule& schedule, int stage);

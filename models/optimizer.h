@@ -48,6 +48,7 @@ class Optimizer {
   }
   // Moments by their names on disk, for checkpoints.
   std::vector<OptimizerPiece> Pieces() const;
+  int64_t num_updated() const { return num_moments_ / 2; }  // parameters that this rank updates
   Tensor flat_moments() const { return moments_.View(first_.dense.dtype, {num_moments_}); }  // all moments
 
  private:

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "runtime/buffer.h"
+#include "runtime/errors.h"
 
 namespace unipool {
 
@@ -18,7 +19,16 @@ StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic, bo
       memory_peaks(int64_t{num_ranks} * kNumMemoryKinds) {
   size_t numbers = 0;
   ForEach([&](double&) { ++numbers; });
+  CHECK_EQ(static_cast<int64_t>(numbers),
+           NumNumbers(spec.layers * spec.experts, spec.experts, num_ranks, num_traffic, has_scores));
   exchanged_.resize(numbers);
+}
+
+int64_t StepSums::NumNumbers(int64_t counts, int64_t experts, int num_ranks, int64_t num_traffic,
+                             bool has_scores) {
+  constexpr int64_t kSingle = 4, kArraysOfCounts = 3;
+  return kSingle + (kArraysOfCounts + has_scores) * counts + 1 + experts + kMostRiders + num_traffic +
+         int64_t{num_ranks} * kNumMemoryKinds;
 }
 
 std::span<double> StepSums::memory_of(int rank) {

@@ -18,6 +18,10 @@ struct StepSums {
   // sums of scores are wanted.
   StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic = 0, bool has_scores = false);
 
+  // How many numbers travel. `counts`: L * M; `experts`: M.
+  static int64_t NumNumbers(int64_t counts, int64_t experts, int num_ranks, int64_t num_traffic,
+                            bool has_scores);
+
   double loss = 0;                   // of tokens, without the balancing loss
   double pool_loss = 0;              // the balancing loss, as it is added to the training loss
   double pool_loss_at_balance = 0;   // what it would be if every expert had the same share

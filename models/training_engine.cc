@@ -37,6 +37,7 @@ std::optional<TrafficStepSums> TrafficSumsOf(const EngineParts& parts, int rank,
 TrainingEngine::TrainingEngine(const Config& config, World& world, const EngineOptions& options)
     : world_(world),
       recorder_(options.recorder),
+      meter_(options.meter),
       parts_(config, world, options),
       state_(parts_),
       reader_(parts_.place.device(), 2 + parts_.spec.layers * parts_.spec.experts),
@@ -125,7 +126,10 @@ StepReport TrainingEngine::ReduceAndApply(int64_t step, double lr, std::span<con
   std::copy_n(own_numbers.as<double>(), sums_.grad_squares.size(), sums_.grad_squares.begin());
   std::copy_n(parts_.use.importance.all().as<double>(), sums_.importance.size(), sums_.importance.begin());
   const StepReport report = ReduceSums(step);
-  if (!report.is_skipped) parts_.optimizer->Apply(step, lr, report.grad_norm);
+  if (report.is_skipped) return report;
+  if (meter_) meter_->Begin();
+  parts_.optimizer->Apply(step, lr, report.grad_norm);
+  if (meter_) meter_->End(WorkKind::kOptimizer, static_cast<double>(parts_.optimizer->num_updated()), {});
   return report;
 }
 

@@ -108,6 +108,7 @@ class TrainingEngine {
 
   World& world_;
   TrafficRecorder* const recorder_;
+  WorkMeter* const meter_;
   EngineParts parts_;
   EngineState state_;
   NumberReader reader_;

@@ -23,6 +23,13 @@ class SlotExecutor::Range {
   DeviceRange range_;
 };
 
+template <class Body>
+void SlotExecutor::Metered(WorkKind kind, double amount, const WorkPart& part, Body&& work) {
+  if (meter_) meter_->Begin();
+  work();
+  if (meter_) meter_->End(kind, amount, part);
+}
+
 SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage,
                            ExpertHost& experts, LaneOrder lane_order, DeviceContext* device)
     : mesh_(mesh),
@@ -87,7 +94,8 @@ void SlotExecutor::ForwardDense(SlotId slot) {
   }
   {
     const Range range(*this, "attention and router", Lane::kForward, work);
-    stage_.ForwardRoute(work.microbatch, work.layer);
+    Metered(WorkKind::kDenseForward, Tokens(work.microbatch), {},
+            [&] { stage_.ForwardRoute(work.microbatch, work.layer); });
   }
   // While the counts are on their way to the host, the device has these to do.
   if (stage_.counts_on_device()) WeightGradients(WeightPart::kSecond);
@@ -98,7 +106,9 @@ void SlotExecutor::ForwardDense(SlotId slot) {
                .slot = slot.time * schedule_->slots_per_time() + slot.index});
   const DispatchHandle& handle = stage_.Handle(work.microbatch, work.layer);
   dispatcher_.StartCounts(slot, &handle);
-  stage_.ForwardPermute(work.microbatch, work.layer, dispatcher_.SendRows(Lane::kForward, slot, handle));
+  const Tensor send_rows = dispatcher_.SendRows(Lane::kForward, slot, handle);
+  Metered(WorkKind::kRows, Rows(work), {},
+          [&] { stage_.ForwardPermute(work.microbatch, work.layer, send_rows); });
   dispatcher_.StartDispatch(Lane::kForward, slot, &handle,
                             stage_.ReturnedRows(Lane::kForward, work.microbatch, work.layer));
 }
@@ -120,7 +130,9 @@ void SlotExecutor::BackwardDense(SlotId slot) {
   }
   const Range range(*this, "dispatch", Lane::kBackward, work);
   const DispatchHandle& handle = stage_.Handle(work.microbatch, work.layer);
-  stage_.BackwardUnpermute(work.microbatch, work.layer, dispatcher_.SendRows(Lane::kBackward, slot, handle));
+  const Tensor send_rows = dispatcher_.SendRows(Lane::kBackward, slot, handle);
+  Metered(WorkKind::kRows, Rows(work), {},
+          [&] { stage_.BackwardUnpermute(work.microbatch, work.layer, send_rows); });
   dispatcher_.StartDispatch(Lane::kBackward, slot, &handle,
                             stage_.ReturnedRows(Lane::kBackward, work.microbatch, work.layer));
 }
@@ -130,7 +142,9 @@ void SlotExecutor::ForwardExperts(SlotId slot) {
   const Range range(*this, "experts", Lane::kForward, slot);
   for (int piece = 0; piece < dispatcher_.NumPieces(Lane::kForward, slot); ++piece) {
     const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot, piece);
-    experts_.Forward(batch, dispatcher_.KeepRows(slot), dispatcher_.AnswerRows(Lane::kForward));
+    const Tensor keep = dispatcher_.KeepRows(slot), answers = dispatcher_.AnswerRows(Lane::kForward);
+    Metered(WorkKind::kExpertsForward, static_cast<double>(batch.piece_rows().size()), {},
+            [&] { experts_.Forward(batch, keep, answers); });
     dispatcher_.StartCombine(Lane::kForward, slot, piece);
   }
   pending_[static_cast<int>(Lane::kForward)] = {.work = Work(Lane::kForward, slot), .under_way = true};
@@ -143,8 +157,10 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
   const int num_pieces = dispatcher_.NumPieces(Lane::kBackward, slot);
   for (int piece = 0; piece < num_pieces; ++piece) {
     const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot, piece);
-    experts_.BackwardInput(batch, dispatcher_.AnswerRows(Lane::kBackward));
-    weights_ = {.batch = batch, .pending = {true, true}};
+    const Tensor answers = dispatcher_.AnswerRows(Lane::kBackward);
+    Metered(WorkKind::kExpertsInput, static_cast<double>(batch.piece_rows().size()), {},
+            [&] { experts_.BackwardInput(batch, answers); });
+    weights_ = {.batch = batch, .rows = static_cast<double>(batch.num_rows()), .pending = {true, true}};
     // Hidden states go ahead of the last combine, so that they need not wait until it has left.
     if (is_last && piece + 1 == num_pieces && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
     dispatcher_.StartCombine(Lane::kBackward, slot, piece);
@@ -158,7 +174,11 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
 void SlotExecutor::WeightGradients(WeightPart part) {
   bool& pending = weights_.pending[static_cast<int>(part)];
   const DeviceRange range(pending ? device_ : nullptr, "weight gradients");
-  if (pending) experts_.BackwardWeights(weights_.batch, part);
+  const int index = static_cast<int>(part);
+  if (pending) {
+    Metered(WorkKind::kExpertsWeights, weights_.rows, {.begin = index, .end = index + 1, .num_parts = 2},
+            [&] { experts_.BackwardWeights(weights_.batch, part); });
+  }
   pending = false;
 }
 
@@ -167,8 +187,12 @@ void SlotExecutor::Head(Lane lane, SlotId slot) {
   const HeadWork head = schedule_->Head(lane, slot);
   if (head.begin == head.end) return;
   const Range range(*this, "head", Lane::kForward, LaneWork{.microbatch = head.microbatch, .layer = -1});
+  const int parts = schedule_->num_head_parts();
+  // Forward alone is a third of the work.
+  const double tokens = Tokens(head.microbatch) / (schedule_->forward_only() ? 3 : 1);
   for (int part = head.begin; part < head.end; ++part) {
-    stage_.Head(head.microbatch, part, schedule_->num_head_parts());
+    Metered(WorkKind::kHead, tokens, {.begin = part, .end = part + 1, .num_parts = parts},
+            [&] { stage_.Head(head.microbatch, part, parts); });
   }
 }
 
@@ -179,7 +203,8 @@ void SlotExecutor::FinishForward() {
   const LaneWork work = pending.work;
   const Range range(*this, "combine", Lane::kForward, work);
   dispatcher_.WaitCombine(Lane::kForward);
-  if (!work.idle()) stage_.ForwardUnpermute(work.microbatch, work.layer);
+  if (work.idle()) return;
+  Metered(WorkKind::kRows, Rows(work), {}, [&] { stage_.ForwardUnpermute(work.microbatch, work.layer); });
 }
 
 void SlotExecutor::FinishBackward() {
@@ -190,8 +215,9 @@ void SlotExecutor::FinishBackward() {
   const Range range(*this, "combine, router and attention", Lane::kBackward, work);
   dispatcher_.WaitCombine(Lane::kBackward);
   if (work.idle()) return;
-  stage_.BackwardPermute(work.microbatch, work.layer);
-  stage_.BackwardRoute(work.microbatch, work.layer);
+  Metered(WorkKind::kRows, Rows(work), {}, [&] { stage_.BackwardPermute(work.microbatch, work.layer); });
+  Metered(WorkKind::kDenseBackward, Tokens(work.microbatch), {},
+          [&] { stage_.BackwardRoute(work.microbatch, work.layer); });
 }
 
 void SlotExecutor::BeginForwardTime(int time) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "parallel/stage_boundary.h"
+#include "parallel/work_times.h"
 #include "runtime/device_context.h"
 
 namespace unipool {
@@ -25,6 +26,8 @@ class SlotExecutor {
   // All must outlive it. `device`: whose profiler shows steps, slots and operations as ranges; null: the CPU.
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts,
                LaneOrder lane_order = LaneOrder::kInterleaved, DeviceContext* device = nullptr);
+  // Who hears of the rank's work from now on; null: nobody. It outlives its use.
+  void set_meter(WorkMeter* meter) { meter_ = meter; }
   // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
   // so. Collective over the pool group and the pipeline: every rank runs the same schedule. `schedule`
   // outlives the call.
@@ -39,6 +42,7 @@ class SlotExecutor {
   // Weight gradients of the last batch of the backward lane.
   struct WeightWork {
     OwnerBatch batch;
+    double rows = 0;                   // of the batch, which may be gone when the second part runs
     bool pending[2] = {false, false};  // per part: still to be computed
   };
 
@@ -64,6 +68,17 @@ class SlotExecutor {
   // "operation" of a lane's work on the profiler's time line: which lane, microbatch, stage and layer.
   class Range;
 
+  // Runs `work`, and tells the meter of it.
+  template <class Body>
+  void Metered(WorkKind kind, double amount, const WorkPart& part, Body&& work);
+  // For the meter; 0 without one.
+  double Tokens(int microbatch) {
+    return meter_ ? static_cast<double>(stage_.ForwardOutput(microbatch).dim(0)) : 0;
+  }
+  double Rows(LaneWork work) {
+    return meter_ ? static_cast<double>(stage_.Handle(work.microbatch, work.layer).plan.num_rows) : 0;
+  }
+
   int stage() const { return mesh_.position().stage; }
   LaneWork Work(Lane lane, SlotId slot) const { return schedule_->Work(lane, stage(), slot); }
   int Microbatch(Lane lane, int time) const { return schedule_->Microbatch(lane, stage(), time); }
@@ -74,6 +89,7 @@ class SlotExecutor {
   ExpertHost& experts_;
   const LaneOrder lane_order_;
   DeviceContext* const device_;
+  WorkMeter* meter_ = nullptr;
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
   Pending pending_[2];  // per lane

@@ -4,18 +4,11 @@
 
 #include <vector>
 
+#include "parallel/meeting_walk.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
 
 namespace unipool {
-
-// Times of the forward of one microbatch on one rank, in any unit. A backward takes twice as long.
-struct StageWork {
-  double dense = 0;     // a, one layer's attention and router
-  double expert = 0;    // e, one layer's experts
-  double head = 0;      // final norm, logits and loss
-  int head_chunks = 1;  // pieces of equal size that parts of the head are made of (SlotSchedule::Head)
-};
 
 // Time of a step on an infinitely fast wire with level routing. With PoolSpan::kReplica all ranks of a pool
 // meet in each slot: it is the sum over slots of (the slowest stage's dense work and head + an even share of

@@ -5,17 +5,10 @@
 #include <cstring>
 
 #include "runtime/range.h"
+#include "runtime/sum_rounds.h"
 
 namespace unipool {
 namespace {
-
-// Tensors go round by round, each round a piece of every rank's part, so that memory on the way stays small
-// whatever the tensor's size.
-constexpr int64_t kMinPieceBytes = 64 << 10;
-
-int64_t PieceBytes(int64_t round_bytes, int size) {
-  return std::max(kMinPieceBytes, round_bytes / size / 64 * 64);
-}
 
 // own[i] = x_0[i] + x_1[i] + ... in rank order, where x_r lies at staging + r * stride and x_rank is `own`
 // itself.
@@ -70,25 +63,15 @@ void Communicator::SumParts(const Tensor& own, const void* parts, int64_t stride
   SumOnHost(own.dtype, own.data, static_cast<const char*>(parts), stride, rank_, size_, own.size());
 }
 
-namespace {
-
-// Elements of each rank's part in a round.
-int64_t PieceElements(int64_t n, int64_t element_bytes, int size, int64_t round_bytes) {
-  const int64_t largest_part = EvenPartition(n, size, 0).size();
-  return std::max<int64_t>(1, std::min(PieceBytes(round_bytes, size) / element_bytes, largest_part));
-}
-
-}  // namespace
-
 int64_t Communicator::SumStagingBytes(int64_t n, int64_t element_bytes, int size, int64_t round_bytes) {
-  return size == 1 ? 0 : 2 * size * PieceElements(n, element_bytes, size, round_bytes) * element_bytes;
+  return size == 1 ? 0 : 2 * size * SumPieceElements(n, element_bytes, size, round_bytes) * element_bytes;
 }
 
 void Communicator::ReduceScatterSum(const Tensor& values, const ExchangeLabel& label) {
   if (size_ == 1) return;
   const int64_t element = SizeOf(values.dtype), n = values.size();
   const int64_t largest_part = EvenPartition(n, size_, 0).size();
-  const int64_t piece = PieceElements(n, element, size_, SumRoundBytes());
+  const int64_t piece = SumPieceElements(n, element, size_, SumRoundBytes());
   const int64_t stride = piece * element, half = size_ * stride;
   char* const staging = static_cast<char*>(Staging(2 * half));
   char* data = static_cast<char*>(values.data);
@@ -122,7 +105,7 @@ void Communicator::AllGatherParts(const Tensor& values, const ExchangeLabel& lab
   if (size_ == 1) return;
   const int64_t element = SizeOf(values.dtype), n = values.size();
   const int64_t largest_part = EvenPartition(n, size_, 0).size();
-  const int64_t piece = PieceElements(n, element, size_, GatherRoundBytes());
+  const int64_t piece = SumPieceElements(n, element, size_, GatherRoundBytes());
   char* data = static_cast<char*>(values.data);
 
   // In place; the next round starts before this one is waited for.

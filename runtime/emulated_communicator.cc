@@ -8,8 +8,8 @@
 #include <map>
 #include <mutex>
 
-#include "runtime/emulated_link.h"
 #include "runtime/errors.h"
+#include "runtime/exchange_timing.h"
 
 namespace unipool {
 
@@ -19,8 +19,7 @@ namespace {
 struct Notice {
   int group = 0;
   int64_t ticket = 0;
-  int from = 0;  // rank of the job
-  double started = 0, first_byte = 0, seconds = 0;
+  SentBlock block;
 };
 
 }  // namespace
@@ -33,14 +32,14 @@ class EmulatedWire {
     std::lock_guard lock(inboxes_[to].mutex);
     inboxes_[to].notices.push_back(notice);
   }
-  // Moves the notices of one exchange to `found`, by sender.
-  void Collect(int rank, int group, int64_t ticket, std::vector<Notice>& found) {
+  // Moves the blocks of one exchange to `found`.
+  void Collect(int rank, int group, int64_t ticket, std::vector<SentBlock>& found) {
     found.clear();
     std::lock_guard lock(inboxes_[rank].mutex);
     std::vector<Notice>& all = inboxes_[rank].notices;
     const auto is_other = [&](const Notice& n) { return n.group != group || n.ticket != ticket; };
     const auto rest = std::stable_partition(all.begin(), all.end(), is_other);
-    found.assign(rest, all.end());
+    std::for_each(rest, all.end(), [&](const Notice& notice) { found.push_back(notice.block); });
     all.erase(rest, all.end());
   }
   // The same number for all members of one part of one split.
@@ -63,12 +62,11 @@ class EmulatedWire {
 
 namespace {
 
-enum WireKind { kIntraNode, kInterNode, kNumWireKinds };
-
 class RankState : public EmulatedRank {
  public:
   RankState(int rank, std::shared_ptr<EmulatedWire> wire, std::function<double()> cpu_seconds)
       : rank(rank), wire(std::move(wire)), clock(this->wire->cluster.compute_scale, std::move(cpu_seconds)) {}
+  void Work(double seconds) override { clock.Add(seconds); }
   double Now() override {
     clock.Stop();
     clock.Continue();
@@ -95,18 +93,10 @@ class RankState : public EmulatedRank {
     }
     return costs_.emplace_back(operation, EmulatedCost{}).second;
   }
-  WireKind KindTo(int other) const {
-    return wire->cluster.NodeOf(rank) == wire->cluster.NodeOf(other) ? kIntraNode : kInterNode;
-  }
-  const WireDescription& Description(WireKind kind) const {
-    return kind == kIntraNode ? wire->cluster.intra_node : wire->cluster.inter_node;
-  }
-
   const int rank;
   const std::shared_ptr<EmulatedWire> wire;
   VirtualClock clock;
-  OutgoingLink out[kNumWireKinds];
-  IncomingLink in[kNumWireKinds];
+  RankLinks links;
 
  private:
   std::vector<std::pair<const char*, EmulatedCost>> costs_;
@@ -133,10 +123,11 @@ class EmulatedCommunicator : public Communicator {
   struct UnderWay {
     Ticket carrier_ticket = 0;
     const char* operation = "";
-    double started = 0, all_left = 0, wire_seconds = 0;
+    ExchangeStart start;
   };
-  void Send(int p, int64_t bytes, Ticket ticket, UnderWay& x);
-  double AloneSeconds(std::span<const SendBlock> send, std::span<const RecvBlock> recv) const;
+  const ClusterDescription& cluster() const { return state_->wire->cluster; }
+  void SendBlockTo(int p, int64_t bytes, Ticket ticket, UnderWay& x);
+  double SecondsAlone(std::span<const SendBlock> send, std::span<const RecvBlock> recv) const;
 
   const std::shared_ptr<RankState> state_;
   const std::unique_ptr<Communicator> carrier_;
@@ -144,7 +135,7 @@ class EmulatedCommunicator : public Communicator {
   int num_splits_ = 0;
   std::vector<int> job_ranks_;  // of the members
   std::array<UnderWay, kMaxUnderWay> under_way_;
-  std::vector<Notice> arriving_;
+  std::vector<SentBlock> arriving_;
   Ticket next_ = 0;
   ToldTimes told_;
 };
@@ -166,37 +157,23 @@ EmulatedCommunicator::EmulatedCommunicator(std::shared_ptr<RankState> state,
   carrier_->Exchange(send, recv, {.operation = "split"});
 }
 
-// The time that an exchange takes when no other is under way and all start it at once.
-double EmulatedCommunicator::AloneSeconds(std::span<const SendBlock> send,
+double EmulatedCommunicator::SecondsAlone(std::span<const SendBlock> send,
                                           std::span<const RecvBlock> recv) const {
-  double out[kNumWireKinds] = {}, in[kNumWireKinds] = {}, seconds = 0;
+  double out[kNumWireKinds] = {}, in[kNumWireKinds] = {};
   for (int p = 0; p < size_; ++p) {
     if (p == rank_) continue;
-    const WireKind kind = state_->KindTo(job_ranks_[p]);
+    const WireKind kind = WireBetween(cluster(), state_->rank, job_ranks_[p]);
     out[kind] += static_cast<double>(send[p].bytes);
     in[kind] += static_cast<double>(recv[p].bytes);
   }
-  for (const WireKind kind : {kIntraNode, kInterNode}) {
-    const double bytes = std::max(out[kind], in[kind]);
-    const WireDescription& wire = state_->Description(kind);
-    if (bytes > 0) seconds = std::max(seconds, wire.latency_seconds + wire.Seconds(bytes));
-  }
-  return seconds;
+  return AloneSeconds(cluster(), out, in);
 }
 
-void EmulatedCommunicator::Send(int p, int64_t bytes, Ticket ticket, UnderWay& x) {
-  const WireKind kind = state_->KindTo(job_ranks_[p]);
-  const WireDescription& wire = state_->Description(kind);
-  const double seconds = wire.Seconds(static_cast<double>(bytes));
-  const double begin = state_->out[kind].Take(x.started, seconds);
-  x.all_left = std::max(x.all_left, begin + seconds);
+void EmulatedCommunicator::SendBlockTo(int p, int64_t bytes, Ticket ticket, UnderWay& x) {
+  const SentBlock block = unipool::Send(cluster(), state_->links, state_->rank, job_ranks_[p],
+                                        static_cast<double>(bytes), size_ - 1, x.start);
   state_->Cost(x.operation).bytes_sent += static_cast<double>(bytes);
-  state_->wire->Post(job_ranks_[p], {.group = group_,
-                                     .ticket = ticket,
-                                     .from = state_->rank,
-                                     .started = x.started,
-                                     .first_byte = begin + wire.latency_seconds,
-                                     .seconds = seconds});
+  state_->wire->Post(job_ranks_[p], {.group = group_, .ticket = ticket, .block = block});
 }
 
 Communicator::Ticket EmulatedCommunicator::Start(std::span<const SendBlock> send,
@@ -206,12 +183,12 @@ Communicator::Ticket EmulatedCommunicator::Start(std::span<const SendBlock> send
   CHECK_EQ(static_cast<int>(send.size()), size_);
   CHECK_EQ(static_cast<int>(recv.size()), size_);
   const double now = state_->clock.now();
-  UnderWay x{.operation = label.operation, .started = now, .all_left = now};
-  x.wire_seconds = AloneSeconds(send, recv);
+  UnderWay x{.operation = label.operation,
+             .start = {.started = now, .all_left = now, .wire_seconds = SecondsAlone(send, recv)}};
   state_->Cost(x.operation).num_exchanges += 1;
   for (int i = 1; i < size_; ++i) {
     const int p = (rank_ + i) % size_;
-    if (send[p].bytes > 0) Send(p, send[p].bytes, next_, x);
+    if (send[p].bytes > 0) SendBlockTo(p, send[p].bytes, next_, x);
   }
   // Whoever has received the block also sees the notice, which was posted before.
   x.carrier_ticket = carrier_->Start(send, recv, label);
@@ -225,31 +202,20 @@ void EmulatedCommunicator::Wait(Ticket ticket) {
   clock.Stop();
   const UnderWay& x = under_way_[ticket % kMaxUnderWay];
   carrier_->Wait(x.carrier_ticket);
-  double complete = x.all_left, last_started = x.started;
-  int last = -1;
   state_->wire->Collect(state_->rank, group_, ticket, arriving_);
-  std::sort(arriving_.begin(), arriving_.end(), [](const Notice& a, const Notice& b) {
-    return a.first_byte != b.first_byte ? a.first_byte < b.first_byte : a.from < b.from;
-  });
-  for (const Notice& block : arriving_) {
-    IncomingLink& link = state_->in[state_->KindTo(block.from)];
-    const double arrived = link.Take(block.first_byte, block.seconds) + block.seconds;
-    if (arrived < complete) continue;
-    complete = arrived;
-    last_started = block.started;
-    last = block.from;
-  }
+  const auto [complete, last_started, last] =
+      Receive(cluster(), state_->links, state_->rank, arriving_, x.start, clock.now());
   EmulatedCost& cost = state_->Cost(x.operation);
   const double waited = std::max(0.0, complete - clock.now());
   const double idle = std::clamp(last_started - clock.now(), 0.0, waited);
   cost.idle_seconds += idle;
   cost.exposed_seconds += waited - idle;
-  cost.hidden_seconds += std::max(0.0, x.wire_seconds - (waited - idle));
-  told_ = {.start_ns = Nanoseconds(x.started),
+  cost.hidden_seconds += std::max(0.0, x.start.wire_seconds - (waited - idle));
+  told_ = {.start_ns = Nanoseconds(x.start.started),
            .wait_enter_ns = Nanoseconds(clock.now()),
            .wait_leave_ns = Nanoseconds(clock.now() + waited),
            .idle_ns = Nanoseconds(idle),
-           .wire_ns = Nanoseconds(x.wire_seconds),
+           .wire_ns = Nanoseconds(x.start.wire_seconds),
            .cause = idle > 0 ? last : -1};
   clock.AdvanceTo(complete);
   clock.Continue();

@@ -35,12 +35,12 @@ struct Exits {
 }
 
 void RunRank(const std::function<void(World&)>& body, std::unique_ptr<Communicator> communicator,
-             std::shared_ptr<EmulatedWire> wire, Exits& exits) {
+             std::shared_ptr<EmulatedWire> wire, const std::function<double()>& cpu_seconds, Exits& exits) {
   const int rank = communicator->rank();
   MemoryMeter memory;
   std::shared_ptr<EmulatedRank> emulation;
   if (wire) {
-    EmulatedWorld emulated = Emulate(std::move(communicator), std::move(wire));
+    EmulatedWorld emulated = Emulate(std::move(communicator), std::move(wire), cpu_seconds);
     communicator = std::move(emulated.communicator);
     emulation = std::move(emulated.rank);
   }
@@ -98,18 +98,22 @@ int RunThreadWorld(const WorldOptions& options, const std::function<void(World&)
   auto communicators = MakeThreadCommunicators(
       size, {.exchange = options.timeout, .files = options.file_timeout}, options.on_end);
   std::shared_ptr<EmulatedWire> wire;
-  if (options.emulate) wire = MakeEmulatedWire(size, *options.emulate);
+  std::function<double()> cpu_seconds = ThreadCpuSeconds;
+  if (options.emulate) {
+    wire = MakeEmulatedWire(size, *options.emulate);
+    if (options.emulate->work_is_told) cpu_seconds = [] { return 0.0; };
+  }
   Exits exits;
   exits.left.resize(size);
   exits.problems.resize(size);
   if (size == 1) {
-    RunRank(body, std::move(communicators[0]), wire, exits);
+    RunRank(body, std::move(communicators[0]), wire, cpu_seconds, exits);
   } else {
     std::vector<std::thread> threads;
     for (auto& communicator : communicators) {
       try {
-        threads.emplace_back([&body, &exits, wire, own = std::move(communicator)]() mutable {
-          RunRank(body, std::move(own), wire, exits);
+        threads.emplace_back([&body, &exits, &cpu_seconds, wire, own = std::move(communicator)]() mutable {
+          RunRank(body, std::move(own), wire, cpu_seconds, exits);
         });
       } catch (const std::system_error& error) {  // those that have begun wait for this one
         EndProcess(

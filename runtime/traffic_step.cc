@@ -9,6 +9,11 @@
 namespace unipool {
 namespace {
 
+// Slots in both lanes that a step looks at.
+int64_t NumSeen(int world, int64_t num_slots) {
+  return std::min(num_slots, std::max<int64_t>(1, TrafficStepSums::kMostRowNumbers / world));
+}
+
 enum Number { kWire, kInter, kBlocked, kIdle, kExposed, kHidden, kSplitRanks, kWireRanks, kNumNumbers };
 
 }  // namespace
@@ -17,13 +22,13 @@ TrafficStepSums::TrafficStepSums(int rank, std::vector<int> pool_of_rank, int nu
     : rank_(rank),
       pool_of_rank_(std::move(pool_of_rank)),
       num_slots_(2 * int64_t{num_slots}),
-      num_seen_(std::min(num_slots_, std::max<int64_t>(1, kMostRowNumbers / world()))),
+      num_seen_(NumSeen(world(), num_slots_)),
       pools_(1 + *std::max_element(pool_of_rank_.begin(), pool_of_rank_.end())) {
   ratios_.reserve(pools_.size() * num_seen_);
 }
 
-int64_t TrafficStepSums::size() const {
-  return kNumNumbers + world() + world() * num_seen_;
+int64_t TrafficStepSums::NumNumbers(int world, int64_t num_slots) {
+  return kNumNumbers + world + world * NumSeen(world, 2 * num_slots);
 }
 
 int64_t TrafficStepSums::SlotOf(int64_t step, int64_t j) const {

@@ -32,7 +32,8 @@ class TrafficStepSums {
 
   // pool_of_rank: [world], ranks that share experts have one number. num_slots: of a step.
   TrafficStepSums(int rank, std::vector<int> pool_of_rank, int num_slots);
-  int64_t size() const;
+  int64_t size() const { return NumNumbers(world(), num_slots_ / 2); }
+  static int64_t NumNumbers(int world, int64_t num_slots);
   // This rank's share of the numbers, [size()], of a step. REQUIRES: `numbers` are 0.
   void Fill(const TrafficTally& tally, std::span<const int64_t> rows_received, int64_t step,
             std::span<double> numbers) const;

@@ -24,6 +24,11 @@ class VirtualClock {
     compute_seconds_ += computed;
     return computed;
   }
+  // Work took so many virtual seconds.
+  void Add(double seconds) {
+    now_ += seconds;
+    compute_seconds_ += seconds;
+  }
   // Jumps to a later time; an earlier one changes nothing.
   void AdvanceTo(double seconds) { now_ = seconds > now_ ? seconds : now_; }
 

@@ -1,0 +1,260 @@
+// The walk with costs at its limits, where formulas give the step's time, and that worse machines and rows
+// never make it shorter. What it says of whole runs: tests/launcher/run_plan_test.py.
+#include "parallel/step_walk.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "parallel/meeting_walk.h"
+#include "runtime/range.h"
+#include "tests/fresh_seed.h"
+
+namespace unipool {
+namespace {
+
+// Times in seconds of one token's or row's forward.
+struct Costs {
+  double dense = 0, expert = 0, head = 0;
+};
+
+WorkTimes TimesOf(const Costs& costs, int head_chunks = 1) {
+  WorkTimes times;
+  times.head_chunks = head_chunks;
+  const auto set = [&](WorkKind kind, double seconds) {
+    times.units[static_cast<int>(kind)] = seconds;
+    times.rates[static_cast<int>(kind)].points = {{.amount = 1, .units_per_second = 1}};
+  };
+  set(WorkKind::kDenseForward, costs.dense);
+  set(WorkKind::kDenseBackward, 2 * costs.dense);
+  set(WorkKind::kExpertsForward, costs.expert);
+  set(WorkKind::kExpertsInput, costs.expert);
+  set(WorkKind::kExpertsWeights, costs.expert);
+  set(WorkKind::kHead, 3 * costs.head);
+  return times;
+}
+
+StepPlan PlanOf(const MeshShape& mesh, std::vector<int> layers, int microbatches, const Costs& costs) {
+  StepPlan plan{.mesh = mesh,
+                .schedule = SlotSchedule(std::move(layers), microbatches),
+                .cluster = {},
+                .times = TimesOf(costs),
+                .tokens = 1,
+                .rows = 1,
+                .row_bytes = 100,
+                .hidden_bytes = 40,
+                .experts_of = {},
+                .end = {}};
+  constexpr int kExperts = 24;
+  for (int rank = 0; rank < mesh.pool(); ++rank)
+    plan.experts_of.push_back(static_cast<int>(EvenPartition(kExperts, mesh.pool(), rank).size()));
+  plan.end.dense_elements.assign(mesh.stages, 1000);
+  plan.end.gate_up_elements.assign(mesh.pool(), 200);
+  plan.end.down_elements.assign(mesh.pool(), 100);
+  return plan;
+}
+
+LevelRows Level(const StepPlan& plan) {
+  return LevelRows(plan.rows, plan.experts_of);
+}
+
+double Seconds(const StepPlan& plan, const WalkOptions& options = {}) {
+  return WalkStep(plan, Level(plan), options).seconds;
+}
+
+// The formulas of parallel/SCHEDULE.md, and the meetings of stage_balance.h.
+TEST(StepWalk, FreeWireAndLevelRowsAreTheMeetings) {
+  const Costs costs{.dense = 1.25, .expert = 3.5};
+  for (const PoolSpan span : {PoolSpan::kReplica, PoolSpan::kStage}) {
+    for (const LaneOrder lanes : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
+      for (const int stages : {1, 2, 3, 4}) {
+        for (const int microbatches : {1, 2, 5, 8}) {
+          for (const int n : {1, 2, 3}) {
+            const MeshShape mesh{.stages = stages, .data = 2, .span = span};
+            StepPlan plan = PlanOf(mesh, std::vector<int>(stages, n), microbatches, costs);
+            plan.lanes = lanes;
+            const StageWork work{.dense = costs.dense, .expert = costs.expert};
+            const double expected = WalkMeetings(plan.schedule, work, span);
+            // Stages with pools of their own wait for their neighbours alone, not for all. With a single
+            // microbatch, weight gradients fill the wait for another stage's dense work.
+            const bool is_less = span == PoolSpan::kStage || microbatches == 1;
+            EXPECT_NEAR(Seconds(plan), expected, (is_less ? 0.1 : 1e-9) * expected)
+                << stages << " stages, " << microbatches << " microbatches, " << n << " layers, span "
+                << static_cast<int>(span) << ", lanes " << static_cast<int>(lanes);
+          }
+        }
+      }
+    }
+  }
+}
+
+// An executor does a backward's dense work in the slot after. Where stages are uneven, other work meets
+// there.
+TEST(StepWalk, UnevenStagesAreNearTheMeetings) {
+  const Costs costs{.dense = 1, .expert = 3, .head = 2};
+  for (const std::vector<int>& layers : {std::vector<int>{3, 2}, {4, 4, 2}, {3, 3, 3, 1}}) {
+    const MeshShape mesh{.stages = static_cast<int>(layers.size()), .data = 1};
+    StepPlan plan = PlanOf(mesh, layers, 32, costs);
+    plan.times = TimesOf(costs, 12);
+    const StageWork work{.dense = 1, .expert = 3, .head = 2, .head_chunks = 12};
+    const double expected = WalkMeetings(plan.schedule, work, mesh.span);
+    EXPECT_NEAR(Seconds(plan), expected, 0.1 * expected) << layers.size();
+  }
+}
+
+TEST(StepWalk, OneRankHasNoWire) {
+  StepPlan plan = PlanOf({}, {3}, 4, {.dense = 1, .expert = 2, .head = 0.5});
+  plan.cluster.intra_node = {.latency_seconds = 1, .bytes_per_second = 1};
+  plan.cluster.inter_node = plan.cluster.intra_node;
+  EXPECT_NEAR(Seconds(plan), 4 * (3 * 3 * 3 + 3 * 0.5), 1e-9);
+  const StepTimes times = WalkStep(plan, Level(plan));
+  EXPECT_EQ(times.bytes[kIntraNode] + times.bytes[kInterNode], 0);
+  EXPECT_EQ(times.walked[0].idle + times.walked[0].exposed, 0);
+}
+
+// Nothing is computed: what is left is the wire. Two ranks, one stage, one layer, one microbatch: counts,
+// dispatch and combine forward, dispatch and combine backward follow each other.
+TEST(StepWalk, WithoutComputeTheWireIsLeft) {
+  StepPlan plan = PlanOf({.data = 2}, {1}, 1, {});
+  plan.cluster.intra_node = {.latency_seconds = 0.25, .bytes_per_second = 50};
+  const double rows = 0.5 * 100 / 50, counts = 12 * 4 / 50.0;  // half of the rows, 12 of the experts
+  const StepTimes times = WalkStep(plan, Level(plan), {.has_end = false});
+  EXPECT_NEAR(times.seconds, 5 * 0.25 + counts + 4 * rows, 1e-9);
+  EXPECT_NEAR(times.bytes[kIntraNode], 2 * (12 * 4 + 4 * 50), 1e-9);
+  // A latency beside which bytes take no time counts exchanges alone.
+  plan.cluster.intra_node = {.latency_seconds = 1000, .bytes_per_second = 0};
+  EXPECT_NEAR(Seconds(plan, {.has_end = false}), 5 * 1000, 1e-9);
+}
+
+// Gradients of 1000 elements on 2 ranks: half to the other and half back, and the numbers of the step.
+TEST(StepWalk, SumsFollowTheSlots) {
+  StepPlan plan = PlanOf({.data = 2}, {1}, 1, {});
+  plan.end.step_numbers = 10;
+  const StepTimes with = WalkStep(plan, Level(plan)),
+                  without = WalkStep(plan, Level(plan), {.has_end = false});
+  EXPECT_NEAR(with.bytes[kIntraNode] - without.bytes[kIntraNode], 2 * (2 * 500 * 4 + 2 * 5 * 8), 1e-9);
+  // Two copies of the pool: the experts' gradients too.
+  StepPlan copies = PlanOf({.replicas = 2}, {1}, 1, {});
+  EXPECT_NEAR(WalkStep(copies, Level(copies)).bytes[kIntraNode], 2 * (2 * 500 * 4 + 2 * 150 * 4), 1e-9);
+}
+
+StepPlan RandomPlan(std::mt19937& random) {
+  std::uniform_real_distribution<double> uniform(0.1, 1);
+  const int stages = 1 + static_cast<int>(random() % 3);
+  const MeshShape mesh{.replicas = 1 + static_cast<int>(random() % 2),
+                       .stages = stages,
+                       .data = 1 + static_cast<int>(random() % 3),
+                       .span = random() % 4 == 0 ? PoolSpan::kStage : PoolSpan::kReplica};
+  std::vector<int> layers;
+  for (int s = 0; s < stages; ++s) layers.push_back(1 + static_cast<int>(random() % 3));
+  StepPlan plan = PlanOf(mesh, layers, 1 + static_cast<int>(random() % 6),
+                         {.dense = uniform(random), .expert = 3 * uniform(random), .head = uniform(random)});
+  plan.lanes = random() % 3 == 0 ? LaneOrder::kSequential : LaneOrder::kInterleaved;
+  plan.cluster.ranks_per_node = 2;
+  plan.cluster.intra_node = {.latency_seconds = 0.01 * uniform(random), .bytes_per_second = 500};
+  plan.cluster.inter_node = {.latency_seconds = 0.05 * uniform(random), .bytes_per_second = 60};
+  plan.end.step_numbers = 50;
+  return plan;
+}
+
+TEST(StepWalk, FasterMachinesAreNeverSlower) {
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
+  int changed = 0;
+  for (int i = 0; i < 60; ++i) {
+    const StepPlan plan = RandomPlan(random);
+    const double seconds = Seconds(plan);
+    StepPlan faster = plan;
+    faster.cluster.inter_node.bytes_per_second *= 2;
+    faster.cluster.intra_node.bytes_per_second *= 2;
+    // A link serves blocks in the order of sending, so a faster one may put two blocks in another order.
+    EXPECT_LE(Seconds(faster), seconds * 1.02);
+    changed += Seconds(faster) < seconds;
+    StepPlan contended = plan;
+    contended.cluster.inter_node.shares = {{.peers = 1, .bytes = 0, .share = 0.5}};
+    EXPECT_GE(Seconds(contended), seconds * 0.98);
+    StepPlan stopping = plan;
+    stopping.cluster.overlap = 0;
+    EXPECT_GE(Seconds(stopping), seconds * 0.98);
+    StepPlan one_node = plan;
+    one_node.cluster.ranks_per_node = 0;
+    if (plan.mesh.world() > 2) {
+      EXPECT_NE(Seconds(one_node), seconds);
+    }
+  }
+  EXPECT_GT(changed, 40);
+}
+
+// A share of every microbatch's rows goes to the first owner instead of the others.
+class SkewedRows : public RoutedRows {
+ public:
+  SkewedRows(const StepPlan& plan, double skew) : level_(plan.rows, plan.experts_of), skew_(skew) {}
+  void Fill(int replica, int data, int microbatch, int layer, std::span<double> owners) const override {
+    level_.Fill(replica, data, microbatch, layer, owners);
+    for (double& rows : owners) rows *= 1 - skew_;
+    owners[0] += skew_;
+  }
+
+ private:
+  LevelRows level_;
+  double skew_;
+};
+
+// With one stage: where stages differ, rows may leave one that has more to do.
+TEST(StepWalk, MoreImbalanceIsNeverFaster) {
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
+  for (int i = 0; i < 80; ++i) {
+    StepPlan plan = RandomPlan(random);
+    if (plan.mesh.stages > 1) continue;
+    plan.cluster.intra_node = plan.cluster.inter_node = {};
+    double before = WalkStep(plan, SkewedRows(plan, 0)).seconds;
+    EXPECT_NEAR(before, Seconds(plan), 1e-9 * before);
+    for (const double skew : {0.1, 0.3, 0.9}) {
+      const double seconds = WalkStep(plan, SkewedRows(plan, skew)).seconds;
+      EXPECT_GE(seconds, before * (1 - 1e-12));
+      before = seconds;
+    }
+  }
+}
+
+// Totals give the bytes of the blocks, and nearly their times; one rank of each stage those of all.
+TEST(StepWalk, TotalsAreNearBlocks) {
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
+  for (int i = 0; i < 60; ++i) {
+    StepPlan plan = RandomPlan(random);
+    const StepTimes blocks = WalkStep(plan, Level(plan));
+    const StepTimes totals = WalkStep(plan, Level(plan), {.detail = WalkDetail::kTotals});
+    const double bytes = blocks.bytes[kIntraNode] + blocks.bytes[kInterNode];
+    EXPECT_NEAR(totals.bytes[kIntraNode], blocks.bytes[kIntraNode], 0.01 * bytes);
+    EXPECT_NEAR(totals.bytes[kInterNode], blocks.bytes[kInterNode], 0.01 * bytes);
+    EXPECT_NEAR(totals.seconds, blocks.seconds, 0.35 * blocks.seconds);  // the wire takes most of the time
+    if (plan.mesh.world() % 2 == 1) continue;
+    plan.cluster.ranks_per_node = 0;
+    const StepTimes all = WalkStep(plan, Level(plan), {.detail = WalkDetail::kTotals});
+    const StepTimes one =
+        WalkStep(plan, Level(plan), {.detail = WalkDetail::kTotals, .ranks = WalkRanks::kOnePerStage});
+    EXPECT_NEAR(one.seconds, all.seconds, 0.1 * all.seconds);
+  }
+}
+
+TEST(StepWalk, ManyMicrobatchesAreLikeFew) {
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
+  for (int i = 0; i < 30; ++i) {
+    StepPlan plan = RandomPlan(random);
+    std::vector<int> layers;
+    for (int s = 0; s < plan.mesh.stages; ++s) layers.push_back(plan.schedule.num_layers(s));
+    plan.schedule = SlotSchedule(layers, 40);
+    for (const WalkDetail detail : {WalkDetail::kBlocks, WalkDetail::kTotals}) {
+      const double seconds = Seconds(plan, {.detail = detail});
+      EXPECT_NEAR(WalkLongStep(plan, Level(plan), {.detail = detail}), seconds, 0.05 * seconds);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace unipool
