@@ -15,9 +15,9 @@
 #include "launcher/reports/metrics_file.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/reports/run_words.h"
+#include "launcher/told_work.h"
 #include "runtime/emulated_communicator.h"
 #include "runtime/tensor_file.h"
-#include "runtime/watchdog.h"
 
 namespace unipool {
 
@@ -32,7 +32,9 @@ Trainer::Trainer(const Config& config, TrafficRun& traffic, RunControl& control)
   const TrainConfig& train = config.train();
   RunTogether(
       *world_.communicator, [&] { OpenData(); }, "opens data");
-  engine_ = std::make_unique<TrainingEngine>(config, world_, EngineOptions{.recorder = traffic.recorder()});
+  told_work_ = TellWork(config, world_);
+  engine_ = std::make_unique<TrainingEngine>(
+      config, world_, EngineOptions{.recorder = traffic.recorder(), .meter = told_work_.get()});
   reader_ = std::make_unique<BatchReader>(*data_.train, *engine_, *world_.communicator, train.micro_batch(),
                                           config.model().seq_length());
   fading_ = std::make_unique<PoolFading>(config_, *engine_, *world_.communicator);
@@ -106,8 +108,8 @@ std::string Trainer::Continue(const ResumePoint& point) {
   } else if (state.contains("sound") && state["sound"] == false) {
     warn("its loss was not sound; " + AdviceToGoBack(*world_.communicator, config_.run_dir(), step_));
   }
-  const std::string differences = RunDifferences(view.config_text, ResolvedConfigText(config_));
-  warn(differences.empty() ? "" : "other settings than before: " + differences);
+  const std::string changes = RunDifferences(view.config_text, ResolvedConfigText(config_));
+  warn(changes.empty() ? "" : "other settings than before: " + changes);
   warn(note);
   warn(TakeSavedTokenizer(point.checkpoint, data_.tokenizer));
   const Config before = SettingsOf(view.config_text, config_);

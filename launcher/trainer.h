@@ -62,7 +62,8 @@ class Trainer {
   TrafficRun& traffic_;
   World& world_;  // of traffic_
   RunControl& control_;
-  RunRequests requests_;  // of all ranks, that are not answered yet
+  RunRequests requests_;                  // of all ranks, that are not answered yet
+  std::unique_ptr<WorkMeter> told_work_;  // null: none
   std::unique_ptr<TrainingEngine> engine_;
   struct {
     std::unique_ptr<TokenDataset> train, valid;

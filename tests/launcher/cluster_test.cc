@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "launcher/world_options.h"
 #include "runtime/errors.h"
@@ -42,6 +43,7 @@ class ClusterTest : public testing::Test {
 TEST_F(ClusterTest, ExamplesLoad) {
   int count = 0;
   for (const auto& entry : fs::directory_iterator(UNIPOOL_SOURCE_DIR "/configs/clusters")) {
+    if (entry.path().extension() != ".txtpb") continue;
     EXPECT_GT(LoadCluster(entry.path().string()).compute_scale, 0) << entry.path();
     ++count;
   }
@@ -73,6 +75,92 @@ TEST_F(ClusterTest, UnknownFieldsAreToldByLine) {
   ASSERT_EQ(problems.size(), 1u);
   EXPECT_THAT(problems[0], HasSubstr("a.txtpb:2"));
   EXPECT_THAT(problems[0], HasSubstr("intra_node"));
+}
+
+// A sound description for a plan, with `more` behind it.
+std::string Described(const std::string& more) {
+  std::string text = "ranks_per_node: 2 intra_node { latency_us: 1 gigabytes_per_second: 8 } processor { ";
+  for (int kind = 0; kind < Work::Kind_ARRAYSIZE; ++kind) {
+    text += "work { kind: " + Work::Kind_Name(static_cast<Work::Kind>(kind)) +
+            " rate { amount: 16 giga_per_second: 2 } rate { amount: 64 giga_per_second: 4 } } ";
+  }
+  return text + "} " + more;
+}
+
+TEST_F(ClusterTest, ExamplesSayWhatAPlanNeeds) {
+  for (const auto& entry : fs::directory_iterator(UNIPOOL_SOURCE_DIR "/configs/clusters")) {
+    if (entry.path().extension() == ".txtpb") {
+      EXPECT_NO_THROW(CheckForPlan(LoadClusterFile(entry.path()), 64));
+    }
+  }
+}
+
+TEST_F(ClusterTest, NumbersHaveTheTagOfTheClosestOrigin) {
+  const Cluster cluster = LoadClusterFile(
+      File(Described("inter_node { latency_us: 5 gigabytes_per_second: 2 } "
+                     "origin { field: 'inter_node' tag: SPEC source: 'a sheet' } "
+                     "origin { field: 'inter_node.latency_us' tag: MEASURED date: 'today' spread: 0.1 }")));
+  EXPECT_EQ(cluster.TagOf("inter_node.latency_us"), Tag::MEASURED);
+  EXPECT_EQ(cluster.TagOf("inter_node.gigabytes_per_second"), Tag::SPEC);
+  EXPECT_EQ(cluster.TagOf("inter_node"), Tag::SPEC);
+  EXPECT_EQ(cluster.TagOf("intra_node"), Tag::ASSUMED);
+  EXPECT_EQ(cluster.TagOf(""), Tag::ASSUMED);
+  EXPECT_EQ(cluster.rates[2].UnitsPerSecond(32), 3e9);  // halfway between 16 and 64 in the logarithm
+}
+
+TEST_F(ClusterTest, AdaptersAreShared) {
+  const std::string wire = "ranks_per_node: 4 inter_node { gigabytes_per_second: 10 } adapters_per_node: ";
+  EXPECT_DOUBLE_EQ(LoadCluster(File(wire + "1")).inter_node.bytes_per_second, 2.5e9);
+  EXPECT_DOUBLE_EQ(LoadCluster(File(wire + "4")).inter_node.bytes_per_second, 1e10);
+}
+
+TEST_F(ClusterTest, WhatNothingReadsIsAnError) {
+  const auto problem = [&](const std::string& text) {
+    const std::vector<std::string> problems = ProblemsOf(text);
+    return problems.size() == 1 ? problems[0] : "no single problem";
+  };
+  EXPECT_THAT(problem("inter_node { latency_us: 5 }"), HasSubstr("inter_node: is given, but all ranks"));
+  EXPECT_THAT(problem("adapters_per_node: 1"), HasSubstr("adapters_per_node: is given"));
+  EXPECT_THAT(problem("intra_node { contention { share: 0.5 } }"), HasSubstr("nothing reads it"));
+  EXPECT_THAT(problem("origin { field: 'inter_nod' }"), HasSubstr("names no number"));
+  EXPECT_THAT(problem(Described("compute_scale: 2 processor { emulate: true }")),
+              HasSubstr("compute_scale: is given, but with processor.emulate"));
+  EXPECT_THAT(problem(Described("processor { work { kind: HEAD } }")), HasSubstr("is a second HEAD"));
+}
+
+TEST_F(ClusterTest, APlanNeedsWiresNodesAndRates) {
+  const auto problem = [&](const std::string& text, int ranks) -> std::string {
+    try {
+      CheckForPlan(LoadClusterFile(File(text)), ranks);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(problem(Described(""), 2), "");
+  EXPECT_THAT(problem(Described(""), 4), HasSubstr("inter_node: is missing, and 4 ranks"));
+  EXPECT_THAT(problem(Described("inter_node { gigabytes_per_second: 0 }"), 4),
+              HasSubstr("inter_node.gigabytes_per_second: is 0; must be more than 0"));
+  EXPECT_THAT(problem(Described("nodes: 3 inter_node { }"), 8),
+              HasSubstr("room for 6 ranks, and the layout has 8"));
+  EXPECT_THAT(problem("intra_node { }", 2), HasSubstr("processor.work: has no EXPERTS_FORWARD"));
+}
+
+// Every field of the schema is read where plans, emulations or this check of theirs are made.
+TEST_F(ClusterTest, EachFieldIsReadBySomething) {
+  std::ostringstream sources;
+  for (const char* file : {"launcher/cluster.cc", "launcher/plan/forecast.cc",
+                           "launcher/plan/forecast_text.cc", "launcher/plan/layout_search.cc"}) {
+    sources << std::ifstream(std::string(UNIPOOL_SOURCE_DIR "/") + file).rdbuf();
+  }
+  const auto check = [&](const auto& self, const google::protobuf::Descriptor& message) -> void {
+    for (int i = 0; i < message.field_count(); ++i) {
+      const auto& field = *message.field(i);
+      EXPECT_THAT(sources.str(), HasSubstr("." + field.name() + "(")) << field.full_name();
+      if (field.message_type()) self(self, *field.message_type());
+    }
+  };
+  check(check, *ClusterConfig::descriptor());
 }
 
 TEST_F(ClusterTest, IsRefusedUnderALauncher) {
