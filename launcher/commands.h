@@ -23,6 +23,8 @@ int ExportCommand(const CommandLine& command_line);
 int ImportCommand(const CommandLine& command_line);
 int VerifyCommand(const CommandLine& command_line);
 int InfoCommand(const CommandLine& command_line);
+int PlanCommand(const CommandLine& command_line);
+int CalibrateCommand(const CommandLine& command_line);
 int ExpertsCommand(const CommandLine& command_line);
 int ShrinkCommand(const CommandLine& command_line);
 int GrowCommand(const CommandLine& command_line);

@@ -9,6 +9,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/experts/pool_of_run.h"
+#include "launcher/plan/forecast_check.h"
 #include "launcher/run_control/run_control.h"
 #include "launcher/size_check.h"
 #include "launcher/start_check.h"
@@ -80,6 +81,11 @@ int Train(const Config& config, World& world, RunProcess& process,
   }
 }
 
+void TellSavedForecast(const std::string& run_dir) {
+  const std::string text = SavedForecastText(run_dir);
+  if (!text.empty()) std::printf("%s\n", text.c_str());
+}
+
 }  // namespace
 
 int TrainCommand(const CommandLine& command_line) {
@@ -109,7 +115,9 @@ int TrainCommand(const CommandLine& command_line) {
       throw told;
     }
   });
-  return world_exit_code != 0 ? world_exit_code : exit_code.load();
+  if (world_exit_code != 0) return world_exit_code;
+  if (exit_code == 0 && IsPrintingProcess()) TellSavedForecast(config.run_dir());
+  return exit_code;
 }
 
 }  // namespace unipool

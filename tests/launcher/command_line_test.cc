@@ -66,15 +66,17 @@ TEST(CommandLine, NamesEveryMistakeAtOnce) {
                   "trian: unknown command; did you mean train?"));
   EXPECT_THAT(
       ProblemsOf({"--json"}),
-      ElementsAre("a command is missing; one of train, eval, generate, serve, export, import, verify, info, "
-                  "experts, shrink, grow, watch, plot, compare, report, submit, status, logs, stop, "
-                  "check_nodes, ledger, metrics, "
-                  "tokenize"));
+      ElementsAre(
+          "a command is missing; one of train, eval, generate, serve, export, import, verify, info, "
+          "plan, calibrate, experts, shrink, grow, watch, plot, compare, report, submit, status, logs, stop, "
+          "check_nodes, ledger, metrics, "
+          "tokenize"));
   EXPECT_THAT(
       ProblemsOf({"fly"}),
-      ElementsAre("fly: unknown command; one of train, eval, generate, serve, export, import, verify, "
-                  "info, experts, shrink, grow, watch, plot, compare, report, submit, status, "
-                  "logs, stop, check_nodes, ledger, metrics, tokenize"));
+      ElementsAre(
+          "fly: unknown command; one of train, eval, generate, serve, export, import, verify, "
+          "info, plan, calibrate, experts, shrink, grow, watch, plot, compare, report, submit, status, "
+          "logs, stop, check_nodes, ledger, metrics, tokenize"));
   EXPECT_THAT(ProblemsOf({"train", "train.steps=1"}),
               ElementsAre(HasSubstr("train: the configuration file is missing")));
   EXPECT_THAT(ProblemsOf({"train", "a", "b"}),

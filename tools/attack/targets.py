@@ -22,9 +22,17 @@ parallel { ranks: 1 watchdog_seconds: 60 }
 traffic { record: FULL first_step: 0 num_steps: 2 }
 """
 CLUSTER = """ranks_per_node: 2
-intra_node { latency_us: 1 gigabytes_per_second: 8 }
+intra_node { latency_us: 1 gigabytes_per_second: 8 contention { peers: 3 kilobytes: 64 share: 0.5 } }
 inter_node { latency_us: 50 gigabytes_per_second: 0.03 }
-compute_scale: 1
+adapters_per_node: 1
+overlap: 0.9
+processor {
+""" + "".join(f"  work {{ kind: {kind} fixed_us: 5 rate {{ amount: 16 giga_per_second: 2 }} rate {{ amount: 64 giga_per_second: 4 }} }}\n"
+              for kind in ("DENSE_FORWARD", "DENSE_BACKWARD", "EXPERTS_FORWARD", "EXPERTS_INPUT", "EXPERTS_WEIGHTS", "HEAD", "ROWS",
+                           "OPTIMIZER")) + """  emulate: true
+}
+memory { gigabytes: 4 slack: 0.1 fixed_gigabytes: 0.1 }
+origin { field: "inter_node" tag: SPEC source: "a sheet" }
 """
 JSON_LINES = "".join(f'{{"text": "line {i} of many, w\\u00f6rter \\ud83d\\ude00 {"ab" * i}", "id": {i}}}\n' for i in range(12))
 # GPT-2 writes each byte as a printable character of its own.
@@ -117,7 +125,8 @@ TARGETS: dict[str, Target] = {
     "traffic": Target(
         ["recorded/traffic/manifest.json", "recorded/traffic/window-0-1.json", "recorded/traffic/rank-00001.bin"], JSON + BINARY,
         [["report", "recorded"], ["report", "recorded", "--trace=t.json", "--matrix=m.txt", "--jsonl=l.jsonl"],
-         ["report", "recorded", "--compare=recorded", "--html=p.html", "--by=node"]]),
+         ["report", "recorded", "--compare=recorded", "--html=p.html", "--by=node"],
+         ["plan", "small.txtpb", "--cluster=cluster.txtpb", "parallel.ranks=2", "--counts=recorded"]]),
     "import": Target(
         ["hub/config.json", "hub/config.json", "hub/model.safetensors", "hub/tokenizer.json", "hub/unipool.txtpb"], JSON + TENSORS,
         [IMPORT, [*IMPORT, "--donor=hub", "--place=1,3", "--data=book.txt", "--sequences=2"]]),
@@ -130,7 +139,11 @@ TARGETS: dict[str, Target] = {
         [["generate", STEP, "--prompt=ab", "--max_tokens=8"], ["eval", STEP, "--sequences=4"], CONTINUE,
          [*TOKENIZE, f"--tokenizer={STEP}/tokenizer.json"]]),
     "cluster": Target(
-        ["cluster.txtpb"], TEXT, [[*TRAIN, "train.steps=1", "parallel.ranks=2", "parallel.emulate=cluster.txtpb"]]),
+        ["cluster.txtpb"], TEXT,
+        [[*TRAIN, "train.steps=1", "parallel.ranks=2", "parallel.emulate=cluster.txtpb"],
+         ["plan", "small.txtpb", "--cluster=cluster.txtpb", "parallel.ranks=2"],
+         ["plan", "small.txtpb", "--cluster=cluster.txtpb", "parallel.ranks=2", "--search", "--json"],
+         ["plan", "small.txtpb", "--cluster=cluster.txtpb", "parallel.ranks=4", "--imbalance=early"]]),
 }
 GENERATED = ["overrides", "flags"]
 FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--temperature", "--top_k", "--top_p", "--sample_seed", "--checkpoint", "--sequences",
@@ -140,11 +153,14 @@ FLAGS = ["--prompt", "--prompt_file", "--stop", "--samples", "--max_tokens", "--
          "--container", "--setup", "--template", "--site", "--array", "--mem", "--spare_nodes", "--picked", "--follow",
          "--text", "--html", "--trace", "--matrix", "--jsonl", "--steps", "--layer", "--lane", "--operation", "--by", "--compare",
          "--without", "--margin", "--to", "--out", "--layers", "--after", "--drop", "--criterion", "--format", "--as",
-         "--shard_gigabytes", "--logits", "--dtype", "--visible", "--parts", "--shared", "--data", "--donor", "--place", "--tasks", "--task_data", "--limit", "--log_samples"]
+         "--shard_gigabytes", "--logits", "--dtype", "--visible", "--parts", "--shared", "--data", "--donor", "--place", "--tasks",
+         "--task_data", "--limit", "--log_samples", "--cluster", "--counts", "--imbalance", "--search", "--ranks", "--max_memory", "--top",
+         "--check", "--tolerance", "--cluster_out", "--seconds", "--save"]
 COMMANDS = [GENERATE, ["generate", "run", "--max_tokens=8"], ["eval", "small.txtpb", "--sequences=4"], EVAL_TASKS, [*TOKENIZE, "--tokenizer=bytes"], [*TOKENIZE, *GPT2],
             ["info", "small.txtpb"], ["export", "run", "--out=exported"], IMPORT, ["experts", "run", "--sequences=4"], ["shrink", "run", "--to=2", "--out=less", "--sequences=4"],
             ["grow", "run", "--layers=5", "--out=deep"], ["train"], ["verify", "run"], ["watch", "run"], ["plot", "run"],
-            ["compare", "run", "run"], ["report", "recorded"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
+            ["compare", "run", "run"], ["report", "recorded"],
+            ["plan", "small.txtpb", "--cluster=cluster.txtpb"], ["calibrate", "small.txtpb", "--seconds=1"], ["status", "run"], ["logs", "run"], ["submit", "small.txtpb", "--dry_run", "--dry_run"], [""]]
 LARGE_STEPS = re.compile(r"train\.(steps|eval_every|stop_at)|\.ranks=")
 
 

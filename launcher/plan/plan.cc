@@ -1,0 +1,190 @@
+#include <gflags/gflags.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "launcher/commands.h"
+#include "launcher/config.h"
+#include "launcher/plan/forecast_check.h"
+#include "launcher/plan/forecast_html.h"
+#include "launcher/plan/forecast_text.h"
+#include "launcher/plan/forecast_trace.h"
+#include "launcher/plan/layout_search.h"
+#include "launcher/reports/own_file.h"
+#include "launcher/standard_output.h"
+#include "models/settings.h"
+
+DEFINE_string(cluster, "", "plan: the described cluster (configs/clusters/*.txtpb, or what calibrate wrote)");
+DEFINE_string(counts, "", "plan: the folder of a run that tells where rows go");
+DEFINE_string(imbalance, "level", "plan: how rows go where no run tells: level, early or late (in training)");
+DEFINE_bool(check, false, "plan: compare the plan of the run in a DIR with what the run measured");
+DEFINE_double(tolerance, 10, "plan --check: percent that the step may be off; beyond it the exit code is 1");
+DECLARE_string(html);
+DECLARE_string(trace);
+DEFINE_string(save, "", "plan: folder of a run that is to begin; its end tells how the plan held");
+DEFINE_bool(search, false, "plan: compare all layouts that validate");
+DEFINE_string(ranks, "", "plan --search: numbers of ranks to try, 8,16,32; default: parallel.ranks");
+DEFINE_double(max_memory, 0, "plan --search: GB that a rank may use; 0: what the cluster's file says");
+DEFINE_int32(top, 10, "plan --search: layouts to show");
+
+namespace unipool {
+namespace {
+
+// What this command makes, by its first bytes.
+const OwnFile kTrace{"time line of this program",
+                     [](std::string_view begin) { return begin.starts_with(R"({"displayTimeUnit")"); }};
+const OwnFile kPage{"page of this command", [](std::string_view begin) {
+                      return begin.find("<title>Plan of a step") != std::string_view::npos;
+                    }};
+const OwnFile kSaved{"plan of this command",
+                     [](std::string_view begin) { return begin.starts_with("{\n  \"breakdown\""); }};
+
+constexpr int kMostRanks = 1'000'000;
+
+RowsWanted WantedRows() {
+  RowsWanted wanted{.counts = FLAGS_counts};
+  if (FLAGS_imbalance == "early") {
+    wanted.imbalance = Imbalance::kEarly;
+  } else if (FLAGS_imbalance == "late") {
+    wanted.imbalance = Imbalance::kLate;
+  } else if (FLAGS_imbalance != "level") {
+    throw UserError("--imbalance=" + FLAGS_imbalance + ": must be level, early or late");
+  }
+  if (!wanted.counts.empty() && wanted.imbalance != Imbalance::kLevel)
+    throw UserError("--imbalance: the run of --counts tells where rows go; leave one of the two out");
+  return wanted;
+}
+
+Cluster ClusterToPlanFor() {
+  if (FLAGS_cluster.empty()) {
+    throw UserError(
+        "--cluster: is missing; give the description of a cluster, for example "
+        "--cluster configs/clusters/h100_nodes.txtpb");
+  }
+  return LoadClusterFile(FLAGS_cluster);
+}
+
+// N of a microbatch.
+double RowsOf(const Config& config) {
+  return double{1} * config.train().micro_batch() * config.model().seq_length() * config.moe().top_k();
+}
+
+bool HasRecordedSteps(const std::string& run_dir) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(run_dir + "/traffic", ignored) &&
+         !ReadRecordedRun(run_dir, {}).RecordedSteps().empty();
+}
+
+std::vector<int> RanksToTry(const Config& config) {
+  if (FLAGS_ranks.empty()) return {config.parallel().ranks()};
+  std::vector<int> ranks;
+  std::istringstream words(FLAGS_ranks);
+  for (std::string word; std::getline(words, word, ',');) {
+    char* end = nullptr;
+    const long number = std::strtol(word.c_str(), &end, 10);
+    if (word.empty() || *end != '\0' || number < 1 || number > kMostRanks) {
+      throw UserError(
+          Format("--ranks=%s: '%s' is no number of ranks; give numbers from 1 to %d, as in 8,16,32",
+                 FLAGS_ranks.c_str(), word.c_str(), kMostRanks));
+    }
+    ranks.push_back(static_cast<int>(number));
+  }
+  return ranks;
+}
+
+void CheckSearchFlags() {
+  Problems problems;
+  if (!(FLAGS_tolerance >= 0))
+    problems.Add(Format("--tolerance=%g: must be 0 or more percent", FLAGS_tolerance));
+  if (FLAGS_search && FLAGS_check)
+    problems.Add("--check: does not go with --search; leave one of the two out");
+  if (!FLAGS_search && !FLAGS_ranks.empty())
+    problems.Add("--ranks: is for --search; set parallel.ranks instead");
+  if (FLAGS_top < 1) problems.Add(Format("--top=%d: must be at least 1", FLAGS_top));
+  if (!(FLAGS_max_memory >= 0))
+    problems.Add(Format("--max_memory=%g: must be 0 or more GB", FLAGS_max_memory));
+  if (FLAGS_search && (!FLAGS_counts.empty() || FLAGS_imbalance != "level"))
+    problems.Add("--search: compares layouts with level rows; leave --counts and --imbalance out");
+  problems.ThrowIfAny();
+}
+
+// The plan of a run's settings and ranks beside what it measured.
+int CheckAndPrint(const CommandLine& command_line, Config config, const Cluster& cluster) {
+  if (command_line.run_dir.empty())
+    throw UserError("--check: needs the folder of a run in place of CONFIG, as in `plan --check runs/book`");
+  const std::string& dir = command_line.run_dir;
+  RunRecord run(dir);
+  run.Read();
+  const int ranks = config.parallel().ranks();
+  CheckForPlan(cluster, ranks);
+  const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
+  RowsWanted wanted = WantedRows();
+  if (wanted.counts.empty() && HasRecordedSteps(dir)) wanted.counts = dir;
+  const RowsFound found = FindRows(wanted, config, mesh, RowsOf(config));
+  const Forecast forecast = MakeForecast(config, ranks, cluster, found);
+  const ForecastCheck check = CheckForecast(forecast, config, ranks, cluster, run, found.step);
+  const double tolerance = FLAGS_tolerance / 100;
+  PrintResult(command_line.json ? CheckJson(check, tolerance) + "\n" : CheckText(check, tolerance));
+  return check.Holds(tolerance) ? 0 : 1;
+}
+
+int SearchAndPrint(const CommandLine& command_line, const Config& config, const Cluster& cluster) {
+  const SearchOptions options{.ranks = RanksToTry(config), .max_memory = 1e9 * FLAGS_max_memory};
+  for (const int ranks : options.ranks) CheckForPlan(cluster, ranks);
+  std::vector<std::string> fixed;
+  std::string command = "unipool train " + command_line.config_path;
+  for (const std::string& setting : command_line.overrides) {
+    fixed.push_back(setting.substr(0, setting.find('=')));
+    if (setting.rfind("parallel.ranks=", 0) != 0) command += " " + setting;
+  }
+  const SearchResult result = SearchLayouts(config, cluster, fixed, options);
+  if (command_line.json) {
+    PrintResult(SearchJson(result, FLAGS_top) + "\n");
+    return 0;
+  }
+  const std::string calibration = CalibrationText(cluster);
+  PrintResult((calibration.empty() ? "" : calibration + "\n") + SearchText(result, FLAGS_top, command));
+  return 0;
+}
+
+void Save(const std::string& json) {
+  std::error_code failed;
+  std::filesystem::create_directories(FLAGS_save, failed);
+  if (failed) throw UserError("--save=" + FLAGS_save + ": cannot be made (" + failed.message() + ")");
+  WriteOwnFile(kSaved, FLAGS_save + "/" + kSavedForecast, json);
+}
+
+}  // namespace
+
+int PlanCommand(const CommandLine& command_line) {
+  const RowsWanted wanted = WantedRows();
+  const Cluster cluster = ClusterToPlanFor();
+  CheckSearchFlags();
+  Config config = LoadConfig(command_line);
+  if (FLAGS_search) return IsPrintingProcess() ? SearchAndPrint(command_line, config, cluster) : 0;
+  const int ranks = config.parallel().ranks();
+  ValidateConfig(config, ranks);
+  if (!IsPrintingProcess()) return 0;
+  config.mutable_moe()->set_router_constant(1);  // sizes alone are asked for: spares computing it
+  if (FLAGS_check) return CheckAndPrint(command_line, std::move(config), cluster);
+  CheckForPlan(cluster, ranks);
+  const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
+  const RowsFound found = FindRows(wanted, config, mesh, RowsOf(config));
+  const Forecast forecast = MakeForecast(config, ranks, cluster, found);
+  const std::vector<Sensitivity> sensitivities = Sensitivities(config, ranks, cluster, found);
+  if (!FLAGS_trace.empty()) {
+    const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
+    const RoutedRows& draw = *found.draws[0];
+    WriteOwnFile(kTrace, FLAGS_trace, ForecastTrace(plan, draw, WalkOptionsFor(mesh, draw)) + "\n");
+  }
+  if (!FLAGS_html.empty())
+    WriteOwnFile(kPage, FLAGS_html, ForecastHtml(forecast, config, ranks, cluster, found));
+  if (!FLAGS_save.empty()) Save(ForecastJson(forecast, cluster, sensitivities).dump(2) + "\n");
+  PrintResult(command_line.json ? ForecastJson(forecast, cluster, sensitivities).dump() + "\n"
+                                : ForecastText(forecast, cluster, sensitivities));
+  return 0;
+}
+
+}  // namespace unipool

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""What `plan` says before a run, against runs on emulated clusters whose processors are described: nothing there depends on
+this machine, so a plan with the rows that were routed must give the step and its bytes."""
+import json
+import os
+import random
+import re
+from typing import Any
+
+import run_harness
+from run_harness import Outcome, RunTest
+
+CLUSTER = '''ranks_per_node: 2
+intra_node { latency_us: 3 gigabytes_per_second: 2 }
+inter_node { latency_us: 40 gigabytes_per_second: 0.1 }
+processor {
+  emulate: true
+  work { kind: DENSE_FORWARD fixed_us: 20 rate { amount: 16 giga_per_second: 2 } rate { amount: 256 giga_per_second: 6 } }
+  work { kind: DENSE_BACKWARD fixed_us: 30 rate { amount: 16 giga_per_second: 3 } rate { amount: 256 giga_per_second: 5 } }
+  work { kind: EXPERTS_FORWARD fixed_us: 5 rate { amount: 8 giga_per_second: 1 } rate { amount: 64 giga_per_second: 4 } }
+  work { kind: EXPERTS_INPUT fixed_us: 5 rate { amount: 8 giga_per_second: 1 } rate { amount: 64 giga_per_second: 3 } }
+  work { kind: EXPERTS_WEIGHTS fixed_us: 5 rate { amount: 8 giga_per_second: 1 } rate { amount: 64 giga_per_second: 3.5 } }
+  work { kind: HEAD fixed_us: 10 rate { giga_per_second: 5 } }
+  work { kind: ROWS fixed_us: 1 rate { giga_per_second: 1 } }
+  work { kind: OPTIMIZER fixed_us: 2 rate { giga_per_second: 2 } }
+}
+memory { gigabytes: 1 }
+origin { field: "inter_node" tag: SPEC source: "made up" }
+'''
+# Layouts of the exactness test; UNIPOOL_PLAN_LAYOUTS asks for more.
+NUM_LAYOUTS = int(os.environ.get("UNIPOOL_PLAN_LAYOUTS", "20"))
+SEED = int(os.environ.get("UNIPOOL_TEST_SEED", str(random.SystemRandom().randrange(2**32))))
+
+
+class PlanTest(RunTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.Write("cluster.txtpb", CLUSTER)
+
+    def Plan(self, *arguments: str, cluster: str = "cluster.txtpb") -> Any:
+        lines = self.Run("plan", "small.txtpb", f"--cluster={cluster}", "--json", *arguments).stdout.decode().splitlines()
+        self.assertEqual(len(lines), 1, lines)
+        return json.loads(lines[0])
+
+    def Refused(self, *arguments: str, says: str, code: int = 2) -> Outcome:
+        outcome = self.Run(*arguments, code=code)
+        self.assertIn(says, outcome.text)
+        for sign in run_harness.SIGNS_OF_A_BUG:
+            self.assertNotIn(sign, outcome.text)
+        return outcome
+
+    def RandomLayout(self, choose: random.Random) -> list[str]:
+        stages = choose.choice([1, 1, 2, 2, 3])
+        replicas = choose.choice([1, 1, 2])
+        data = choose.choice([1, 2, 3])
+        ranks = stages * replicas * data
+        layers = {1: [[3]], 2: [[2, 1], [1, 2]], 3: [[1, 1, 1]]}[stages]
+        settings = [f"parallel.ranks={ranks}", f"parallel.stages={stages}", f"parallel.pool_replicas={replicas}",
+                    f"train.micro_batch={choose.choice([1, 2])}", f"parallel.lanes={choose.choice(['INTERLEAVED', 'SEQUENTIAL'])}",
+                    f"parallel.experts={choose.choice(['POOL', 'POOL', 'PER_STAGE'])}",
+                    "parallel.layers_per_stage=" + ",".join(map(str, choose.choice(layers))),
+                    f"parallel.placement={choose.choice(['CONTIGUOUS', 'SLOT_AWARE'])}",
+                    f"train.recompute_experts={choose.choice(['true', 'false'])}",
+                    f"train.recompute_attention={choose.choice(['true', 'false'])}",
+                    f"train.global_batch={replicas * data * 2 * choose.choice([1, 2, 3])}"]
+        return settings
+
+    def test_emulated_steps_and_bytes(self) -> None:
+        print(f"UNIPOOL_TEST_SEED={SEED}")
+        choose = random.Random(SEED)
+        worst = 0.0
+        for i in range(NUM_LAYOUTS):
+            layout = self.RandomLayout(choose)
+            run = f"run{i}"
+            self.Train(*layout, f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=4", "train.eval_every=0",
+                       "train.save_every=0", "traffic.record=FULL", "traffic.first_step=2", "traffic.num_steps=1",
+                       "train.save_minutes=0")
+            step = next(line for line in self.Steps(run) if line["step"] == 3)
+            plan = self.Plan(*layout, "traffic.record=FULL", f"--counts={run}")
+            self.assertEqual(plan["rows"]["tag"], "RECORDED")
+            measured = step["virtual_step_seconds"]
+            error = plan["step_seconds"] / measured - 1
+            worst = max(worst, abs(error))
+            self.assertLess(abs(error), 0.02, f"{layout}: planned {plan['step_seconds']}, emulated {measured}")
+            planned = plan["bytes"]["intra_node"] + plan["bytes"]["inter_node"]
+            self.assertEqual(planned, step.get("wire_bytes", 0), layout)
+            self.assertEqual(plan["bytes"]["inter_node"], step.get("wire_bytes_inter", 0), layout)
+        print(f"{NUM_LAYOUTS} layouts, largest error of a step {100 * worst:.3f} %")
+
+    def Number(self, plan: Any, field: str) -> float:
+        value: float = next(number["value"] for number in plan["cluster"]["numbers"] if number["field"] == field)
+        return value
+
+    def test_calibrate_finds_the_described_cluster(self) -> None:
+        layout = ["parallel.ranks=4", "parallel.stages=2"]
+        self.Run("calibrate", "small.txtpb", *layout, "parallel.emulate=cluster.txtpb", "--cluster_out=found.txtpb")
+        plan = self.Plan(*layout, cluster="found.txtpb")
+        for field, value in [("ranks_per_node", 2), ("intra_node.latency_us", 3), ("intra_node.gigabytes_per_second", 2),
+                             ("inter_node.latency_us", 40), ("inter_node.gigabytes_per_second", 0.1), ("overlap", 1)]:
+            self.assertAlmostEqual(self.Number(plan, field) / value, 1, delta=0.02, msg=field)
+        self.assertTrue(plan["calibrated"])
+        self.assertTrue(all(number["tag"] == "MEASURED" and number["date"] for number in plan["cluster"]["numbers"]))
+        # The step of the model at the rates that were found, against the emulated run.
+        self.Train(*layout, "parallel.emulate=cluster.txtpb", "train.steps=6", "train.eval_every=0")
+        for found, code in [("found.txtpb", 0), ("slow.txtpb", 1)]:
+            if code:
+                with open(self.Path("found.txtpb"), encoding="utf-8") as file:
+                    self.Write(found, re.sub(r"giga_per_second: (\S+)", lambda rate: f"giga_per_second: {float(rate[1]) / 3}",
+                                             file.read()))
+            outcome = self.Run("plan", "--check", "run", f"--cluster={found}", "--json", code=code)
+            check = json.loads(outcome.stdout)
+            self.assertEqual(check["holds"], code == 0)
+            lines = {line["name"]: line for line in check["lines"]}
+            self.assertEqual(lines["step"]["measured"] > 0 and lines["bytes of all ranks"]["measured"] > 0, True)
+        self.assertIn("measured", self.Run("plan", "--check", "run", "--cluster=found.txtpb").text)
+        self.Refused("calibrate", "small.txtpb", "--seconds=1", "--cluster_out=small.txtpb", says="small.txtpb")
+
+    def test_saved_plans_are_told_at_the_end(self) -> None:
+        layout = ["parallel.ranks=2", "run_dir=new"]
+        self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", *layout, "--save=new", "--trace=line.json", "--html=page.html")
+        with open(self.Path("page.html"), encoding="utf-8") as file:
+            self.assertIn("Stages over time", file.read())
+        with open(self.Path("line.json"), encoding="utf-8") as file:
+            names = {event["name"] for event in json.load(file)["traceEvents"]}
+        self.assertLessEqual({"attention and router", "experts", "head", "waits"}, names)
+        outcome = self.Train(*layout, "parallel.emulate=cluster.txtpb", "train.steps=4", "train.eval_every=0")
+        self.assertIn("planned before the run:", outcome.text)
+
+    def test_search(self) -> None:
+        outcome = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", "--search", "--ranks=2,4", "--json", "--top=3")
+        found = json.loads(outcome.stdout)
+        self.assertEqual(found["candidates"], found["feasible"] + sum(found["refused"].values()))
+        for i, layout in enumerate(found["layouts"][:3]):  # what is called feasible starts, and takes as long
+            run = f"search{i}"
+            self.Train(*layout["settings"], f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=4",
+                       "train.eval_every=0")
+            measured = self.Steps(run)[-1]["virtual_step_seconds"]
+            self.assertAlmostEqual(layout["step_seconds"] / measured, 1, delta=0.2, msg=str(layout))
+        text = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", "--search", "parallel.ranks=4").text
+        command = text.split("The fastest:")[1].split()
+        self.assertEqual(command[:3], ["unipool", "train", "small.txtpb"])
+        self.Run("info", *command[2:])
+
+    def test_bad_input(self) -> None:
+        plan = ["plan", "small.txtpb", "--cluster=cluster.txtpb"]
+        for arguments, says in [
+                (["plan", "small.txtpb"], "--cluster: is missing"),
+                ([*plan, "--imbalance=some"], "must be level, early or late"),
+                ([*plan, "--counts=nowhere"], "--counts=nowhere: is no folder"),
+                ([*plan, "--search", "--ranks=4,x"], "'x' is no number of ranks"),
+                ([*plan, "--ranks=4"], "--ranks: is for --search"),
+                ([*plan, "--search", "--imbalance=late"], "leave --counts and --imbalance out"),
+                ([*plan, "--check"], "needs the folder of a run"),
+                ([*plan, "--top=0"], "must be at least 1"),
+                ([*plan, "parallel.stages=2"], "parallel.stages"),
+                (["plan", "small.txtpb", "--cluster=nowhere.txtpb"], "nowhere.txtpb")]:
+            self.Refused(*arguments, says=says)
+        self.Write("few.txtpb", CLUSTER.replace("ranks_per_node: 2", "ranks_per_node: 2 nodes: 2"))
+        self.Refused("plan", "small.txtpb", "--cluster=few.txtpb", "parallel.ranks=6", says="room for 4 ranks, and the layout has 6")
+        self.Write("zero.txtpb", CLUSTER.replace("gigabytes_per_second: 0.1", "gigabytes_per_second: 0"))
+        self.Refused("plan", "small.txtpb", "--cluster=zero.txtpb", "parallel.ranks=4", says="inter_node.gigabytes_per_second: is 0")
+        self.Write("typo.txtpb", CLUSTER + "adaptors_per_node: 1")
+        self.Refused("plan", "small.txtpb", "--cluster=typo.txtpb", says="adapters_per_node")
+        self.Train("parallel.ranks=2", "train.steps=2", "train.save_every=0", "train.eval_every=0", "traffic.record=FULL",
+                   "traffic.first_step=0", "traffic.num_steps=1")
+        self.Refused(*plan, "--counts=run", "parallel.ranks=2", "model.layers=4", says="model.layers: the run had 3")
+        self.Refused(*plan, "--counts=run", "parallel.ranks=4", says="ranks: the run had 2")
+
+    def test_thousands_of_ranks(self) -> None:
+        """16 times the width and batch of a model of the size 830M, on 4,096 described GPUs: seconds, not minutes."""
+        clusters = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../configs")
+        settings = ["device=CUDA", "moe.width=65536", "train.global_batch=8192", "train.micro_batch=1", "parallel.ranks=4096",
+                    "parallel.pool_replicas=32", "parallel.stages=4"]
+        outcome = self.Run("plan", f"{clusters}/unipool_830m.txtpb", f"--cluster={clusters}/clusters/h100_nodes.txtpb",
+                           *settings, "--json")
+        plan = json.loads(outcome.stdout)
+        self.assertLess(outcome.seconds, 20)  # 2 on an idle machine
+        self.assertEqual(plan["ranks"], 4096)
+        self.assertGreater(plan["share_of_ideal"], 0.2)
+        self.assertFalse(plan["calibrated"])
+
+
+if __name__ == "__main__":
+    run_harness.Main(__doc__)
