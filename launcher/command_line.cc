@@ -110,6 +110,7 @@ class Parser {
     if (IsFolder(line_.config_path)) {
       const ModelFolder found = FindModelFolder(line_.config_path);
       line_.config_path = found.config_path;
+      line_.run_dir = found.run_dir;
       if (!found.run_dir.empty()) overrides.insert(overrides.begin(), "run_dir=\"" + found.run_dir + "\"");
       if (line_.checkpoint.empty()) line_.checkpoint = found.checkpoint;
     }
@@ -122,6 +123,7 @@ class Parser {
     if (has_config && !IsRunFolder(line_.checkpoint)) return;
     const ModelFolder found = FindModelFolder(line_.checkpoint);
     if (!has_config) line_.config_path = found.config_path;
+    line_.run_dir = found.run_dir;
     line_.checkpoint = found.checkpoint;
     if (!found.run_dir.empty()) overrides.push_back("run_dir=\"" + found.run_dir + "\"");
   }

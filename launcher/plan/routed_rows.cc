@@ -115,7 +115,8 @@ void DrawnRows::Fill(int replica, int, int microbatch, int layer, std::span<doub
   const uint64_t key = RandomBits(RandomBits(RandomBits(seed_, replica), microbatch), layer);
   for (int owner = 0; owner < num_owners_; ++owner) {
     const double share = of_owner_[size_t{1} * layer * num_owners_ + owner];
-    const double spread = std::sqrt(std::max(0.0, share * (1 - share) / sent_));
+    // Of counts that nothing ties to each other; with their sum they are those of independent choices.
+    const double spread = std::sqrt(share / sent_);
     owners[owner] = share > 0 ? std::max(0.0, share + spread * RandomNormal(key, owner)) : 0;
   }
   Normalize(owners);

@@ -64,6 +64,7 @@ class TimingMeter : public WorkMeter {
 Config SmallPart(const Config& config, int ranks_of_pool) {
   Config small = config;
   small.clear_parallel();
+  small.mutable_parallel()->set_emulate(config.parallel().emulate());  // whose work may be told
   small.clear_traffic();
   small.mutable_moe()->clear_lock();
   small.mutable_moe()->set_shrink_to(0);

