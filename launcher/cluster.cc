@@ -286,4 +286,20 @@ void CheckForPlan(const Cluster& cluster, int ranks) {
   problems.ThrowIfAny();
 }
 
+std::vector<int> NodesOf(const Config& config, const World& world) {
+  std::vector<int> nodes;
+  if (world.emulation) {
+    const ClusterDescription cluster = LoadCluster(config.parallel().emulate());
+    for (int rank = 0; rank < world.size(); ++rank) nodes.push_back(cluster.NodeOf(rank));
+    return nodes;
+  }
+  std::vector<std::string> hosts;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    auto found = std::find(hosts.begin(), hosts.end(), world.hosts[rank]);
+    if (found == hosts.end()) found = hosts.insert(hosts.end(), world.hosts[rank]);
+    nodes.push_back(static_cast<int>(found - hosts.begin()));
+  }
+  return nodes;
+}
+
 }  // namespace unipool

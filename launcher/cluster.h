@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "configs/cluster.pb.h"
+#include "configs/config.pb.h"
 #include "models/step_plan.h"
 #include "runtime/cluster_description.h"
+#include "runtime/world.h"
 
 namespace unipool {
 
@@ -39,5 +41,8 @@ ClusterDescription LoadCluster(const std::string& path);  // for emulation alone
 // Throws UserError unless the file says all that a plan for so many ranks needs: wires between ranks that
 // there are, with bandwidth; nodes enough; a rate for each kind of work.
 void CheckForPlan(const Cluster& cluster, int ranks);
+
+// The node of each rank: hosts numbered in the order of their first ranks, or those of the emulated cluster.
+std::vector<int> NodesOf(const Config& config, const World& world);
 
 }  // namespace unipool

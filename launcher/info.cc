@@ -172,7 +172,7 @@ std::string InfoText(const Config& config, int world_size) {
       world["data"].get<int>(), DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
   text += RankTables(info["ranks"]);
   if (config.device() == DeviceType::CUDA)
-    text += "CUDA, cuBLAS and NCCL hold 0.5 to 1 GB of each GPU beside this\n";
+    text += "what CUDA, cuBLAS and NCCL hold of each GPU is not in this, and not measured yet\n";
   return text;
 }
 

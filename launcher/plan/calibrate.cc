@@ -35,21 +35,6 @@ std::string Today() {
   return text;
 }
 
-// Hosts, or the nodes of an emulated cluster, numbered from 0.
-std::vector<int> NodesOf(const Config& config, const World& world) {
-  std::vector<int> nodes;
-  if (world.emulation) {
-    const ClusterDescription cluster = LoadCluster(config.parallel().emulate());
-    for (int rank = 0; rank < world.size(); ++rank) nodes.push_back(cluster.NodeOf(rank));
-    return nodes;
-  }
-  for (int rank = 0; rank < world.size(); ++rank) {
-    const bool is_new = rank == 0 || world.hosts[rank] != world.hosts[rank - 1];
-    nodes.push_back(rank == 0 ? 0 : nodes.back() + is_new);
-  }
-  return nodes;
-}
-
 // As many consecutive ranks on each node, which a description can say.
 void CheckNodes(const std::vector<int>& nodes) {
   const int per_node = static_cast<int>(std::count(nodes.begin(), nodes.end(), 0));

@@ -215,7 +215,7 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"receive_imbalance_p95", "", kPoolTraffic, Repeats::kExactly, "its 95th percentile over the slots and lanes",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::receive_imbalance_p95); }},
       {"virtual_step_seconds", "s", "steps on an emulated cluster", Repeats::kMeasured,
-       "time of the step on the emulated cluster",
+       "time of the step on the emulated cluster, as rank 0 has it",
        [](const S& s) -> MetricValue { return IfThere(s.virtual_seconds); }},
   };
   return metrics;

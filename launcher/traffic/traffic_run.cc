@@ -38,23 +38,6 @@ bool Records(const Config& config) {
   return config.traffic().record() != TrafficConfig::OFF;
 }
 
-// Numbers the nodes: hosts in the order of their first ranks, or those of the emulated cluster.
-std::vector<int> NodesOf(const Config& config, const World& world) {
-  std::vector<int> nodes;
-  if (world.emulation) {
-    const ClusterDescription cluster = LoadCluster(config.parallel().emulate());
-    for (int rank = 0; rank < world.size(); ++rank) nodes.push_back(cluster.NodeOf(rank));
-    return nodes;
-  }
-  std::vector<std::string> hosts;
-  for (int rank = 0; rank < world.size(); ++rank) {
-    auto found = std::find(hosts.begin(), hosts.end(), world.hosts[rank]);
-    if (found == hosts.end()) found = hosts.insert(hosts.end(), world.hosts[rank]);
-    nodes.push_back(static_cast<int>(found - hosts.begin()));
-  }
-  return nodes;
-}
-
 std::string CarrierOf(const World& world) {
   return world.emulation ? "emulated" : world.is_mpi ? "MPI" : "threads";
 }

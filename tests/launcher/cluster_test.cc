@@ -183,5 +183,13 @@ TEST_F(ClusterTest, IsRefusedUnderALauncher) {
   unsetenv("PMIX_RANK");
 }
 
+TEST(NodesOf, AHostThatComesAgainIsTheSameNode) {
+  RunWorld({.num_threads = 4}, [](World& world) {
+    world.hosts = {"n1", "n2", "n1", "n2"};
+    EXPECT_EQ(NodesOf(Config(), world), (std::vector<int>{0, 1, 0, 1}));
+    return 0;
+  });
+}
+
 }  // namespace
 }  // namespace unipool
