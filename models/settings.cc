@@ -32,10 +32,11 @@ int WeightGradSlots(const Config& config) {
   return config.device() == DeviceType::CUDA ? 4 : 1;
 }
 
-// More pieces hide more of the wire: all but a piece each way. On a device each costs launches of its own.
+// More pieces hide more of the wire: all but a piece each way. On a device smaller products may cost more
+// than their wire is worth, which nothing has measured: there a lane goes whole.
 int PiecesAlone(const Config& config) {
   if (config.parallel().lanes() == ParallelConfig::SEQUENTIAL) return 1;
-  return config.device() == DeviceType::CUDA ? 2 : 4;
+  return config.device() == DeviceType::CUDA ? 1 : 4;
 }
 
 RouterKind RouterKindOf(RouterType::Value type) {
