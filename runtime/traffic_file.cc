@@ -116,11 +116,16 @@ class Reader {
     return true;
   }
 
+  // What a shorter record lacks keeps its default.
+  template <class Record>
+  static bool Copy(const TrafficHead& head, const char* data, Record& record, size_t fewest_bytes) {
+    if (head.bytes < fewest_bytes) return false;
+    std::memcpy(&record, data, std::min<size_t>(head.bytes, sizeof(record)));
+    return true;
+  }
   template <class Record>
   static bool Copy(const TrafficHead& head, const char* data, Record& record) {
-    if (head.bytes < sizeof(record)) return false;
-    std::memcpy(&record, data, sizeof(record));
-    return true;
+    return Copy(head, data, record, sizeof(record));
   }
 
   bool Take(const TrafficHead& head, const char* data) {
@@ -130,7 +135,8 @@ class Reader {
       case TrafficKind::kName:
         return TakeName(head, data);
       case TrafficKind::kStep:
-        return Copy(head, data, file_.steps.emplace_back()) || (file_.steps.pop_back(), false);
+        return Copy(head, data, file_.steps.emplace_back(), StepRecord::kFewestBytes) ||
+               (file_.steps.pop_back(), false);
       case TrafficKind::kClock:
         return Copy(head, data, file_.clocks.emplace_back()) || (file_.clocks.pop_back(), false);
     }

@@ -87,6 +87,9 @@ struct StepRecord {
   // A moment at which the device and the host were seen together: device time, host time, half the host time
   // that the look took.
   int64_t anchor_device_ns = -1, anchor_host_ns = -1, anchor_uncertainty_ns = -1;
+  // Of the rank's thread in the step (runtime/thread_cpu.h). Older files end before these.
+  int64_t cpu_ns = -1, queued_ns = -1, pushed_off = -1;
+  static constexpr uint32_t kFewestBytes = 80;
 };
 
 // A comparison of this rank's clock with that of world rank `reference`, from the quickest of num_probes
@@ -100,7 +103,7 @@ struct ClockRecord {
 };
 
 static_assert(sizeof(TrafficHead) == 16 && sizeof(ExchangeRecord) == 184 && sizeof(PeerBytes) == 24);
-static_assert(sizeof(NameRecord) == 32 && sizeof(StepRecord) == 80 && sizeof(ClockRecord) == 48);
+static_assert(sizeof(NameRecord) == 32 && sizeof(StepRecord) == 104 && sizeof(ClockRecord) == 48);
 
 // Text of NameRecord for a communicator, as {"name":..., "members":[...], "on_device":..., "carrier":...}.
 struct CommunicatorName {

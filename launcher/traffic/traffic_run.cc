@@ -87,15 +87,15 @@ std::vector<std::string> ToFirst(Communicator& communicator, std::string text) {
   return texts;
 }
 
-int64_t SumBytes(const Config& config) {
-  const ParameterCount count = CountParameters(config);
-  return 4 * std::max(count.dense(), count.experts);
-}
-
 TrafficSize SizeOfStep(const Config& config, int world_size) {
   const MeshShape shape = MeshShapeOf(config.parallel(), world_size);
   const SlotSchedule schedule(LayersPerStage(config, shape), MicrobatchesPerRank(config, shape));
-  return TrafficSizeOf(schedule, shape, SumBytes(config));
+  const ParameterCount count = CountParameters(config);
+  return TrafficSizeOf(schedule, shape, 4 * std::max(count.dense(), count.experts));
+}
+
+void PrintWarning(const std::string& text) {
+  if (!text.empty()) PrintErrorLine("warning: " + text);
 }
 
 // How wrong a rank's clock is to be.
@@ -151,7 +151,7 @@ TrafficHeader TrafficRun::Header(const TrainingEngine& engine, const std::string
           .rank = plain_.rank(),
           .world = plain_.size(),
           .host = plain_.hosts[plain_.rank()],
-          .boot_id = boot_ids_[plain_.rank()],
+          .boot_id = of_rank_.boot_ids[plain_.rank()],
           .clock = plain_.emulation ? "virtual" : "monotonic",
           .slots_per_time = engine.parts().schedule.slots_per_time()};
 }
@@ -170,8 +170,8 @@ nlohmann::ordered_json TrafficRun::Manifest(const TrainingEngine& engine, const 
           {"record", TrafficConfig::Record_Name(config_.traffic().record())},
           {"world", plain_.size()},
           {"host_of_rank", plain_.hosts},
-          {"boot_id_of_rank", boot_ids_},
-          {"host_cores_of_rank", host_cores_},
+          {"boot_id_of_rank", of_rank_.boot_ids},
+          {"host_cores_of_rank", of_rank_.cores},
           {"node_of_rank", recorder_->options().node_of_rank},
           {"carrier", CarrierOf(plain_)},
           {"progress_thread", plain_.is_mpi && WantsProgressThread(config_)},
@@ -189,6 +189,7 @@ nlohmann::ordered_json TrafficRun::Manifest(const TrainingEngine& engine, const 
             {"layers_per_stage", parts.layers_per_stage},
             {"experts", parts.spec.experts},
             {"top_k", parts.spec.top_k},
+            {"balance", Balance::Value_Name(config_.moe().balance())},
             {"row_bytes", parts.spec.hidden * SizeOf(DTypeOfConfig(config_))},
             {"microbatches", parts.schedule.num_microbatches()},
             {"tokens_per_microbatch", tokens},
@@ -199,11 +200,13 @@ void TrafficRun::Start(const TrainingEngine& engine, int64_t step) {
   if (!recorder_) return;
   first_step_ = step;
   size_ = SizeOfStep(config_, plain_.size());
+  if (!plain_.emulation && config_.device() == DeviceType::CPU)
+    cpu_.clock = std::make_unique<ThreadCpuClock>();
   const TrafficClock& clock = recorder_->options().clock;
   const bool is_wrong = clock.offset_ns != 0 || clock.drift != 0;
-  boot_ids_ = plain_.communicator->AllGatherText(BootId() + (is_wrong ? Format("-%d", plain_.rank()) : ""),
-                                                 {.operation = "records of traffic"});
-  host_cores_ = HostCoresOfRanks(
+  of_rank_.boot_ids = plain_.communicator->AllGatherText(
+      BootId() + (is_wrong ? Format("-%d", plain_.rank()) : ""), {.operation = "records of traffic"});
+  of_rank_.cores = HostCoresOfRanks(
       plain_.hosts, plain_.communicator->AllGatherText(AllowedCores(), {.operation = "records of traffic"}));
   const std::string run_id = FromFirst(*plain_.communicator, Format("%d-%d", SecondsSince1970(), getpid()));
   std::string problem;
@@ -218,26 +221,28 @@ void TrafficRun::Start(const TrainingEngine& engine, int64_t step) {
   if (plain_.rank() == 0) {
     files_.WriteManifest(false);
     TellProblem(files_.problem());
+    PrintWarning(NothingRecorded(config_, step));
   }
   PlanNext(step);
 }
 
 // One rank of each other host compares its clock with that of rank 0, for all ranks of the host.
 void TrafficRun::CompareAllClocks(int num_probes) {
-  offsets_ns_.resize(plain_.size());
+  of_rank_.offsets_ns.resize(plain_.size());
   if (plain_.emulation) return;
-  std::map<std::string, int64_t> offsets{{boot_ids_[0], 0}};
+  std::map<std::string, int64_t> offsets{{of_rank_.boot_ids[0], 0}};
   for (int rank = 1; rank < plain_.size(); ++rank) {
-    if (offsets.count(boot_ids_[rank]) > 0) continue;
+    if (offsets.count(of_rank_.boot_ids[rank]) > 0) continue;
     const ClockComparison found =
         CompareClocks(*plain_.communicator, rank, num_probes, [&] { return Now(); });
-    offsets[boot_ids_[rank]] = found.offset_ns;
+    offsets[of_rank_.boot_ids[rank]] = found.offset_ns;
     if (plain_.rank() == rank) files_.AddClock(found);
     if (plain_.rank() == 0) files_.AddToManifest(rank, step_, found);
   }
   if (offsets.size() == 1) return;
-  for (int rank = 0; rank < plain_.size(); ++rank) offsets_ns_[rank] = offsets[boot_ids_[rank]];
-  plain_.communicator->Broadcast(offsets_ns_.data(), plain_.size() * int64_t{sizeof(int64_t)}, 0,
+  for (int rank = 0; rank < plain_.size(); ++rank)
+    of_rank_.offsets_ns[rank] = offsets[of_rank_.boot_ids[rank]];
+  plain_.communicator->Broadcast(of_rank_.offsets_ns.data(), plain_.size() * int64_t{sizeof(int64_t)}, 0,
                                  {.operation = "records of traffic"});
 }
 
@@ -276,6 +281,7 @@ void TrafficRun::BeginStep(int64_t step) {
   num_asked_ = 0;
   if (window_.first < 0) window_.first = step;
   recorder_->BeginStep(step);
+  if (cpu_.clock) cpu_.step = cpu_.clock->Now();
   window_.begin_ns = Now();
 }
 
@@ -297,6 +303,8 @@ StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, R
 void TrafficRun::EndStep(StepReport& report) {
   if (!recorder_) return;
   const int64_t end_ns = Now();
+  cpu_.step = cpu_.clock ? cpu_.clock->Now().Since(cpu_.step) : ThreadCpu{};
+  window_.cpu.Add(cpu_.step);
   recorder_->EndStep();
   window_.ns += end_ns - window_.begin_ns;
   if (report.traffic) last_ = *report.traffic;
@@ -326,24 +334,29 @@ void TrafficRun::WriteStep(int64_t end_ns) {
                                 .num_dropped = keep.num_dropped(),
                                 .anchor_device_ns = anchor.host_ns < 0 ? -1 : 0,
                                 .anchor_host_ns = anchor.host_ns,
-                                .anchor_uncertainty_ns = anchor.uncertainty_ns});
+                                .anchor_uncertainty_ns = anchor.uncertainty_ns,
+                                .cpu_ns = cpu_.step.cpu_ns,
+                                .queued_ns = cpu_.step.queued_ns,
+                                .pushed_off = cpu_.step.pushed_off});
 }
 
 // Of those that the trigger asked for: all or none.
 int64_t TrafficRun::StepsThatFit() const {
   const std::string problem = TooLarge(size_, num_asked_, config_.traffic().max_megabytes());
   if (problem.empty()) return num_asked_;
-  if (plain_.rank() == 0) PrintErrorLine("warning: " + files_.folder().path() + "/record: " + problem);
+  if (plain_.rank() == 0) PrintWarning(files_.folder().path() + "/record: " + problem);
   return 0;
 }
 
 std::optional<TrafficStep> TrafficRun::CloseWindow() {
   const WindowSteps steps{.first = window_.first, .last = step_};
   CompareAllClocks(kProbesLater);
-  if (IsSampled(step_) && JoinStarts(*recorder_, *plain_.communicator, offsets_ns_)) {
+  if (IsSampled(step_) && JoinStarts(*recorder_, *plain_.communicator, of_rank_.offsets_ns)) {
     recorder_->tally().AddSampledStep();
   }
-  const auto shares = ToFirst(*plain_.communicator, PackWindow(*recorder_, window_.ns, files_.problem()));
+  const auto shares =
+      ToFirst(*plain_.communicator,
+              PackWindow(*recorder_, {.step_ns = window_.ns, .cpu = window_.cpu}, files_.problem()));
   recorder_->tally().ClearWindow();
   window_ = {};
   if (plain_.rank() != 0) return {};
@@ -364,7 +377,7 @@ void TrafficRun::End() {
 void TrafficRun::TellProblem(const std::string& problem) {
   if (problem.empty() || is_told_) return;
   is_told_ = true;
-  PrintErrorLine("warning: records of traffic are not written any longer: " + problem + "; the run goes on");
+  PrintWarning("records of traffic are not written any longer: " + problem + "; the run goes on");
 }
 
 }  // namespace unipool

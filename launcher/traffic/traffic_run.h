@@ -11,6 +11,7 @@
 #include "launcher/traffic/traffic_files.h"
 #include "launcher/traffic/traffic_size.h"
 #include "models/training_engine.h"
+#include "runtime/thread_cpu.h"
 #include "runtime/world.h"
 
 namespace unipool {
@@ -63,17 +64,24 @@ class TrafficRun {
   std::unique_ptr<TrafficRecorder> recorder_;
   std::unique_ptr<Communicator> communicator_;
   TrafficFiles files_;
-  std::vector<std::string> boot_ids_;  // of each rank
-  std::vector<int> host_cores_;        // that its host's ranks may use, by rank
-  std::vector<int64_t> offsets_ns_;    // of each rank's clock, to that of rank 0
-  int64_t first_step_ = 0;             // of this start
-  int64_t step_ = -1;                  // the running one, or the last one
   struct {
-    int64_t first = -1;    // step; -1: none since the last window
-    int64_t ns = 0;        // of all its steps
-    int64_t begin_ns = 0;  // of the running one
+    std::vector<std::string> boot_ids;
+    std::vector<int> cores;           // that its host's ranks may use
+    std::vector<int64_t> offsets_ns;  // of its clock, to that of rank 0
+  } of_rank_;
+  int64_t first_step_ = 0;  // of this start
+  int64_t step_ = -1;       // the running one, or the last one
+  struct {
+    int64_t first = -1;                                           // step; -1: none since the last window
+    int64_t ns = 0;                                               // of all its steps
+    int64_t begin_ns = 0;                                         // of the running one
+    ThreadCpu cpu{.cpu_ns = 0, .queued_ns = 0, .pushed_off = 0};  // of all its steps
   } window_;
-  TrafficSize size_;                         // of the records of a step, about
+  TrafficSize size_;  // of the records of a step, about
+  struct {
+    std::unique_ptr<ThreadCpuClock> clock;  // null: the rank computes elsewhere
+    ThreadCpu step;                         // at the begin of the running one, then of it
+  } cpu_;
   int64_t num_asked_ = 0, num_to_keep_ = 0;  // steps: by the trigger in this step; that are still to be kept
   TrafficStep last_;                         // without numbers before the first step
   bool is_told_ = false;                     // that something went wrong

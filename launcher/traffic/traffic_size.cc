@@ -55,4 +55,14 @@ std::string TooLarge(const TrafficSize& step, int64_t steps, double max_megabyte
                 all + 1);
 }
 
+std::string NothingRecorded(const Config& config, int64_t first_step) {
+  const TrafficConfig& traffic = config.traffic();
+  const int64_t first = first_step + traffic.first_step();
+  if (traffic.record() != TrafficConfig::FULL || first < config.train().steps()) return "";
+  return Format(
+      "traffic.record=FULL records no step: traffic.first_step=%d after this start is step %d, and "
+      "train.steps=%d",
+      traffic.first_step(), first, config.train().steps());
+}
+
 }  // namespace unipool

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "configs/config.pb.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
 
@@ -20,5 +21,8 @@ TrafficSize TrafficSizeOf(const SlotSchedule& schedule, const MeshShape& shape, 
 
 // Why `steps` steps of this size may not be recorded, with alternatives; "" where they may.
 std::string TooLarge(const TrafficSize& step, int64_t steps, double max_megabytes);
+
+// Why traffic.record=FULL will record no step of a start whose first step is `first_step`; "" where it will.
+std::string NothingRecorded(const Config& config, int64_t first_step);
 
 }  // namespace unipool

@@ -12,10 +12,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kTotals[] = {"step_ns",          "blocked_ns", "start_ns",        "idle_ns",
-                                   "idle_receiver_ns", "exposed_ns", "hidden_ns",       "wire_bytes",
-                                   "wire_bytes_inter", "self_bytes", "received_bytes",  "exchanges",
-                                   "dropped",          "first_use",  "split_blocked_ns"};
+constexpr const char* kTotals[] = {
+    "step_ns",   "blocked_ns", "start_ns",         "idle_ns",    "idle_receiver_ns", "exposed_ns",
+    "hidden_ns", "wire_bytes", "wire_bytes_inter", "self_bytes", "received_bytes",   "exchanges",
+    "dropped",   "first_use",  "split_blocked_ns", "cpu_ns",     "queued_ns",        "pushed_off"};
 constexpr const char* kCells[] = {"count",   "bytes_intra",      "bytes_inter", "bytes_self", "blocked_ns",
                                   "idle_ns", "idle_receiver_ns", "exposed_ns",  "hidden_ns"};
 
@@ -24,11 +24,12 @@ Json NumbersOf(const TrafficCell& cell) {
           cell.idle_ns, cell.idle_receiver_ns, cell.exposed_ns,  cell.hidden_ns};
 }
 
-Json TotalsOf(const TrafficTotals& totals, int64_t step_ns) {
+Json TotalsOf(const TrafficTotals& totals, const WindowTimes& times) {
   const TrafficCell& sum = totals.sum;
   const auto if_known = [](bool known, int64_t value) { return known ? Json(value) : Json(); };
   const bool is_split = totals.is_split() || totals.sampled_steps > 0;
-  return {step_ns,
+  const auto or_null = [](int64_t value) { return value < 0 ? Json() : Json(value); };
+  return {times.step_ns,
           sum.blocked_ns,
           totals.start_ns,
           if_known(is_split, sum.idle_ns),
@@ -42,7 +43,10 @@ Json TotalsOf(const TrafficTotals& totals, int64_t step_ns) {
           sum.count,
           totals.dropped,
           totals.first_use,
-          totals.split_blocked_ns};
+          totals.split_blocked_ns,
+          or_null(times.cpu.cpu_ns),
+          or_null(times.cpu.queued_ns),
+          or_null(times.cpu.pushed_off)};
 }
 
 // One number a rank; above kMostRanksInCells their sum, the largest and its rank.
@@ -179,7 +183,8 @@ Json OrNull(const std::optional<T>& value) {
 
 }  // namespace
 
-std::string PackWindow(const TrafficRecorder& recorder, int64_t step_ns, const std::string& problem) {
+std::string PackWindow(const TrafficRecorder& recorder, const WindowTimes& times,
+                       const std::string& problem) {
   const TrafficTally& tally = recorder.tally();
   Json cells = Json::array(), to = Json::array();
   for (const TrafficTally::Operation& operation : tally.operations()) {
@@ -194,7 +199,7 @@ std::string PackWindow(const TrafficRecorder& recorder, int64_t step_ns, const s
     to.push_back({communicator, operation.name, operation.bytes_to});
   }
   const auto owed = tally.window_owed();
-  const Json share{{"totals", TotalsOf(tally.window(), step_ns)},
+  const Json share{{"totals", TotalsOf(tally.window(), times)},
                    {"owed", std::vector<int64_t>(owed.begin(), owed.end())},
                    {"cells", std::move(cells)},
                    {"to", std::move(to)},

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/thread_cpu.h"
 #include "runtime/traffic_recorder.h"
 #include "runtime/traffic_step.h"
 
@@ -16,9 +17,14 @@ struct WindowSteps {
   int64_t count() const { return last - first + 1; }
 };
 
-// `step_ns`: the time of the window's steps on this rank. `problem`: why the rank writes no records any
+// Of the window's steps on this rank.
+struct WindowTimes {
+  int64_t step_ns = 0;
+  ThreadCpu cpu;
+};
+// `problem`: why the rank writes no records any
 // longer, or "".
-std::string PackWindow(const TrafficRecorder& recorder, int64_t step_ns, const std::string& problem);
+std::string PackWindow(const TrafficRecorder& recorder, const WindowTimes& times, const std::string& problem);
 
 struct WindowText {
   std::string json;

@@ -37,5 +37,18 @@ TEST(TrafficSize, ARefusalHasNumbersAndAlternatives) {
   EXPECT_EQ(TooLarge(step, 3, 1200), "");
 }
 
+TEST(TrafficSize, SaysWhenFullWillRecordNothing) {
+  Config config;
+  config.mutable_traffic()->set_record(TrafficConfig::FULL);
+  config.mutable_traffic()->set_first_step(50);
+  config.mutable_train()->set_steps(51);
+  EXPECT_EQ(NothingRecorded(config, 0), "");
+  EXPECT_THAT(NothingRecorded(config, 1), HasSubstr("traffic.first_step=50 after this start is step 51"));
+  config.mutable_train()->set_steps(4);
+  EXPECT_THAT(NothingRecorded(config, 0), HasSubstr("train.steps=4"));
+  config.mutable_traffic()->set_record(TrafficConfig::SUMMARY);
+  EXPECT_EQ(NothingRecorded(config, 0), "");
+}
+
 }  // namespace
 }  // namespace unipool

@@ -47,7 +47,9 @@ std::string ShareOf(int rank, int world, bool is_split, const std::string& probl
              .idle_ns = 500'000 * (rank + 1),
              .sender = 0,
              .is_split = is_split});
-  return PackWindow(recorder, 9'000'000, problem);
+  return PackWindow(recorder,
+                    {.step_ns = 9'000'000, .cpu = {.cpu_ns = 5'000'000, .queued_ns = -1, .pushed_off = 7}},
+                    problem);
 }
 
 std::vector<std::string> Shares(int world, bool is_split) {
@@ -68,6 +70,9 @@ TEST(TrafficWindow, HasWhatEachRankAdded) {
   EXPECT_EQ(json["steps"], 5);
   EXPECT_EQ(json["split_steps"], 5);
   EXPECT_EQ(json["ranks"]["step_ns"], Json({9'000'000, 9'000'000, 9'000'000}));
+  EXPECT_EQ(json["ranks"]["cpu_ns"], Json({5'000'000, 5'000'000, 5'000'000}));
+  EXPECT_EQ(json["ranks"]["queued_ns"], Json({nullptr, nullptr, nullptr}));
+  EXPECT_EQ(json["ranks"]["pushed_off"], Json({7, 7, 7}));
   EXPECT_EQ(json["ranks"]["blocked_ns"], Json({1'000'000, 2'000'000, 3'000'000}));
   EXPECT_EQ(json["ranks"]["idle_ns"], Json({500'000, 1'000'000, 1'500'000}));
   EXPECT_EQ(json["ranks"]["exposed_ns"], Json({500'000, 1'000'000, 1'500'000}));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -134,6 +135,40 @@ TEST_F(TrafficFileTest, GivesBackWhatWasWritten) {
   ASSERT_EQ(file.clocks.size(), 1u);
   EXPECT_EQ(file.clocks[0].offset_ns, -6);
   EXPECT_EQ(file.cut_bytes, 0);
+}
+
+// Steps were shorter before they told of the rank's core.
+TEST_F(TrafficFileTest, ReadsStepsOfOlderFiles) {
+  {
+    TrafficFileWriter writer(Path(), header_);
+    writer.Add(
+        StepRecord{.step = 3, .begin_ns = 10, .end_ns = 40, .cpu_ns = 20, .queued_ns = 5, .pushed_off = 2});
+    EXPECT_EQ(writer.Flush(), "");
+  }
+  const TrafficFile now = Read();
+  ASSERT_EQ(now.steps.size(), 1u);
+  EXPECT_EQ(now.steps[0].cpu_ns, 20);
+  EXPECT_EQ(now.steps[0].queued_ns, 5);
+  EXPECT_EQ(now.steps[0].pushed_off, 2);
+  std::string text = ReadTextFile(Path());
+  const size_t begin = text.find('\n') + 1;
+  text.resize(begin + StepRecord::kFewestBytes);
+  const uint32_t head[] = {StepRecord::kFewestBytes, static_cast<uint32_t>(TrafficKind::kStep), 0};
+  std::memcpy(text.data() + begin, head, sizeof(head));
+  uint64_t sum = 0x9e3779b97f4a7c15;  // as the file's own check
+  for (size_t i = begin; i < text.size(); i += 8) {
+    uint64_t word;
+    std::memcpy(&word, text.data() + i, 8);
+    sum = (std::rotl(sum, 5) ^ word) * 0x2545f4914f6cdd1d;
+  }
+  const auto check = static_cast<uint32_t>(sum >> 32);
+  std::memcpy(text.data() + begin + 8, &check, sizeof(check));
+  WriteTextFile(Path(), text);
+  const TrafficFile old = Read();
+  ASSERT_EQ(old.steps.size(), 1u);
+  EXPECT_EQ(old.cut_bytes, 0);
+  EXPECT_EQ(old.steps[0].end_ns, 40);
+  EXPECT_EQ(old.steps[0].cpu_ns, -1);
 }
 
 TEST_F(TrafficFileTest, ANewFileReplacesAnOldOne) {
