@@ -85,6 +85,21 @@ Matrix MatrixOf(const TrafficReport& report, const ExchangeFilter& filter) {
   return matrix;
 }
 
+// Rows on their way to experts; nothing where their size is not known.
+Matrix RowsMatrix(const TrafficReport& report) {
+  Matrix rows;
+  const auto row_bytes = static_cast<double>(report.run.manifest.row_bytes);
+  for (const auto& [operation, matrix] : report.figures.matrices) {
+    if (row_bytes <= 0 || !operation.starts_with("dispatch")) continue;
+    if (rows.empty()) rows.assign(matrix.size(), std::vector<double>(matrix.size(), 0));
+    if (rows.size() != matrix.size()) return {};
+    for (size_t i = 0; i < rows.size(); ++i) {
+      for (size_t j = 0; j < rows.size(); ++j) rows[i][j] += matrix[i][j] / row_bytes;
+    }
+  }
+  return rows;
+}
+
 }  // namespace
 
 HtmlScreen MatrixScreen(const TrafficReport& report) {
@@ -109,6 +124,8 @@ HtmlScreen MatrixScreen(const TrafficReport& report) {
            MatrixTable(MatrixOf(report, {.layer = layer, .lane = -1, .operation = ""}), 1e-6, true, corner)});
     }
   }
+  if (const Matrix rows = RowsMatrix(report); !rows.empty())
+    choices.push_back({"rows for experts", MatrixTable(rows, 1, true, corner)});
   if (choices.empty())
     return {"matrix", "Matrix", ParagraphHtml("These records have no matrix of this choice.", "soft")};
   double intra = 0, inter = 0, self = 0;
@@ -154,6 +171,7 @@ HtmlScreen BlameScreen(const TrafficReport& report) {
                           IsKnown(rows) ? Format("%.2f", rows) : "unknown"});
   }
   std::string body = ParagraphHtml("Idle time, ms a step: rows waited, columns were late.") +
+                     (report.verdict.moved_blame.empty() ? "" : ParagraphHtml(report.verdict.moved_blame)) +
                      MatrixTable(figures.owed, 1e-6, false, "waited \\ late") + TableHtml(table);
   return {"blame", title, body};
 }
@@ -182,6 +200,8 @@ HtmlScreen ExpertsScreen(const TrafficReport& report, const RunRecord* run) {
     body += ParagraphHtml("Rows that experts of a rank receive, by layer of the model, both lanes.") +
             HeatMapSvg(map) + FoldedTableHtml(table);
   }
+  if (const double leave = figures.RowsLeavingNode(); IsKnown(leave))
+    body += ParagraphHtml(Format("%.1f %% of these rows leave their node.", 100 * leave));
   Chart chart{
       .title = "", .x_label = "step", .curves = {{.name = "mean"}, {.name = "p95"}, {.name = "largest"}}};
   HtmlTable table{.head = {"step", "mean", "p95", "largest"}, .rows = {}};

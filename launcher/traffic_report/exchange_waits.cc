@@ -12,6 +12,8 @@ namespace {
 
 // Every rank attended to an exchange if together they were elsewhere for a twentieth of it at most.
 constexpr int64_t kAttended = 20;
+// Ranks started at once if the last one came within this part of the time that bytes moved.
+constexpr int64_t kAtOnce = 5;
 using Span = std::pair<int64_t, int64_t>;
 
 // Sorted, and without overlap.
@@ -68,6 +70,10 @@ class Splitter {
       for (size_t p = 0; p < exchange.parts.size(); ++p) Split(exchange, p);
     }
     evidence_.wire.Finish();
+    if (evidence_.wire.Ns(1) < 0) {  // ranks never started at once
+      late_wire_.Finish();
+      evidence_.wire = std::move(late_wire_);
+    }
     for (JoinedExchange& exchange : traffic_.exchanges) {
       for (size_t p = 0; p < exchange.parts.size(); ++p) SplitExposed(exchange, p);
       CompareWithoutClocks(exchange);
@@ -162,13 +168,18 @@ class Splitter {
   // A wait during which every rank attended to the exchange shows what the wire takes.
   void Measure(const JoinedExchange& exchange, size_t p) {
     const ExchangePart& part = exchange.parts[p];
-    const int64_t bytes = BytesOnWire(part);
+    int64_t bytes = 0;  // what was sent may lie in buffers at the end of the wait
+    for (const PeerBytes& peer : part.recorded->peers) bytes += peer.bytes_from;
     if (bytes == 0 || part.exposed <= 0 || (part.recorded->record.head.flags & ExchangeRecord::kFirstUse))
       return;
     const int64_t begin = MovingFrom(part);
     const int64_t ns = part.wait_leave - begin;
+    int64_t first = part.start;
+    for (const PeerStart& start : starts_) first = std::min(first, start.start_ns);
+    // What the first ones sent may have come before the last one started.
+    const bool at_once = (begin - first) * kAtOnce <= ns;
     if (ns <= 0 || OutsideNs(exchange, p, begin) * kAttended > ns) return;
-    evidence_.wire.Add(bytes, ns);
+    (at_once ? evidence_.wire : late_wire_).Add(bytes, ns);
   }
 
   int64_t MovingFrom(const ExchangePart& part) const {
@@ -253,6 +264,7 @@ class Splitter {
   std::vector<PeerStart> starts_;
   std::vector<int64_t> uncertainties_;
   WaitEvidence evidence_;
+  WireTimes late_wire_;  // of exchanges that ranks did not start at once
 };
 
 }  // namespace

@@ -66,13 +66,18 @@ class RecordFigures {
     bool brings_rows = false;
     for (size_t p = 0; p < exchange.parts.size(); ++p) {
       const ExchangePart& part = exchange.parts[p];
-      if (!part.recorded || !filter_.Takes(operation, exchange.lane, part.recorded->record.layer)) continue;
+      if (!part.recorded) continue;
       const ExchangeRecord& record = part.recorded->record;
-      if (record.head.flags & ExchangeRecord::kFirstUse) {  // it may have made connections
+      const bool is_first = record.head.flags & ExchangeRecord::kFirstUse;
+      const int rank = traffic_.WorldRank(exchange, static_cast<int>(p));
+      if (!filter_.Takes(operation, exchange.lane, record.layer)) {
+        if (!is_first) figures_.ranks[rank].other_blocked += static_cast<double>(part.blocked());
+        continue;
+      }
+      if (is_first) {  // it may have made connections
         ++figures_.first_use;
         continue;
       }
-      const int rank = traffic_.WorldRank(exchange, static_cast<int>(p));
       const WaitFigures waits = WaitsOf(part);
       const VolumeFigures volume = AddBytes(exchange, part, rank, operation);
       figures_.ranks[rank].waits.Add(waits);
@@ -162,7 +167,9 @@ class RecordFigures {
       rank.waits = rank.waits.Times(each);
       rank.volume = rank.volume.Times(each);
       rank.rows *= each;
+      rank.other_blocked *= each;
     }
+    FinishCpu(folder);
     for (auto& [key, cell] : figures_.cells) FinishCell(cell, each, of_ranks);
     for (auto& [operation, matrix] : figures_.matrices) Scale(matrix, each);
     Scale(figures_.owed, each);
@@ -191,6 +198,20 @@ class RecordFigures {
     const WaitFigures waits = figures_.MeanWaits();
     figures_.is_split = IsKnown(waits.exposed);
     figures_.hidden_is_estimate = IsKnown(waits.hidden) && manifest_.carrier != "emulated";
+  }
+
+  void FinishCpu(const RecordedRun& folder) {
+    for (const TrafficFile& file : folder.files) {
+      ThreadCpu sum{.cpu_ns = 0, .queued_ns = 0, .pushed_off = 0};
+      double steps = 0;
+      for (const StepRecord& step : file.steps) {
+        if (!step_index_.contains(step.step)) continue;
+        ++steps;
+        sum.Add({.cpu_ns = step.cpu_ns, .queued_ns = step.queued_ns, .pushed_off = step.pushed_off});
+      }
+      if (steps > 0 && file.header.rank < static_cast<int>(world_))
+        TrafficFigures::SetCpu(figures_.ranks[file.header.rank], manifest_, sum, steps);
+    }
   }
 
   void FinishCell(CellFigures& cell, double each, double of_ranks) {

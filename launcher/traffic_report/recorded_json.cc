@@ -54,7 +54,10 @@ constexpr Column kColumns[] = {{"step_ns", &RankSums::step_ns},
                                {"exchanges", &RankSums::exchanges},
                                {"dropped", &RankSums::dropped},
                                {"first_use", &RankSums::first_use},
-                               {"split_blocked_ns", &RankSums::split_blocked_ns}};
+                               {"split_blocked_ns", &RankSums::split_blocked_ns},
+                               {"cpu_ns", &RankSums::cpu_ns},
+                               {"queued_ns", &RankSums::queued_ns},
+                               {"pushed_off", &RankSums::pushed_off}};
 
 std::vector<RankSums> Ranks(const Json& json) {
   std::vector<RankSums> ranks(json.at("step_ns").size());
@@ -150,6 +153,7 @@ RecordedManifest ParseRecordedManifest(const std::string& text, const std::strin
         .carrier = Get<std::string>(json, "carrier", ""),
         .emulate = Get<std::string>(json, "emulate", ""),
         .clock = Get<std::string>(clock, "kind", "monotonic"),
+        .balance = Get<std::string>(model, "balance", ""),
         .started = Get(json, "started", 0.0),
         .world = json.at("world").get<int>(),
         .host_of_rank = Get<std::vector<std::string>>(json, "host_of_rank", {}),

@@ -189,6 +189,12 @@ class FolderReader {
 
 }  // namespace
 
+bool HasNoWire(const RecordedManifest& manifest) {
+  const std::vector<int>& nodes = manifest.node_of_rank;
+  return manifest.carrier != "emulated" && !manifest.device &&
+         std::all_of(nodes.begin(), nodes.end(), [](int node) { return node == 0; });
+}
+
 std::vector<int64_t> RecordedRun::RecordedSteps() const {
   std::map<int64_t, int> counts;
   for (const TrafficFile& file : files) {

@@ -20,7 +20,8 @@ struct ComparedClocks {
 
 struct RecordedManifest {
   std::string program_version, run_id, command, config_digest, record, carrier, emulate, clock;
-  double started = 0;  // seconds since 1970
+  std::string balance;  // moe.balance; "": not told
+  double started = 0;   // seconds since 1970
   int world = 0;
   std::vector<std::string> host_of_rank, boot_id_of_rank;  // by rank; "" where not told
   std::vector<int> node_of_rank;
@@ -32,11 +33,15 @@ struct RecordedManifest {
   std::vector<ComparedClocks> comparisons;
 };
 
+// Whether all ranks share the memory of one host, so that nothing that they wait for is a wire.
+bool HasNoWire(const RecordedManifest& manifest);
+
 // Sums of one rank over the steps of a window. -1: not known.
 struct RankSums {
   int64_t step_ns = -1, blocked_ns = -1, start_ns = -1, idle_ns = -1, idle_receiver_ns = -1, exposed_ns = -1;
   int64_t hidden_ns = -1, wire_bytes = 0, wire_bytes_inter = 0, self_bytes = 0, received_bytes = 0;
   int64_t exchanges = 0, dropped = 0, first_use = 0, split_blocked_ns = -1;
+  int64_t cpu_ns = -1, queued_ns = -1, pushed_off = -1;  // older windows have none
 };
 
 // Each list has one entry a rank, or is [sum, largest, rank of the largest].

@@ -109,6 +109,10 @@ void WriteHtmlBeside(const TrafficReport& report) {
 }
 
 void WriteTrace(const TrafficReport& report) {
+  if (FLAGS_trace.ends_with(".gz"))
+    throw UserError(
+        "--trace: the file is plain JSON; name it without .gz, and let gzip compress it (Perfetto opens "
+        "both)");
   std::vector<int64_t> steps;
   for (const JoinedStep& step : report.traffic.steps) steps.push_back(step.step);
   if (FLAGS_steps.empty()) steps = {MedianStep(report)};
@@ -129,6 +133,7 @@ void WriteLines(const TrafficReport& report) {
         "--jsonl: no exchange of this choice is recorded one by one; traffic.record=FULL does so");
   std::string text;
   WriteExchangeLines(report, [&](const std::string& line) { text += line; });
+  if (text.empty()) throw UserError("--jsonl: the recorded steps have no exchange of this choice");
   WriteFile(kLines, FLAGS_jsonl, text, "");
 }
 

@@ -27,7 +27,6 @@ std::string NeedsRecordsHtml(const std::string& what) {
 HtmlScreen VerdictScreen(const TrafficReport& report) {
   const TrafficFigures& figures = report.figures;
   const WaitFigures waits = figures.MeanWaits();
-  const double step = figures.MeanStep();
   std::string body =
       "<p><b>" + MarkupText(report.verdict.kind) + ".</b> " + MarkupText(report.verdict.reason) + "</p>\n";
   if (!report.verdict.causes.empty()) {
@@ -44,10 +43,10 @@ HtmlScreen VerdictScreen(const TrafficReport& report) {
   const StackedBar bar =
       figures.is_split
           ? StackedBar{"step",
-                       {(step - waits.blocked) * 1e-6, waits.idle * 1e-6, waits.idle_receiver * 1e-6,
+                       {figures.MeanCompute() * 1e-6, waits.idle * 1e-6, waits.idle_receiver * 1e-6,
                         (waits.exposed - waits.stalled) * 1e-6, waits.stalled * 1e-6},
                        waits.hidden * 1e-6}
-          : StackedBar{"step", {(step - waits.blocked) * 1e-6, 0, 0, waits.blocked * 1e-6, 0}, 0};
+          : StackedBar{"step", {figures.MeanCompute() * 1e-6, 0, 0, waits.blocked * 1e-6, 0}, 0};
   body += StackedBarsSvg({bar},
                          {{"compute", "compute"},
                           {"idle", "idle"},
@@ -60,7 +59,7 @@ HtmlScreen VerdictScreen(const TrafficReport& report) {
       .rows = {
           {"step, p50", MsText(Quantile(steps, 0.5))},
           {"step, p95", MsText(Quantile(steps, 0.95))},
-          {"compute", MsText(step - waits.blocked)},
+          {"compute", MsText(figures.MeanCompute())},
           {"idle (late senders)", MsText(figures.is_split ? waits.idle : kUnknown)},
           {"idle (late receivers)", MsText(figures.is_split ? waits.idle_receiver : kUnknown)},
           {"exposed", MsText(figures.is_split ? waits.exposed : kUnknown)},
@@ -77,10 +76,10 @@ HtmlScreen RanksScreen(const TrafficReport& report) {
   const bool names_nodes = !report.options.by_node && nodes.size() == order.size();
   if (names_nodes)
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return nodes[a] < nodes[b]; });
-  HtmlTable table{
-      .head = {report.UnitName(), "compute ms", "idle ms", "idle (receiver) ms", "exposed ms", "stalled ms",
-               "hidden ms", "caused ms", "MB to others", "MB between nodes", "MB received"},
-      .rows = {}};
+  HtmlTable table{.head = {report.UnitName(), "compute ms", "idle ms", "idle (receiver) ms", "exposed ms",
+                           "stalled ms", "hidden ms", "caused ms", "without a core ms", "MB to others",
+                           "MB between nodes", "MB received"},
+                  .rows = {}};
   const auto bars_of = [&](const std::vector<size_t>& chosen) {
     std::vector<StackedBar> bars;
     for (const size_t r : chosen) {
@@ -117,7 +116,8 @@ HtmlScreen RanksScreen(const TrafficReport& report) {
     table.rows.push_back({Format("%d", r), MsText(rank.Compute()), MsText(split ? w.idle : kUnknown),
                           MsText(split ? w.idle_receiver : kUnknown), MsText(split ? w.exposed : kUnknown),
                           MsText(split ? w.stalled : kUnknown), MsText(w.hidden), MsText(rank.caused),
-                          Format("%.3f", rank.volume.Wire() / 1e6), Format("%.3f", rank.volume.inter / 1e6),
+                          MsText(rank.off_core), Format("%.3f", rank.volume.Wire() / 1e6),
+                          Format("%.3f", rank.volume.inter / 1e6),
                           Format("%.3f", rank.volume.received / 1e6)});
   }
   if (sorted.size() > kMostBars) {

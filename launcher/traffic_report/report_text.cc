@@ -29,6 +29,11 @@ std::string WrappedLine(const std::string& line, size_t indent) {
   return Wrapped(line, kColumns, indent) + "\n";
 }
 
+// Waits that the filter leaves out.
+std::string OtherText(const TrafficReport& report, double ns) {
+  return report.options.filter.IsAll() ? "" : Format(" + waits for other exchanges %s", TimeText(ns));
+}
+
 std::string Head(const TrafficReport& report) {
   const RecordedManifest& manifest = report.run.manifest;
   const int nodes = 1 + *std::max_element(manifest.node_of_rank.begin(), manifest.node_of_rank.end());
@@ -42,15 +47,18 @@ std::string Head(const TrafficReport& report) {
   const double step = report.figures.MeanStep();
   text += Format("step %s (p50 %s, p95 %s)\n", TimeText(step), TimeText(Quantile(steps, 0.5)),
                  TimeText(Quantile(steps, 0.95)));
-  const std::string compute = TimeText(step - waits.blocked);
+  const std::string compute = TimeText(report.figures.MeanCompute());
+  const double other = step - waits.blocked - report.figures.MeanCompute();
   if (!report.figures.is_split)
-    return text + Format("  = compute %s + blocked %s\n", compute, TimeText(waits.blocked));
-  text += WrappedLine(Format("  = compute %s + idle %s + idle (receiver) %s + exposed %s", compute,
-                             TimeText(waits.idle), TimeText(waits.idle_receiver), TimeText(waits.exposed)),
-                      4);
+    return text + Format("  = compute %s + blocked %s%s\n", compute, TimeText(waits.blocked),
+                         OtherText(report, other));
+  text += WrappedLine(
+      Format("  = compute %s + idle %s + idle (receiver) %s + exposed %s%s", compute, TimeText(waits.idle),
+             TimeText(waits.idle_receiver), TimeText(waits.exposed), OtherText(report, other)),
+      4);
   if (IsStalled(waits))
     text += Format("  of exposed %s stalled: nobody moved the bytes\n", TimeText(waits.stalled));
-  if (IsKnown(HiddenShare(waits)))
+  if (IsKnown(HiddenShare(waits)) && !HasNoWire(manifest))
     text += Format("  hidden %s: %.0f %% of the wire's time%s\n", TimeText(waits.hidden),
                    100 * HiddenShare(waits),
                    report.figures.hidden_is_estimate ? " (from the quickest exchanges)" : "");
@@ -58,7 +66,8 @@ std::string Head(const TrafficReport& report) {
 }
 
 std::string VerdictLines(const TrafficReport& report) {
-  std::string text = "\nVerdict: " + report.verdict.kind + "\n";
+  std::string text = "\nVerdict" + std::string(report.options.filter.IsAll() ? "" : " on all exchanges") +
+                     ": " + report.verdict.kind + "\n";
   text += WrappedLine("  " + report.verdict.reason, 2);
   int number = 0;
   for (const WaitCause& cause : report.verdict.causes) {
@@ -93,7 +102,8 @@ std::string RankLines(const TrafficReport& report) {
                    Ms(rank.caused, 9), Mb(rank.volume.Wire(), 9));
   }
   if (!figures.is_split) text += "blocked is not split into idle and exposed here\n";
-  return text + "caused: idle time of others that is owed to this one\n";
+  text += "caused: idle time of others that is owed to this one\n";
+  return report.verdict.moved_blame.empty() ? text : text + WrappedLine(report.verdict.moved_blame, 0);
 }
 
 std::string MatrixLines(const TrafficReport& report) {
@@ -111,6 +121,8 @@ std::string MatrixLines(const TrafficReport& report) {
       WrappedLine(Format("Bytes a step: %.3f MB to other ranks (%.0f %% between nodes), %.3f MB to oneself",
                          wire / 1e6, wire > 0 ? 100 * inter / wire : 0, self / 1e6),
                   2);
+  if (const double leave = report.figures.RowsLeavingNode(); IsKnown(leave) && inter > 0)
+    text += Format("%.0f %% of the rows for experts leave their node\n", 100 * leave);
   if (matrix.size() < 2 || matrix.size() > kMostMatrix) return text;
   text += Format("MB a step, rows send, columns receive; (own blocks) are on no wire\n%5s", "");
   for (size_t j = 0; j < matrix.size(); ++j) text += Format(" %8d", j);
@@ -129,18 +141,18 @@ std::string MatrixLines(const TrafficReport& report) {
 
 std::string CellLines(const TrafficReport& report) {
   std::string text = "\nWhere ranks wait, ms a step, mean of ranks\n";
-  text += Format("%-24s %-8s %5s %9s %9s %9s %9s\n", "operation", "lane", "layer", "idle", "exposed",
-                 "MB a rank", "exchanges");
+  text += Format("%-31s %-4s %5s %8s %8s %9s %8s\n", "operation", "lane", "layer", "idle", "exposed",
+                 "MB a rank", "how many");
   const double world = std::max<double>(1, report.run.manifest.world);
   size_t count = 0;
   for (const auto& [key, cell] : CellsByBlocked(report.figures)) {
     if (++count > kMostRows) break;
     const auto& [communicator, operation, lane, layer] = key;
     const bool is_split = report.figures.is_split;
-    text += Format("%-24s %-8s %5s %s %s %s %9.1f\n", FirstColumns(operation, 24), LaneName(lane),
-                   layer < 0 ? "-" : Format("%d", layer),
-                   Ms(is_split ? cell->waits.Idle() : cell->waits.blocked, 9),
-                   Ms(is_split ? cell->waits.exposed : kUnknown, 9), Mb(cell->volume.Wire() / world, 9),
+    text += Format("%-31s %-4s %5s %s %s %s %8.1f\n", FirstColumns(operation, 31),
+                   FirstColumns(LaneName(lane), 4), layer < 0 ? "-" : Format("%d", layer),
+                   Ms(is_split ? cell->waits.Idle() : cell->waits.blocked, 8),
+                   Ms(is_split ? cell->waits.exposed : kUnknown, 8), Mb(cell->volume.Wire() / world, 9),
                    cell->volume.exchanges / world);
   }
   if (!report.figures.is_split) text += "idle: here all time that ranks were blocked\n";

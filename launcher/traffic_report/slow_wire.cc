@@ -233,7 +233,11 @@ class WireFinder {
     slow.next_rate = RateOf(not_blamed);  // who waits for nothing shows no rate: it is quick
     if (IsKnown(slow.next_rate) && !(RateOf(blamed) < kSlower * slow.next_rate)) return {};
     slow.rate = RateOf([&](const NodeWait& w) {
-      return !is_blamed(w) ? 0 : slow.from < 0 ? w.in[w.node] : w.from[static_cast<size_t>(slow.from)];
+      if (!is_blamed(w)) return 0.0;
+      // A port sends to all receivers at once.
+      return slow.from < 0 ? w.in[w.node]
+             : slow.to < 0 ? w.out[slow.from]
+                           : w.from[static_cast<size_t>(slow.from)];
     });
     if (!IsKnown(slow.rate)) return {};
     slow.is_one_way = true;

@@ -10,8 +10,8 @@
 namespace unipool {
 
 // Bytes of node `from` to node `to`; -1: to, or from, all others. is_one_way: else the other way is slow too,
-// or it cannot be told. Rates are bytes a second of what came while a node waited: of these bytes, and of the
-// next slower ones of their kind.
+// or it cannot be told. Rates are bytes a second of what moved while a node waited: of these bytes, to all
+// receivers together, and of the next slower ones of their kind.
 struct SlowWire {
   int from = -1, to = -1;
   bool is_one_way = false;

@@ -95,16 +95,14 @@ std::vector<int> RanksToShow(const TrafficReport& report) {
 }
 
 TimeLine LineOf(const TrafficReport& report, const JoinedStep& step, const std::vector<int>& ranks) {
-  enum Css { kForward, kBackward, kOther, kIdle, kExposed };
+  enum Css { kForward, kBackward, kOther, kIdle, kExposed, kStart };
   const int64_t begin = *std::min_element(step.begin.begin(), step.begin.end());
   const int64_t end = *std::max_element(step.end.begin(), step.end.end());
   const auto ms = [&](int64_t ns) { return static_cast<double>(ns - begin) * 1e-6; };
   TimeLine line{.length = ms(end), .unit = "ms"};
-  line.classes = {{"fa", "compute, forward lane"},
-                  {"fc", "compute, backward lane"},
-                  {"compute", "compute, no lane"},
-                  {"idle", "idle"},
-                  {"exposed", "exposed"}};
+  line.classes = {{"fa", "compute, forward lane"}, {"fc", "compute, backward lane"},
+                  {"compute", "compute, no lane"}, {"idle", "idle"},
+                  {"exposed", "exposed"},          {"receiver", "inside Start: bytes are given away"}};
   std::map<int, size_t> row_of;
   for (const int rank : ranks) {
     row_of[rank] = line.rows.size();
@@ -125,6 +123,8 @@ TimeLine LineOf(const TrafficReport& report, const JoinedStep& step, const std::
       if (row == row_of.end() || part.exposed < 0) continue;
       const int64_t after = part.wait_enter + part.idle + part.idle_receiver;
       auto& ranges = line.rows[row->second];
+      if (part.start_done > part.start && part.start >= 0)
+        ranges.push_back({ms(part.start), ms(part.start_done), kStart});
       if (after > part.wait_enter) ranges.push_back({ms(part.wait_enter), ms(after), kIdle});
       if (part.wait_leave > after) ranges.push_back({ms(after), ms(part.wait_leave), kExposed});
       const auto late = row_of.find(part.cause);
@@ -144,6 +144,9 @@ TimeLine LineOf(const TrafficReport& report, const JoinedStep& step, const std::
 
 HtmlScreen LayersScreen(const TrafficReport& report) {
   const TrafficFigures& figures = report.figures;
+  if (report.run.manifest.world == 1)
+    return {"layers", "Layers and slots",
+            ParagraphHtml("One rank exchanges nothing with others: no layer and no slot waits.", "soft")};
   std::string body = "<h3>Layer and lane</h3>\n" + LayerMaps(figures);
   HtmlTable table{.head = {"operation", "communicator", "lane", "layer", "idle ms", "exposed ms",
                            "blocked ms", "MB a rank", "between nodes", "exchanges a rank", "blocked longest"},
@@ -186,9 +189,9 @@ HtmlScreen TimeLineScreen(const TrafficReport& report) {
         return {"step", title,
                 ParagraphHtml("Clocks of hosts were never compared: there is no common time line.", "soft")};
       const TimeLine line = LineOf(report, joined, ranks);
-      HtmlTable table{
-          .head = {"rank", "forward ms", "backward ms", "other compute ms", "idle ms", "exposed ms"},
-          .rows = {}};
+      HtmlTable table{.head = {"rank", "forward ms", "backward ms", "other compute ms", "idle ms",
+                               "exposed ms", "in Start ms"},
+                      .rows = {}};
       for (size_t r = 0; r < line.rows.size(); ++r) {
         std::vector<double> sums(line.classes.size(), 0);
         for (const TimeRange& range : line.rows[r]) sums[range.css] += range.end - range.begin;
@@ -307,7 +310,11 @@ HtmlScreen RunScreen(const RunRecord* run) {
         curve.points.emplace_back(static_cast<double>(step), value);
       chart.curves.push_back(curve);
     }
-    if (chart.curves.empty() || chart.curves[0].points.empty()) continue;
+    std::erase_if(chart.curves, [](const Curve& curve) {
+      return std::none_of(curve.points.begin(), curve.points.end(),
+                          [](const auto& point) { return IsKnown(point.second); });
+    });
+    if (chart.curves.empty()) continue;
     table.head.push_back(chart.curves[0].name);
     const CurvePoints& points = chart.curves[0].points;
     for (size_t i = 0; i < points.size(); i += std::max<size_t>(1, points.size() / 50))

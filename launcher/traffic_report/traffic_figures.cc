@@ -50,6 +50,36 @@ double TrafficFigures::MeanStep() const {
   return sum / static_cast<double>(std::max<size_t>(1, ranks.size()));
 }
 
+double TrafficFigures::MeanCompute() const {
+  double sum = 0;
+  for (const RankFigures& rank : ranks) sum += rank.Compute();
+  return sum / static_cast<double>(std::max<size_t>(1, ranks.size()));
+}
+
+double TrafficFigures::RowsLeavingNode() const {
+  VolumeFigures sum;
+  for (const auto& [key, cell] : cells) {
+    if (std::get<1>(key).starts_with("dispatch")) sum.Add(cell.volume);
+  }
+  const double all = sum.Wire() + sum.self;
+  return all > 0 ? sum.inter / all : kUnknown;
+}
+
+void TrafficFigures::SetCpu(RankFigures& rank, const RecordedManifest& manifest, const ThreadCpu& sum,
+                            double num_steps) {
+  const auto each = [&](int64_t value) {
+    return value < 0 ? kUnknown : static_cast<double>(value) / num_steps;
+  };
+  rank.queued = each(sum.queued_ns);
+  rank.pushed_off = each(sum.pushed_off);
+  const double cpu = each(sum.cpu_ns);
+  if (!IsKnown(cpu)) return;
+  // MPI ranks poll while they wait; ranks that are threads give their core away.
+  const bool polls = manifest.carrier == "MPI";
+  rank.off_core = std::max(0.0, polls ? rank.step - cpu : rank.Compute() - cpu);
+  if (!polls && IsKnown(rank.queued)) rank.off_core = std::max(rank.off_core, rank.queued);
+}
+
 namespace {
 
 Matrix Folded(const Matrix& matrix, const std::vector<int>& node_of_rank, size_t nodes) {
@@ -87,6 +117,7 @@ TrafficFigures ByNode(const TrafficFigures& figures, const std::vector<int>& nod
     node.step += rank.step * share;
     node.waits.Add(rank.waits.Times(share));
     node.volume.Add(rank.volume);
+    node.other_blocked += rank.other_blocked * share;
     node.caused = rank.caused + (is_first ? 0 : node.caused);
     node.rows = rank.rows + (is_first ? 0 : node.rows);
   }

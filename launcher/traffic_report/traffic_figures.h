@@ -12,6 +12,7 @@
 
 #include "launcher/traffic_report/exchange_waits.h"
 #include "launcher/traffic_report/joined_traffic.h"
+#include "runtime/thread_cpu.h"
 
 namespace unipool {
 
@@ -50,9 +51,13 @@ struct RankFigures {
   double step = 0;
   WaitFigures waits;
   VolumeFigures volume;
-  double caused = kUnknown;  // idle times of others that are owed to this rank
-  double rows = kUnknown;    // received for its experts, those of itself too
-  double Compute() const { return step - waits.blocked; }
+  double caused = kUnknown;      // idle times of others that are owed to this rank
+  double rows = kUnknown;        // received for its experts, those of itself too
+  double other_blocked = 0;      // in exchanges that the filter leaves out
+  double off_core = kUnknown;    // without a core: others had it, or the rank was stopped
+  double queued = kUnknown;      // of it: others had it, while the rank could have run
+  double pushed_off = kUnknown;  // times that it lost its core to others
+  double Compute() const { return step - waits.blocked - other_blocked; }
 };
 
 // Lane and layer are -1 where there is none. Waits: mean of ranks. Volume: sum of ranks.
@@ -98,6 +103,11 @@ struct TrafficFigures {
   double dropped = 0, first_use = 0;
   WaitFigures MeanWaits() const;
   double MeanStep() const;  // mean of the steps' times
+  double MeanCompute() const;
+  double RowsLeavingNode() const;  // share of the rows for experts; unknown where there are none
+  // Sums of ThreadCpu over num_steps, as that of one step. REQUIRES: `rank` has its other times.
+  static void SetCpu(RankFigures& rank, const RecordedManifest& manifest, const ThreadCpu& sum,
+                     double num_steps);
 };
 
 TrafficFigures FiguresOfRecords(const RecordedRun& folder, const JoinedTraffic& traffic,

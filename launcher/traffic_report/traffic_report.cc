@@ -72,6 +72,11 @@ void AddNotes(TrafficReport& report) {
   if (const std::string other = report.HasRecords() ? "" : RecordedText(report);
       other.find("one by one") != other.npos)
     notes.push_back("none of these --steps is recorded one by one, so sums are shown" + other);
+  if (!report.HasRecords() && manifest.record == "FULL" && report.run.RecordedSteps().empty())
+    notes.push_back(
+        "traffic.record=FULL recorded no step: the run did not come to step traffic.first_step of its start, "
+        "or its "
+        "records are gone");
   if (!report.HasRecords()) {
     notes.push_back(
         "there are sums of steps only. traffic.record=FULL, or a file RUN_DIR/traffic/record with a number "
@@ -133,6 +138,13 @@ TrafficReport MakeTrafficReport(const std::string& run_dir, const ReportOptions&
                            manifest.world, RecordedText(report)));
   }
   CheckFilter(report);
+  // Waits for what the filter leaves out are no computing, and causes are those of all.
+  TrafficFigures all;
+  if (!options.filter.IsAll()) {
+    all = report.HasRecords() ? FiguresOfRecords(report.run, report.traffic, {})
+                              : FiguresOfWindows(report.run, {});
+    inputs.figures = &all;
+  }
   report.verdict = Judge(inputs);
   AddNotes(report);
   if (options.by_node) {

@@ -16,11 +16,14 @@ struct WaitCause {
 };
 
 struct Verdict {
-  // "transfer-dominated": two thirds of waiting is for the wire. "skew-dominated": two thirds is for late
-  // ranks. "mixed": neither. "inconclusive": not known, or within the uncertainty of clocks.
+  // "skew-dominated": two thirds of waiting is for late ranks. "transfer-dominated": for the wire.
+  // "core-dominated": for ranks without a core. "drain-dominated": for pipelines that fill and drain.
+  // "mixed": none. "inconclusive": not known, or within the uncertainty of clocks.
   std::string kind;
   std::string reason;             // a sentence, or several
   std::vector<WaitCause> causes;  // at most three, the largest first
+  // Idle time whose blame is not the late rank's: a sentence, or "".
+  std::string moved_blame;
 };
 
 struct VerdictInputs {

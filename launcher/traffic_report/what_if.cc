@@ -1,6 +1,8 @@
 #include "launcher/traffic_report/what_if.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 namespace unipool {
 namespace {
@@ -13,6 +15,8 @@ struct Event {
   size_t exchange = 0;
   int part = 0;
   bool is_wait = false;
+  double gap = 0;        // computing before it
+  double level_gap = 0;  // mean of ranks that have the like work before this exchange
 };
 
 struct Change {
@@ -35,7 +39,7 @@ class StepReplay {
       });
     }
     first_begin_ = *std::min_element(step.begin.begin(), step.begin.end());
-    for (size_t r = 0; r < events_.size(); ++r) compute_.push_back(ComputeOf(r));
+    FindGaps();
   }
 
   double Measured() const {
@@ -47,30 +51,22 @@ class StepReplay {
     const size_t world = events_.size();
     std::vector<double> now(world);
     std::vector<size_t> next(world, 0);
-    std::vector<int64_t> before = step_.begin;  // measured end of the last event
     std::map<std::pair<size_t, int>, double> started;
-    double mean = 0;
-    for (size_t r = 0; r < world; ++r) {
-      now[r] = static_cast<double>(step_.begin[r] - first_begin_);
-      mean += compute_[r] / static_cast<double>(world);
-    }
+    for (size_t r = 0; r < world; ++r) now[r] = static_cast<double>(step_.begin[r] - first_begin_);
     for (bool moved = true; moved;) {
       moved = false;
       for (size_t r = 0; r < world; ++r) {
-        const double factor = change.level && compute_[r] > 0 ? mean / compute_[r] : 1;
         for (; next[r] < events_[r].size(); ++next[r]) {
           const Event& event = events_[r][next[r]];
-          const double arrived =
-              now[r] + factor * static_cast<double>(std::max<int64_t>(0, event.begin - before[r]));
+          const double arrived = now[r] + (change.level ? event.level_gap : event.gap);
           if (event.is_wait) {
             double ready = 0;
             if (!Ready(event, started, ready)) break;
             now[r] = std::max(arrived, ready + Moving(event, change));
           } else {
             started[{event.exchange, event.part}] = arrived;
-            now[r] = arrived + factor * static_cast<double>(event.end - event.begin);
+            now[r] = arrived + static_cast<double>(event.end - event.begin);
           }
-          before[r] = std::max(before[r], event.end);
           moved = true;
         }
       }
@@ -78,9 +74,7 @@ class StepReplay {
     double last = 0;
     for (size_t r = 0; r < world; ++r) {
       if (next[r] < events_[r].size()) return kUnknown;  // records that do not fit together
-      const double factor = change.level && compute_[r] > 0 ? mean / compute_[r] : 1;
-      last = std::max(last,
-                      now[r] + factor * static_cast<double>(std::max<int64_t>(0, step_.end[r] - before[r])));
+      last = std::max(last, now[r] + (change.level ? level_tail_ : tails_[r]));
     }
     return last;
   }
@@ -100,10 +94,33 @@ class StepReplay {
     }
   }
 
-  double ComputeOf(size_t rank) const {
-    int64_t blocked = 0;
-    for (const Event& event : events_[rank]) blocked += event.is_wait ? event.end - event.begin : 0;
-    return static_cast<double>(step_.end[rank] - step_.begin[rank] - blocked);
+  // Ranks have the like work before an exchange where they are of one stage, and all or none of them work for
+  // a layer of their own.
+  void FindGaps() {
+    using Like = std::tuple<size_t, bool, int, bool>;
+    const auto like_of = [&](const Event& event) {
+      const ExchangeRecord& record = traffic_.exchanges[event.exchange].parts[event.part].recorded->record;
+      return Like(event.exchange, event.is_wait, record.stage, record.layer >= 0);
+    };
+    std::map<Like, std::pair<double, double>> sums;  // of gaps, and how many
+    for (size_t r = 0; r < events_.size(); ++r) {
+      int64_t before = step_.begin[r];
+      for (Event& event : events_[r]) {
+        event.gap = static_cast<double>(std::max<int64_t>(0, event.begin - before));
+        before = std::max(before, event.end);
+        auto& [sum, count] = sums[like_of(event)];
+        sum += event.gap;
+        ++count;
+      }
+      tails_.push_back(static_cast<double>(std::max<int64_t>(0, step_.end[r] - before)));
+      level_tail_ += tails_.back() / static_cast<double>(events_.size());
+    }
+    for (auto& events : events_) {
+      for (Event& event : events) {
+        const auto& [sum, count] = sums[like_of(event)];
+        event.level_gap = sum / count;
+      }
+    }
   }
 
   // When the last of the part's peers had started. False: one has not yet.
@@ -153,7 +170,8 @@ class StepReplay {
   const WaitEvidence& evidence_;
   const JoinedStep& step_;
   std::vector<std::vector<Event>> events_;  // by rank
-  std::vector<double> compute_;
+  std::vector<double> tails_;               // computing after the last event, by rank
+  double level_tail_ = 0;                   // mean of them
   int64_t first_begin_ = 0;
 };
 
@@ -195,6 +213,7 @@ WhatIf Replay(const JoinedTraffic& traffic, const RecordedManifest& manifest, co
   const double share = 1 / static_cast<double>(traffic.steps.size());
   WhatIf sum{.measured = 0, .replayed = 0, .free_wire = 0, .level_ranks = 0, .both = 0};
   sum.inter_as_intra = IsKnown(inter) ? 0 : kUnknown;
+  if (HasNoWire(manifest)) sum.free_wire = sum.both = kUnknown;
   for (const JoinedStep& step : traffic.steps) {
     StepReplay replay(traffic, manifest, evidence, step);
     sum.measured += share * replay.Measured();

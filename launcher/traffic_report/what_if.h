@@ -12,8 +12,8 @@ namespace unipool {
 struct WhatIf {
   double measured = kUnknown;
   double replayed = kUnknown;     // nothing changed: how good the replay is
-  double free_wire = kUnknown;    // bytes move in no time
-  double level_ranks = kUnknown;  // all ranks compute as long as the mean of them
+  double free_wire = kUnknown;    // bytes move in no time; not known where there is no wire
+  double level_ranks = kUnknown;  // in each slot ranks compute as long as the mean of those with like work
   double both = kUnknown;
   double inter_as_intra = kUnknown;  // wires between nodes as fast as those inside of them
 };

@@ -35,6 +35,7 @@ class WindowFigures {
   WindowFigures(const RecordedRun& folder, const ExchangeFilter& filter)
       : manifest_(folder.manifest), filter_(filter), world_(manifest_.world) {
     figures_.ranks.resize(world_);
+    cpu_.assign(world_, {.cpu_ns = 0, .queued_ns = 0, .pushed_off = 0});
     const bool any_split = std::any_of(folder.windows.begin(), folder.windows.end(),
                                        [](const RecordedWindow& window) { return window.split_steps > 0; });
     // One that does not know what ranks waited for would make the others' knowledge useless.
@@ -63,7 +64,11 @@ class WindowFigures {
       rank.step += length * share;
       figures_.dropped += static_cast<double>(sums.dropped);
       figures_.first_use += static_cast<double>(sums.first_use);
-      if (!filter_.IsAll()) continue;
+      if (!filter_.IsAll()) {
+        rank.other_blocked += Each(sums.blocked_ns, steps) * share;  // less what the cells below add
+        continue;
+      }
+      cpu_[r].Add({.cpu_ns = sums.cpu_ns, .queued_ns = sums.queued_ns, .pushed_off = sums.pushed_off});
       const WaitFigures waits = WaitsOf(sums, window);
       rank.waits.Add(waits.Times(share));
       step.waits.Add(waits.Times(1.0 / static_cast<double>(world_)));
@@ -130,6 +135,7 @@ class WindowFigures {
       step.waits.Add(waits.Times(1 / share / world));
       if (!cell.by_rank) continue;
       figures_.ranks[i].waits.Add(waits);
+      figures_.ranks[i].other_blocked -= waits.blocked;
       figures_.ranks[i].volume.Add(volume);
     }
     if (!cell.by_rank) {
@@ -146,13 +152,31 @@ class WindowFigures {
         for (size_t cause = 0; cause < world_; ++cause) figures_.ranks[cause].caused += row[cause];
       }
     }
+    FindRows();
+    for (size_t r = 0; r < world_ && filter_.IsAll(); ++r)
+      TrafficFigures::SetCpu(figures_.ranks[r], manifest_, cpu_[r], figures_.num_steps);
     const WaitFigures waits = figures_.MeanWaits();
     figures_.is_split = IsKnown(waits.exposed);
+  }
+
+  // From the bytes that bring rows to experts.
+  void FindRows() {
+    if (manifest_.row_bytes <= 0) return;
+    for (const auto& [operation, matrix] : figures_.matrices) {
+      if (!operation.starts_with("dispatch") || matrix.size() != world_) continue;
+      for (size_t to = 0; to < world_; ++to) {
+        double& rows = figures_.ranks[to].rows;
+        if (!IsKnown(rows)) rows = 0;
+        for (size_t from = 0; from < world_; ++from)
+          rows += matrix[from][to] / static_cast<double>(manifest_.row_bytes);
+      }
+    }
   }
 
   const RecordedManifest& manifest_;
   const ExchangeFilter& filter_;
   const size_t world_;
+  std::vector<ThreadCpu> cpu_;  // by rank, of the windows that are taken
   TrafficFigures figures_;
 };
 

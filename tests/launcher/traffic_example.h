@@ -78,7 +78,8 @@ class ExampleRun {
                             {"clock", {{"kind", "monotonic"}}},
                             {"node_of_rank", nodes_},
                             {"host_cores_of_rank", host_cores_},
-                            {"mesh", {{"stages", 1}}},
+                            {"mesh", {{"stages", stages_}}},
+                            {"model", {{"microbatches", 4}}},
                             {"ended", true}};
     for (const ExampleClock& clock : clocks_) {
       manifest["host_of_rank"].push_back("host-" + clock.boot_id);
@@ -91,12 +92,19 @@ class ExampleRun {
   bool on_device_ = false;  // the exchanges are of device memory, whose clock begins with the step
   std::vector<ExampleClock> clocks_;
   std::vector<int> nodes_, host_cores_;
+  int stages_ = 1;
+  // Of a step, by rank: with a core, and without one because others had it. Empty: not recorded.
+  std::vector<double> cpu_share_, queued_share_;
 
  private:
   struct Step {
     int64_t step, begin, end;
     std::vector<ExampleExchange> exchanges;
   };
+
+  static int64_t ShareOf(const std::vector<double>& shares, int rank, const Step& step) {
+    return shares.empty() ? -1 : std::llround(shares[rank] * static_cast<double>(step.end - step.begin));
+  }
 
   void WriteRank(int rank) const {
     const ExampleClock& clock = clocks_[rank];
@@ -130,7 +138,10 @@ class ExampleRun {
                             .num_exchanges = static_cast<int64_t>(step.exchanges.size()),
                             .anchor_device_ns = on_device_ ? 100 : -1,
                             .anchor_host_ns = on_device_ ? clock.Own(step.begin) : -1,
-                            .anchor_uncertainty_ns = on_device_ ? 5 : -1});
+                            .anchor_uncertainty_ns = on_device_ ? 5 : -1,
+                            .cpu_ns = ShareOf(cpu_share_, rank, step),
+                            .queued_ns = ShareOf(queued_share_, rank, step),
+                            .pushed_off = cpu_share_.empty() ? -1 : 9});
     }
     ASSERT_EQ(writer.Flush(), "");
   }

@@ -152,6 +152,46 @@ TEST(WindowFigures, AreThoseOfOneStep) {
   EXPECT_EQ(cell.worst_rank, 0);
 }
 
+// MPI ranks poll while they wait; ranks that are threads rest, so only their computing shows.
+TEST(WindowFigures, TellTimeWithoutACore) {
+  nlohmann::json json = nlohmann::json::parse(kWindow);
+  RecordedRun run;
+  run.manifest.world = 2;
+  run.manifest.node_of_rank = {0, 0};
+  run.manifest.row_bytes = 10;
+  const auto figures_of = [&](const std::string& carrier) {
+    run.manifest.carrier = carrier;
+    run.windows = {ParseRecordedWindow(json.dump(), "window")};
+    return FiguresOfWindows(run, {});
+  };
+  EXPECT_FALSE(IsKnown(figures_of("MPI").ranks[0].off_core)) << "older windows do not tell";
+  json["ranks"]["cpu_ns"] = {950, 300};
+  json["ranks"]["queued_ns"] = {10, 850};
+  json["ranks"]["pushed_off"] = {0, 50};
+  const TrafficFigures polls = figures_of("MPI"), rests = figures_of("threads");
+  EXPECT_DOUBLE_EQ(polls.ranks[0].off_core, 5);
+  EXPECT_DOUBLE_EQ(polls.ranks[1].off_core, 90);
+  EXPECT_DOUBLE_EQ(polls.ranks[1].queued, 85);
+  EXPECT_DOUBLE_EQ(polls.ranks[1].pushed_off, 5);
+  EXPECT_DOUBLE_EQ(rests.ranks[0].off_core, 1) << "what it queued for";
+  EXPECT_DOUBLE_EQ(rests.ranks[1].off_core, 85);
+  EXPECT_DOUBLE_EQ(polls.ranks[0].rows, (0.7 + 6) / 10) << "from the bytes that bring them, its own too";
+}
+
+// Waits for what a filter leaves out are no computing.
+TEST(WindowFigures, AFilterLeavesComputingAsItIs) {
+  nlohmann::json json = nlohmann::json::parse(kWindow);
+  json["ranks"]["blocked_ns"] = {500, 400};
+  RecordedRun run;
+  run.manifest.world = 2;
+  run.manifest.node_of_rank = {0, 1};
+  run.windows = {ParseRecordedWindow(json.dump(), "window")};
+  const TrafficFigures some = FiguresOfWindows(run, {.layer = 2, .lane = -1, .operation = ""});
+  EXPECT_DOUBLE_EQ(some.ranks[0].waits.blocked, 30);
+  EXPECT_DOUBLE_EQ(some.ranks[0].other_blocked, 20);
+  EXPECT_DOUBLE_EQ(some.ranks[0].Compute(), 50);
+}
+
 // Two of the ten steps were split, and in them ranks were blocked twice as long as in the mean step.
 TEST(WindowFigures, SplitStepsStandForAll) {
   nlohmann::json json = nlohmann::json::parse(kWindow);

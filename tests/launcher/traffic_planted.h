@@ -16,13 +16,14 @@ struct Planted {
   int hot_layer = -1;                                     // -1: in none
   std::vector<std::vector<double>> megabytes_per_second;  // [from][to]; empty: 1000 everywhere
   std::vector<double> port_megabytes_per_second;          // of all bytes of a rank, each way; empty: no limit
-  bool buffered = false;                                  // a sender does not wait until its bytes have gone
+  std::vector<double> held_us;  // beyond the end of the wire in each wait, by rank; empty: none
+  bool buffered = false;        // a sender does not wait until its bytes have gone
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
 };
 
 // All ranks compute, exchange rows, wait for them, and compute again.
-inline void AddPlanted(ExampleRun& run, const Planted& planted) {
+inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step = 0) {
   std::mt19937 random(planted.seed);
   std::uniform_real_distribution<double> around(0.8, 1.2);
   const auto world = static_cast<size_t>(planted.world);
@@ -73,11 +74,12 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted) {
           if (!planted.buffered)
             wire = std::max(wire, 1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p));
         }
+        if (!planted.held_us.empty()) wire += 1000 * planted.held_us[r];
         exchange.calls[r].wait_leave = now[r] = last + 5 + std::llround(wire);
       }
       exchanges.push_back(exchange);
     }
-    run.AddStep(step, begin, *std::max_element(now.begin(), now.end()) + 10, exchanges);
+    run.AddStep(first_step + step, begin, *std::max_element(now.begin(), now.end()) + 10, exchanges);
   }
 }
 

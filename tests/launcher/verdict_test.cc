@@ -42,12 +42,12 @@ TEST_F(TrafficVerdictTest, NamesASlowRank) {
   EXPECT_THAT(ReportText(report), HasSubstr("Verdict: skew-dominated"));
 }
 
-// The experts of rank 1 get three times the rows in layer 3, and it computes longer because of it.
+// The experts of rank 1 get six times the rows in layer 3, and it computes longer because of it.
 TEST_F(TrafficVerdictTest, NamesAHotExpert) {
   Planted plan = Plan();
-  plan.rows[1] = 3;
+  plan.rows[1] = 6;
   plan.hot_layer = 3;
-  plan.compute_us[1] = 150;
+  plan.compute_us[1] = 250;
   const TrafficReport report = Report(plan);
   ASSERT_FALSE(report.verdict.causes.empty());
   const WaitCause& cause = report.verdict.causes[0];
@@ -93,6 +93,43 @@ TEST_F(TrafficVerdictTest, IsInconclusiveWhereClocksLeaveItOpen) {
   const TrafficReport report = Report(plan);
   EXPECT_EQ(report.verdict.kind, "inconclusive");
   EXPECT_THAT(report.verdict.reason, HasSubstr("clocks leave open"));
+}
+
+// Clocks of two hosts are seconds apart and drift: the report is the same within what they leave open.
+TEST_F(TrafficVerdictTest, DoesNotDependOnClocks) {
+  Planted plan = Plan();
+  plan.compute_us[2] = 400;
+  const TrafficReport expected = Report(plan);
+  ExampleRun far(4, "verdict_far");
+  for (const int rank : {2, 3})
+    far.clocks_[rank] = {.boot_id = "b1", .drift = 50e-6, .offset = -3'000'000'000};
+  far.Compare(2, 0, 2000, 900);
+  far.Compare(2, 60'000'000, 2000, -700);
+  AddPlanted(far, plan);
+  far.Write();
+  const TrafficReport report = MakeTrafficReport(far.path(), {});
+  EXPECT_EQ(report.verdict.kind, expected.verdict.kind) << report.verdict.reason << SeedText();
+  ASSERT_EQ(report.verdict.causes.size(), expected.verdict.causes.size());
+  EXPECT_GT(report.figures.idle_uncertainty, 0);
+  for (size_t i = 0; i < report.verdict.causes.size(); ++i) {
+    EXPECT_NEAR(report.verdict.causes[i].ns, expected.verdict.causes[i].ns,
+                report.figures.idle_uncertainty + 0.01 * expected.verdict.causes[i].ns)
+        << SeedText();
+  }
+  EXPECT_THAT(report.verdict.causes.at(0).what, HasSubstr("others wait for rank 2"));
+}
+
+// The verdict is that of all exchanges, and says so.
+TEST_F(TrafficVerdictTest, AFilterLeavesItAsItIs) {
+  Planted plan = Plan();
+  plan.compute_us[2] = 300;
+  const TrafficReport all = Report(plan);
+  const TrafficReport some =
+      MakeTrafficReport(run_.path(), {.steps = {}, .filter = {.layer = 1, .lane = -1, .operation = ""}});
+  EXPECT_EQ(some.verdict.reason, all.verdict.reason);
+  EXPECT_DOUBLE_EQ(some.figures.MeanCompute(), all.figures.MeanCompute());
+  EXPECT_THAT(ReportText(some),
+              AllOf(HasSubstr("Verdict on all exchanges: "), HasSubstr("waits for other exchanges")));
 }
 
 TEST_F(TrafficVerdictTest, RefusesAFilterThatTakesNothing) {

@@ -1,0 +1,184 @@
+#include <algorithm>
+#include <cmath>
+
+#include "launcher/traffic_report/wait_causes.h"
+#include "runtime/format.h"
+
+namespace unipool {
+namespace {
+
+constexpr double kMuch = 1.5,
+                 kMostOwed = 0.6;   // of an even share of late time, and of all of it: names a rank
+constexpr double kPlace = 0.25;     // of what a rank is waited for: worth naming where
+constexpr double kMoreRows = 1.15;  // of the rows of others
+
+class LateFinder {
+ public:
+  explicit LateFinder(const CauseInputs& inputs)
+      : manifest_(*inputs.inputs.manifest),
+        figures_(*inputs.inputs.figures),
+        shares_(inputs.shares),
+        idle_(std::max(1.0, figures_.MeanWaits().Idle())) {
+    double left = shares_.Late();
+    const size_t latest = Latest();
+    const double ns = Share(latest);
+    const bool is_named = ns > 0.05 * idle_ && ns > std::min(kMuch / World(), kMostOwed) * left;
+    if (is_named) {
+      AddRank(static_cast<int>(latest), ns);
+      left -= ns;
+    }
+    AddTurns(left);
+  }
+  std::vector<WaitCause>& causes() { return causes_; }
+
+ private:
+  double World() const { return static_cast<double>(figures_.ranks.size()); }
+  double Share(size_t r) const { return shares_.late[r].computes + shares_.late[r].turns; }
+
+  size_t Latest() const {
+    size_t latest = 0;
+    for (size_t r = 1; r < shares_.late.size(); ++r) {
+      if (Share(r) > Share(latest)) latest = r;
+    }
+    return latest;
+  }
+
+  // Where others wait for this rank most, and its share of what they wait for it.
+  std::string PlaceOf(int rank) const {
+    const CellKey* place = nullptr;
+    double most = 0, sum = 0;
+    for (const auto& [key, cell] : figures_.cells) {
+      const auto found = cell.owed.find(rank);
+      if (found == cell.owed.end()) continue;
+      sum += found->second;
+      if (found->second <= most) continue;
+      most = found->second;
+      place = &key;
+    }
+    if (!place || most < kPlace * sum) return "";
+    const auto& [communicator, operation, lane, layer] = *place;
+    const std::string where = operation + (layer >= 0 ? Format(" of layer %d", layer) : "");
+    return Format(", most for it (%s) in %s", PercentText(most / sum), where);
+  }
+
+  void AddRank(int rank, double ns) {
+    const LateShare& late = shares_.late[rank];
+    const double own = figures_.ranks[rank].Compute();
+    const double longer =
+        ExcessOf(figures_.ranks, rank, [&](size_t r) { return figures_.ranks[r].Compute(); });
+    const double rows = RowsRatio(figures_, rank), compute = own / std::max(1.0, own - longer);
+    WaitCause cause{.ns = ns};
+    cause.what = Format("others wait for %s: %s of all idle time%s", RankName(manifest_, rank),
+                        PercentText(ns / idle_), PlaceOf(rank));
+    const std::string both = IsKnown(rows) ? Format(" on %.2f x their rows", rows) : "";
+    if (late.turns > late.computes) {
+      cause.what += "; in all it computes no longer than the others";
+      cause.change = "what it does before it is waited for: the time line shows it (--trace)";
+    } else if (IsKnown(rows) && rows > kMoreRows && rows - 1 > 0.3 * (compute - 1)) {
+      cause.what += "; it " + MoreRowsText(figures_, rank);
+      cause.what += Format(", and computes %.2f x as long", compute);
+      cause.change = HotExpertsAdvice(manifest_);
+    } else {
+      cause.what += Format("; it computes %.2f x as long as the others%s", compute, both);
+      cause.change = manifest_.stages > 1
+                         ? "a slow or shared host (unipool check_nodes), or an uneven cut of layers: "
+                           "parallel.layers_per_stage"
+                         : "a slow or shared processor: compare nodes with unipool check_nodes, or leave "
+                           "this one out";
+    }
+    causes_.push_back(cause);
+  }
+
+  void AddTurns(double ns) {
+    std::string what = "ranks take turns at being late";
+    double imbalance = kUnknown;
+    for (const StepFigures& step : figures_.steps)
+      imbalance = IsKnown(step.imbalance) ? step.imbalance : imbalance;
+    if (IsKnown(imbalance))
+      what += Format(": in a slot the busiest rank receives %.2f x the mean rows", imbalance);
+    const std::string balance = manifest_.balance == "NONE"
+                                    ? "a balancing loss (moe.balance=POOL_LOSS)"
+                                    : "a stronger balance (moe.balance, moe.balance_coeff)";
+    causes_.push_back({ns, what,
+                       "level the rows: a smaller parallel.replace_every, " + balance +
+                           "; a larger train.micro_batch evens them out"});
+  }
+
+  const RecordedManifest& manifest_;
+  const TrafficFigures& figures_;
+  const WaitShares& shares_;
+  const double idle_;
+  std::vector<WaitCause> causes_;
+};
+
+}  // namespace
+
+std::vector<WaitCause> LateCauses(const CauseInputs& inputs) {
+  return std::move(LateFinder(inputs).causes());
+}
+
+std::vector<WaitCause> DrainCauses(const CauseInputs& inputs) {
+  const RecordedManifest& manifest = *inputs.inputs.manifest;
+  if (inputs.shares.drain <= 0) return {};
+  const int stages = manifest.stages, microbatches = manifest.microbatches;
+  std::string what = Format(
+      "fill and drain (the pipeline's bubble): ranks of %d stages wait in slots in which their "
+      "own stage has no work",
+      stages);
+  if (microbatches > 0) {
+    const double bubble = static_cast<double>(stages - 1) / (microbatches + stages - 1);
+    what += Format("; %d microbatches leave it none in %s of its slots", microbatches, PercentText(bubble));
+  }
+  return {{inputs.shares.drain, what,
+           "more microbatches a step: a larger train.global_batch, or a smaller train.micro_batch; or fewer "
+           "parallel.stages"}};
+}
+
+std::string RankName(const RecordedManifest& manifest, int rank) {
+  const std::vector<int>& nodes = manifest.node_of_rank;
+  std::string name = Format("rank %d", rank);
+  if (*std::max_element(nodes.begin(), nodes.end()) > 0) name += Format(" (node %d)", nodes[rank]);
+  return name;
+}
+
+std::string PercentText(double share) {
+  return Format("%.0f %%", 100 * share);
+}
+
+double RowsRatio(const TrafficFigures& figures, int rank) {
+  const double own = figures.ranks[rank].rows;
+  const double more = ExcessOf(figures.ranks, rank, [&](size_t r) { return figures.ranks[r].rows; });
+  return own / (own - more);
+}
+
+std::string MoreRowsText(const TrafficFigures& figures, int rank) {
+  const double ratio = RowsRatio(figures, rank);
+  return (std::isinf(ratio) ? "receives all rows, and the others none"
+                            : Format("receives %.2f x the rows of the others", ratio)) +
+         HotLayersText(figures, rank);
+}
+
+std::string HotLayersText(const TrafficFigures& figures, int rank) {
+  std::vector<std::pair<double, int>> layers;
+  for (const auto& [layer, rows] : figures.rows) {
+    double sum = 0;
+    for (const double count : rows) sum += count;
+    const double ratio = rows[rank] * static_cast<double>(rows.size()) / std::max(1.0, sum);
+    if (layer >= 0 && ratio > kMoreRows) layers.emplace_back(ratio, layer);
+  }
+  if (layers.empty() || layers.size() == figures.rows.size()) return "";
+  std::sort(layers.rbegin(), layers.rend());
+  layers.resize(std::min<size_t>(3, layers.size()));
+  std::string text = ", most in layer";
+  for (size_t i = 0; i < layers.size(); ++i)
+    text += Format("%s %d (%.1f x)", i == 0 ? "" : ",", layers[i].second, layers[i].first);
+  return text;
+}
+
+std::string HotExpertsAdvice(const RecordedManifest& manifest) {
+  return std::string("hot experts: a smaller parallel.replace_every places them anew, ") +
+         (manifest.balance == "NONE" ? "a balancing loss (moe.balance=POOL_LOSS) spreads tokens"
+                                     : "a stronger balance (moe.balance, moe.balance_coeff) spreads tokens");
+}
+
+}  // namespace unipool

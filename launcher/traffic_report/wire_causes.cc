@@ -1,0 +1,208 @@
+#include <algorithm>
+#include <map>
+
+#include "launcher/traffic_report/slow_wire.h"
+#include "launcher/traffic_report/wait_causes.h"
+#include "runtime/format.h"
+
+namespace unipool {
+namespace {
+
+constexpr double kSmallMessage = 4096;  // bytes
+constexpr double kHot = 1.5;            // of the rows of others: a rank with hot experts
+constexpr double kLess = 0.6;           // of the waits of other nodes: what it sends may be slow
+constexpr const char* kFullDecides =
+    "FULL decides which: traffic.record=FULL, or a number of steps in RUN_DIR/traffic/record while the run "
+    "goes on, and this report again";
+
+bool IsOfRows(const std::string& operation) {
+  return operation.starts_with("dispatch") || operation.starts_with("combine");
+}
+
+class WireCauseFinder {
+ public:
+  explicit WireCauseFinder(const CauseInputs& inputs)
+      : manifest_(*inputs.inputs.manifest),
+        figures_(*inputs.inputs.figures),
+        traffic_(inputs.inputs.traffic),
+        evidence_(inputs.inputs.evidence),
+        shares_(inputs.shares),
+        world_(static_cast<double>(figures_.ranks.size())) {
+    if (HasNoWire(manifest_)) {
+      AddCopies();
+    } else if (!AddSlowWire() && !AddUnknownWire()) {
+      AddLateByWire();
+      AddOperations();
+    }
+  }
+  std::vector<WaitCause>& causes() { return causes_; }
+
+ private:
+  void AddCopies() {
+    causes_.push_back({shares_.copies,
+                       "bytes are copied between ranks of the host, and ranks find out that they are",
+                       "fewer bytes: a smaller moe.top_k; fewer exchanges: a larger train.micro_batch; fewer "
+                       "ranks on the host"});
+  }
+
+  // Whether there is one.
+  bool AddSlowWire() {
+    if (!traffic_) return false;
+    const std::vector<SlowWire> wires = FindSlowWires(*traffic_, manifest_);
+    for (const SlowWire& slow : wires) {
+      const std::string others =
+          IsKnown(slow.next_rate) ? Format(", what others get at %.1f MB/s", slow.next_rate / 1e6) : "";
+      const std::string way =
+          slow.to < 0     ? Format("what node %d sends", slow.from)
+          : slow.from < 0 ? Format("what goes to node %d", slow.to)
+                          : Format("what goes %s node %d %s node %d", slow.is_one_way ? "from" : "between",
+                                   slow.from, slow.is_one_way ? "to" : "and", slow.to);
+      const bool is_port = (slow.from < 0 || slow.to < 0) && !slow.is_one_way;
+      causes_.push_back({shares_.Wire() / static_cast<double>(wires.size()),
+                         Format("a slow wire: %s comes at %.1f MB/s%s%s", way, slow.rate / 1e6, others,
+                                is_port ? "; it may be slow the other way too" : ""),
+                         "look at that link: cable, switch port, other jobs; --matrix replays these bytes "
+                         "with nccl-tests"});
+    }
+    return !wires.empty();
+  }
+
+  // Sums tell that wires hold ranks up, and not which one: those that are held up are not at fault.
+  bool AddUnknownWire() {
+    const std::string guess = GuessText();
+    if (traffic_ || manifest_.carrier == "emulated" ||
+        (guess.empty() && shares_.WireLate() < 0.1 * shares_.Wire()))
+      return false;
+    causes_.push_back(
+        {shares_.Wire(),
+         "ranks wait for wires between nodes, and for others that do; which wire is slow these sums "
+         "do not tell" +
+             guess,
+         kFullDecides});
+    return true;
+  }
+
+  // A slow sender's own waits are the short ones; those of who cannot receive are the long ones.
+  std::string GuessText() const {
+    std::map<int, std::pair<double, int>> nodes;  // exposed, and ranks
+    for (size_t r = 0; r < figures_.ranks.size(); ++r) {
+      auto& [exposed, ranks] = nodes[manifest_.node_of_rank[r]];
+      exposed += shares_.held[r].wire;
+      ++ranks;
+    }
+    std::vector<std::pair<double, int>> order;
+    for (const auto& [node, sum] : nodes) order.emplace_back(sum.first / sum.second, node);
+    std::sort(order.begin(), order.end());
+    const size_t count = order.size();
+    if (count < 2) return "";
+    const auto [least, least_node] = order[0];
+    const auto [most, most_node] = order[count - 1];
+    const double second = order[1].first, next = order[count - 2].first;
+    if (least < kLess * second)
+      return Format("; node %d waits %s and others %s or more, so perhaps it is what node %d sends",
+                    least_node, TimeText(least), TimeText(second), least_node);
+    if (next < kLess * most)
+      return Format("; node %d waits %s and others %s or less, so perhaps it is what goes to node %d",
+                    most_node, TimeText(most), TimeText(next), most_node);
+    return "";
+  }
+
+  void AddLateByWire() {
+    std::vector<size_t> ranks;
+    for (size_t r = 0; r < shares_.late.size(); ++r) {
+      if (shares_.late[r].wire > 0) ranks.push_back(r);
+    }
+    if (ranks.empty()) return;
+    std::stable_sort(ranks.begin(), ranks.end(),
+                     [&](size_t a, size_t b) { return shares_.late[a].wire > shares_.late[b].wire; });
+    ranks.resize(std::min<size_t>(ranks.size(), 4));
+    std::string names;
+    for (const size_t r : ranks) {
+      names += Format("%s%s (exposed %s)", names.empty() ? "" : ", ",
+                      RankName(manifest_, static_cast<int>(r)), TimeText(figures_.ranks[r].waits.exposed));
+    }
+    causes_.push_back({shares_.WireLate(), "others wait for ranks whose bytes come late: " + names,
+                       manifest_.carrier == "emulated"
+                           ? "the wires that parallel.emulate describes, or fewer bytes on them"
+                           : "their wires: compare nodes with unipool check_nodes"});
+  }
+
+  // With all layers and lanes together.
+  void AddOperations() {
+    struct Operation {
+      double ns = 0;
+      VolumeFigures volume;
+    };
+    std::map<std::string, Operation> operations;
+    double all = 0;
+    for (const auto& [key, cell] : figures_.cells) {
+      const double ns = std::max(0.0, cell.waits.exposed - cell.waits.stalled);
+      Operation& operation = operations[std::get<1>(key)];
+      operation.ns += ns;
+      operation.volume.Add(cell.volume);
+      all += ns;
+    }
+    for (auto& [name, operation] : operations) {
+      operation.ns *= std::min(1.0, shares_.wire_waits / std::max(1.0, all));  // the rest had no core
+      AddOperation(name, operation.ns, operation.volume);
+    }
+  }
+
+  void AddOperation(const std::string& name, double ns, const VolumeFigures& volume) {
+    const double bytes = volume.Wire() / world_, count = volume.exchanges / world_;
+    WaitCause cause{.ns = ns};
+    cause.what = Format("'%s' waits for the wire: %.2f MB a rank and step in %.0f exchanges", name,
+                        bytes / 1e6, count);
+    if (volume.inter > 0)
+      cause.what += Format(", %s of it between nodes", PercentText(volume.inter / volume.Wire()));
+    const double each = bytes / std::max(1.0, count);
+    const bool small =
+        each < kSmallMessage || (evidence_ && evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each);
+    cause.change = ChangeOf(name, volume.inter > 0, small);
+    if (const int hot = HottestRank(); hot >= 0 && IsOfRows(name) && !small) {
+      cause.what += "; " + RankName(manifest_, hot) + " " + MoreRowsText(figures_, hot);
+      cause.change = HotExpertsAdvice(manifest_);
+    }
+    causes_.push_back(cause);
+  }
+
+  static std::string ChangeOf(const std::string& operation, bool between_nodes, bool small) {
+    if (!IsOfRows(operation) && !operation.starts_with("counts"))
+      return small ? "few bytes once a step: the latency of wires counts, and no setting changes it"
+                   : "once a step: a larger train.global_batch makes it rarer";
+    if (small)
+      return "messages are small, latency counts: a larger train.micro_batch makes them fewer and larger";
+    return std::string(between_nodes
+                           ? "fewer bytes between nodes: parallel.pool_replicas, a copy of the pool "
+                             "for some of them; "
+                           : "") +
+           "fewer bytes at all: a smaller moe.top_k; parallel.lanes=INTERLEAVED hides most";
+  }
+
+  // That receives many more rows than the others; -1: none does.
+  int HottestRank() const {
+    int hottest = -1;
+    for (int r = 0; r < static_cast<int>(figures_.ranks.size()); ++r) {
+      const double ratio = RowsRatio(figures_, r);
+      if (IsKnown(ratio) && ratio > kHot && (hottest < 0 || ratio > RowsRatio(figures_, hottest)))
+        hottest = r;
+    }
+    return hottest;
+  }
+
+  const RecordedManifest& manifest_;
+  const TrafficFigures& figures_;
+  const JoinedTraffic* const traffic_;
+  const WaitEvidence* const evidence_;
+  const WaitShares& shares_;
+  const double world_;
+  std::vector<WaitCause> causes_;
+};
+
+}  // namespace
+
+std::vector<WaitCause> WireCauses(const CauseInputs& inputs) {
+  return std::move(WireCauseFinder(inputs).causes());
+}
+
+}  // namespace unipool

@@ -1,0 +1,169 @@
+#include "launcher/traffic_report/wait_shares.h"
+
+#include <gmock/gmock.h>
+
+#include "launcher/traffic_report/report_text.h"
+#include "launcher/traffic_report/traffic_report.h"
+#include "tests/fresh_seed.h"
+#include "tests/launcher/traffic_planted.h"
+
+namespace unipool {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class WaitSharesTest : public ::testing::Test {
+ protected:
+  static Planted Plan() { return {.layers = 6, .steps = 4, .seed = static_cast<uint32_t>(FreshSeed())}; }
+
+  TrafficReport Report(const Planted& planted) {
+    AddPlanted(run_, planted);
+    run_.Write();
+    return MakeTrafficReport(run_.path(), {});
+  }
+
+  static WaitShares SharesOf(const TrafficReport& report) {
+    return ShareWaits({.manifest = &report.run.manifest,
+                       .figures = &report.figures,
+                       .traffic = &report.traffic,
+                       .evidence = &report.evidence});
+  }
+
+  static double SumOf(const WaitShares& shares) {
+    return shares.Late() + shares.Core() + shares.Wire() + shares.copies + shares.stalled + shares.drain;
+  }
+
+  ExampleRun run_{4, "shares"};
+};
+
+// Whatever is planted: nothing is counted twice, and nothing is lost.
+TEST_F(WaitSharesTest, AddUpToTheWaits) {
+  Planted plan = Plan();
+  plan.compute_us = {100, 240, 100, 130};
+  plan.held_us = {0, 10, 900, 0};
+  plan.rows = {1, 2, 1, 1};
+  plan.hot_layer = 2;
+  run_.nodes_ = {0, 0, 1, 1};
+  run_.cpu_share_ = {0.9, 0.4, 0.8, 0.9};
+  run_.queued_share_ = {0, 0.5, 0, 0};
+  const TrafficReport report = Report(plan);
+  const WaitFigures waits = report.figures.MeanWaits();
+  EXPECT_NEAR(SumOf(SharesOf(report)), waits.Idle() + waits.exposed, 1e-6 * waits.blocked) << SeedText();
+  double causes = 0;
+  for (const WaitCause& cause : report.verdict.causes) causes += cause.ns;
+  EXPECT_LE(causes, waits.blocked * 1.000001) << SeedText();
+}
+
+// Held up in its waits, where no wire is: the others wait for it, and are not at fault.
+TEST_F(WaitSharesTest, OnOneHostNothingIsAWire) {
+  Planted plan = Plan();
+  plan.held_us = {0, 0, 3000, 0};
+  const TrafficReport report = Report(plan);
+  const WaitShares shares = SharesOf(report);
+  EXPECT_EQ(shares.Wire(), 0);
+  EXPECT_GT(shares.Core(), 0.8 * report.figures.MeanWaits().blocked) << SeedText();
+  EXPECT_EQ(report.verdict.kind, "core-dominated");
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what, HasSubstr("rank 2 goes without a core"));
+  for (const WaitCause& cause : report.verdict.causes)
+    EXPECT_THAT(report.verdict.reason + cause.what + cause.change, Not(HasSubstr("wire")));
+  EXPECT_THAT(ReportText(report), Not(AnyOf(HasSubstr("wire's time"), HasSubstr("a wire that"))));
+  EXPECT_FALSE(IsKnown(report.what_if.free_wire));
+}
+
+// Its own computing takes longer, because others had its core for half of the time.
+TEST_F(WaitSharesTest, TellsASharedCoreFromASlowProcessor) {
+  Planted plan = Plan();
+  plan.compute_us[1] = 1000;
+  run_.cpu_share_ = {0.99, 0.1, 0.99, 0.99};
+  run_.queued_share_ = {0, 0.88, 0, 0};
+  const TrafficReport report = Report(plan);
+  EXPECT_EQ(report.verdict.kind, "core-dominated") << report.verdict.reason << SeedText();
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what,
+              AllOf(HasSubstr("rank 1 goes without a core"), HasSubstr("pushed off it 9 times")));
+  EXPECT_THAT(report.verdict.causes[0].change, HasSubstr("run on its core"));
+}
+
+// Two ranks without cores take turns at being late: in all, none computes longer.
+TEST_F(WaitSharesTest, RanksThatTakeTurnsForWantOfACore) {
+  Planted plan = Plan();
+  plan.layers = 1;
+  plan.steps = 1;
+  plan.compute_us = {900, 100, 100, 100};
+  AddPlanted(run_, plan);
+  plan.compute_us = {100, 900, 100, 100};
+  plan.first_begin_ns = 100'000'000;
+  AddPlanted(run_, plan, 1);
+  run_.cpu_share_ = {0.1, 0.1, 0.1, 0.1};
+  run_.queued_share_ = {0.9, 0.9, 0.9, 0.9};
+  run_.Write();
+  const TrafficReport report = MakeTrafficReport(run_.path(), {});
+  EXPECT_EQ(report.verdict.kind, "core-dominated") << report.verdict.reason << SeedText();
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what, HasSubstr("have no core"));
+}
+
+TEST_F(WaitSharesTest, TellsAStoppedRank) {
+  Planted plan = Plan();
+  plan.compute_us[1] = 1000;
+  run_.cpu_share_ = {0.99, 0.1, 0.99, 0.99};
+  run_.queued_share_ = {0, 0.01, 0, 0};
+  const TrafficReport report = Report(plan);
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what, HasSubstr("rank 1 goes without a core")) << SeedText();
+  EXPECT_THAT(report.verdict.causes[0].change, HasSubstr("it was stopped"));
+}
+
+// The same times on ranks that had their cores throughout.
+TEST_F(WaitSharesTest, ASlowProcessorHasItsCore) {
+  Planted plan = Plan();
+  plan.compute_us[1] = 1000;
+  run_.cpu_share_ = {0.99, 0.99, 0.99, 0.99};
+  run_.queued_share_ = {0, 0, 0, 0};
+  const TrafficReport report = Report(plan);
+  EXPECT_EQ(report.verdict.kind, "skew-dominated") << SeedText();
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what, HasSubstr("others wait for rank 1"));
+}
+
+// More rows, and stopped as well: both have a cause of their own.
+TEST_F(WaitSharesTest, NamesRowsAndTheLackOfACore) {
+  Planted plan = Plan();
+  plan.rows[2] = 8;
+  plan.hot_layer = 3;
+  plan.compute_us[2] = 400;
+  plan.held_us = {0, 0, 500, 0};
+  const TrafficReport report = Report(plan);
+  ASSERT_GE(report.verdict.causes.size(), 2U) << SeedText();
+  const std::string both = report.verdict.causes[0].what + report.verdict.causes[1].what;
+  EXPECT_THAT(both, AllOf(HasSubstr("rank 2 goes without a core"), HasSubstr("others wait for rank 2"),
+                          HasSubstr("the rows of the others")));
+}
+
+// Rank 0's stage has no work in the first slot, and waits there for ranks that have.
+TEST_F(WaitSharesTest, FindsTheFillOfAPipeline) {
+  run_.stages_ = 2;
+  constexpr int64_t kMs = 1'000'000;
+  ExampleExchange exchange{.operation = "counts", .lane = 0, .layer = -1};
+  exchange.bytes.assign(4, std::vector<int64_t>(4, 80));
+  exchange.calls = {{.start = kMs, .wait_enter = kMs, .wait_leave = 9 * kMs},
+                    {.start = kMs, .wait_enter = kMs, .wait_leave = 9 * kMs},
+                    {.start = 9 * kMs, .wait_enter = 9 * kMs, .wait_leave = 9 * kMs},
+                    {.start = 9 * kMs, .wait_enter = 9 * kMs, .wait_leave = 9 * kMs}};
+  run_.AddStep(0, 0, 10 * kMs, {exchange});
+  run_.Write();
+  const TrafficReport report = MakeTrafficReport(run_.path(), {});
+  EXPECT_NEAR(SharesOf(report).drain, 4 * kMs, 0.01 * kMs);
+  EXPECT_EQ(report.verdict.kind, "drain-dominated");
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what,
+              AllOf(HasSubstr("bubble"), HasSubstr("4 microbatches leave it none in 20 %")));
+  EXPECT_THAT(report.verdict.causes[0].change, HasSubstr("more microbatches"));
+}
+
+}  // namespace
+}  // namespace unipool
