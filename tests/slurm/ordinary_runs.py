@@ -252,6 +252,21 @@ class OrdinaryRunTest(SlurmTest):
             self.assertEqual(sorted(self.State(launcher)["hosts"]), ["n7", "n8"])
             self.IsAsWhole(launcher)
 
+    def test_report_names_a_slow_wire(self) -> None:
+        """Sums say that it is a wire, and what decides which; records name the node."""
+        slurm_run.CLUSTER.SlowWire(9, "30mbit")
+        for record in ("SUMMARY", "FULL"):
+            self.Submit(record, "--partition=wide", "--nodelist=n[7-9]", "--nodes=3", "--ranks_per_node=1", f"traffic.record={record}",
+                        "traffic.every=10", "traffic.first_step=10", "traffic.num_steps=8", "parallel.stages=1", "train.steps=30",
+                        "train.global_batch=6", "model.hidden=128", "model.seq_length=64", "train.save_every=0")
+        for record, words in {"SUMMARY": "1. .* ranks wait for wires between nodes.* FULL decides which",
+                              "FULL": "1. .* a slow wire: what (node 2 sends|goes to node 2) "}.items():
+            self.Finishes(record)
+            text = self.OnNode(slurm_run.BINARY, "report", record, "--text", f"--html={record}.html").stdout
+            self.assertIn("Verdict: transfer-dominated", text)
+            self.assertRegex(" ".join(text.split()), words)
+            self.Report(f"{record}: the wire of n9 is named" if record == "FULL" else f"{record}: it is a wire")
+
     def test_status_and_stop_of_a_run_without_slurm(self) -> None:
         self.Hold("a", 10)
         run = subprocess.Popen([slurm_run.BINARY, "train", "small.txtpb", "run_dir=a", "parallel.ranks=4"], cwd=self.folder,
