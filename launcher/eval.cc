@@ -81,7 +81,7 @@ struct Evaluation {
 
 void Print(const CommandLine& line, const Evaluation& evaluation) {
   const double loss = evaluation.losses.loss, bytes = evaluation.bytes_per_token;
-  const std::vector<SourceLoss>& by_source = evaluation.losses.by_source;
+  const std::vector<NamedNumber>& by_source = evaluation.losses.by_source;
   if (line.json) {
     nlohmann::json result{{"split", FLAGS_split},
                           {"loss", loss},
@@ -91,8 +91,8 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
                           {"tokens", evaluation.tokens}};
     if (bytes > 0) result["loss_per_byte"] = loss / bytes;
     if (bytes > 0) result["bits_per_byte"] = BitsPerByte(loss, bytes);
-    for (const SourceLoss& source : by_source)
-      result["by_source"].push_back({{"source", source.source}, {"loss", source.loss}});
+    for (const NamedNumber& source : by_source)
+      result["by_source"].push_back({{"source", source.name}, {"loss", source.value}});
     PrintResult(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return;
   }
@@ -102,8 +102,8 @@ void Print(const CommandLine& line, const Evaluation& evaluation) {
     text += Format(", %.6f nats a byte, %.6f bits a byte", loss / bytes, BitsPerByte(loss, bytes));
   }
   text += "\n";
-  for (const SourceLoss& source : by_source)
-    text += Format("  %s: loss %.6f, perplexity %.4f\n", source.source, source.loss, std::exp(source.loss));
+  for (const NamedNumber& source : by_source)
+    text += Format("  %s: loss %.6f, perplexity %.4f\n", source.name, source.value, std::exp(source.value));
   PrintResult(text);
 }
 

@@ -86,7 +86,9 @@ std::vector<std::string> ValuesOf(const FlagInfo& flag) {
     std::vector<std::string> names;
     for (const auto& metric : StepMetrics()) names.emplace_back(metric.name);
     for (const auto& metric : ValidationMetrics()) names.emplace_back(metric.name);
-    for (const char* other : {"step", "peak_memory", "valid_loss_by_source"}) std::erase(names, other);
+    for (const char* other :
+         {"step", "peak_memory", "valid_loss_by_source", "task_acc", "task_acc_norm", "task_perplexity"})
+      std::erase(names, other);
     return names;  // those that are one number
   }
   const auto found = values.find(flag.name);

@@ -75,6 +75,7 @@ void Trainer::OpenData() {
   const DatasetOptions options = DatasetOptionsOf(config_);
   data_.train = OpenDataset(options, Split::kTrain);
   if (config_.train().eval_every() > 0 || HasLock(config_)) data_.valid = OpenDataset(options, Split::kValid);
+  data_.tasks = TrainingTasks::Of(config_, data_.tokenizer ? data_.tokenizer->tokenizer.get() : nullptr);
 }
 
 // Whether metrics.jsonl ends with the validation of step_: a start before made good what a stop had left.
@@ -293,10 +294,8 @@ void Trainer::ValidateIfDue() {
   auto& lock = engine_->parts().use.lock;
   if (lock) lock->BeginValidation();
   const std::optional<MeanLosses> losses = MeanLoss(*engine_, reader, sequences, &control_, &requests_);
-  if (!losses) {  // it is still due
-    if (lock) lock->CancelValidation();
-    return;
-  }
+  if (!losses && lock) lock->CancelValidation();
+  if (!losses) return;  // it is still due
   validation_due_ = false;
   LockObservation seen;
   if (lock) seen = lock->EndValidation(step_, losses->loss, *world_.communicator);
@@ -304,12 +303,14 @@ void Trainer::ValidateIfDue() {
     const FileWork work(*world_.communicator, "counts the bytes of the validation's text");
     data_.bytes_per_token = BytesPerToken(*data_.valid, sequences, length, *data_.tokenizer->tokenizer);
   }
-  report_.Validation({.step = step_,
-                      .loss = losses->loss,
-                      .by_source = losses->by_source,
-                      .coverage_min = seen.coverage_min,
-                      .guard_excess = seen.guard_excess,
-                      .bytes_per_token = data_.bytes_per_token});
+  ValidationOutcome outcome{.step = step_,
+                            .loss = losses->loss,
+                            .by_source = losses->by_source,
+                            .coverage_min = seen.coverage_min,
+                            .guard_excess = seen.guard_excess,
+                            .bytes_per_token = data_.bytes_per_token};
+  if (data_.tasks) data_.tasks->Evaluate(*engine_, *world_.communicator, outcome);
+  report_.Validation(outcome);
   TellLock(seen);
 }
 

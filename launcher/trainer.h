@@ -14,6 +14,7 @@
 #include "launcher/experts/pool_fading.h"
 #include "launcher/reports/run_report.h"
 #include "launcher/run_control/run_control.h"
+#include "launcher/tasks/training_tasks.h"
 #include "launcher/traffic/traffic_run.h"
 #include "models/training_engine.h"
 
@@ -68,6 +69,7 @@ class Trainer {
   struct {
     std::unique_ptr<TokenDataset> train, valid;
     std::optional<TokenizerFile> tokenizer;  // of the data, or else of the start's weights
+    std::optional<TrainingTasks> tasks;      // of train.eval_tasks
     double bytes_per_token = 0;  // of what validations read, on rank 0; 0: not counted, or not known
   } data_;
   std::unique_ptr<BatchReader> reader_;

@@ -52,8 +52,8 @@ class BatchReader {
 };
 
 struct MeanLosses {
-  double loss = 0;                    // over all sources
-  std::vector<SourceLoss> by_source;  // empty where there is only one
+  double loss = 0;                     // over all sources
+  std::vector<NamedNumber> by_source;  // empty where there is only one
 };
 
 // Mean loss of a token over num_sequences samples of the reader's dataset (TokenDataset::Portions), source by

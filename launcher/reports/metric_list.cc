@@ -20,6 +20,11 @@ constexpr char kWithLock[] = "steps, with `moe.lock`";
 constexpr char kFromFreeze[] = "validations from the freeze of `moe.lock` on";
 constexpr char kEveryValidation[] = "every validation";
 constexpr char kValidationsOfBlends[] = "validations of several sources";
+constexpr char kWithTasks[] = "validations, with `train.eval_tasks`";
+
+MetricValue IfAny(const std::vector<NamedNumber>& numbers) {
+  return numbers.empty() ? MetricValue() : MetricValue(numbers);
+}
 
 template <class T>
 MetricValue IfThere(const std::optional<T>& value) {
@@ -51,12 +56,12 @@ Json JsonOf(const MemoryParts& parts) {
 }
 
 // A source that is named twice gets a number at its second name.
-Json JsonOf(const std::vector<SourceLoss>& losses) {
+Json JsonOf(const std::vector<NamedNumber>& numbers) {
   Json json = Json::object();
-  for (const SourceLoss& loss : losses) {
-    std::string name = loss.source;
-    for (int i = 2; json.contains(name); ++i) name = Format("%s (%d)", loss.source.c_str(), i);
-    json[name] = loss.loss;
+  for (const NamedNumber& number : numbers) {
+    std::string name = number.name;
+    for (int i = 2; json.contains(name); ++i) name = Format("%s (%d)", number.name, i);
+    json[name] = number.value;
   }
   return json;
 }
@@ -69,8 +74,8 @@ Json ObjectOf(const std::vector<Metric<Outcome>>& metrics, const Outcome& outcom
     if (const auto* count = std::get_if<int64_t>(&value)) line[metric.name] = *count;
     if (const auto* number = std::get_if<double>(&value)) line[metric.name] = *number;
     if (const auto* parts = std::get_if<MemoryParts>(&value)) line[metric.name] = JsonOf(*parts);
-    if (const auto* losses = std::get_if<std::vector<SourceLoss>>(&value))
-      line[metric.name] = JsonOf(*losses);
+    if (const auto* numbers = std::get_if<std::vector<NamedNumber>>(&value))
+      line[metric.name] = JsonOf(*numbers);
   }
   return line;
 }
@@ -245,9 +250,16 @@ const std::vector<Metric<ValidationOutcome>>& ValidationMetrics() {
       {"valid_loss_by_source", "nats", kValidationsOfBlends, Repeats::kExactly,
        "`valid_loss` of each source of the blend, by its name in `data.valid` or `data.train`",
        [](const V& v) -> MetricValue {
-         if (v.by_source.empty()) return std::monostate{};
-         return v.by_source;
+         return IfAny(v.by_source);
        }},
+      {"task_acc", "", kWithTasks, Repeats::kExactly,
+       "share of items that a task of `train.eval_tasks` has right (`launcher/tasks/TASKS.md`), by its name",
+       [](const V& v) -> MetricValue { return IfAny(v.task_acc); }},
+      {"task_acc_norm", "", kWithTasks, Repeats::kExactly,
+       "the same where likelihoods are taken per character of a choice",
+       [](const V& v) -> MetricValue { return IfAny(v.task_acc_norm); }},
+      {"task_perplexity", "", kWithTasks, Repeats::kExactly, "perplexity of LAMBADA's last words",
+       [](const V& v) -> MetricValue { return IfAny(v.task_perplexity); }},
       {"lock_coverage_min", "", kFromFreeze, Repeats::kExactly,
        "least share of a layer's choices that went to the experts it owns",
        [](const V& v) -> MetricValue { return IfThere(v.coverage_min); }},

@@ -41,23 +41,24 @@ struct StepOutcome {
   double PoolLossOverBalance() const;
 };
 
-// Mean cross entropy of a token of one source of a blend, nats.
-struct SourceLoss {
-  std::string source;
-  double loss = 0;
+// A number of one of several things that a run names: of a source of a blend, of a task.
+struct NamedNumber {
+  std::string name;
+  double value = 0;
 };
 
 // What a validation gave.
 struct ValidationOutcome {
-  int64_t step = 0;                                  // updates done before it
-  double loss = 0;                                   // mean cross entropy of a token, nats
-  std::vector<SourceLoss> by_source;                 // of a blend
-  std::optional<double> coverage_min, guard_excess;  // of moe.lock, from the freeze on
-  double bytes_per_token = 0;                        // of text (text_bytes.h); 0: not known
+  int64_t step = 0;                                                   // updates done before it
+  double loss = 0;                                                    // mean cross entropy of a token, nats
+  std::vector<NamedNumber> by_source;                                 // of a blend: loss
+  std::optional<double> coverage_min, guard_excess;                   // of moe.lock, from the freeze on
+  double bytes_per_token = 0;                                         // of text (text_bytes.h); 0: not known
+  std::vector<NamedNumber> task_acc, task_acc_norm, task_perplexity;  // of train.eval_tasks
 };
 
 // std::monostate: the metric is not in this line.
-using MetricValue = std::variant<std::monostate, int64_t, double, MemoryParts, std::vector<SourceLoss>>;
+using MetricValue = std::variant<std::monostate, int64_t, double, MemoryParts, std::vector<NamedNumber>>;
 
 // Whether equal runs on equal layouts give the same bits.
 enum class Repeats { kExactly, kMeasured };

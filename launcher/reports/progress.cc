@@ -191,11 +191,13 @@ void Progress::Validation(const ValidationOutcome& outcome) {
   std::string text = Format("step %d  validation loss %.4f  perplexity %.2f", outcome.step, outcome.loss,
                             std::exp(outcome.loss));
   const char* separator = "  (";
-  for (const SourceLoss& source : outcome.by_source) {
-    text += Format("%s%s %.4f", separator, source.source.c_str(), source.loss);
+  for (const NamedNumber& source : outcome.by_source) {
+    text += Format("%s%s %.4f", separator, source.name, source.value);
     separator = ", ";
   }
-  Say(outcome.by_source.empty() ? text : text + ")");
+  if (!outcome.by_source.empty()) text += ")";
+  for (const NamedNumber& task : outcome.task_acc) text += Format("  %s %.4f", task.name, task.value);
+  Say(text);
 }
 
 void Progress::Say(const std::string& text) {

@@ -97,6 +97,15 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
   const Json blend =
       Json::parse(ValidationLine({.step = 7, .loss = 1.5, .by_source = {{"a", 1.25}, {"b", 2}, {"a", 3}}}));
   EXPECT_EQ(blend["valid_loss_by_source"], Json({{"a", 1.25}, {"b", 2}, {"a (2)", 3}}));
+  EXPECT_FALSE(valid.contains("task_acc"));
+  const Json tasks = Json::parse(ValidationLine({.step = 7,
+                                                 .loss = 1.5,
+                                                 .task_acc = {{"piqa", 0.5}, {"lambada", 0.25}},
+                                                 .task_acc_norm = {{"piqa", 0.75}},
+                                                 .task_perplexity = {{"lambada", 17}}}));
+  EXPECT_EQ(tasks["task_acc"], Json({{"piqa", 0.5}, {"lambada", 0.25}}));
+  EXPECT_EQ(tasks["task_acc_norm"], Json({{"piqa", 0.75}}));
+  EXPECT_EQ(tasks["task_perplexity"], Json({{"lambada", 17}}));
 }
 
 TEST(MetricList, ScalarsAreTheNumbersOfTheLine) {
