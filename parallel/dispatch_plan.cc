@@ -5,10 +5,10 @@
 namespace unipool {
 
 SendPlan::SendPlan(const ExpertPlacement& placement)
-    : rows_of_expert(placement.num_experts()), rank_offsets(placement.num_ranks() + 1) {}
+    : rows_of_expert(placement.num_places()), rank_offsets(placement.num_ranks() + 1) {}
 
 void BuildSendPlan(const ExpertPlacement& placement, SendPlan& plan) {
-  CHECK_EQ(static_cast<int>(plan.rows_of_expert.size()), placement.num_experts());
+  CHECK_EQ(static_cast<int>(plan.rows_of_expert.size()), placement.num_places());
   plan.rank_offsets.assign(placement.num_ranks() + 1, 0);
   for (int rank = 0; rank < placement.num_ranks(); ++rank) {
     int64_t rows = 0;

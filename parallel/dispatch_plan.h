@@ -15,7 +15,7 @@ namespace unipool {
 // Source side. Rows are ordered by (owner rank, expert, token, k). Choices with weight 0 are not sent.
 struct SendPlan {
   int64_t num_rows = 0;                 // N
-  std::vector<int32_t> rows_of_expert;  // [M] in placement.send_order()
+  std::vector<int32_t> rows_of_expert;  // [P] of the expert at each place, in placement.send_order()
   std::vector<int64_t> rank_offsets;    // [W + 1] rows for rank r: [rank_offsets[r], rank_offsets[r+1])
   SendPlan() = default;
   explicit SendPlan(const ExpertPlacement& placement);  // 0 rows; sizes all vectors for good

@@ -25,7 +25,7 @@ int64_t RowWire::FirstRow(const OwnerPlan& plan, int source) const {
 }
 
 Range RowWire::RowsTo(const SendPlan& plan, int owner, RowPiece piece) const {
-  const Range experts = EvenPartition(std::ssize(placement_.experts_of(owner)), piece.count, piece.index);
+  const Range experts = EvenPartition(placement_.num_local(owner), piece.count, piece.index);
   const auto rows = plan.rows_of_expert.begin() + placement_.first_of(owner);
   const int64_t begin = std::accumulate(rows, rows + experts.begin, plan.rank_offsets[owner]);
   return {begin, std::accumulate(rows + experts.begin, rows + experts.end, begin)};
@@ -82,7 +82,7 @@ RowWire::Ticket RowWire::StartCounts(const SlotSchedule& schedule, SlotId slot, 
     if (other == pool_.rank()) continue;
     if (source) {
       send_[other] = {.data = source->rows_of_expert.data() + placement_.first_of(other),
-                      .bytes = static_cast<int64_t>(placement_.experts_of(other).size() * sizeof(int32_t))};
+                      .bytes = static_cast<int64_t>(placement_.num_local(other) * sizeof(int32_t))};
     }
     if (!schedule.Work(Lane::kForward, mesh_.StageOfPoolRank(other), slot).idle()) {
       recv_[other] = {.data = plan.rows.data() + other * plan.num_experts,

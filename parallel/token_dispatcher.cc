@@ -13,15 +13,15 @@ constexpr const char* kCombineName[] = {"combine forward", "combine backward"};
 
 // A piece has experts on every rank.
 int MostPieces(const ExpertPlacement& placement, int asked) {
-  size_t fewest = asked;
+  int fewest = asked;
   for (int rank = 0; rank < placement.num_ranks(); ++rank)
-    fewest = std::min(fewest, placement.experts_of(rank).size());
-  return static_cast<int>(std::max<size_t>(1, fewest));
+    fewest = std::min(fewest, placement.num_local(rank));
+  return std::max(1, fewest);
 }
 
 int NumLocalExperts(const Mesh& mesh, const ExpertPlacement& placement) {
   CHECK_EQ(placement.num_ranks(), mesh.pool().size());
-  return static_cast<int>(placement.experts_of(mesh.pool().rank()).size());
+  return placement.num_local(mesh.pool().rank());
 }
 
 std::vector<int> StagesOfPool(const Mesh& mesh) {

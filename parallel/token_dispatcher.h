@@ -64,8 +64,9 @@ struct DispatcherOptions {
 class TokenDispatcher {
  public:
   // `mesh`, `placement`, `schedule`, `stream` and `memory` must outlive it. `placement` may change between
-  // steps, if every rank keeps its number of experts (expert_placement.h). Reserves address space for the
-  // worst case, in which every row of every rank comes here; memory is counted as it is used.
+  // steps, if every rank keeps its number of experts and of shadows (expert_placement.h). "Experts" of a rank
+  // are its places here, E with the shadows. Reserves address space for the worst case, in which every row of
+  // every rank comes here; memory is counted as it is used.
   TokenDispatcher(const Mesh& mesh, const ExpertPlacement& placement, const SlotSchedule& schedule,
                   const DispatcherOptions& options, Stream& stream, MemoryMeter& memory);
   // Begins another pass, possibly over another schedule (evaluation). Forgets all received rows. Allocates

@@ -88,9 +88,9 @@ class Walk {
     Finish(Lane::kBackward);
     ExpectAdjoint();
     EXPECT_EQ(dispatcher_.bytes_sent(), expected_bytes_);
-    size_t fewest_experts = case_.num_experts;
+    int fewest_experts = placement_.num_places();
     for (int rank = 0; rank < placement_.num_ranks(); ++rank)
-      fewest_experts = std::min(fewest_experts, placement_.experts_of(rank).size());
+      fewest_experts = std::min(fewest_experts, placement_.num_local(rank));
     const bool comes_in_pieces = case_.pieces_alone > 1 && placement_.num_ranks() > 1 && fewest_experts > 1;
     EXPECT_EQ(slots_in_pieces_ > 0, comes_in_pieces);
   }
@@ -157,7 +157,27 @@ class Walk {
     const auto& offsets = handle.plan.rank_offsets;
     const int64_t own = offsets[pool_rank() + 1] - offsets[pool_rank()];
     expected_bytes_ += (handle.plan.num_rows - own) * kRowSize * 4 * (case_.forward_only ? 1 : 2);
-    expected_bytes_ += (placement_.num_experts() - placement_.experts_of(pool_rank()).size()) * 4;  // counts
+    expected_bytes_ += (placement_.num_places() - placement_.num_local(pool_rank())) * 4;  // counts
+  }
+
+  // Where a choice's row goes: of the expert's rows each copy has a run, by their order.
+  int PlaceOf(const Routing& routing, size_t choice) const {
+    const int expert = routing.experts[choice];
+    int64_t all = 0, before = 0;
+    for (size_t other = 0; other < routing.experts.size(); ++other) {
+      const bool is_same = routing.sent[other] && routing.experts[other] == expert;
+      all += is_same;
+      before += is_same && other < choice;
+    }
+    const std::vector<int> places = placement_.places_of(expert);
+    if (places.size() == 1) return places[0];
+    int64_t units = 0;
+    for (const int place : places) {
+      units += placement_.shares(0)[place];
+      if (before < (all * units + expert * 83 % kShareUnits) / kShareUnits) return place;
+    }
+    ADD_FAILURE() << "choice " << choice << " goes nowhere";
+    return -1;
   }
 
   // The rows that this rank's experts must find in the slot, in expert-major order.
@@ -165,13 +185,16 @@ class Walk {
                                                          std::vector<int64_t>& offsets) {
     std::vector<std::array<float, kRowSize>> rows;
     offsets = {0};
-    for (int expert : placement_.experts_of(pool_rank())) {
+    for (int place = placement_.first_of(pool_rank()); place < placement_.first_of(pool_rank() + 1);
+         ++place) {
+      const int expert = placement_.send_order()[place];
       for (int source = 0; source < mesh_.pool().size(); ++source) {
         const LaneWork work = schedule_.Work(lane, mesh_.StageOfPoolRank(source), slot);
         if (work.idle()) continue;
         const Routing routing = Route(case_, seed_, source, work);
         for (size_t choice = 0; choice < routing.experts.size(); ++choice) {
           if (routing.experts[choice] != expert || !routing.sent[choice]) continue;
+          if (PlaceOf(routing, choice) != place) continue;
           rows.push_back(Origin(seed_, source, work, choice, expert));
           if (source != pool_rank()) expected_bytes_ += kRowSize * 4;  // the answer
         }

@@ -99,6 +99,51 @@ TEST(TokenDispatcher, ALaneThatIsAloneGoesInPieces) {
   });
 }
 
+// Two shadows a rank, of experts of other ranks, with any shares; the last rank has an empty room.
+ExpertPlacement WithShadows(const ExpertPlacement& owners, uint64_t seed) {
+  const int ranks = owners.num_ranks(), experts = owners.num_experts();
+  std::vector<int> owner(experts);
+  for (int e = 0; e < experts; ++e) owner[e] = owners.owner(e);
+  std::vector<std::vector<int>> shadows(ranks, std::vector<int>(2, -1));
+  for (int rank = 0; rank < ranks; ++rank) {
+    int next = 0;
+    for (int e = experts; e-- > 0 && next < (rank + 1 < ranks ? 2 : 1);) {
+      if (owner[e] != rank) shadows[rank][next++] = e;
+    }
+  }
+  const ExpertPlacement placed(owner, ranks, {.of_rank = shadows, .shares = {}});
+  std::vector<int32_t> shares(placed.num_places());
+  for (int e = 0; e < experts; ++e) {
+    int left = kShareUnits;
+    for (const int place : placed.places_of(e)) {
+      shares[place] = static_cast<int32_t>(RandomBits(seed, place) % (left + 1));
+      left -= shares[place];
+    }
+    shares[placed.send_index(e)] += left;
+  }
+  return ExpertPlacement(owner, ranks, {.of_rank = shadows, .shares = shares});
+}
+
+TEST(TokenDispatcher, RowsOfAnExpertGoToItsCopies) {
+  RunOnRanks([](World& world) {
+    const uint64_t seed = SharedSeed(world);
+    SCOPED_TRACE(SeedText(seed));
+    for (Case c : Shapes(world)) {
+      for (const PoolSpan span : {PoolSpan::kReplica, PoolSpan::kStage}) {
+        for (const Choices choices : {Choices::kRandom, Choices::kOneExpert}) {
+          c.shape.span = span;
+          c.choices = choices;
+          c.pieces_alone = choices == Choices::kRandom ? 3 : 1;
+          const ExpertPlacement placement =
+              WithShadows(ContiguousPlacement(c.num_experts, c.shape.pool()), seed);
+          EXPECT_EQ(placement.num_places(), c.num_experts + 2 * c.shape.pool());
+          RunCase(world, c, placement);
+        }
+      }
+    }
+  });
+}
+
 TEST(TokenDispatcher, ReplicasAndPoolsPerStageKeepToThemselves) {
   RunOnRanks([](World& world) {
     for (Case c : Shapes(world)) {
