@@ -83,6 +83,28 @@ std::string PipelineText(const Json& pipeline) {
       pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>());
 }
 
+// Of copies of other ranks' experts: what their room takes on a rank, and what the rank receives and sends in
+// a step in which all of them are used.
+Json ShadowsJson(const Config& config, const MeshShape& shape) {
+  const DType dtype = DTypeOfConfig(config);
+  const int64_t elements =
+      int64_t{ShadowsPerRank(config, shape)} * 3 * config.moe().width() * config.model().hidden();
+  const int64_t weights = elements * SizeOf(dtype), gradients = elements * SizeOf(AccumulatorOf(dtype));
+  return {{"per_rank", ShadowsPerRank(config, shape)},
+          {"memory_bytes", weights + gradients},
+          {"most_bytes_received_per_step", weights},
+          {"most_bytes_sent_per_step", gradients}};
+}
+
+std::string ShadowsText(const Json& shadows) {
+  return Format(
+      "\nShadows: room for %d on each rank, %s of its memory. In a step in which all\n"
+      "are used a rank receives %s of weights and sends %s of gradients\n",
+      shadows["per_rank"].get<int>(), FormatBytes(shadows["memory_bytes"]).c_str(),
+      FormatBytes(shadows["most_bytes_received_per_step"]).c_str(),
+      FormatBytes(shadows["most_bytes_sent_per_step"]).c_str());
+}
+
 // Neighbouring ranks that hold the same, as one.
 struct RankGroup {
   std::string name;  // "0-3"
@@ -139,6 +161,7 @@ Json InfoJson(const Config& config, int world_size) {
       {"world",
        {{"ranks", world_size}, {"replicas", shape.replicas}, {"stages", shape.stages}, {"data", shape.data}}},
       {"pipeline", PipelineJson(config, shape)},
+      {"shadows", ShadowsJson(config, shape)},
       {"ranks", Json::array()}};
   Config resolved = config;  // spares choosing for every rank
   const std::vector<int> layers = LayersPerStage(config, shape);
@@ -164,6 +187,7 @@ std::string InfoText(const Config& config, int world_size) {
   }
   const Json& world = info["world"];
   if (world["stages"] > 1) text += PipelineText(info["pipeline"]);
+  if (info["shadows"]["per_rank"] > 0) text += ShadowsText(info["shadows"]);
   text += Format(
       "\nPer rank: %d ranks = %d pool replicas x %d stages x %d data ranks; %s, AdamW.\n"
       "Predicted peak of its memory in training: with even routing, when it gets twice\n"

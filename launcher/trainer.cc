@@ -263,10 +263,12 @@ void Trainer::ReplaceExperts() {
   if (step_ == config_.train().steps()) return;
   const double start = Seconds();
   const std::optional<PlacementReport> report = engine_->ReplaceExpertsIfDue(step_);
-  if (!report || report->num_moved == 0) return;
-  report_.Say(Format("moved %d of %d experts, %s in %.2g s: slot imbalance %.3f -> %.3f on the counts so far",
-                     report->num_moved, engine_->parts().spec.experts, FormatBytes(report->bytes).c_str(),
-                     Seconds() - start, report->imbalance_before, report->imbalance_after));
+  if (!report || report->num_moved + report->num_shadows == 0) return;
+  const std::string shadows = report->num_shadows > 0 ? Format(", %d shadows", report->num_shadows) : "";
+  report_.Say(
+      Format("moved %d of %d experts, %s in %.2g s%s: slot imbalance %.3f -> %.3f on the counts so far",
+             report->num_moved, engine_->parts().spec.experts, FormatBytes(report->bytes).c_str(),
+             Seconds() - start, shadows.c_str(), report->imbalance_before, report->imbalance_after));
 }
 
 double Trainer::Seconds() const {

@@ -11,6 +11,7 @@
 #include "launcher/lock_check.h"
 #include "launcher/nearest_name.h"
 #include "launcher/run_control/stop_time.h"
+#include "launcher/shadow_check.h"
 #include "launcher/size_check.h"
 #include "models/fading_experts.h"
 #include "models/settings.h"
@@ -148,8 +149,7 @@ class Validation {
         if (m.experts() % layers == 0) return m.experts() / layers;
         problems_.Add(
             Format("moe.experts: is %d; with sharing PRIVATE it counts the experts of all %d layers together "
-                   "and must be "
-                   "a multiple of %d (8 per layer: %d)",
+                   "and must be a multiple of %d (8 per layer: %d)",
                    m.experts(), layers, layers, 8 * layers));
         return 0;
       case Sharing::SLIDING: {
@@ -157,8 +157,7 @@ class Validation {
         if (m.band() >= least && m.band() <= m.experts()) return m.band();
         problems_.Add(
             Format("moe.band: is %d; with sharing SLIDING each layer sees a band of so many of the %d "
-                   "experts; must be "
-                   "from %d (the %d layers together then see all) to %d (GLOBAL)",
+                   "experts; must be from %d (the %d layers together then see all) to %d (GLOBAL)",
                    m.band(), m.experts(), least, layers, m.experts()));
         return 0;
       }
@@ -291,11 +290,11 @@ class Validation {
     if (world_ % parts != 0) {
       problems_.Add(
           Format("parallel.stages x parallel.pool_replicas: %d x %d = %d does not divide the %d ranks; the "
-                 "product "
-                 "may be %s, or the ranks a multiple of %d",
+                 "product may be %s, or the ranks a multiple of %d",
                  p.stages(), p.pool_replicas(), parts, world_, DivisorsOf(world_).c_str(), parts));
       return;
     }
+    for (std::string& problem : ShadowProblems(config_, world_)) problems_.Add(std::move(problem));
     Batches(world_ / p.stages());
   }
 

@@ -54,6 +54,15 @@ BalanceOptions BalanceOptionsOf(const Config& config, const Mesh& mesh) {
           .microbatches_in_flight = MostMicrobatchesInFlight(mesh)};
 }
 
+// Ranks of the pool group that have the layers of this rank's stage.
+std::vector<int> SourcesOf(const Mesh& mesh) {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < mesh.pool().size(); ++rank) {
+    if (mesh.StageOfPoolRank(rank) == mesh.position().stage) ranks.push_back(rank);
+  }
+  return ranks;
+}
+
 LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOptions& options) {
   const int stage = parts.mesh.position().stage;
   const TrainConfig& train = parts.config.train();
@@ -67,7 +76,9 @@ LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOption
           .is_last = stage == parts.mesh.shape().stages - 1,
           .is_trainable = is_training,
           .recompute_attention = is_training && train.recompute_attention(),
-          .device = parts.place.device()};
+          .device = parts.place.device(),
+          .sources = SourcesOf(parts.mesh),
+          .rank = parts.mesh.pool().rank()};
 }
 
 ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& options) {
@@ -76,7 +87,8 @@ ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& o
           .max_rows = parts.mesh.shape().pool() * rows,
           .recompute = parts.config.train().recompute_experts(),
           .weight_grad_slots = WeightGradSlots(parts.config),
-          .trainable = IsTraining(options)};
+          .trainable = IsTraining(options),
+          .pool = &parts.mesh.pool()};
 }
 
 DispatcherOptions DispatcherOptionsOf(const EngineParts& parts, const EngineOptions& options) {
@@ -113,7 +125,8 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
            options.recorder),
       layers_per_stage(LayersPerStage(config, mesh.shape())),
       schedule(ScheduleOf(config, mesh.shape(), layers_per_stage, options)),
-      placement(FirstPlacement(spec, config.parallel().placement(), schedule, mesh.shape())),
+      placement(FirstPlacement(spec, config.parallel().placement(), schedule, mesh.shape())
+                    .WithRoom(IsTraining(options) ? ShadowsPerRank(config, mesh.shape()) : 0)),
       clock(ClockOf(world)),
       use(config, spec, BalanceOptionsOf(config, mesh), mesh, clock,
           AccumulatorOf(DTypeOfParts(config, options)), place.stream(), place.memory()),

@@ -1,6 +1,7 @@
 #include "models/expert_pool.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/grouped_gemm.h"
@@ -27,14 +28,27 @@ Tensor Matrix(const Tensor& array, int64_t e, int64_t first_row, int64_t rows) {
 
 ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, int pool_rank,
                        const ExpertPoolOptions& options, Stream& stream, MemoryMeter& memory)
-    : spec_(spec), stream_(stream), options_(options), local_(placement.experts_of(pool_rank)) {
+    : spec_(spec),
+      stream_(stream),
+      options_(options),
+      placement_(placement),
+      pool_rank_(pool_rank),
+      local_(placement.experts_of(pool_rank)) {
   const DType exact = AccumulatorOf(options.dtype);
-  const int64_t elements = num_local() * 3 * spec.expert_width * spec.hidden;
-  buffers_.master = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(exact));
-  master_ = ViewWeights(buffers_.master, exact, num_local(), spec);
-  if (exact != options.dtype) {
+  const int64_t expert_elements = 3 * spec.expert_width * spec.hidden;
+  const int64_t with_master = has_copies() ? num_local() : num_places();
+  buffers_.master =
+      Buffer::Allocate(memory, MemoryKind::kParameters, with_master * expert_elements * SizeOf(exact));
+  compute_ = ViewWeights(buffers_.master, exact, with_master, spec);
+  master_ = OwnOf(compute_);
+  const int64_t elements = num_places() * expert_elements;
+  if (has_copies()) {
     buffers_.copies = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(options.dtype));
-    copies_ = ViewWeights(buffers_.copies, options.dtype, num_local(), spec);
+    compute_ = ViewWeights(buffers_.copies, options.dtype, num_places(), spec);
+  }
+  if (placement.num_shadows() > 0) {
+    CHECK(options.pool) << "shadows need the pool group";
+    shadows_ = std::make_unique<ShadowSync>(*options.pool, placement, stream, memory);
   }
   const int64_t row_bytes = options.max_rows * spec.expert_width * SizeOf(options.dtype);
   const auto reserve = [&](int64_t bytes) { return Buffer::Reserve(memory, MemoryKind::kScratch, bytes); };
@@ -44,7 +58,7 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
   scratch_.dactivation = reserve(row_bytes);
   if (options.weight_grad_slots > 1) {
     banks_ = std::make_unique<WeightGradBanks>(WeightGradBankOptions{.slots = options.weight_grad_slots,
-                                                                     .num_experts = num_local(),
+                                                                     .num_experts = num_places(),
                                                                      .max_rows = options.max_rows,
                                                                      .hidden = spec.hidden,
                                                                      .width = spec.expert_width,
@@ -54,9 +68,9 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
     scratch_.dgate_up = reserve(2 * row_bytes);
   }
   buffers_.grads = Buffer::Allocate(memory, MemoryKind::kGradients, elements * SizeOf(exact));
-  grads_ = ViewWeights(buffers_.grads, exact, num_local(), spec);
-  has_grad_.assign(num_local(), 0);
-  has_down_grad_.assign(num_local(), 0);
+  grads_ = ViewWeights(buffers_.grads, exact, num_places(), spec);
+  has_grad_.assign(num_places(), 0);
+  has_down_grad_.assign(num_places(), 0);
 }
 
 void ExpertPool::Initialize(uint64_t seed, const std::vector<DiskTensor>& host_masters) const {
@@ -67,14 +81,26 @@ void ExpertPool::Initialize(uint64_t seed, const std::vector<DiskTensor>& host_m
   }
 }
 
-Tensor ExpertPool::flat_master() const {
-  return buffers_.master.View(master_.down.dtype, {master_.gate_up.size() + master_.down.size()});
+void ExpertPool::RefreshCompute() {
+  WeightsChanged();
+  if (!has_copies()) return;
+  const Weights copies = compute_copies();
+  Copy(stream_, master_.gate_up, copies.gate_up);
+  Copy(stream_, master_.down, copies.down);
 }
 
-void ExpertPool::RefreshCompute() {
-  if (!has_copies()) return;
-  Copy(stream_, master_.gate_up, copies_.gate_up);
-  Copy(stream_, master_.down, copies_.down);
+void ExpertPool::WeightsChanged() {
+  if (shadows_) shadows_->WeightsChanged();
+}
+
+void ExpertPool::StartShadows(int64_t step) {
+  if (shadows_) shadows_->StartWeights(std::array{compute_.gate_up, compute_.down}, step);
+}
+
+void ExpertPool::CollectShadowGrads(int64_t step) {
+  if (!shadows_) return;
+  ZeroMissingGrads();
+  shadows_->AddGradients(std::array{grads_.gate_up, grads_.down}, step);
 }
 
 ExpertPool::Piece ExpertPool::PieceOf(const OwnerBatch& batch) {
@@ -86,15 +112,16 @@ ExpertPool::Piece ExpertPool::PieceOf(const OwnerBatch& batch) {
 }
 
 void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) {
+  if (shadows_) shadows_->WaitWeights();
   const Piece piece = PieceOf(batch);
   const int64_t rows = piece.rows.size(), width = spec_.expert_width;
   if (rows == 0) return;
   const Tensor gate_up =
       keep.empty() ? scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}) : piece.Of(keep);
   const Tensor activation = scratch_.activation.UseView(options_.dtype, {rows, width});
-  GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute().gate_up, gate_up);
+  GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute_.gate_up, gate_up);
   SwigluForward(stream_, gate_up, activation);
-  GroupedGemmForward(stream_, piece.offsets, activation, compute().down, piece.Of(y));
+  GroupedGemmForward(stream_, piece.offsets, activation, compute_.down, piece.Of(y));
 }
 
 void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
@@ -112,15 +139,15 @@ void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
   Tensor gate_up;
   if (batch.kept.empty()) {
     gate_up = scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width});
-    GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute().gate_up, gate_up);
+    GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute_.gate_up, gate_up);
   } else {
     gate_up = piece.Of(batch.kept);
   }
   const Tensor dactivation = scratch_.dactivation.UseView(options_.dtype, {rows, width});
   const Tensor dgate_up = piece.Of(slot.dgate_up);
-  GroupedGemmInputGrad(stream_, piece.offsets, piece.Of(batch.dy), compute().down, dactivation);
+  GroupedGemmInputGrad(stream_, piece.offsets, piece.Of(batch.dy), compute_.down, dactivation);
   SwigluBackward(stream_, gate_up, dactivation, dgate_up, piece.Of(slot.activation));
-  GroupedGemmInputGrad(stream_, piece.offsets, dgate_up, compute().gate_up, piece.Of(dx));
+  GroupedGemmInputGrad(stream_, piece.offsets, dgate_up, compute_.gate_up, piece.Of(dx));
 }
 
 void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
@@ -159,15 +186,16 @@ void ExpertPool::FinishWeights() {
                  [this](const WeightGradBanks::Work& work) { AddDown(work); });
 }
 
-void ExpertPool::SetExperts(const ExpertPlacement& placement, int pool_rank) {
-  CHECK_EQ(placement.experts_of(pool_rank).size(), local_.size());
-  local_ = placement.experts_of(pool_rank);
+void ExpertPool::SetExperts() {
+  CHECK_EQ(placement_.experts_of(pool_rank_).size(), local_.size());
+  local_ = placement_.experts_of(pool_rank_);
+  if (shadows_) shadows_->PlacementChanged();
   ClearGrads();
   RefreshCompute();
 }
 
 void ExpertPool::ZeroMissingGrads() {
-  for (int e = 0; e < num_local(); ++e) {
+  for (int e = 0; e < num_places(); ++e) {
     if (has_grad_[e]) continue;
     Fill(stream_, grads_.gate_up.Rows(e, 1), 0);
     Fill(stream_, grads_.down.Rows(e, 1), 0);

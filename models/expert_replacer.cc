@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "parallel/expert_move.h"
+#include "parallel/shadow_placement.h"
 #include "parallel/slot_placement.h"
 
 namespace unipool {
@@ -33,6 +34,7 @@ ExpertReplacer::ExpertReplacer(const ModelSpec& spec, const ParallelConfig& conf
       stream_(stream),
       memory_(memory),
       counts_(spec.layers * spec.experts),
+      shadow_counts_(placement.num_shadows() > 0 ? spec.layers * spec.experts : 0),
       owners_(spec.experts) {
   KeepOwners();
 }
@@ -56,19 +58,33 @@ std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done, 
   if (locks_now) counts_ = EvenCountsOfOwners(lock->owners(), spec_.layers);
   const SlotLoads loads =
       SlotLoadsOf(counts_, static_cast<int>(spec_.experts), schedule_, mesh_.shape().span);
+  const double before = SlotImbalanceOf(counts_);
   const bool by_stage = is_locked && config_.placement() == ParallelConfig::OWNER_STAGE;
-  const ExpertPlacement better = by_stage
-                                     ? PlaceAtOwnerStage(lock->owners(), schedule_, mesh_.shape(), placement_)
-                                     : PlaceBySlots(loads, placement_);
+  ExpertPlacement better = placement_.WithRoom(0);
+  if (by_stage) {
+    better = PlaceAtOwnerStage(lock->owners(), schedule_, mesh_.shape(), better);
+  } else if (config_.placement() != ParallelConfig::CONTIGUOUS) {
+    better = PlaceBySlots(loads, better);
+  }
+  better = WithShadows(better, counts_);
   PlacementReport report{.num_moved = NumMoved(placement_, better),
-                         .imbalance_before = SlotImbalance(loads, placement_),
-                         .imbalance_after = SlotImbalance(loads, better)};
+                         .num_shadows = NumShadows(better),
+                         .imbalance_before = before};
   int64_t expert_bytes = 0;
   for (const Tensor& array : Arrays()) expert_bytes += array.dim(1) * array.dim(2) * SizeOf(array.dtype);
   report.bytes = report.num_moved * expert_bytes * mesh_.replicas().size();
   MoveTo(better, steps_done);
+  report.imbalance_after = SlotImbalanceOf(counts_);
+  if (!shadow_counts_.empty()) shadow_counts_ = counts_;
   counts_.assign(counts_.size(), 0);
   return report;
+}
+
+ExpertPlacement ExpertReplacer::WithShadows(const ExpertPlacement& owners,
+                                            std::span<const double> counts) const {
+  if (placement_.num_shadows() == 0) return owners;
+  return PlaceShadows(ShadowCounts{.counts = counts, .schedule = schedule_, .span = mesh_.shape().span},
+                      owners, placement_.num_shadows());
 }
 
 std::vector<Tensor> ExpertReplacer::Arrays() const {
@@ -80,33 +96,44 @@ std::vector<Tensor> ExpertReplacer::Arrays() const {
 
 void ExpertReplacer::MoveTo(const ExpertPlacement& to, int64_t step) {
   MoveExperts(mesh_.pool(), placement_, to, Arrays(), step, stream_, memory_);
-  placement_ = to;
-  experts_.SetExperts(placement_, mesh_.pool().rank());
+  placement_ = to.num_shadows() == placement_.num_shadows() ? to : to.WithRoom(placement_.num_shadows());
+  experts_.SetExperts();
   KeepOwners();
 }
 
 double ExpertReplacer::SlotImbalanceOf(std::span<const double> counts) const {
-  return SlotImbalance(SlotLoadsOf(counts, static_cast<int>(spec_.experts), schedule_, mesh_.shape().span),
+  return SlotImbalance(ShadowCounts{.counts = counts, .schedule = schedule_, .span = mesh_.shape().span},
                        placement_);
 }
 
 std::vector<DiskTensor> ExpertReplacer::State() const {
   if (!is_on()) return {};
+  auto* shadow_counts = const_cast<double*>(shadow_counts_.data());
   auto* owners = const_cast<int32_t*>(owners_.data());
   auto* counts = const_cast<double*>(counts_.data());
-  return {{.name = Format("placement.owners_on_%d_ranks", placement_.num_ranks()),
-           .shape = {spec_.experts},
-           .value = Tensor(owners, DType::kI32, {spec_.experts}),
-           .optional = true},
-          {.name = "placement.counts",
-           .shape = {spec_.layers, spec_.experts},
-           .value = Tensor(counts, DType::kF64, {spec_.layers, spec_.experts}),
-           .optional = true}};
+  std::vector<DiskTensor> list{{.name = Format("placement.owners_on_%d_ranks", placement_.num_ranks()),
+                                .shape = {spec_.experts},
+                                .value = Tensor(owners, DType::kI32, {spec_.experts}),
+                                .optional = true},
+                               {.name = "placement.counts",
+                                .shape = {spec_.layers, spec_.experts},
+                                .value = Tensor(counts, DType::kF64, {spec_.layers, spec_.experts}),
+                                .optional = true}};
+  if (!shadow_counts_.empty()) {
+    list.push_back({.name = "placement.shadow_counts",
+                    .shape = {spec_.layers, spec_.experts},
+                    .value = Tensor(shadow_counts, DType::kF64, {spec_.layers, spec_.experts}),
+                    .optional = true});
+  }
+  return list;
 }
 
 void ExpertReplacer::StateLoaded() {
   if (!is_on()) return;
-  MoveTo(ExpertPlacement({owners_.begin(), owners_.end()}, placement_.num_ranks()));
+  const ExpertPlacement owners({owners_.begin(), owners_.end()}, placement_.num_ranks());
+  const bool has_counts =
+      std::any_of(shadow_counts_.begin(), shadow_counts_.end(), [](double count) { return count > 0; });
+  MoveTo(has_counts ? WithShadows(owners, shadow_counts_) : owners.WithRoom(placement_.num_shadows()));
 }
 
 }  // namespace unipool

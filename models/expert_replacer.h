@@ -19,8 +19,9 @@ namespace unipool {
 // What a placement of experts did. Imbalances are those of parallel/slot_loads.h, on the counts that the
 // placement was made from.
 struct PlacementReport {
-  int num_moved = 0;  // experts
-  int64_t bytes = 0;  // that crossed between ranks, of all copies of the pool
+  int num_moved = 0;    // experts
+  int num_shadows = 0;  // copies of experts, of all ranks of a copy of the pool
+  int64_t bytes = 0;    // that crossed between ranks, of all copies of the pool
   double imbalance_before = 1, imbalance_after = 1;
 };
 
@@ -45,19 +46,25 @@ class ExpertReplacer {
   // With a lock also right at the lock, by the owners.
   std::optional<PlacementReport> ReplaceIfDue(int64_t steps_done, const PoolLock* lock = nullptr);
   // Between steps: moves the experts, with their moments, to where `to` says. `step` names the exchange.
-  // Collective over the pool group.
+  // A placement without room for shadows gets empty room. Collective over the pool group.
   void MoveTo(const ExpertPlacement& to, int64_t step = -1);
   // Imbalance of the present placement on these counts.
   double SlotImbalanceOf(std::span<const double> counts) const;
 
   // Owners and counts, for checkpoints. Owners belong to a number of ranks. A run with another number drops
-  // them, and its experts stay where they are until they are placed next. StateLoaded moves the experts,
-  // whose weights and moments were loaded before it. Collective over the pool group.
+  // them, and its experts stay where they are until they are placed next. Of shadows only the counts are kept
+  // that they were chosen by: whoever loads them chooses the same for the same owners. StateLoaded moves the
+  // experts, whose weights and moments were loaded before it. Collective over the pool group.
   std::vector<DiskTensor> State() const;
   void StateLoaded();
 
  private:
-  bool is_on() const { return config_.placement() != ParallelConfig::CONTIGUOUS && mesh_.pool().size() > 1; }
+  bool is_on() const {
+    const bool moves = config_.placement() != ParallelConfig::CONTIGUOUS || placement_.num_shadows() > 0;
+    return moves && mesh_.pool().size() > 1;
+  }
+  // These owners with shadows for these counts, where there is room for shadows.
+  ExpertPlacement WithShadows(const ExpertPlacement& owners, std::span<const double> counts) const;
   std::vector<Tensor> Arrays() const;
   void KeepOwners();
 
@@ -70,8 +77,9 @@ class ExpertReplacer {
   const Optimizer* optimizer_;
   Stream& stream_;
   MemoryMeter& memory_;
-  std::vector<double> counts_;   // [L * M] since the last placement
-  std::vector<int32_t> owners_;  // [M]
+  std::vector<double> counts_;         // [L * M] since the last placement
+  std::vector<double> shadow_counts_;  // [L * M] that the shadows were chosen by; empty without room for any
+  std::vector<int32_t> owners_;        // [M]
 };
 
 }  // namespace unipool

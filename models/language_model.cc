@@ -18,7 +18,9 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
       head_(spec, {.dtype = options.dtype, .micro_batch = options.micro_batch, .is_last = options.is_last},
             parameters_, stream, memory),
       rope_(spec, options.dtype, options.device, memory),
-      send_order_(spec, placement, stream, memory),
+      send_order_(spec, placement,
+                  {.layers = options.layers, .sources = options.sources, .rank = options.rank}, stream,
+                  memory),
       saved_(spec,
              {.dtype = options.dtype,
               .tokens = shape().tokens(),
@@ -105,7 +107,7 @@ void LanguageModel::BeginForward(int microbatch) {
 void LanguageModel::ForwardRoute(int microbatch, int layer) {
   LayerSaved& saved = saved_.Of(microbatch, layer);
   layers_[layer]->attention.Forward(run_.shape, rope_, saved.attention, saved.moe.h);
-  layers_[layer]->moe.ForwardRoute(saved.moe, send_order_.index());
+  layers_[layer]->moe.ForwardRoute(saved.moe, send_order_, microbatch);
   saved.SendReport();
 }
 

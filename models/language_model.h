@@ -33,6 +33,9 @@ struct LanguageModelOptions {
   // Of a layer's attention only the input is kept for the backward, which computes the rest again.
   bool recompute_attention = false;
   DeviceContext* device = nullptr;  // of the stream; null: the CPU
+  // Ranks of the pool group that have this stage's layers, ascending, and this rank. For shadows alone.
+  std::vector<int> sources;
+  int rank = 0;
 };
 
 class LanguageModel : public PipelineStage {

@@ -34,7 +34,7 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
   inputs_.Embed(state.token, saved.attention.x);
   for (size_t l = 0; l < layers_.size(); ++l) {
     layers_[l]->attention.Decode(one_token, rope_, saved.attention, state.caches[l], position, saved.moe.h);
-    layers_[l]->moe.ForwardRoute(saved.moe, send_order_.index());
+    layers_[l]->moe.ForwardRoute(saved.moe, send_order_, 0);
     saved.SendReport();
     saved.WaitForReport({.operation = "row counts"});
     layers_[l]->moe.Plan(saved.moe);

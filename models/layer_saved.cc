@@ -4,7 +4,11 @@ namespace unipool {
 
 LayerSaved::LayerSaved(const ModelSpec& spec, int64_t tokens, const ExpertPlacement& placement, DType dtype,
                        const AttentionLayer::Saved* internals, DeviceContext* device, char* base)
-    : spec_(spec), dtype_(dtype), base_(base), device_(device) {
+    : spec_(spec),
+      shadow_places_(placement.num_places() - placement.num_experts()),
+      dtype_(dtype),
+      base_(base),
+      device_(device) {
   moe.handle.plan = SendPlan(placement);
   SetTokens(tokens, internals);
 }
@@ -22,15 +26,16 @@ void LayerSaved::SetTokens(int64_t tokens, const AttentionLayer::Saved* internal
   moe.report = {.router = {.score_sum = OnHost(moe.router.score_sum),
                            .counts = OnHost(moe.router.counts),
                            .num_off = OnHost(moe.router.num_off)},
-                .rows_of_expert = OnHost(moe.order.rows_of_expert)};
+                .rows_of_place = OnHost(moe.rows_of_place)};
 }
 
 LayerSaved::~LayerSaved() {
   if (device_) device_->FreePinned(report_);
 }
 
-int64_t LayerSaved::Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals) {
-  return LayerSaved(spec).Place(tokens, dtype, keeps_internals, nullptr);
+int64_t LayerSaved::Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals,
+                          int64_t shadow_places) {
+  return LayerSaved(spec, shadow_places).Place(tokens, dtype, keeps_internals, nullptr);
 }
 
 void LayerSaved::SendReport() {
@@ -45,7 +50,7 @@ void LayerSaved::WaitForReport(const ExchangeLabel& label) {
 
 // The report's tensors lie one behind the other, so that one copy brings them to the host.
 int64_t LayerSaved::report_bytes() const {
-  const Tensor& last = moe.order.rows_of_expert;
+  const Tensor& last = moe.rows_of_place;
   return static_cast<char*>(last.data) + last.bytes() - report_begin();
 }
 
@@ -84,6 +89,8 @@ int64_t LayerSaved::Place(int64_t tokens, DType dtype, bool keeps_internals, cha
   place(moe.router.num_off, DType::kI64, {1});
   moe.router.sums = Tensor(moe.router.score_sum.data, DType::kI32, {(bytes - sums_begin) / 4});
   place(moe.order.rows_of_expert, DType::kI32, {m});
+  moe.rows_of_place = moe.order.rows_of_expert;
+  if (shadow_places_ > 0) place(moe.rows_of_place, DType::kI32, {m + shadow_places_});
   place(moe.y, dtype, {tokens * k, d});
   return bytes;
 }

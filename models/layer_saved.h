@@ -23,8 +23,9 @@ struct LayerSaved {
   // constructor.
   void SetTokens(int64_t tokens, const AttentionLayer::Saved* internals);
 
-  // Bytes that one layer keeps of a microbatch of `tokens` tokens.
-  static int64_t Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals);
+  // Bytes that one layer keeps of a microbatch of `tokens` tokens. shadow_places: P - M of the placement.
+  static int64_t Bytes(const ModelSpec& spec, int64_t tokens, DType dtype, bool keeps_internals,
+                       int64_t shadow_places = 0);
 
   // Enqueues the copy of the report to the host, which may read moe.report after WaitForReport.
   void SendReport();
@@ -32,13 +33,14 @@ struct LayerSaved {
   void WaitForReport(const ExchangeLabel& label);
 
  private:
-  explicit LayerSaved(const ModelSpec& spec) : spec_(spec) {}
+  LayerSaved(const ModelSpec& spec, int64_t shadow_places) : spec_(spec), shadow_places_(shadow_places) {}
   int64_t Place(int64_t tokens, DType dtype, bool keeps_internals, char* base);
   char* report_begin() const { return static_cast<char*>(moe.router.score_sum.data); }
   int64_t report_bytes() const;
   Tensor OnHost(Tensor tensor) const;
 
   const ModelSpec& spec_;
+  int64_t shadow_places_;
   DType dtype_ = DType::kF32;
   char* base_ = nullptr;
   DeviceContext* device_ = nullptr;

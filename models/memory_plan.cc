@@ -11,6 +11,7 @@
 #include "kernels/reduce.h"
 #include "kernels/rms_norm.h"
 #include "kernels/router_forward.h"
+#include "kernels/row_deal.h"
 #include "kernels/row_order.h"
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
@@ -93,6 +94,8 @@ struct RankSizes {
   int64_t received;                             // rows that reach this rank in one slot
   int64_t kept;                                 // ExpertPool::KeptColumns
   int64_t dense_parameters, expert_parameters;  // of this rank, with padding between dense parameters
+  int64_t shadow_parameters;                    // of copies of other ranks' experts
+  int64_t shadow_places;                        // of all ranks
   int64_t updated_dense;                        // dense parameters that this rank's optimizer updates
 
   const TrainConfig& train() const { return config.train(); }
@@ -149,17 +152,20 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
           .kept = ExpertPool::KeptColumns(spec, config.train().recompute_experts()),
           .dense_parameters = dense,
           .expert_parameters = count.experts,
+          .shadow_parameters = int64_t{ShadowsPerRank(config, mesh)} * 3 * spec.expert_width * spec.hidden,
+          .shadow_places = int64_t{ShadowsPerRank(config, mesh)} * mesh.pool(),
           .updated_dense = EvenPartition(dense, mesh.data_ranks(), data_rank).size()};
 }
 
 // Master weights, the copies that are computed with, and what the routers' copies lack.
 int64_t ParameterBytes(const RankSizes& s) {
   const int64_t routers = s.spec.has_router ? s.layers * s.spec.experts * s.spec.hidden : 0;
-  return s.parameters() * s.exact + (s.has_copies() ? (s.parameters() + routers) * s.item : 0);
+  return s.parameters() * s.exact + (s.has_copies() ? (s.parameters() + routers) * s.item : 0) +
+         s.shadow_parameters * s.item;
 }
 
 int64_t GradientBytes(const RankSizes& s) {
-  return s.parameters() * s.exact;
+  return (s.parameters() + s.shadow_parameters) * s.exact;
 }
 
 // Both moments of AdamW.
@@ -172,7 +178,8 @@ int64_t ActivationBytes(const RankSizes& s) {
   const int64_t d = s.spec.hidden, columns = d + s.kept;
   const int64_t hidden_states = s.tokens * d * (s.microbatches > 1 || !s.is_last ? 3 : 2);
   const int64_t joined = s.mesh.pool() > s.mesh.data ? s.received * columns : 0;
-  return s.saved_layers * LayerSaved::Bytes(s.spec, s.tokens, s.dtype, !s.train().recompute_attention()) +
+  return s.saved_layers *
+             LayerSaved::Bytes(s.spec, s.tokens, s.dtype, !s.train().recompute_attention(), s.shadow_places) +
          s.item * (hidden_states + s.stashed_slots * s.received * columns + s.received * d + joined);
 }
 
@@ -195,7 +202,13 @@ int64_t ExchangeBytes(const RankSizes& s) {
   const int64_t remote = s.received - s.received / s.mesh.pool();
   const bool is_alone = s.mesh.pool() == 1;
   const int64_t rows = s.rows + (is_alone ? 0 : 2 * s.rows + 2 * remote + s.received);
-  return s.item * s.spec.hidden * rows + SumStagingBytes(s);
+  // Gradients of shadows that have come and are not added yet: one of each other rank, in pieces.
+  const int64_t of_shadow = 2 * s.spec.expert_width * s.spec.hidden * s.exact;
+  const int64_t shadows =
+      s.shadow_places > 0
+          ? (s.mesh.pool() - 1) * std::min(of_shadow, ShadowSync::kStagingBytes / s.mesh.pool())
+          : 0;
+  return s.item * s.spec.hidden * rows + SumStagingBytes(s) + shadows;
 }
 
 // The most that one kernel takes of the stream's scratch memory.
@@ -207,8 +220,11 @@ int64_t KernelScratchBytes(const RankSizes& s) {
                    RmsNormBackwardScratchBytes(device, s.tokens, width),
                    RouterForwardScratchBytes(device, s.dtype, s.tokens, experts),
                    RouterScoresBackwardScratchBytes(device, s.tokens, experts),
-                   OrderRowsScratchBytes(device, s.rows, experts), GroupedGemmScratchBytes(device, experts),
-                   AddSumScratchBytes(device)});
+                   OrderRowsScratchBytes(device, s.rows, experts),
+                   s.shadow_places > 0
+                       ? DealRowsScratchBytes(experts, experts + s.shadow_places, experts + s.shadow_places)
+                       : 0,
+                   GroupedGemmScratchBytes(device, experts), AddSumScratchBytes(device)});
 }
 
 // Of experts in the backward: what is computed of each row, and what is left for weight gradients, which is
@@ -253,7 +269,9 @@ int64_t StatisticsBytes(const RankSizes& s) {
   const int64_t balance =
       s.exact * (2 * spec.layers * experts + groups + experts) + 8 * spec.layers * experts;
   const int64_t tokens = s.tokens * (s.microbatches * (4 + 4) + 8);
-  const int64_t numbers = 8 + 4 * experts + 8 * (2 + experts) + (s.device == Device::kCuda ? 16 : 0);
+  const int64_t deals =
+      s.shadow_places > 0 ? 4 * (experts + 1 + (experts + s.shadow_places) * (1 + s.layers)) : 0;
+  const int64_t numbers = deals + 8 + 4 * experts + 8 * (2 + experts) + (s.device == Device::kCuda ? 16 : 0);
   return balance + tokens + numbers;
 }
 

@@ -21,16 +21,23 @@ MoeLayer::MoeLayer(const ModelSpec& spec, int layer, const ExpertPlacement& plac
       router_(spec, layer, parameters, use, stream, memory),
       positive_choices_(spec.experts) {}
 
-void MoeLayer::ForwardRoute(const Saved& saved, const Tensor& send_index) {
+void MoeLayer::ForwardRoute(const Saved& saved, const SendOrder& send_order, int64_t microbatch) {
   RmsNormForward(stream_, saved.h, parameters_.compute(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
   router_.Forward(saved.normed, saved.router);
-  OrderRows(stream_, saved.router.experts, saved.router.weights, send_index, saved.order);
+  OrderRows(stream_, saved.router.experts, saved.router.weights, send_order.index(), saved.order);
+  if (!send_order.deals_rows()) return;
+  DealRows(stream_, send_order.DealOf(layer_), saved.router.experts, send_order.Turn(layer_, microbatch),
+           saved.order, saved.rows_of_place);
 }
 
 // Rows that are sent are the choices with a positive score.
 LayerChoices MoeLayer::ChoicesOf(const Report& report) {
-  const auto* rows = report.rows_of_expert.as<int32_t>();
-  for (int i = 0; i < placement_.num_experts(); ++i) positive_choices_[i] = rows[placement_.send_index(i)];
+  const auto* rows = report.rows_of_place.as<int32_t>();
+  std::fill(positive_choices_.begin(), positive_choices_.end(), 0);
+  for (int place = 0; place < placement_.num_places(); ++place) {
+    const int expert = placement_.send_order()[place];
+    if (expert >= 0) positive_choices_[expert] += rows[place];
+  }
   return {.all = report.router.counts,
           .positive = Tensor(positive_choices_.data(), DType::kI64, {spec_.experts}),
           .num_off = report.router.num_off.as<int64_t>()[0]};
@@ -40,7 +47,7 @@ void MoeLayer::Plan(Saved& saved) {
   const Report& report = saved.report;
   use_.statistics.AddLayer(layer_, ChoicesOf(report));
   SendPlan& plan = saved.handle.plan;
-  std::copy_n(report.rows_of_expert.as<int32_t>(), spec_.experts, plan.rows_of_expert.begin());
+  std::copy_n(report.rows_of_place.as<int32_t>(), placement_.num_places(), plan.rows_of_expert.begin());
   BuildSendPlan(placement_, plan);
 }
 

@@ -20,6 +20,7 @@
 
 #include "kernels/row_order.h"
 #include "models/router.h"
+#include "models/send_order.h"
 #include "parallel/pipeline_stage.h"
 
 namespace unipool {
@@ -30,7 +31,7 @@ class MoeLayer {
   // on a device a copy.
   struct Report {
     Router::Report router;
-    Tensor rows_of_expert;  // [M] I32 in send order
+    Tensor rows_of_place;  // [P] I32 in send order
   };
   struct Saved {
     Tensor h;        // [T, D] input; written by the attention layer
@@ -38,7 +39,8 @@ class MoeLayer {
     Tensor normed;   // [T, D]
     Router::Saved router;
     RowOrder order;
-    Tensor y;  // [T * K, D] the experts' outputs, in send order; the first N rows are used
+    Tensor rows_of_place;  // [P] I32 in send order; without shadows order.rows_of_expert
+    Tensor y;              // [T * K, D] the experts' outputs, in send order; the first N rows are used
     Report report;
     DispatchHandle handle;
     Tensor rows_of_y() const { return y.Rows(0, handle.plan.num_rows); }
@@ -57,8 +59,7 @@ class MoeLayer {
            ExpertUse& use, Stream& stream, MemoryMeter& memory);
 
   void RefreshWeights() { router_.RefreshWeight(); }  // before ForwardRoute, once weights have changed
-  // send_index [M] I32: where each expert stands in the order in which rows travel (send_order.h).
-  void ForwardRoute(const Saved& saved, const Tensor& send_index);
+  void ForwardRoute(const Saved& saved, const SendOrder& send_order, int64_t microbatch);
   void Plan(Saved& saved);  // when the report has reached the host
   // What the layer chose. Valid until the next call.
   LayerChoices ChoicesOf(const Report& report);

@@ -53,6 +53,7 @@ void Optimizer::ClearGrads() {
 }
 
 Tensor Optimizer::ReduceGradients(int64_t step, const Tensor& loss) {
+  experts_.CollectShadowGrads(step);
   sync_.ReduceDense(dense_.flat_grads(), step);
   if (mesh_.replicas().size() > 1) {
     experts_.ZeroMissingGrads();
@@ -91,6 +92,7 @@ void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor&
     args.grad_squares = totals.Rows(0, 1);
   }
   UpdateExperts(args);
+  experts_.WeightsChanged();
   UpdateDense(args, WeightDecay::kYes);
   args.weight_decay = 0;
   UpdateDense(args, WeightDecay::kNo);

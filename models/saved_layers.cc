@@ -54,7 +54,8 @@ LayerSaved*& SavedLayers::At(int microbatch, int layer) {
 
 void SavedLayers::AddPieces(int64_t count) {
   const bool keeps_internals = !options_.recompute_attention;
-  const int64_t bytes = LayerSaved::Bytes(spec_, options_.tokens, options_.dtype, keeps_internals);
+  const int64_t bytes = LayerSaved::Bytes(spec_, options_.tokens, options_.dtype, keeps_internals,
+                                          placement_.num_places() - placement_.num_experts());
   buffers_.push_back(Buffer::Allocate(memory_, MemoryKind::kActivations, count * bytes));
   char* const base = static_cast<char*>(buffers_.back().data());
   for (int64_t i = 0; i < count; ++i) {

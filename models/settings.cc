@@ -39,6 +39,10 @@ int PiecesAlone(const Config& config) {
   return config.device() == DeviceType::CUDA ? 1 : 4;
 }
 
+int ShadowsPerRank(const Config& config, const MeshShape& shape) {
+  return shape.pool() == 1 ? 0 : config.parallel().shadow_experts();
+}
+
 RouterKind RouterKindOf(RouterType::Value type) {
   switch (type) {
     case RouterType::NORM:

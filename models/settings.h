@@ -23,6 +23,9 @@ int WeightGradSlots(const Config& config);
 // with.
 int PiecesAlone(const Config& config);
 
+// Shadows that each rank has room for (parallel/shadow_placement.h); 0 where a pool has one rank.
+int ShadowsPerRank(const Config& config, const MeshShape& shape);
+
 RouterKind RouterKindOf(RouterType::Value type);
 TransportKind TransportKindOf(Transport::Value transport);
 LaneOrder LaneOrderOf(ParallelConfig::Lanes lanes);

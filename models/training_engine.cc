@@ -106,6 +106,7 @@ void TrainingEngine::RunSlots(int64_t step, const Tensor& samples) {
   parts_.optimizer->ClearGrads();
   parts_.use.BeginStep(step);
   parts_.model.SetSamples(samples, 1 / TokensPerStep(), samples.dim(0) * samples.dim(1));
+  parts_.experts.StartShadows(step);
   parts_.executor.Run(parts_.schedule, step);
 }
 
@@ -191,6 +192,7 @@ double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequence
                               /*forward_only=*/true);
   parts_.model.SetSamples(samples, 0, own);
   parts_.dispatcher.SetSchedule(schedule);
+  parts_.experts.StartShadows(-1);
   parts_.executor.Run(schedule, -1);
   parts_.dispatcher.SetSchedule(parts_.schedule);
   reader_.Start({parts_.model.loss_sum()});

@@ -11,6 +11,7 @@ struct Case {
   int stages = 1, replicas = 1;
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   bool recompute_experts = false, recompute_attention = false;
+  int shadows = 0;
 };
 
 // Large enough for arrays of tokens and weights to outweigh paddings and statistics.
@@ -23,6 +24,8 @@ Config ConfigFor(const Case& c) {
   config.mutable_train()->set_global_batch(24);
   config.mutable_train()->set_recompute_experts(c.recompute_experts);
   config.mutable_train()->set_recompute_attention(c.recompute_attention);
+  config.mutable_parallel()->set_shadow_experts(c.shadows);
+  config.mutable_parallel()->set_replace_every(1);
   config.mutable_parallel()->set_stages(c.stages);
   config.mutable_parallel()->set_pool_replicas(c.replicas);
   config.mutable_parallel()->set_experts(c.experts);
@@ -36,6 +39,8 @@ std::vector<Case> CasesOf(int ranks) {
     cases.push_back({.stages = ranks, .recompute_experts = true, .recompute_attention = true});
     cases.push_back({.stages = ranks, .experts = ParallelConfig::PER_STAGE});
     cases.push_back({.replicas = ranks});
+    cases.push_back({.shadows = 2});
+    cases.push_back({.stages = ranks, .shadows = 1});
   }
   if (ranks == 4) cases.push_back({.stages = 2});
   return cases;
@@ -58,6 +63,7 @@ void CheckCase(const Case& c, World& world) {
     std::vector<int32_t> tokens;
     for (int64_t step = 0; step < 3; ++step) {
       reported = engine.TrainStep(step, 1e-3, SamplesOf(engine, config, 5, step, tokens)).memory;
+      if (c.shadows > 0 && step == 0) engine.ReplaceExpertsIfDue(step + 1);
     }
   }
   const MemoryParts& parts = memory.parts_at_peak();
@@ -87,8 +93,9 @@ void CheckCase(const Case& c, World& world) {
 TEST(MemoryPlan, MeasuredPeaksLieBetweenEvenRoutingAndTheWorstCase) {
   RunOnRanks([](World& world) {
     for (const Case& c : CasesOf(world.size())) {
-      SCOPED_TRACE(Format("stages %d, replicas %d, per stage %d, recompute %d %d", c.stages, c.replicas,
-                          static_cast<int>(c.experts), int{c.recompute_experts}, int{c.recompute_attention}));
+      SCOPED_TRACE(Format("stages %d, replicas %d, per stage %d, recompute %d %d, shadows %d", c.stages,
+                          c.replicas, static_cast<int>(c.experts), int{c.recompute_experts},
+                          int{c.recompute_attention}, c.shadows));
       CheckCase(c, world);
     }
   });

@@ -29,6 +29,8 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_experts(layout.experts);
   config.mutable_parallel()->set_lanes(layout.lanes);
+  config.mutable_parallel()->set_shadow_experts(std::max(0, layout.shadows));
+  config.mutable_parallel()->set_replace_every(1);
   config.mutable_parallel()->mutable_layers_per_stage()->Assign(layout.layers_per_stage.begin(),
                                                                 layout.layers_per_stage.end());
   return config;
@@ -137,10 +139,17 @@ BenchResult RunBench(const BenchModel& model, const BenchLayout& layout, int ste
   const int exit_code = RunWorld({.num_threads = layout.ranks, .emulate = layout.emulate}, [&](World& world) {
     TrainingEngine engine(config, world);
     std::vector<int32_t> tokens(layout.microbatches * (model.seq_length + 1));
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = static_cast<int32_t>(RandomBits(3 + engine.parts().mesh.data_rank(), i) % model.vocab);
-    }
     const Tensor samples(tokens.data(), DType::kI32, {layout.microbatches, 1, model.seq_length + 1});
+    const auto draw = [&](int seed) {
+      for (size_t i = 0; i < tokens.size(); ++i)
+        tokens[i] = static_cast<int32_t>(RandomBits(seed + engine.parts().mesh.data_rank(), i) % model.vocab);
+    };
+    if (layout.shadows >= 0) {
+      draw(1003);
+      engine.TrainStep(0, 0, samples);
+      engine.ReplaceExpertsIfDue(1);
+    }
+    draw(3);
     const BenchResult measured = MeasureSteps(world, engine, samples, steps, summary);
     if (world.rank() == 0) result = measured;
   });

@@ -23,6 +23,9 @@ struct BenchLayout {
   ParallelConfig::Lanes lanes = ParallelConfig::INTERLEAVED;
   std::vector<int> layers_per_stage = {};  // empty: chosen
   std::optional<ClusterDescription> emulate;
+  // Shadows of a rank. Experts and shadows are placed by the rows of a step on other samples. -1: experts
+  // stay in consecutive blocks.
+  int shadows = -1;
 };
 
 // Times of forward and backward of one step, without the update, in seconds. Where a cluster is emulated they

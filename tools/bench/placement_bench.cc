@@ -1,15 +1,17 @@
 // What placing experts by slots is worth (parallel/SCHEDULE.md, "Placement"), in the emulated world on an
 // infinitely fast wire.
 //
-//   placement_bench [--train=STEPS] [--steps=N]
+//   placement_bench [--train=STEPS] [--steps=N] [--shadows=K]
 //
 // Two models of 8 layers and 32 experts, top 1:
 //   trained      with the pool loss, until its layers prefer different experts by themselves
 //   not trained  with routers that lean towards experts of their own, by a standard deviation of about 1 in
 //                the logarithm of an expert's share
 //
-// In each layout experts are placed by the counts of some steps and measured on the samples of another. A
-// time is the time of forward and backward, without the update.
+// In each layout experts are placed by the counts of some steps and measured on the samples of another:
+// in consecutive blocks; so that slots are level; and so with K shadows on each rank (parallel/SHADOWS.md),
+// or with as many as a rank has experts. All three have room for the shadows. A time is the time of forward
+// and backward, without the update.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -21,6 +23,7 @@
 #include <vector>
 
 #include "models/stage_layers.h"
+#include "parallel/shadow_placement.h"
 #include "parallel/slot_placement.h"
 #include "runtime/random.h"
 #include "tools/bench/pipeline_run.h"
@@ -31,10 +34,11 @@ namespace {
 constexpr int kVocab = 256, kLayers = 8, kExperts = 32, kSequence = 128;
 constexpr int kCountedSteps = 4;
 constexpr int kRepeats = 5;
+constexpr int kVariants = 3;  // contiguous, slot aware, with shadows
 
 using Weights = std::map<std::string, std::vector<char>>;
 
-Config ConfigOf(int ranks, int stages, int microbatches) {
+Config ConfigOf(int ranks, int stages, int microbatches, int shadows = 0) {
   Config config;
   ModelConfig& model = *config.mutable_model();
   model.set_layers(kLayers);
@@ -53,6 +57,7 @@ Config ConfigOf(int ranks, int stages, int microbatches) {
   config.mutable_parallel()->set_ranks(ranks);
   config.mutable_parallel()->set_stages(stages);
   config.mutable_parallel()->set_placement(ParallelConfig::CONTIGUOUS);
+  config.mutable_parallel()->set_shadow_experts(shadows);
   return config;
 }
 
@@ -168,16 +173,16 @@ Skew SkewOf(const std::vector<double>& counts) {
 
 struct Row {
   Skew skew;
-  double predicted[2] = {};   // slot imbalance on the counts that placed the experts: contiguous, slot aware
-  double measured[2] = {};    // on the samples that are timed
-  double least = 0;           // slot imbalance that no placement can be below, on them
-  double worst_slot[2] = {};  // largest imbalance of a single slot of them
-  BenchResult result[2];
+  int shadows = 0;                   // copies that are used, of all ranks
+  double predicted[kVariants] = {};  // slot imbalance on the counts that placed the experts
+  double measured[kVariants] = {};   // on the samples that are timed
+  double least = 0;  // slot imbalance that no placement of whole experts can be below, on them
+  BenchResult result[kVariants];
 };
 
-Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int steps) {
+Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int steps, int shadows) {
   Row row;
-  const Config config = ConfigOf(ranks, stages, microbatches);
+  const Config config = ConfigOf(ranks, stages, microbatches, shadows);
   const auto body = [&](World& world) {
     TrainingEngine engine(config, world);
     CopyIn(weights, engine);
@@ -190,27 +195,29 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int
     const SlotSchedule schedule(LayersPerStage(config, engine.parts().mesh.shape()), microbatches);
     const SlotLoads loads = SlotLoadsOf(counts, kExperts, schedule, PoolSpan::kReplica);
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
-    const ExpertPlacement placements[] = {engine.parts().placement,
-                                          PlaceBySlots(loads, engine.parts().placement)};
-    std::vector<BenchResult> results[2];
+    const ExpertPlacement contiguous = engine.parts().placement.WithRoom(0);
+    const ExpertPlacement aware = PlaceBySlots(loads, contiguous);
+    const ShadowCounts placing{.counts = counts, .schedule = schedule};
+    const ExpertPlacement placements[] = {contiguous, aware, PlaceShadows(placing, aware, shadows)};
+    std::vector<BenchResult> results[kVariants];
     // In turn, so that what else the machine does meets both alike.
-    for (int repeat = 0; repeat < 2 * kRepeats; ++repeat) {
-      engine.parts().replacer.MoveTo(placements[repeat % 2]);
-      results[repeat % 2].push_back(MeasureSteps(world, engine, samples, steps));
+    for (int repeat = 0; repeat < kVariants * kRepeats; ++repeat) {
+      engine.parts().replacer.MoveTo(placements[repeat % kVariants]);
+      results[repeat % kVariants].push_back(MeasureSteps(world, engine, samples, steps));
     }
     if (world.rank() != 0) return;
     row.skew = SkewOf(counts);
-    const SlotLoads timed =
-        SlotLoadsOf(engine.parts().use.statistics.step_counts(), kExperts, schedule, PoolSpan::kReplica);
-    row.least = LeastSlotImbalance(timed, ranks);
-    for (int aware = 0; aware < 2; ++aware) {
-      const std::vector<double> slots = SlotImbalances(timed, placements[aware]);
-      row.predicted[aware] = SlotImbalance(loads, placements[aware]);
-      row.measured[aware] = SlotImbalance(timed, placements[aware]);
-      row.worst_slot[aware] = *std::max_element(slots.begin(), slots.end());
-      std::sort(results[aware].begin(), results[aware].end(),
+    const std::vector<double>& step_counts = engine.parts().use.statistics.step_counts();
+    const ShadowCounts timed{.counts = step_counts, .schedule = schedule};
+    row.least = LeastSlotImbalance(SlotLoadsOf(step_counts, kExperts, schedule, PoolSpan::kReplica), ranks);
+    row.shadows = NumShadows(placements[2]);
+    for (int variant = 0; variant < kVariants; ++variant) {
+      std::vector<BenchResult>& of_variant = results[variant];
+      row.predicted[variant] = SlotImbalance(placing, placements[variant]);
+      row.measured[variant] = SlotImbalance(timed, placements[variant]);
+      std::sort(of_variant.begin(), of_variant.end(),
                 [](const BenchResult& a, const BenchResult& b) { return a.step < b.step; });
-      row.result[aware] = results[aware][kRepeats / 2];
+      row.result[variant] = of_variant[kRepeats / 2];
     }
   };
   CHECK_EQ(RunWorld({.num_threads = ranks, .emulate = ClusterDescription{}}, body), 0);
@@ -219,56 +226,64 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int
 
 // What the imbalance lets expect: expert time, level, is the mean of the ranks; the lockstep waits for the
 // largest.
-double ExpectedStep(const Row& row, int ranks) {
+double ExpectedStep(const Row& row, int variant, int ranks) {
   const double level = row.result[0].expert / ranks;
-  return row.result[0].step - level * (row.measured[0] - row.predicted[1]);
+  return row.result[0].step - level * (row.measured[0] - row.predicted[variant]);
 }
 
-void PrintTable(const char* title, const Weights& weights, int steps) {
+void PrintTable(const char* title, const Weights& weights, int steps, int shadows) {
   std::printf("\n%s\n", title);
-  std::printf("%8s | %-11s | %-29s | %-11s | %-36s | %5s\n", "", "log shares", "slot imbalance", "worst slot",
+  std::printf("%8s | %-11s | %-46s | %-7s | %-57s | %5s\n", "", "log shares", "slot imbalance", "shadows",
               "virtual ms of a step", "dense");
-  std::printf("%2s %2s %2s | %5s %5s | %5s -> %5s %5s (%5s) | %5s %5s | %8s -> %8s (%8s) %5s | %5s\n", "W",
-              "S", "B", "layer", "pool", "cont.", "pred.", "found", "least", "cont.", "aware", "cont.",
-              "aware", "expected", "gain", "share");
+  std::printf(
+      "%2s %2s %2s | %5s %5s | %6s %6s %6s %6s %6s %7s | %3s %3s | %7s %7s %7s %5s %7s %7s %5s | %5s\n", "W",
+      "S", "B", "layer", "pool", "cont.", "aware", "found", "shad.", "found", "(least)", "k", "all", "cont.",
+      "expect", "aware", "gain", "expect", "shad.", "gain", "share");
   struct Layout {
     int ranks, stages, microbatches;
   };
   for (const Layout& l : {Layout{4, 1, 8}, {4, 2, 8}, {4, 4, 8}, {8, 4, 8}}) {
-    const Row r = Measure(weights, l.ranks, l.stages, l.microbatches, steps);
-    const BenchResult &before = r.result[0], &after = r.result[1];
-    std::printf("%2d %2d %2d | %5.2f %5.2f | %5.3f -> %5.3f %5.3f (%5.3f) | %5.2f %5.2f ", l.ranks, l.stages,
-                l.microbatches, r.skew.layers, r.skew.pool, r.measured[0], r.predicted[1], r.measured[1],
-                r.least, r.worst_slot[0], r.worst_slot[1]);
-    std::printf("| %8.1f -> %8.1f (%8.1f) %4.2fx | %4.1f%%\n", 1e3 * before.step, 1e3 * after.step,
-                1e3 * ExpectedStep(r, l.ranks), before.step / after.step,
-                100 * after.dense / (after.dense + after.expert));
+    const int room = shadows >= 0 ? shadows : kExperts / l.ranks;
+    const Row r = Measure(weights, l.ranks, l.stages, l.microbatches, steps, room);
+    const double before = 1e3 * r.result[0].step, aware = 1e3 * r.result[1].step,
+                 shadow = 1e3 * r.result[2].step;
+    std::printf("%2d %2d %2d | %5.2f %5.2f | %6.3f %6.3f %6.3f %6.3f %6.3f %7.3f | %3d %3d ", l.ranks,
+                l.stages, l.microbatches, r.skew.layers, r.skew.pool, r.measured[0], r.predicted[1],
+                r.measured[1], r.predicted[2], r.measured[2], r.least, room, r.shadows);
+    std::printf("| %7.1f %7.1f %7.1f %4.2fx %7.1f %7.1f %4.2fx | %4.1f%%\n", before,
+                1e3 * ExpectedStep(r, 1, l.ranks), aware, before / aware, 1e3 * ExpectedStep(r, 2, l.ranks),
+                shadow, before / shadow, 100 * r.result[2].dense / (r.result[2].dense + r.result[2].expert));
     std::fflush(stdout);
   }
 }
 
 int Main(int argc, char** argv) {
-  int train = 300, steps = 1;
+  int train = 300, steps = 1, shadows = -1;
   for (int i = 1; i < argc; ++i) {
     if (std::strncmp(argv[i], "--train=", 8) == 0) {
       train = std::max(1, std::atoi(argv[i] + 8));
     } else if (std::strncmp(argv[i], "--steps=", 8) == 0) {
       steps = std::max(1, std::atoi(argv[i] + 8));
+    } else if (std::strncmp(argv[i], "--shadows=", 10) == 0) {
+      shadows = std::max(0, std::atoi(argv[i] + 10));
     } else {
-      std::fprintf(stderr, "error: what is \"%s\"? Options are --train=STEPS and --steps=N\n", argv[i]);
+      std::fprintf(stderr, "error: what is \"%s\"? Options are --train=STEPS, --steps=N and --shadows=K\n",
+                   argv[i]);
       return kUserErrorExitCode;
     }
   }
   std::printf("training %d steps\n", train);
-  PrintTable("A trained model", Train(train), steps);
-  PrintTable("Not trained: routers that lean towards experts of their own", LeaningRouters(), steps);
+  PrintTable("A trained model", Train(train), steps, shadows);
+  PrintTable("Not trained: routers that lean towards experts of their own", LeaningRouters(), steps, shadows);
   std::printf(
       "\nlog shares: standard deviation of the logarithm of the experts' shares, in a layer and in all "
       "layers "
-      "together\nslot imbalance: contiguous on the timed samples -> predicted by the counts that placed the "
-      "experts, found on the timed samples, least of any placement (an expert is not split)\nexpected: "
-      "contiguous step less the expert time that the "
-      "prediction saves\n");
+      "together\nslot imbalance: contiguous on the timed samples; slot aware and with shadows as predicted "
+      "by the "
+      "counts that placed the experts, and found on the timed samples; least of any placement of whole "
+      "experts\n"
+      "shadows: room on a rank, and those that are used on all ranks\n"
+      "expect: contiguous step less the expert time that the prediction saves\n");
   return 0;
 }
 

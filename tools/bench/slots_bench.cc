@@ -34,9 +34,12 @@ double FormulaSeconds(const BenchLayout& layout, const BenchResult& r) {
   return times / (b * s) * (r.dense + r.expert);
 }
 
-void PrintBubbleRow(const BenchModel& model, int stages, int microbatches, int steps) {
-  BenchLayout layout{
-      .ranks = stages, .stages = stages, .microbatches = microbatches, .emulate = ClusterDescription{}};
+void PrintBubbleRow(const BenchModel& model, int stages, int microbatches, int steps, int shadows = -1) {
+  BenchLayout layout{.ranks = stages,
+                     .stages = stages,
+                     .microbatches = microbatches,
+                     .emulate = ClusterDescription{},
+                     .shadows = shadows};
   double step[2], efficiency[2];
   std::printf("%2d %3d", stages, microbatches);
   for (const auto experts : {kPool, kPerStage}) {
@@ -74,6 +77,11 @@ void Routing(int steps) {
   PrintBubbleHead(
       "Bubbles with real routing: untrained top-1 router over 32 experts, 256 tokens a microbatch");
   for (int microbatches : {8, 16}) PrintBubbleRow({.experts = 32, .top_k = 1}, 8, microbatches, steps);
+  for (int shadows : {0, 2, 4}) {
+    std::printf("experts placed by counts, %d shadows on each rank\n", shadows);
+    for (int microbatches : {8, 16})
+      PrintBubbleRow({.experts = 32, .top_k = 1}, 8, microbatches, steps, shadows);
+  }
 }
 
 int num_missed = 0;  // aims of this run
