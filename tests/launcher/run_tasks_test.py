@@ -87,6 +87,45 @@ class TasksTest(RunTest):
         for part in ["items a second", "chance", "0.2500", "contexts longer than the model sees"]:
             self.assertIn(part, text)
 
+    def Validations(self, run_dir: str) -> list[dict[str, Any]]:
+        with open(self.Path(f"{run_dir}/metrics.jsonl"), encoding="utf-8") as file:
+            return [line for line in map(json.loads, file) if "valid_loss" in line]
+
+    def test_training_scores_the_same_items_as_eval(self) -> None:
+        fields = ["model.seq_length=64", "train.global_batch=4", "train.steps=6", "train.save_every=3", "train.eval_batches=2"]
+        tasks = "train.eval_tasks=" + ",".join(f"{name}=sets/{name}.jsonl" for name in self.items)
+        self.Train(*fields, "train.eval_every=3", "train.keep_checkpoints=0", "run_dir=plain")
+        told = self.Train(*fields, "train.eval_every=3", "train.keep_checkpoints=0", "run_dir=scored", tasks, "train.eval_task_items=5")
+        self.assertIn("  piqa ", told.text)
+        plain, scored = self.Validations("plain"), self.Validations("scored")
+        self.assertEqual([line["step"] for line in scored], [3, 6])
+        # Validations that score tasks change nothing of the training.
+        self.assertEqual([line["valid_loss"] for line in plain], [line["valid_loss"] for line in scored])
+        self.assertNotIn("task_acc", plain[0])
+        for line in scored:
+            out = self.Run("eval", f"scored/checkpoints/step-{line['step']}", "--json", self.All(), "--task_data=sets", "--limit=5").stdout
+            results = json.loads(out)["results"]
+            self.assertEqual(line["task_acc"], {task: numbers["acc,none"] for task, numbers in results.items()})
+            self.assertEqual(line["task_acc_norm"], {task: numbers["acc_norm,none"] for task, numbers in results.items()
+                                                     if "acc_norm,none" in numbers})
+            self.assertAlmostEqual(line["task_perplexity"]["lambada"] / results["lambada"]["perplexity,none"], 1, delta=1e-5)
+        # Another layout.
+        self.Train(*fields, "train.eval_every=3", "run_dir=staged", tasks, "train.eval_task_items=5", "parallel.stages=2", mpi=2)
+        for line, other in zip(scored, self.Validations("staged"), strict=True):
+            self.assertAlmostEqual(line["task_perplexity"]["lambada"] / other["task_perplexity"]["lambada"], 1, delta=1e-4)
+            self.assertEqual(line["task_acc"].keys(), other["task_acc"].keys())
+
+    def test_mistakes_of_training_are_sentences(self) -> None:
+        self.Write("bad.jsonl", Lines([{"goal": "a", "sol1": "b", "sol2": "c", "label": 2}]))
+        for sentence, arguments in [
+                ("bad.jsonl, line 1: its \"label\" is 2; must be 0 to 1 (task piqa)", ["train.eval_tasks=piqa=bad.jsonl"]),
+                ("task \"race\": there is no such task", ["train.eval_tasks=race=bad.jsonl"]),
+                ("train.eval_tasks: validations score them, and there are none", ["train.eval_tasks=piqa=bad.jsonl", "train.eval_every=0"]),
+                ("train.eval_task_items: is 0; must be 1 or more", ["train.eval_tasks=piqa=bad.jsonl", "train.eval_task_items=0"])]:
+            outcome = self.Train(*arguments, code=2)
+            self.assertIn(sentence, outcome.text)
+            self.assertEqual(outcome.text.count(sentence), 1)
+
     def Refuse(self, sentence: str, *arguments: str, mpi: int = 0) -> None:
         outcome = self.Run("eval", "run", *arguments, mpi=mpi, code=2)
         self.assertIn(sentence, outcome.text, arguments)
