@@ -182,7 +182,8 @@ int Trainer::Finish() {
   traffic_.End();
   if (losses_.has_stepped()) report_.Memory(*engine_);
   report_.Emulation();
-  if (saved_step_ < step_) Save();
+  if (saved_step_ < step_ && config_.train().save_at_end()) Save();
+  if (saved_step_ < step_) report_.NotSaved(step_, saved_step_);
   report_.End();
   control_.End("finished", {.exit_code = 0, .reason = Format("all %d steps are done", step_)});
   return 0;
@@ -288,9 +289,8 @@ void Trainer::ValidateIfDue() {
   if (!validation_due_) return;
   const TrainConfig& train = config_.train();
   int64_t sequences = data_.valid->samples_per_epoch();
-  if (train.eval_batches() > 0) {
+  if (train.eval_batches() > 0)
     sequences = std::min<int64_t>(sequences, int64_t{train.eval_batches()} * train.global_batch());
-  }
   const int64_t length = config_.model().seq_length();
   BatchReader reader(*data_.valid, *engine_, *world_.communicator, train.micro_batch(), length);
   auto& lock = engine_->parts().use.lock;
@@ -305,12 +305,9 @@ void Trainer::ValidateIfDue() {
     const FileWork work(*world_.communicator, "counts the bytes of the validation's text");
     data_.bytes_per_token = BytesPerToken(*data_.valid, sequences, length, *data_.tokenizer->tokenizer);
   }
-  ValidationOutcome outcome{.step = step_,
-                            .loss = losses->loss,
-                            .by_source = losses->by_source,
-                            .coverage_min = seen.coverage_min,
-                            .guard_excess = seen.guard_excess,
-                            .bytes_per_token = data_.bytes_per_token};
+  ValidationOutcome outcome{.step = step_, .loss = losses->loss, .by_source = losses->by_source};
+  outcome.coverage_min = seen.coverage_min, outcome.guard_excess = seen.guard_excess;
+  outcome.bytes_per_token = data_.bytes_per_token;
   if (data_.tasks) data_.tasks->Evaluate(*engine_, *world_.communicator, outcome);
   report_.Validation(outcome);
   TellLock(seen);

@@ -80,6 +80,13 @@ void RunReport::Emulation() {
              OperationTable(reports, steps).c_str()));
 }
 
+void RunReport::NotSaved(int64_t last_step, int64_t saved_step) {
+  const std::string newest = saved_step < 0 ? std::string("there is no checkpoint")
+                                            : Format("the newest checkpoint is of step %d", saved_step);
+  Say(Format("the weights of step %d were not saved, as train.save_at_end=false says; %s", last_step,
+             newest));
+}
+
 void RunReport::End() {
   if (!progress_) return;
   Say(ClosingText(config_, progress_->summary(), progress_->seconds(), program_invocation_name));

@@ -37,6 +37,8 @@ class RunReport {
   void Memory(const TrainingEngine& engine);
   // The sum of what AddEmulation was given, of all ranks. Collective.
   void Emulation();
+  // Says that the weights of the last step are in no checkpoint. saved_step < 0: there is none.
+  void NotSaved(int64_t last_step, int64_t saved_step);
   // The closing lines.
   void End();
 

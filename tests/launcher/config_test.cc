@@ -92,7 +92,8 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "warmup_fraction, beta1, beta2, adam_eps, weight_decay, clip, init_from, eval_every, eval_batches, "
           "save_every, "
           "keep_checkpoints, recompute_experts, recompute_attention, precision, weight_grad_slots, "
-          "save_minutes, stop_at, resume_step, lr_schedule, decay_steps, eval_tasks, eval_task_items",
+          "save_minutes, save_at_end, stop_at, resume_step, lr_schedule, decay_steps, eval_tasks, "
+          "eval_task_items",
           "override moe.router=nrom: expected one of NORM, SOFTMAX, SIGMOID, found \"NROM\"; did you mean "
           "NORM?",
           "override train.lr.x=1: train.lr has no fields of its own",

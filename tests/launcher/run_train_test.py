@@ -118,6 +118,18 @@ class ResumeTest(RunTest):
         self.assertNotIn("step 12/12", self.Train().text)
         self.assertEqual(self.Results(), before)
 
+    def test_a_run_may_end_without_a_checkpoint(self) -> None:
+        told = self.Train("train.steps=5", "train.save_every=0", "train.save_at_end=false", "run_dir=none")
+        self.assertIn("the weights of step 5 were not saved, as train.save_at_end=false says; there is no checkpoint", told.text)
+        self.assertFalse(os.path.exists(self.Path("none", "checkpoints")) and os.listdir(self.Path("none", "checkpoints")))
+        told = self.Train("train.steps=5", "train.save_every=3", "train.save_at_end=false", "run_dir=some")
+        self.assertIn("the newest checkpoint is of step 3", told.text)
+        # Repeated, it goes on from there and ends with the same loss.
+        last = self.Metrics("some")[-1]
+        self.Train("train.steps=5", "train.save_every=3", "train.save_at_end=false", "run_dir=some")
+        again = self.Metrics("some")[-1]
+        self.assertEqual((last["step"], last["loss"]), (again["step"], again["loss"]))
+
     def test_another_layout_continues_a_checkpoint(self) -> None:
         self.Train("parallel.ranks=4")
         layouts = {"one": (["parallel.ranks=1"], 0), "three": (["parallel.ranks=3"], 0), "mpi": ([], 3),

@@ -65,7 +65,8 @@ class Training:
     def LargeModel(self, *settings: str) -> list[str]:
         """Settings of the model whose speed counts."""
         return [os.path.join(self.flags.configs, "unipool_182m.txtpb"), *GPU_BF16, "train.micro_batch=16",
-                "train.eval_every=0", "train.save_every=0", "parallel.ranks=1", *settings, *self.flags.bench.split()]
+                "train.eval_every=0", "train.save_every=0", "train.save_at_end=false", "parallel.ranks=1", *settings,
+                *self.flags.bench.split()]
 
     def Train(self, name: str, *settings: str, mpi: int = 0) -> Steps:
         return self.runs.Train(name, *self.demo, *settings, mpi=mpi)
