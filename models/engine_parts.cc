@@ -108,6 +108,14 @@ OptimizerOptions OptimizerOptionsOf(const TrainConfig& train) {
           .clip = train.clip()};
 }
 
+// As in ShadowCounts.
+double RowsOfSlot(const EngineParts& parts, const EngineOptions& options) {
+  if (options.shadows_are_free) return 0;
+  const double tokens =
+      static_cast<double>(parts.config.train().micro_batch()) * parts.config.model().seq_length();
+  return tokens * static_cast<double>(parts.spec.top_k) * parts.mesh.shape().data;
+}
+
 std::optional<Optimizer> MakeOptimizer(EngineParts& parts, const EngineOptions& options) {
   if (!IsTraining(options)) return {};
   return std::optional<Optimizer>(std::in_place, parts.model.parameters(), parts.experts, parts.spec.experts,
@@ -137,8 +145,8 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
                  place.memory()),
       executor(mesh, dispatcher, model, experts, LaneOrderOf(config.parallel().lanes()), place.device()),
       optimizer(MakeOptimizer(*this, options)),
-      replacer(spec, config.parallel(), mesh, schedule, placement, experts, optimizer ? &*optimizer : nullptr,
-               place.stream(), place.memory()) {
+      replacer(spec, config.parallel(), mesh, schedule, RowsOfSlot(*this, options), placement, experts,
+               optimizer ? &*optimizer : nullptr, place.stream(), place.memory()) {
   executor.set_meter(options.meter);
 }
 

@@ -26,7 +26,8 @@ struct EngineOptions {
   // Records the exchanges of training steps between BeginStep and EndStep, which its owner calls; outlives
   // the engine. The owner also made it record the world's communicator. Null: nobody does.
   TrafficRecorder* recorder = nullptr;
-  WorkMeter* meter = nullptr;  // hears of the rank's work; outlives the engine. Null: nobody does.
+  bool shadows_are_free = false;  // made wherever they level loads; tests have too few rows for any to pay
+  WorkMeter* meter = nullptr;     // hears of the rank's work; outlives the engine. Null: nobody does.
 };
 
 struct EngineParts {

@@ -22,12 +22,14 @@ ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement 
 }
 
 ExpertReplacer::ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
-                               const SlotSchedule& schedule, ExpertPlacement& placement, ExpertPool& experts,
-                               const Optimizer* optimizer, Stream& stream, MemoryMeter& memory)
+                               const SlotSchedule& schedule, double rows_of_slot, ExpertPlacement& placement,
+                               ExpertPool& experts, const Optimizer* optimizer, Stream& stream,
+                               MemoryMeter& memory)
     : spec_(spec),
       config_(config),
       mesh_(mesh),
       schedule_(schedule),
+      rows_of_slot_(rows_of_slot),
       placement_(placement),
       experts_(experts),
       optimizer_(optimizer),
@@ -83,8 +85,10 @@ std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done, 
 ExpertPlacement ExpertReplacer::WithShadows(const ExpertPlacement& owners,
                                             std::span<const double> counts) const {
   if (placement_.num_shadows() == 0) return owners;
-  return PlaceShadows(ShadowCounts{.counts = counts, .schedule = schedule_, .span = mesh_.shape().span},
-                      owners, placement_.num_shadows());
+  return PlaceShadows(
+      ShadowCounts{
+          .counts = counts, .schedule = schedule_, .span = mesh_.shape().span, .rows_of_slot = rows_of_slot_},
+      owners, placement_.num_shadows());
 }
 
 std::vector<Tensor> ExpertReplacer::Arrays() const {

@@ -29,22 +29,31 @@ class ShareSearch {
         experts_(owners.num_experts()),
         ranks_(owners.num_ranks()),
         form_(Square(layers_)),
+        copy_rows_(layers_),
         slope_(static_cast<size_t>(ranks_) * layers_),
         copies_(experts_) {
     CHECK_EQ(static_cast<int64_t>(counts_.size()), int64_t{layers_} * experts_);
     MakeForm();
+    if (counts.rows_of_slot > 0) {
+      for (int l = 0; l < layers_; ++l) copy_rows_[l] = kRowsOfACopy / counts.rows_of_slot * rows_of(l);
+    }
     for (int expert = 0; expert < experts_; ++expert) {
       copies_[expert].push_back({.rank = owners.owner(expert), .rows = std::vector<double>(layers_)});
       for (int l = 0; l < layers_; ++l) Add(copies_[expert][0], l, count(l, expert));
     }
   }
 
-  // The sum over slots of the largest load of a rank.
+  // The sum over slots of the largest load of a rank, with what the copies cost.
   double Cost() const {
     std::vector<double> rows(static_cast<size_t>(ranks_) * layers_);
     for (const auto& copies : copies_) {
       for (const Copy& copy : copies) {
-        for (int l = 0; l < layers_; ++l) rows[static_cast<size_t>(copy.rank) * layers_ + l] += copy.rows[l];
+        const bool is_shadow = &copy != copies.data();
+        double* of_rank = rows.data() + static_cast<size_t>(copy.rank) * layers_;
+        for (int l = 0; l < layers_; ++l) {
+          of_rank[l] += copy.rows[l];
+          if (is_shadow && copy.rows[l] > 0) of_rank[l] += copy_rows_[l];
+        }
       }
     }
     double cost = 0;
@@ -87,9 +96,8 @@ class ShareSearch {
     if (rows == 0) return 0;
     double cost = 0;
     for (int l = 0; l < layers_; ++l) {
-      const double of_layer = std::accumulate(counts_.begin() + static_cast<int64_t>(l) * experts_,
-                                              counts_.begin() + static_cast<int64_t>(l + 1) * experts_, 0.0);
-      for (int slot = 0; slot < weights_.num_slots; ++slot) cost += weights_.of(l)[slot] * of_layer / ranks_;
+      for (int slot = 0; slot < weights_.num_slots; ++slot)
+        cost += weights_.of(l)[slot] * rows_of(l) / ranks_;
     }
     return cost;
   }
@@ -135,6 +143,10 @@ class ShareSearch {
   double count(int layer, int expert) const {
     return counts_[static_cast<size_t>(layer) * experts_ + expert];
   }
+  double rows_of(int layer) const {
+    const auto begin = counts_.begin() + static_cast<int64_t>(layer) * experts_;
+    return std::accumulate(begin, begin + experts_, 0.0);
+  }
   const double* form(int layer) const { return form_.data() + static_cast<size_t>(layer) * layers_; }
   double& slope(int rank, int layer) { return slope_[static_cast<size_t>(rank) * layers_ + layer]; }
   double slope(int rank, int layer) const { return slope_[static_cast<size_t>(rank) * layers_ + layer]; }
@@ -142,9 +154,7 @@ class ShareSearch {
   void MakeForm() {
     std::vector<double> mean(weights_.num_slots);
     for (int l = 0; l < layers_; ++l) {
-      const double rows = std::accumulate(counts_.begin() + static_cast<int64_t>(l) * experts_,
-                                          counts_.begin() + static_cast<int64_t>(l + 1) * experts_, 0.0);
-      for (int slot = 0; slot < weights_.num_slots; ++slot) mean[slot] += weights_.of(l)[slot] * rows;
+      for (int slot = 0; slot < weights_.num_slots; ++slot) mean[slot] += weights_.of(l)[slot] * rows_of(l);
     }
     for (int a = 0; a < layers_; ++a) {
       for (int b = 0; b < layers_; ++b) {
@@ -262,9 +272,10 @@ class ShareSearch {
   }
 
   std::span<const double> counts_;
-  const SlotLoads weights_;
-  const int layers_, experts_, ranks_;
+  SlotLoads weights_;
+  int layers_, experts_, ranks_;
   std::vector<double> form_;               // [L, L]
+  std::vector<double> copy_rows_;          // [L] that a copy with rows of the layer costs, as rows
   std::vector<double> slope_;              // [W, L] half the gradient of the form by a rank's rows
   std::vector<std::vector<Copy>> copies_;  // [M], the owner's first
 };
@@ -275,18 +286,26 @@ ExpertPlacement PlaceShadows(const ShadowCounts& counts, const ExpertPlacement& 
                              double tolerance) {
   ShareSearch search(counts, owners);
   std::vector<int> room(owners.num_ranks(), shadows_per_rank);
-  const double before = search.Cost(), enough = search.LevelCost() * (1 + tolerance);
-  while (search.Cost() > enough) {
+  const double enough = search.LevelCost() * (1 + tolerance);
+  // The form is not the cost: what lowers one may raise the other. Several ranks may be equally late, so a
+  // shadow that gains nothing may be the first of some that do.
+  ShareSearch best = search;
+  double least = best.Cost();
+  for (int in_vain = 0; least > enough && in_vain <= owners.num_ranks(); ++in_vain) {
     const ShareSearch::Choice choice = search.BestShadow(room);
     if (choice.rank < 0) break;
     search.AddShadow(choice);
     search.Level(/*max_rounds=*/4);
     --room[choice.rank];
+    const double cost = search.Cost();
+    if (cost >= least) continue;
+    least = cost;
+    best = search;
+    in_vain = -1;
   }
+  search = best;
   search.Level(/*max_rounds=*/100);
-  // The form is not the cost: where ranks cannot be level, the least of one may not be that of the other.
-  if (search.Cost() >= before) return ShareSearch(counts, owners).Result(owners, shadows_per_rank);
-  return search.Result(owners, shadows_per_rank);
+  return (search.Cost() < least ? search : best).Result(owners, shadows_per_rank);
 }
 
 int NumShadows(const ExpertPlacement& placement) {

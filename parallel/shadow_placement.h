@@ -20,7 +20,14 @@ struct ShadowCounts {
   std::span<const double> counts;  // [L, M] as of SlotLoadsOf
   const SlotSchedule& schedule;
   PoolSpan span = PoolSpan::kReplica;
+  // Rows that all ranks of the pool together have for a layer in one slot. 0: a copy costs nothing.
+  double rows_of_slot = 0;
 };
+
+// A copy that gets rows of a layer makes one more batch in each slot of the layer: its weights are read, and
+// its weight gradients are added up, for however few rows. That takes about as long as so many rows.
+// Measured: kernels of D = 512, F = 1024, FP32 on one core; 8, 32 and 128 rows.
+inline constexpr double kRowsOfACopy = 8;
 
 // Gives `owners` k shadows a rank, at most, and shares that make the ranks level in every slot. No more are
 // made once the slots are level to `tolerance` (SlotImbalance - 1), so with level counts there are none.
@@ -28,7 +35,8 @@ struct ShadowCounts {
 // Method. With loads x_r of rank r by layer, the sum over slots of squared loads, each in units of the slot's
 // mean, is a quadratic form of x_r with one [L, L] matrix for all ranks. One expert's shares in one layer
 // have their best values in closed form. Shadows are added one by one, each where it lowers the form most.
-// After each the shares of all copied experts are improved in turn. At last shares are rounded to units.
+// After each the shares of all copied experts are improved in turn. Of all these placements the one is taken
+// whose largest loads, with the cost of the copies, have the least sum. Shares are rounded to units.
 // Time: about W k (8 M + W k) L^2 operations; 8: a shadow goes to one of the least loaded ranks.
 ExpertPlacement PlaceShadows(const ShadowCounts& counts, const ExpertPlacement& owners, int shadows_per_rank,
                              double tolerance = 0.01);

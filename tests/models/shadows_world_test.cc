@@ -38,7 +38,7 @@ void AddSteps(TrainingEngine& engine, const Config& config, int64_t first, int64
 }
 
 Result Run(const Config& config, World& world, DType dtype) {
-  TrainingEngine engine(config, world, {.dtype = dtype});
+  TrainingEngine engine(config, world, {.dtype = dtype, .shadows_are_free = true});
   Result result;
   AddSteps(engine, config, 0, kSteps, result);
   return result;
@@ -99,7 +99,7 @@ TEST(Shadows, ContinueBitForBit) {
     Result expected, resumed;
     ExpertPlacement at_save;
     {
-      TrainingEngine engine(config, world);
+      TrainingEngine engine(config, world, {.shadows_are_free = true});
       Result before;
       AddSteps(engine, config, 0, 3, before);
       engine.state().Collect();
@@ -109,7 +109,7 @@ TEST(Shadows, ContinueBitForBit) {
     }
     Config other = config;
     other.mutable_train()->set_seed(777);  // other initial weights
-    TrainingEngine engine(other, world);
+    TrainingEngine engine(other, world, {.shadows_are_free = true});
     Restore(engine, saved);
     EXPECT_TRUE(engine.parts().placement == at_save);
     EXPECT_EQ(NumShadows(at_save) > 0, world.size() > 1);

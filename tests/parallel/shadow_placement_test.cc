@@ -147,6 +147,23 @@ TEST_F(PlaceShadowsTest, OneHotExpertIsTheWorkOfAllRanks) {
   EXPECT_EQ(SlotImbalance(counts, ContiguousPlacement(4, 4)), 4);
 }
 
+TEST_F(PlaceShadowsTest, CopiesThatCostMoreThanTheyGiveAreNotMade) {
+  const SlotSchedule schedule({1}, 1);
+  const std::vector<double> values{12, 4, 4, 4};
+  const ExpertPlacement owners = ContiguousPlacement(4, 4);
+  // The counts are those of one slot of 24 rows, or the mean of slots of 24,000.
+  EXPECT_EQ(NumShadows(PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 24}, owners, 1)),
+            0);
+  const ExpertPlacement large =
+      PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 24e3}, owners, 1);
+  EXPECT_EQ(NumShadows(large), 3);
+  EXPECT_NEAR(SlotImbalance({.counts = values, .schedule = schedule}, large), 1, 0.02);
+  // In between: 72 rows of which one expert has 36. One copy of 6 rows on each other rank: 18 + 0, 12 + 6 + 8.
+  const ExpertPlacement small =
+      PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 72}, owners, 1);
+  EXPECT_LT(SlotImbalance({.counts = values, .schedule = schedule}, small), 12. / 6 - 8. / 18);
+}
+
 TEST_F(PlaceShadowsTest, LevelLoadsGetNone) {
   const SlotSchedule schedule({2, 2}, 4);
   const std::vector<double> values(4 * 12, 5.0);

@@ -1,7 +1,7 @@
 // What placing experts by slots is worth (parallel/SCHEDULE.md, "Placement"), in the emulated world on an
 // infinitely fast wire.
 //
-//   placement_bench [--train=STEPS] [--steps=N] [--shadows=K]
+//   placement_bench [--train=STEPS] [--steps=N] [--shadows=K] [--micro_batch=N]
 //
 // Two models of 8 layers and 32 experts, top 1:
 //   trained      with the pool loss, until its layers prefer different experts by themselves
@@ -38,7 +38,7 @@ constexpr int kVariants = 3;  // contiguous, slot aware, with shadows
 
 using Weights = std::map<std::string, std::vector<char>>;
 
-Config ConfigOf(int ranks, int stages, int microbatches, int shadows = 0) {
+Config ConfigOf(int ranks, int stages, int microbatches, int micro_batch, int shadows = 0) {
   Config config;
   ModelConfig& model = *config.mutable_model();
   model.set_layers(kLayers);
@@ -52,8 +52,8 @@ Config ConfigOf(int ranks, int stages, int microbatches, int shadows = 0) {
   config.mutable_moe()->set_width(512);
   config.mutable_moe()->set_balance_coeff(1e-3);
   config.mutable_train()->set_beta2(0.99);
-  config.mutable_train()->set_micro_batch(4);
-  config.mutable_train()->set_global_batch(4 * microbatches * ranks / stages);
+  config.mutable_train()->set_micro_batch(micro_batch);
+  config.mutable_train()->set_global_batch(micro_batch * microbatches * ranks / stages);
   config.mutable_parallel()->set_ranks(ranks);
   config.mutable_parallel()->set_stages(stages);
   config.mutable_parallel()->set_placement(ParallelConfig::CONTIGUOUS);
@@ -103,7 +103,7 @@ void CopyIn(const Weights& weights, const TrainingEngine& engine) {
 
 Weights Train(int steps) {
   Weights weights;
-  const Config config = ConfigOf(2, 1, 2);
+  const Config config = ConfigOf(2, 1, 2, /*micro_batch=*/4);
   CHECK_EQ(RunWorld({.num_threads = 2},
                     [&](World& world) {
                       TrainingEngine engine(config, world);
@@ -129,7 +129,7 @@ Weights Train(int steps) {
 // All tokens have a direction in common, so every layer's router leans towards experts of its own.
 Weights LeaningRouters() {
   Weights weights;
-  const Config config = ConfigOf(1, 1, 1);
+  const Config config = ConfigOf(1, 1, 1, /*micro_batch=*/4);
   const int64_t hidden = config.model().hidden();
   CHECK_EQ(RunWorld({},
                     [&](World& world) {
@@ -173,6 +173,7 @@ Skew SkewOf(const std::vector<double>& counts) {
 
 struct Row {
   Skew skew;
+  int room = 0;                      // shadows that a rank may have
   int shadows = 0;                   // copies that are used, of all ranks
   double predicted[kVariants] = {};  // slot imbalance on the counts that placed the experts
   double measured[kVariants] = {};   // on the samples that are timed
@@ -180,9 +181,16 @@ struct Row {
   BenchResult result[kVariants];
 };
 
-Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int steps, int shadows) {
+struct Options {
+  int train = 300, steps = 1, micro_batch = 4;
+  int shadows = -1;  // room of a rank; -1: as many as it has experts
+};
+
+Row Measure(const Weights& weights, int ranks, int stages, int microbatches, const Options& options) {
   Row row;
-  const Config config = ConfigOf(ranks, stages, microbatches, shadows);
+  const int shadows = options.shadows >= 0 ? options.shadows : kExperts / ranks;
+  const int64_t micro_batch = options.micro_batch;
+  const Config config = ConfigOf(ranks, stages, microbatches, options.micro_batch, shadows);
   const auto body = [&](World& world) {
     TrainingEngine engine(config, world);
     CopyIn(weights, engine);
@@ -197,19 +205,22 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, int
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
     const ExpertPlacement contiguous = engine.parts().placement.WithRoom(0);
     const ExpertPlacement aware = PlaceBySlots(loads, contiguous);
-    const ShadowCounts placing{.counts = counts, .schedule = schedule};
+    const ShadowCounts placing{.counts = counts,
+                               .schedule = schedule,
+                               .rows_of_slot = static_cast<double>(micro_batch) * kSequence * ranks / stages};
     const ExpertPlacement placements[] = {contiguous, aware, PlaceShadows(placing, aware, shadows)};
     std::vector<BenchResult> results[kVariants];
     // In turn, so that what else the machine does meets both alike.
     for (int repeat = 0; repeat < kVariants * kRepeats; ++repeat) {
       engine.parts().replacer.MoveTo(placements[repeat % kVariants]);
-      results[repeat % kVariants].push_back(MeasureSteps(world, engine, samples, steps));
+      results[repeat % kVariants].push_back(MeasureSteps(world, engine, samples, options.steps));
     }
     if (world.rank() != 0) return;
     row.skew = SkewOf(counts);
     const std::vector<double>& step_counts = engine.parts().use.statistics.step_counts();
     const ShadowCounts timed{.counts = step_counts, .schedule = schedule};
     row.least = LeastSlotImbalance(SlotLoadsOf(step_counts, kExperts, schedule, PoolSpan::kReplica), ranks);
+    row.room = shadows;
     row.shadows = NumShadows(placements[2]);
     for (int variant = 0; variant < kVariants; ++variant) {
       std::vector<BenchResult>& of_variant = results[variant];
@@ -231,7 +242,7 @@ double ExpectedStep(const Row& row, int variant, int ranks) {
   return row.result[0].step - level * (row.measured[0] - row.predicted[variant]);
 }
 
-void PrintTable(const char* title, const Weights& weights, int steps, int shadows) {
+void PrintTable(const char* title, const Weights& weights, const Options& options) {
   std::printf("\n%s\n", title);
   std::printf("%8s | %-11s | %-46s | %-7s | %-57s | %5s\n", "", "log shares", "slot imbalance", "shadows",
               "virtual ms of a step", "dense");
@@ -243,13 +254,12 @@ void PrintTable(const char* title, const Weights& weights, int steps, int shadow
     int ranks, stages, microbatches;
   };
   for (const Layout& l : {Layout{4, 1, 8}, {4, 2, 8}, {4, 4, 8}, {8, 4, 8}}) {
-    const int room = shadows >= 0 ? shadows : kExperts / l.ranks;
-    const Row r = Measure(weights, l.ranks, l.stages, l.microbatches, steps, room);
+    const Row r = Measure(weights, l.ranks, l.stages, l.microbatches, options);
     const double before = 1e3 * r.result[0].step, aware = 1e3 * r.result[1].step,
                  shadow = 1e3 * r.result[2].step;
     std::printf("%2d %2d %2d | %5.2f %5.2f | %6.3f %6.3f %6.3f %6.3f %6.3f %7.3f | %3d %3d ", l.ranks,
                 l.stages, l.microbatches, r.skew.layers, r.skew.pool, r.measured[0], r.predicted[1],
-                r.measured[1], r.predicted[2], r.measured[2], r.least, room, r.shadows);
+                r.measured[1], r.predicted[2], r.measured[2], r.least, r.room, r.shadows);
     std::printf("| %7.1f %7.1f %7.1f %4.2fx %7.1f %7.1f %4.2fx | %4.1f%%\n", before,
                 1e3 * ExpectedStep(r, 1, l.ranks), aware, before / aware, 1e3 * ExpectedStep(r, 2, l.ranks),
                 shadow, before / shadow, 100 * r.result[2].dense / (r.result[2].dense + r.result[2].expert));
@@ -258,23 +268,27 @@ void PrintTable(const char* title, const Weights& weights, int steps, int shadow
 }
 
 int Main(int argc, char** argv) {
-  int train = 300, steps = 1, shadows = -1;
+  Options options;
   for (int i = 1; i < argc; ++i) {
     if (std::strncmp(argv[i], "--train=", 8) == 0) {
-      train = std::max(1, std::atoi(argv[i] + 8));
+      options.train = std::max(1, std::atoi(argv[i] + 8));
     } else if (std::strncmp(argv[i], "--steps=", 8) == 0) {
-      steps = std::max(1, std::atoi(argv[i] + 8));
+      options.steps = std::max(1, std::atoi(argv[i] + 8));
     } else if (std::strncmp(argv[i], "--shadows=", 10) == 0) {
-      shadows = std::max(0, std::atoi(argv[i] + 10));
+      options.shadows = std::max(0, std::atoi(argv[i] + 10));
+    } else if (std::strncmp(argv[i], "--micro_batch=", 14) == 0) {
+      options.micro_batch = std::max(1, std::atoi(argv[i] + 14));
     } else {
-      std::fprintf(stderr, "error: what is \"%s\"? Options are --train=STEPS, --steps=N and --shadows=K\n",
-                   argv[i]);
+      std::fprintf(
+          stderr,
+          "error: what is \"%s\"? Options are --train=STEPS, --steps=N, --shadows=K and --micro_batch=N\n",
+          argv[i]);
       return kUserErrorExitCode;
     }
   }
-  std::printf("training %d steps\n", train);
-  PrintTable("A trained model", Train(train), steps, shadows);
-  PrintTable("Not trained: routers that lean towards experts of their own", LeaningRouters(), steps, shadows);
+  std::printf("training %d steps\n", options.train);
+  PrintTable("A trained model", Train(options.train), options);
+  PrintTable("Not trained: routers that lean towards experts of their own", LeaningRouters(), options);
   std::printf(
       "\nlog shares: standard deviation of the logarithm of the experts' shares, in a layer and in all "
       "layers "
