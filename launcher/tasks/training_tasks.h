@@ -18,8 +18,8 @@ class TrainingTasks {
   // `tokenizer`, that of the data, is null.
   static std::optional<TrainingTasks> Of(const Config& config, const Tokenizer* tokenizer);
 
-  // Scores them with the weights as they are and adds the results to `outcome`. Collective. A score that is no
-  // number, of weights that have diverged, is told as such and ends nothing.
+  // Scores them with the weights as they are and adds the results to `outcome`. Collective. A score that is
+  // no number, of weights that have diverged, is told as such and ends nothing.
   void Evaluate(TrainingEngine& engine, Communicator& world, ValidationOutcome& outcome) const;
 
  private:

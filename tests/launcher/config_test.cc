@@ -90,6 +90,7 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "override train=3: is a block; name one of its fields: steps, seed, global_batch, micro_batch, lr, "
           "min_lr, "
           "warmup_fraction, beta1, beta2, adam_eps, weight_decay, clip, init_from, eval_every, eval_batches, "
+          "eval_tasks, eval_task_items, "
           "save_every, "
           "keep_checkpoints, recompute_experts, recompute_attention, precision, weight_grad_slots, "
           "save_minutes, save_at_end, stop_at, resume_step, lr_schedule, decay_steps, eval_tasks, "

@@ -158,7 +158,7 @@ TEST_F(PlaceShadowsTest, CopiesThatCostMoreThanTheyGiveAreNotMade) {
       PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 24e3}, owners, 1);
   EXPECT_EQ(NumShadows(large), 3);
   EXPECT_NEAR(SlotImbalance({.counts = values, .schedule = schedule}, large), 1, 0.02);
-  // In between: 72 rows of which one expert has 36. One copy of 6 rows on each other rank: 18 + 0, 12 + 6 + 8.
+  // In between: 72 rows, 36 of them of one expert. Copies of 6 rows on the other ranks: 18, 12 + 6 + 8.
   const ExpertPlacement small =
       PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 72}, owners, 1);
   EXPECT_LT(SlotImbalance({.counts = values, .schedule = schedule}, small), 12. / 6 - 8. / 18);
