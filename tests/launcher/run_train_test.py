@@ -81,6 +81,21 @@ class ResumeTest(RunTest):
         self.Train("run_dir=killed", *settings, mpi=3)
         self.assertEqual(self.Results("killed"), self.Results("whole"))
 
+    # Weights and gradients of shadows travel in every step, so any moment of a kill is among them.
+    def test_a_rank_killed_among_shadows_continues_bit_for_bit(self) -> None:
+        settings = ["train.steps=160", "train.save_every=35", "train.eval_every=0", "model.seq_length=64", "train.micro_batch=4",
+                    "train.global_batch=24", "moe.experts=6", "moe.balance=NONE", "parallel.replace_every=10"]
+        outcome = self.Train("run_dir=whole", "parallel.shadow_experts=2", *settings, mpi=3)
+        self.assertRegex(outcome.text, r"moved \d of 6 experts, .*B in .* s, [1-5] shadows: slot imbalance 1\.\d+ -> 1\.0\d+")
+        process = self.Start("train", "small.txtpb", "run_dir=killed", "parallel.shadow_experts=2", *settings, mpi=3)
+        self.KillAt(process, "killed", 60, lambda: RanksOf(process.pid)[1])
+        self.Train("run_dir=killed", "parallel.shadow_experts=2", *settings, mpi=3)
+        self.assertEqual(self.Results("killed"), self.Results("whole"))
+        # And without shadows the losses are the same to rounding, which training amplifies.
+        self.Train("run_dir=without", *settings, mpi=3)
+        for line, other in zip(self.Steps("whole")[:40], self.Steps("without")[:40], strict=True):
+            self.assertAlmostEqual(line["loss"], other["loss"], delta=1e-4)
+
     def test_experts_move_and_change_nothing(self) -> None:
         settings = ["train.steps=60", "train.save_every=25", "train.eval_every=0", "parallel.ranks=3"]
         self.Train("run_dir=still", "parallel.placement=CONTIGUOUS", *settings)
@@ -125,9 +140,9 @@ class ResumeTest(RunTest):
         told = self.Train("train.steps=5", "train.save_every=3", "train.save_at_end=false", "run_dir=some")
         self.assertIn("the newest checkpoint is of step 3", told.text)
         # Repeated, it goes on from there and ends with the same loss.
-        last = self.Metrics("some")[-1]
+        last = self.Steps("some")[-1]
         self.Train("train.steps=5", "train.save_every=3", "train.save_at_end=false", "run_dir=some")
-        again = self.Metrics("some")[-1]
+        again = self.Steps("some")[-1]
         self.assertEqual((last["step"], last["loss"]), (again["step"], again["loss"]))
 
     def test_another_layout_continues_a_checkpoint(self) -> None:
