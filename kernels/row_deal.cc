@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/check_tensor.h"
+#include "kernels/cuda/launchers.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -23,7 +24,6 @@ void DealRows(Stream& stream, const RowDeal& deal, const Tensor& experts, int64_
               const Tensor& rows_of_place) {
   const int64_t m = deal.first_copy.rows() - 1, c = deal.place.rows(), p = rows_of_place.rows();
   const int64_t num_choices = experts.size(), top_k = experts.dim(1);
-  CHECK(stream.device() == Device::kCpu) << "DealRows is not there on CUDA";
   CheckTensor("DealRows first_copy", deal.first_copy, DType::kI32, {m + 1});
   CheckTensor("DealRows place", deal.place, DType::kI32, {c});
   CheckTensor("DealRows end", deal.end, DType::kI32, {c});
@@ -33,6 +33,9 @@ void DealRows(Stream& stream, const RowDeal& deal, const Tensor& experts, int64_
   CheckTensor("DealRows rows_of_expert", order.rows_of_expert, DType::kI32, {m});
   CheckTensor("DealRows rows_of_place", rows_of_place, DType::kI32, {p});
   KernelScope scope(stream, Op::kPermute, 0, 4.0 * experts.bytes() + 3.0 * deal.place.bytes());
+  if (stream.device() == Device::kCuda) {
+    return cuda::DealRows(stream, deal, experts, turn, order, rows_of_place);
+  }
 
   const auto *first_copy = deal.first_copy.as<int32_t>(), *place = deal.place.as<int32_t>(),
              *end = deal.end.as<int32_t>(), *rows_of_expert = order.rows_of_expert.as<int32_t>(),

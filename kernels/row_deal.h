@@ -24,7 +24,7 @@ struct RowDeal {
 
 // `order` as of OrderRows with send_index[e] = e. Changes row_of and token_of, and writes how many rows each
 // place has; places without a copy have none. `turn` >= 0: which exchange it is, see above.
-// On the CPU alone: CUDA is an error. Moves 4 T K + 3 C + P numbers.
+// On CUDA it is two launches. Moves 4 T K + 3 C + P numbers.
 void DealRows(Stream& stream, const RowDeal& deal, const Tensor& experts /*[T, K] I32*/, int64_t turn,
               const RowOrder& order, const Tensor& rows_of_place /*[P] I32*/);
 int64_t DealRowsScratchBytes(int64_t num_experts /*M*/, int64_t num_copies /*C*/, int64_t num_places /*P*/);

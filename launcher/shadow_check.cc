@@ -18,10 +18,6 @@ std::vector<std::string> ShadowProblems(const Config& config, int world_size) {
                "have copies of %d others at most",
                shadows, experts, own, others));
   }
-  if (config.device() == DeviceType::CUDA) {
-    problems.push_back(Format(
-        "parallel.shadow_experts: is %d, but device: CUDA has no shadows; it must be 0 there", shadows));
-  }
   return problems;
 }
 

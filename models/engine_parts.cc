@@ -5,6 +5,7 @@
 #include "models/memory_plan.h"
 #include "models/settings.h"
 #include "models/stage_layers.h"
+#include "parallel/shadow_placement.h"
 #include "runtime/emulated_communicator.h"
 
 namespace unipool {
@@ -109,11 +110,12 @@ OptimizerOptions OptimizerOptionsOf(const TrainConfig& train) {
 }
 
 // As in ShadowCounts.
-double RowsOfSlot(const EngineParts& parts, const EngineOptions& options) {
+double ShareOfACopy(const EngineParts& parts, const EngineOptions& options) {
   if (options.shadows_are_free) return 0;
   const double tokens =
       static_cast<double>(parts.config.train().micro_batch()) * parts.config.model().seq_length();
-  return tokens * static_cast<double>(parts.spec.top_k) * parts.mesh.shape().data;
+  const double rows = tokens * static_cast<double>(parts.spec.top_k) * parts.mesh.shape().data;
+  return CopyShare(rows, parts.config.device() == DeviceType::CUDA);
 }
 
 std::optional<Optimizer> MakeOptimizer(EngineParts& parts, const EngineOptions& options) {
@@ -145,7 +147,7 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
                  place.memory()),
       executor(mesh, dispatcher, model, experts, LaneOrderOf(config.parallel().lanes()), place.device()),
       optimizer(MakeOptimizer(*this, options)),
-      replacer(spec, config.parallel(), mesh, schedule, RowsOfSlot(*this, options), placement, experts,
+      replacer(spec, config.parallel(), mesh, schedule, ShareOfACopy(*this, options), placement, experts,
                optimizer ? &*optimizer : nullptr, place.stream(), place.memory()) {
   executor.set_meter(options.meter);
 }

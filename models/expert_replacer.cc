@@ -22,14 +22,14 @@ ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement 
 }
 
 ExpertReplacer::ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
-                               const SlotSchedule& schedule, double rows_of_slot, ExpertPlacement& placement,
+                               const SlotSchedule& schedule, double copy_share, ExpertPlacement& placement,
                                ExpertPool& experts, const Optimizer* optimizer, Stream& stream,
                                MemoryMeter& memory)
     : spec_(spec),
       config_(config),
       mesh_(mesh),
       schedule_(schedule),
-      rows_of_slot_(rows_of_slot),
+      copy_share_(copy_share),
       placement_(placement),
       experts_(experts),
       optimizer_(optimizer),
@@ -87,7 +87,7 @@ ExpertPlacement ExpertReplacer::WithShadows(const ExpertPlacement& owners,
   if (placement_.num_shadows() == 0) return owners;
   return PlaceShadows(
       ShadowCounts{
-          .counts = counts, .schedule = schedule_, .span = mesh_.shape().span, .rows_of_slot = rows_of_slot_},
+          .counts = counts, .schedule = schedule_, .span = mesh_.shape().span, .copy_share = copy_share_},
       owners, placement_.num_shadows());
 }
 

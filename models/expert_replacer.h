@@ -33,9 +33,9 @@ ExpertPlacement FirstPlacement(const ModelSpec& spec, ParallelConfig::Placement 
 class ExpertReplacer {
  public:
   // All references must outlive it. `placement` is the one value that everyone on this rank refers to, and
-  // changes in MoveTo alone. `optimizer` is null where there is none. `rows_of_slot`: as in ShadowCounts.
+  // changes in MoveTo alone. `optimizer` is null where there is none. `copy_share`: as in ShadowCounts.
   ExpertReplacer(const ModelSpec& spec, const ParallelConfig& config, const Mesh& mesh,
-                 const SlotSchedule& schedule, double rows_of_slot, ExpertPlacement& placement,
+                 const SlotSchedule& schedule, double copy_share, ExpertPlacement& placement,
                  ExpertPool& experts, const Optimizer* optimizer, Stream& stream, MemoryMeter& memory);
 
   // Counts [L * M] of a finished step, over all ranks.
@@ -72,7 +72,7 @@ class ExpertReplacer {
   const ParallelConfig config_;
   const Mesh& mesh_;
   const SlotSchedule& schedule_;
-  const double rows_of_slot_;
+  const double copy_share_;
   ExpertPlacement& placement_;
   ExpertPool& experts_;
   const Optimizer* optimizer_;

@@ -34,9 +34,7 @@ class ShareSearch {
         copies_(experts_) {
     CHECK_EQ(static_cast<int64_t>(counts_.size()), int64_t{layers_} * experts_);
     MakeForm();
-    if (counts.rows_of_slot > 0) {
-      for (int l = 0; l < layers_; ++l) copy_rows_[l] = kRowsOfACopy / counts.rows_of_slot * rows_of(l);
-    }
+    for (int l = 0; l < layers_; ++l) copy_rows_[l] = counts.copy_share * rows_of(l);
     for (int expert = 0; expert < experts_; ++expert) {
       copies_[expert].push_back({.rank = owners.owner(expert), .rows = std::vector<double>(layers_)});
       for (int l = 0; l < layers_; ++l) Add(copies_[expert][0], l, count(l, expert));

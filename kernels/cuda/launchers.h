@@ -18,6 +18,7 @@
 #include "kernels/grouped_gemm.h"
 #include "kernels/rope.h"
 #include "kernels/router_forward.h"
+#include "kernels/row_deal.h"
 #include "kernels/row_order.h"
 #include "runtime/stream.h"
 
@@ -135,6 +136,10 @@ UNIPOOL_CUDA_LAUNCHER(RouterForward, Stream& stream, const RouterScoreSpec& spec
 UNIPOOL_CUDA_LAUNCHER(RouterScoresBackward, Stream& stream, const RouterScoreSpec& spec, const Tensor& logits,
                       const Tensor& sigma, const Tensor& visible, const Tensor& scores,
                       const RouterScoreGrads& grads)
+
+// row_deal.h
+UNIPOOL_CUDA_LAUNCHER(DealRows, Stream& stream, const RowDeal& deal, const Tensor& experts, int64_t turn,
+                      const RowOrder& order, const Tensor& rows_of_place)
 
 // row_order.h
 UNIPOOL_CUDA_LAUNCHER(OrderRows, Stream& stream, const Tensor& experts, const Tensor& weights,

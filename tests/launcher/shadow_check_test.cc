@@ -37,13 +37,5 @@ TEST(ShadowCheck, RanksOfOneCopyOfThePool) {
                   "it can have copies of 16 others at most"));
 }
 
-TEST(ShadowCheck, NotOnCuda) {
-  Config config = With(2);
-  config.set_device(DeviceType::CUDA);
-  EXPECT_THAT(
-      ShadowProblems(config, 4),
-      ElementsAre("parallel.shadow_experts: is 2, but device: CUDA has no shadows; it must be 0 there"));
-}
-
 }  // namespace
 }  // namespace unipool

@@ -152,15 +152,16 @@ TEST_F(PlaceShadowsTest, CopiesThatCostMoreThanTheyGiveAreNotMade) {
   const std::vector<double> values{12, 4, 4, 4};
   const ExpertPlacement owners = ContiguousPlacement(4, 4);
   // The counts are those of one slot of 24 rows, or the mean of slots of 24,000.
-  EXPECT_EQ(NumShadows(PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 24}, owners, 1)),
+  EXPECT_EQ(NumShadows(PlaceShadows(
+                {.counts = values, .schedule = schedule, .copy_share = CopyShare(24, false)}, owners, 1)),
             0);
   const ExpertPlacement large =
-      PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 24e3}, owners, 1);
+      PlaceShadows({.counts = values, .schedule = schedule, .copy_share = CopyShare(24e3, false)}, owners, 1);
   EXPECT_EQ(NumShadows(large), 3);
   EXPECT_NEAR(SlotImbalance({.counts = values, .schedule = schedule}, large), 1, 0.02);
   // In between: 72 rows, 36 of them of one expert. Copies of 6 rows on the other ranks: 18, 12 + 6 + 8.
   const ExpertPlacement small =
-      PlaceShadows({.counts = values, .schedule = schedule, .rows_of_slot = 72}, owners, 1);
+      PlaceShadows({.counts = values, .schedule = schedule, .copy_share = CopyShare(72, false)}, owners, 1);
   EXPECT_LT(SlotImbalance({.counts = values, .schedule = schedule}, small), 12. / 6 - 8. / 18);
 }
 

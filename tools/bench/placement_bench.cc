@@ -205,9 +205,10 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, con
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
     const ExpertPlacement contiguous = engine.parts().placement.WithRoom(0);
     const ExpertPlacement aware = PlaceBySlots(loads, contiguous);
-    const ShadowCounts placing{.counts = counts,
-                               .schedule = schedule,
-                               .rows_of_slot = static_cast<double>(micro_batch) * kSequence * ranks / stages};
+    const ShadowCounts placing{
+        .counts = counts,
+        .schedule = schedule,
+        .copy_share = CopyShare(static_cast<double>(micro_batch) * kSequence * ranks / stages, false)};
     const ExpertPlacement placements[] = {contiguous, aware, PlaceShadows(placing, aware, shadows)};
     std::vector<BenchResult> results[kVariants];
     // In turn, so that what else the machine does meets both alike.

@@ -1,0 +1,118 @@
+// Two launches: one block turns the experts' rows into the first row of each place, then each choice finds its
+// copy and moves. M + C + P numbers are few beside the choices of a microbatch.
+//
+//   1 TableKernel   per expert, the rows of its copies; the first row of each expert and of each place; what a
+//                   row of a copy moves by
+//   2 DealKernel    a thread per choice
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/rows.h"
+
+namespace unipool::cuda {
+namespace {
+
+constexpr int kThreads = 512, kWarps = kThreads / kWarp;
+
+struct Arguments {
+  int num_choices, top_k, num_experts, num_copies, num_places, turn;  // turn modulo kDealUnits
+  const int32_t *first_copy, *place, *end, *experts, *rows_of_expert;
+  int32_t *row_of, *token_of, *rows_of_place;
+  int32_t *first_row, *until, *shift, *begin;  // scratch: [M], [C], [C], [P]
+};
+
+// first[i] = the sum of counts[0 .. i - 1], by the whole block: each thread takes neighbours.
+__device__ inline void Scan(int n, const int32_t* counts, int32_t* first) {
+  UNIPOOL_SHARED(int, warp_sums, [kWarps]);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
+  const int length = (n + kThreads - 1) / kThreads;
+  const int begin = min(thread * length, n), end = min(begin + length, n);
+  int own = 0;
+  for (int i = begin; i < end; ++i) own += counts[i];
+  int upto = own;
+#pragma unroll
+  for (int step = 1; step < kWarp; step *= 2) {
+    const int lower = __shfl_up_sync(kFullWarp, upto, step);
+    if (lane >= step) upto += lower;
+  }
+  if (lane == kWarp - 1) warp_sums[warp] = upto;
+  __syncthreads();
+  int before = upto - own;
+  for (int w = 0; w < warp; ++w) before += warp_sums[w];
+  for (int i = begin; i < end; ++i) {
+    first[i] = before;
+    before += counts[i];
+  }
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kThreads) TableKernel(Arguments a) {
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int p = thread; p < a.num_places; p += kThreads) a.rows_of_place[p] = 0;
+  Scan(a.num_experts, a.rows_of_expert, a.first_row);
+  for (int e = thread; e < a.num_experts; e += kThreads) {
+    const int d = (a.turn * 159 + e * 83) % kDealUnits;
+    int before = 0;
+    for (int i = a.first_copy[e]; i < a.first_copy[e + 1]; ++i) {
+      const int until = static_cast<int>((int64_t{a.rows_of_expert[e]} * a.end[i] + d) / kDealUnits);
+      DeviceCheck(a.place[i] >= 0 && a.place[i] < a.num_places, "places are in [0, P)");
+      a.until[i] = until;
+      a.rows_of_place[a.place[i]] = until - before;
+      before = until;
+    }
+    DeviceCheck(before == a.rows_of_expert[e], "the copies of an expert have all its rows");
+  }
+  __syncthreads();
+  Scan(a.num_places, a.rows_of_place, a.begin);
+  for (int e = thread; e < a.num_experts; e += kThreads) {
+    int before = 0;
+    for (int i = a.first_copy[e]; i < a.first_copy[e + 1]; ++i) {
+      a.shift[i] = a.begin[a.place[i]] - before - a.first_row[e];
+      before = a.until[i];
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) DealKernel(Arguments a) {
+  const int choice = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+  if (choice >= a.num_choices) return;
+  const int row = a.row_of[choice];
+  if (row < 0) return;
+  const int e = a.experts[choice];
+  DeviceCheck(e >= 0 && e < a.num_experts, "experts are in [0, M)");
+  int copy = a.first_copy[e];
+  while (row - a.first_row[e] >= a.until[copy]) ++copy;
+  const int dealt = row + a.shift[copy];
+  a.row_of[choice] = dealt;
+  a.token_of[dealt] = choice / a.top_k;
+}
+
+}  // namespace
+
+void DealRows(Stream& stream, const RowDeal& deal, const Tensor& experts, int64_t turn, const RowOrder& order,
+              const Tensor& rows_of_place) {
+  const int64_t m = deal.first_copy.rows() - 1, c = deal.place.rows(), p = rows_of_place.rows();
+  auto* const scratch = static_cast<int32_t*>(stream.Scratch(DealRowsScratchBytes(m, c, p)));
+  const Arguments arguments = {static_cast<int>(experts.size()),
+                               static_cast<int>(experts.dim(1)),
+                               static_cast<int>(m),
+                               static_cast<int>(c),
+                               static_cast<int>(p),
+                               static_cast<int>(turn % kDealUnits),
+                               deal.first_copy.as<int32_t>(),
+                               deal.place.as<int32_t>(),
+                               deal.end.as<int32_t>(),
+                               experts.as<int32_t>(),
+                               order.rows_of_expert.as<int32_t>(),
+                               order.row_of.as<int32_t>(),
+                               order.token_of.as<int32_t>(),
+                               rows_of_place.as<int32_t>(),
+                               scratch,
+                               scratch + m,
+                               scratch + m + c,
+                               scratch + m + 2 * c};
+  Launch("DealRows tables", &TableKernel, {.grid = 1, .block = kThreads}, stream, arguments);
+  Launch("DealRows", &DealKernel,
+         {.grid = static_cast<unsigned>(CeilDiv(experts.size(), kThreads)), .block = kThreads}, stream,
+         arguments);
+}
+
+}  // namespace unipool::cuda
