@@ -23,6 +23,16 @@ class GradientSync {
   void GatherDense(const Tensor& values, int64_t step) {
     mesh_.stage().AllGatherParts(values, {.operation = "dense parameters", .step = step});
   }
+  // As the three above, for the weight of a spread head, which all ranks of the world hold.
+  Range OwnHeadPart(int64_t num_elements) const {
+    return EvenPartition(num_elements, mesh_.device_world().size(), mesh_.device_world().rank());
+  }
+  void ReduceHead(const Tensor& grads, int64_t step) {
+    mesh_.device_world().ReduceScatterSum(grads, {.operation = "head gradients", .step = step});
+  }
+  void GatherHead(const Tensor& values, int64_t step) {
+    mesh_.device_world().AllGatherParts(values, {.operation = "head parameters", .step = step});
+  }
   // Sums over the copies of the pool. An expert has one owner in each copy, so with one copy its gradient is
   // complete (over all slots, in the owner's memory) and nothing is sent.
   void ReduceExperts(const Tensor& grads, int64_t step) {

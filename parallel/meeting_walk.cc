@@ -22,6 +22,12 @@ double HeadTime(const SlotSchedule& schedule, const StageWork& work, const HeadW
   return whole * static_cast<double>(chunks) / work.head_chunks;
 }
 
+// An even share of a spread head, of each stage.
+double SpreadHeadTime(const SlotSchedule& schedule, const StageWork& work, int time) {
+  if (schedule.SpreadHead(time) < 0) return 0;
+  return (schedule.forward_only() ? 1 : 3) * work.head / schedule.num_stages();
+}
+
 // What stages do in slots; index n: after the slots.
 class SlotWork {
  public:
@@ -66,6 +72,7 @@ double WalkMeetings(const SlotSchedule& schedule, const StageWork& work, PoolSpa
       }
       if (span == PoolSpan::kReplica) step += slowest + experts;
     }
+    step += SpreadHeadTime(schedule, work, time);
     if (span == PoolSpan::kStage) step += *std::max_element(of_stage.begin(), of_stage.end());
   }
   return step;

@@ -19,7 +19,7 @@ struct StageWork {
 // Time of a step. With PoolSpan::kReplica the sum over slots of (the slowest stage's dense work and head
 // + an even share of all stages' expert work); a backward's dense work counts in its own slot, where the
 // executor does it in the next one. With PoolSpan::kStage stages meet only at their boundaries: the sum
-// over time steps of the slowest stage's work.
+// over time steps of the slowest stage's work. All stages meet in a spread head.
 double WalkMeetings(const SlotSchedule& schedule, const StageWork& work, PoolSpan span);
 
 }  // namespace unipool

@@ -24,7 +24,8 @@
 //   ForwardInput(m)     written before BackwardRoute of layer 0 of microbatch m - 2 (S - s), on stages > 0
 //   ForwardOutput(m)    read (sent on, or by the last stage's head) until ForwardUnpermute of the last layer
 //                       of microbatch m + 1 is called
-//   BackwardInput(m)    last stage: Head(m) begins to fill it before BackwardRoute of layer 0 of m - 1
+//   BackwardInput(m)    last stage: Head(m) begins to fill it before BackwardRoute of layer 0 of m - 1;
+//                       EndHead(m) fills it after EndBackward(m - 1)
 //                       other stages: written after EndBackward(m - 1)
 //   BackwardOutput(m)   read until BackwardUnpermute of the last layer of microbatch m + 1 is called
 #pragma once
@@ -33,9 +34,37 @@
 
 namespace unipool {
 
+// A stage's part of a head that all stages of a pipeline run (SlotSchedule::SpreadHead). `share_of` is a
+// stage, whose share of the microbatch's tokens is meant: EvenPartition(T, S, share_of). The last stage has
+// the rows of all shares, in one array, and other stages those of their own.
+//
+// Of one microbatch: BeginHead on the last stage; HeadRows travel; RunHead and RunHeadRest on every stage,
+// while HeadGradients of other stages travel back; EndHead on the last stage. The next microbatch's BeginHead
+// comes after that. Where the schedule is forward only there are no gradients, and RunHeadRest and EndHead
+// are left out.
+class SpreadHead {
+ public:
+  virtual ~SpreadHead() = default;
+  // [T / S, D] inputs of the logits, and their gradients. Each valid until the next microbatch's BeginHead.
+  virtual Tensor HeadRows(int microbatch, int share_of) = 0;
+  virtual Tensor HeadGradients(int microbatch, int share_of) = 0;
+  // Last stage: fills HeadRows of all shares from ForwardOutput.
+  virtual void BeginHead(int microbatch) = 0;
+  // Logits and losses of this stage's share, and HeadGradients of it.
+  virtual void RunHead(int microbatch) = 0;
+  // What is left of the weight's gradient, which no other stage waits for. A share of `HeadRest` of the work.
+  virtual void RunHeadRest(int microbatch) = 0;
+  virtual double HeadRest(int microbatch) const = 0;
+  // Last stage: HeadGradients of all shares have come. Fills BackwardInput.
+  virtual void EndHead(int microbatch) = 0;
+};
+
 class PipelineStage {
  public:
   virtual ~PipelineStage() = default;
+
+  // Null: the stage runs its head alone.
+  virtual SpreadHead* spread_head() { return nullptr; }
 
   // Hidden states that enter the stage's first layer. Stage 0 embeds them in BeginForward, others receive
   // them.

@@ -38,7 +38,8 @@ SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, Pipeli
       experts_(experts),
       lane_order_(lane_order),
       device_(device),
-      boundary_(mesh, stage) {}
+      boundary_(mesh, stage),
+      head_exchange_(mesh) {}
 
 void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
   const std::string name = device_ ? Format("step %d", step) : "";
@@ -46,6 +47,7 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
   schedule_ = &schedule;
   step_ = step;
   boundary_.Begin(schedule, step);
+  head_exchange_.Begin(schedule, stage_.spread_head(), step);
   dispatcher_.SetSchedule(schedule);
   dispatcher_.set_step(step);
   for (int time = 0; time < schedule.num_times(); ++time) {
@@ -54,6 +56,7 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
     EndForwardTime(time);
     if (lane_order_ == LaneOrder::kSequential) EndBackwardTime(time);
     WeightGradients(WeightPart::kFirst);
+    RunSpreadHead(time);
   }
   if (lane_order_ == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
   WeightGradients(WeightPart::kSecond);
@@ -69,6 +72,7 @@ void SlotExecutor::RunSlot(SlotId slot) {
     Head(Lane::kForward, slot);
     ForwardExperts(slot);
     Head(Lane::kBackward, slot);  // before the lane's end, which may replace the output that it reads
+    EndSpreadHead();
     FinishForward();
     BackwardDense(slot);
     BackwardExperts(slot);
@@ -121,7 +125,10 @@ void SlotExecutor::BackwardDense(SlotId slot) {
   }
   FinishBackward();
   WeightGradients(WeightPart::kSecond);
-  if (slot.index == 0) boundary_.Wait(Lane::kBackward);
+  if (slot.index == 0) {
+    boundary_.Wait(Lane::kBackward);
+    EndSpreadHead();
+  }
   if (!schedule_->AnyWork(Lane::kBackward, slot)) return;
   const LaneWork work = Work(Lane::kBackward, slot);
   if (work.idle()) {
@@ -196,6 +203,35 @@ void SlotExecutor::Head(Lane lane, SlotId slot) {
   }
 }
 
+void SlotExecutor::SendHeadRows(int time) {
+  const int microbatch = schedule_->SpreadHead(time);
+  if (microbatch < 0) return;
+  if (stage() + 1 == schedule_->num_stages()) stage_.spread_head()->BeginHead(microbatch);
+  head_exchange_.Start(HeadExchange::Way::kRows, microbatch, time);
+}
+
+void SlotExecutor::RunSpreadHead(int time) {
+  const int microbatch = schedule_->SpreadHead(time);
+  if (microbatch < 0) return;
+  SpreadHead& head = *stage_.spread_head();
+  const Range range(*this, "head", Lane::kForward, LaneWork{.microbatch = microbatch, .layer = -1});
+  head_exchange_.Wait();
+  const bool is_training = !schedule_->forward_only();
+  const auto tokens = static_cast<double>(head.HeadRows(microbatch, stage()).dim(0));
+  const double rest = is_training ? head.HeadRest(microbatch) : 2.0 / 3;  // forward alone is a third
+  Metered(WorkKind::kHead, tokens, {.share = 1 - rest}, [&] { head.RunHead(microbatch); });
+  if (!is_training) return;
+  head_exchange_.Start(HeadExchange::Way::kGradients, microbatch, time);
+  if (rest > 0) Metered(WorkKind::kHead, tokens, {.share = rest}, [&] { head.RunHeadRest(microbatch); });
+}
+
+void SlotExecutor::EndSpreadHead() {
+  const int microbatch = head_exchange_.microbatch();
+  if (microbatch < 0) return;
+  head_exchange_.Wait();
+  if (stage() + 1 == schedule_->num_stages()) stage_.spread_head()->EndHead(microbatch);
+}
+
 void SlotExecutor::FinishForward() {
   Pending& pending = pending_[static_cast<int>(Lane::kForward)];
   if (!pending.under_way) return;
@@ -230,6 +266,7 @@ void SlotExecutor::EndForwardTime(int time) {
   SendHidden(time);
   FinishForward();
   Head(Lane::kForward, {.time = time, .index = schedule_->slots_per_time()});
+  SendHeadRows(time);
   const int microbatch = Microbatch(Lane::kForward, time);
   if (microbatch >= 0) stage_.EndForward(microbatch);
 }

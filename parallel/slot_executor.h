@@ -3,6 +3,7 @@
 // the same exchanges in the same order.
 #pragma once
 
+#include "parallel/head_exchange.h"
 #include "parallel/stage_boundary.h"
 #include "parallel/work_times.h"
 #include "runtime/device_context.h"
@@ -58,6 +59,12 @@ class SlotExecutor {
   // The last stage's head, where the schedule puts it: it stands for the dense work of a lane without a
   // layer.
   void Head(Lane lane, SlotId slot);
+  // A spread head, which every stage shares in. Its rows leave the last stage at the end of a time step and
+  // are worked on when weight gradients have covered their way. Gradients come back until the last stage's
+  // first backward slot of the next time step.
+  void SendHeadRows(int time);
+  void RunSpreadHead(int time);
+  void EndSpreadHead();
   void WeightGradients(WeightPart part);  // of the last batch, if they are still to be computed
   // Around the slots of a time step: hidden states come from and go to the neighbouring stages.
   void BeginForwardTime(int time);
@@ -95,6 +102,7 @@ class SlotExecutor {
   Pending pending_[2];  // per lane
   WeightWork weights_;
   StageBoundary boundary_;
+  HeadExchange head_exchange_;
 };
 
 }  // namespace unipool

@@ -8,8 +8,12 @@
 
 namespace unipool {
 
-SlotSchedule::SlotSchedule(std::vector<int> layers_per_stage, int num_microbatches, bool forward_only)
-    : layers_(std::move(layers_per_stage)), num_microbatches_(num_microbatches), forward_only_(forward_only) {
+SlotSchedule::SlotSchedule(std::vector<int> layers_per_stage, int num_microbatches, bool forward_only,
+                           HeadPlace head_place)
+    : layers_(std::move(layers_per_stage)),
+      num_microbatches_(num_microbatches),
+      forward_only_(forward_only),
+      head_place_(layers_.size() == 1 ? HeadPlace::kLastStage : head_place) {
   CHECK(!layers_.empty());
   CHECK_GE(num_microbatches_, 1);
   CHECK_GE(*std::min_element(layers_.begin(), layers_.end()), 1) << "every stage needs a layer";
@@ -56,7 +60,12 @@ bool SlotSchedule::AnyWork(Lane lane, SlotId slot) const {
   return false;
 }
 
+int SlotSchedule::SpreadHead(int time) const {
+  return head_place_ == HeadPlace::kSpread ? Microbatch(Lane::kForward, num_stages() - 1, time) : -1;
+}
+
 int SlotSchedule::num_head_parts() const {
+  if (head_place_ == HeadPlace::kSpread) return 1;
   const int missing = slots_per_time_ - layers_.back();
   return std::max(1, forward_only_ ? missing : 3 * missing);
 }
@@ -70,6 +79,7 @@ int SlotSchedule::HeadPartsBefore(int index) const {
 }
 
 HeadWork SlotSchedule::Head(Lane lane, SlotId slot) const {
+  if (head_place_ == HeadPlace::kSpread) return {};
   const int last = num_stages() - 1, n = slots_per_time_, layers = layers_[last], missing = n - layers;
   const auto work = [&](Lane microbatch_lane, int begin, int parts) {
     const int microbatch = Microbatch(microbatch_lane, last, slot.time);

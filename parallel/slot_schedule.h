@@ -15,6 +15,9 @@
 //   where the backward of layer 2 would stand.
 // Where n_last = n, the head is one part after the slots of its time step, and all ranks of the pool group
 // wait for it.
+//
+// Or the head is spread: each stage runs it for an even share of the microbatch's tokens, after the slots of
+// the time step in which the microbatch left the last layer (parallel/HEAD.md). Stages are then even again.
 #pragma once
 
 #include <vector>
@@ -22,6 +25,9 @@
 namespace unipool {
 
 enum class Lane : int { kForward = 0, kBackward = 1 };
+
+// Who runs the head: the last stage, or every stage of a pipeline for its share of the tokens.
+enum class HeadPlace : int { kLastStage = 0, kSpread = 1 };
 
 struct SlotId {
   int time = 0;   // t
@@ -45,8 +51,10 @@ struct HeadWork {
 class SlotSchedule {
  public:
   // layers_per_stage: S entries, each >= 1. num_microbatches = B >= 1. forward_only (evaluation): the
-  // backward lane is always idle, and the last time step is B + S - 2.
-  SlotSchedule(std::vector<int> layers_per_stage, int num_microbatches, bool forward_only = false);
+  // backward lane is always idle, and the last time step is B + S - 2. With one stage there is nobody to
+  // spread the head to: head_place() is kLastStage.
+  SlotSchedule(std::vector<int> layers_per_stage, int num_microbatches, bool forward_only = false,
+               HeadPlace head_place = HeadPlace::kLastStage);
 
   int num_stages() const { return static_cast<int>(layers_.size()); }
   int num_microbatches() const { return num_microbatches_; }
@@ -55,6 +63,8 @@ class SlotSchedule {
   int slots_per_time() const { return slots_per_time_; }  // n
   int num_times() const;                                  // B + 2S - 1, or B + S - 1 when forward only
   bool forward_only() const { return forward_only_; }
+  HeadPlace head_place() const { return head_place_; }
+  const std::vector<int>& layers_per_stage() const { return layers_; }
 
   // Microbatch that the stage's lane runs in time step t, or -1.
   int Microbatch(Lane lane, int stage, int time) const;
@@ -68,9 +78,12 @@ class SlotSchedule {
   // Which parts of the head the last stage runs in a slot, where a lane's dense work of a missing layer would
   // stand. index == n, forward lane: after all slots. The forward lane's parts come behind the last layer's
   // slot. The backward lane's parts come in the next time step, before the first backward slot of the
-  // microbatch. The last part comes before the next microbatch has left its last layer.
+  // microbatch. The last part comes before the next microbatch has left its last layer. Always idle where the
+  // head is spread.
   HeadWork Head(Lane lane, SlotId slot) const;
-  int num_head_parts() const;  // 3 (n - n_last); n - n_last when forward only; at least 1
+  int num_head_parts() const;  // 3 (n - n_last); n - n_last when forward only; at least 1; 1 when spread
+  // The microbatch whose spread head all stages run after the slots of a time step; -1: none.
+  int SpreadHead(int time) const;
   // Most microbatches that a stage holds at once (forward begun, backward not ended): min(B, 2 (S - s)), or 1
   // when forward only. pipeline_stage.h has the one more at a boundary.
   int MaxInFlight(int stage) const;
@@ -81,6 +94,7 @@ class SlotSchedule {
   std::vector<int> layers_;
   int num_microbatches_, slots_per_time_ = 0;
   bool forward_only_;
+  HeadPlace head_place_;
 };
 
 }  // namespace unipool

@@ -13,12 +13,15 @@ namespace {
 
 // Once every stage has work in both lanes, each further microbatch costs the same: few are walked.
 double LongStepTime(const std::vector<int>& layers, int num_microbatches, const StageWork& work,
-                    PoolSpan span) {
+                    PoolSpan span, HeadPlace head_place) {
   const int walked = std::min(num_microbatches, 2 * static_cast<int>(layers.size()) + 1);
-  const double time = PredictStepTime(SlotSchedule(layers, walked), work, span);
+  const auto time_of = [&](int microbatches) {
+    return PredictStepTime(SlotSchedule(layers, microbatches, /*forward_only=*/false, head_place), work,
+                           span);
+  };
+  const double time = time_of(walked);
   if (walked == num_microbatches) return time;
-  const double shorter = PredictStepTime(SlotSchedule(layers, walked - 1), work, span);
-  return time + (num_microbatches - walked) * (time - shorter);
+  return time + (num_microbatches - walked) * (time - time_of(walked - 1));
 }
 
 int64_t Unevenness(const std::vector<int>& layers) {
@@ -82,11 +85,11 @@ std::vector<int> EvenLayers(int num_layers, int num_stages) {
 }
 
 std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_microbatches,
-                                      const StageWork& work, PoolSpan span) {
+                                      const StageWork& work, PoolSpan span, HeadPlace head_place) {
   CHECK_LE(num_stages, num_layers);
   std::vector<int> best = EvenLayers(num_layers, num_stages);
   const auto time_of = [&](const std::vector<int>& layers) {
-    return LongStepTime(layers, num_microbatches, work, span);
+    return LongStepTime(layers, num_microbatches, work, span, head_place);
   };
   const std::vector<int> even = best;
   const double time_of_even = time_of(even);
@@ -99,6 +102,20 @@ std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_mi
     best = layers;
   });
   return least <= (1 - kWorthwhile) * time_of_even ? best : even;
+}
+
+HeadPlace ChooseHeadPlace(int num_layers, int num_stages, int num_microbatches, const StageWork& work,
+                          PoolSpan span, const std::vector<int>& given) {
+  if (num_stages == 1) return HeadPlace::kLastStage;
+  const auto time_of = [&](HeadPlace place) {
+    const std::vector<int> layers =
+        given.empty() ? ChooseLayersPerStage(num_layers, num_stages, num_microbatches, work, span, place)
+                      : given;
+    return LongStepTime(layers, num_microbatches, work, span, place);
+  };
+  return time_of(HeadPlace::kSpread) <= (1 - kWorthwhile) * time_of(HeadPlace::kLastStage)
+             ? HeadPlace::kSpread
+             : HeadPlace::kLastStage;
 }
 
 }  // namespace unipool

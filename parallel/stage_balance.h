@@ -29,6 +29,12 @@ std::vector<int> EvenLayers(int num_layers, int num_stages);
 // the last stage, and the other stages as even as possible. REQUIRES: num_stages <= num_layers.
 inline constexpr double kWorthwhile = 0.02;
 std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_microbatches,
-                                      const StageWork& work, PoolSpan span);
+                                      const StageWork& work, PoolSpan span,
+                                      HeadPlace head_place = HeadPlace::kLastStage);
+
+// Where the head is run. It is spread where the step is then predicted shorter by kWorthwhile of its time,
+// each way with the layers chosen for it, or with `given` layers if there are any.
+HeadPlace ChooseHeadPlace(int num_layers, int num_stages, int num_microbatches, const StageWork& work,
+                          PoolSpan span, const std::vector<int>& given = {});
 
 }  // namespace unipool

@@ -1,6 +1,7 @@
 #include "parallel/step_walk.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -56,6 +57,7 @@ class Walk {
       EndForwardTime(time);
       if (plan_.lanes == LaneOrder::kSequential) EndBackwardTime(time);
       ForEach([&](int i) { WeightGradients(i, 0); });
+      RunSpreadHead(time);
     }
     if (plan_.lanes == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
     ForEach([&](int i) { WeightGradients(i, 1); });
@@ -130,6 +132,7 @@ class Walk {
   void ForwardExperts(SlotId slot);
   void BackwardExperts(SlotId slot);
   void Head(Lane lane, SlotId slot);
+  void RunSpreadHead(int time);
   void FinishForward(int i);
   void FinishBackward(int i);
   void WeightGradients(int i, int part);
@@ -154,6 +157,7 @@ void Walk::RunSlot(SlotId slot) {
   if (plan_.lanes == LaneOrder::kSequential) {
     ForwardExperts(slot);
     Head(Lane::kBackward, slot);
+    exchanges_.WaitHead();
     ForEach([&](int i) { FinishForward(i); });
     BackwardDense(slot);
     BackwardExperts(slot);
@@ -207,7 +211,10 @@ void Walk::BackwardDense(SlotId slot) {
     FinishBackward(i);
     WeightGradients(i, 1);
   });
-  if (slot.index == 0) exchanges_.WaitBoundary(Lane::kBackward);
+  if (slot.index == 0) {
+    exchanges_.WaitBoundary(Lane::kBackward);
+    exchanges_.WaitHead();
+  }
   if (!plan_.schedule.AnyWork(Lane::kBackward, slot)) return;
   LanePieces& pieces = Open(Lane::kBackward, slot);
   ForEach([&](int i) {
@@ -269,6 +276,30 @@ void Walk::Head(Lane lane, SlotId slot) {
   });
 }
 
+// Each stage's share, and what is left of its work when its gradients leave: the weight's gradient of its
+// last chunk (SpreadHead::HeadRest).
+void Walk::RunSpreadHead(int time) {
+  if (plan_.schedule.SpreadHead(time) < 0) return;
+  const bool is_training = !plan_.schedule.forward_only();
+  const auto rest = [&](double own) {
+    if (!is_training || own <= 0) return 2.0 / 3;
+    const auto chunk = static_cast<double>(plan_.head_chunk);
+    return (own - chunk * (std::ceil(own / chunk) - 1)) / own / 3;
+  };
+  exchanges_.WaitHead();
+  ForEach([&](int i) {
+    const double own = plan_.HeadTokens(stage(i));
+    Do(i, WorkKind::kHead, own, {.share = 1 - rest(own)});
+  });
+  if (!is_training) return;
+  exchanges_.OpenHead();
+  ForEach([&](int i) {
+    exchanges_.StartHead(Way::kToSources, i);
+    const double own = plan_.HeadTokens(stage(i));
+    Do(i, WorkKind::kHead, own, {.share = rest(own)});
+  });
+}
+
 void Walk::FinishForward(int i) {
   Pending& pending = states_[i].pending[IndexOf(Lane::kForward)];
   if (!pending.under_way) return;
@@ -306,6 +337,9 @@ void Walk::EndForwardTime(int time) {
   SendHidden(time);
   ForEach([&](int i) { FinishForward(i); });
   Head(Lane::kForward, {.time = time, .index = plan_.schedule.slots_per_time()});
+  if (plan_.schedule.SpreadHead(time) < 0) return;
+  exchanges_.OpenHead();
+  ForEach([&](int i) { exchanges_.StartHead(Way::kToOwners, i); });
 }
 
 void Walk::EndBackwardTime(int time) {
@@ -328,6 +362,8 @@ void Walk::RunEnd() {
   const auto all = sums.MakeGroups([](const MeshPosition&) { return 0; });
   const auto dense = [&](int i) { return end.dense_elements[stage(i)]; };
   sums.ReduceScatter(stages, dense, end.element_bytes, end.round_bytes);
+  const auto head = [&](int) { return end.head_elements; };
+  sums.ReduceScatter(all, head, end.element_bytes, end.round_bytes);
   if (mesh.world() > mesh.pool()) {
     for (const std::vector<int64_t>* array : {&end.gate_up_elements, &end.down_elements}) {
       const auto experts = [&](int i) { return (*array)[walked_.pool_rank[i]]; };
@@ -339,42 +375,22 @@ void Walk::RunEnd() {
   sums.ReduceScatter(all, numbers, 8, kHostSumRoundBytes);
   sums.AllGather(all, numbers, 8, kAllAtOnce);
   sums.AllGather(stages, dense, end.element_bytes, kAllAtOnce);
+  sums.AllGather(all, head, end.element_bytes, kAllAtOnce);
   ForEach([&](int i) {
     const int data_rank = walked_.at[i].replica * mesh.data + walked_.at[i].data;
     const int64_t experts =
         end.gate_up_elements[walked_.pool_rank[i]] + end.down_elements[walked_.pool_rank[i]];
-    const int64_t own = EvenPartition(dense(i), mesh.data_ranks(), data_rank).size();
+    const int64_t own = EvenPartition(dense(i), mesh.data_ranks(), data_rank).size() +
+                        EvenPartition(end.head_elements, mesh.world(), walked_.ranks[i]).size();
     Do(i, WorkKind::kOptimizer, static_cast<double>(own + experts));
   });
 }
 
 }  // namespace
 
-LevelRows::LevelRows(double rows, std::vector<int> experts_of) {
-  const double experts = std::accumulate(experts_of.begin(), experts_of.end(), 0);
-  for (const int own : experts_of) shares_.push_back(rows * own / experts);
-}
-
-void LevelRows::Fill(int, int, int, int, std::span<double> owners) const {
-  std::copy(shares_.begin(), shares_.end(), owners.begin());
-}
-
 StepTimes WalkStep(const StepPlan& plan, const RoutedRows& rows, const WalkOptions& options) {
   CHECK(options.ranks == WalkRanks::kAll || options.detail == WalkDetail::kTotals);
   return Walk(plan, rows, options).Run();
-}
-
-double WalkLongStep(const StepPlan& plan, const RoutedRows& rows, const WalkOptions& options) {
-  CHECK(rows.all_are_alike());
-  const int all = plan.schedule.num_microbatches(), walked = 2 * plan.schedule.num_stages() + 2;
-  if (all <= walked + 1) return WalkStep(plan, rows, options).seconds;
-  std::vector<int> layers;
-  for (int s = 0; s < plan.schedule.num_stages(); ++s) layers.push_back(plan.schedule.num_layers(s));
-  StepPlan few = plan;
-  few.schedule = SlotSchedule(layers, walked, plan.schedule.forward_only());
-  const double seconds = WalkStep(few, rows, options).seconds;
-  few.schedule = SlotSchedule(layers, walked + 1, plan.schedule.forward_only());
-  return seconds + (all - walked) * (WalkStep(few, rows, options).seconds - seconds);
 }
 
 }  // namespace unipool

@@ -54,6 +54,7 @@ class LevelRows : public RoutedRows {
 struct StepEnd {
   std::vector<int64_t> dense_elements;                   // by stage
   std::vector<int64_t> gate_up_elements, down_elements;  // by pool rank
+  int64_t head_elements = 0;  // of a spread head, which all ranks sum; 0: the head is the last stage's
   int element_bytes = 4;
   int64_t round_bytes = kHostSumRoundBytes;  // sum_rounds.h
   int64_t step_numbers = 0;                  // F64 numbers that all ranks add up
@@ -67,10 +68,13 @@ struct StepPlan {
   WorkTimes times;
   double tokens = 0, rows = 0;  // T and N of a microbatch
   double row_bytes = 0;         // of one row on the wire
-  double hidden_bytes = 0;      // of a microbatch between stages
+  double hidden_bytes = 0;      // of a microbatch between stages, and of the rows of its spread head
+  int64_t head_chunk = 1;       // tokens of a spread head that are worked on at once
   int pieces_alone = 1;         // DispatcherOptions::pieces_alone
   std::vector<int> experts_of;  // experts by pool rank
   StepEnd end;
+  // Tokens of a stage's share of a spread head.
+  double HeadTokens(int stage) const;
 };
 
 enum class WalkRanks {

@@ -137,6 +137,46 @@ void WalkExchanges::StartBoundary(Lane lane, int time, int i) {
   exchange.SetAlone(plan_.cluster, i, all);
 }
 
+void WalkExchanges::OpenHead() {
+  head_ = WalkExchange(static_cast<int>(ranks_.size()));
+  head_under_way_ = true;
+}
+
+void WalkExchanges::StartHead(Way way, int i) {
+  head_.Begin(ranks_[i], i);
+  const int stages = plan_.mesh.stages, own = walked_.at[i].stage, last = stages - 1;
+  ExchangeBytes all;
+  // Between the last stage and `other`, of which one is this rank's: the share of that which is not the last.
+  const auto add = [&](int other, bool sends) {
+    const double bytes = plan_.hidden_bytes / plan_.tokens * plan_.HeadTokens(own == last ? other : own);
+    if (bytes <= 0) return;
+    MeshPosition at = walked_.at[i];
+    at.stage = other;
+    const int rank = RankOf(plan_.mesh, at);
+    const WireKind kind = WireBetween(plan_.cluster, walked_.ranks[i], rank);
+    if (!sends) {
+      all.in[kind] += bytes;
+      return;
+    }
+    all.out[kind] += bytes;
+    ranks_[i].bytes[kind] += bytes;
+    head_.SendBlock(plan_.cluster, ranks_[i], i, walked_.ranks[i], index_of_[rank], rank, bytes, stages - 1);
+  };
+  for (int k = 1; k < stages; ++k) {
+    const int other = (own + k) % stages;
+    if (own == last || other == last) add(other, (own == last) == (way == Way::kToOwners));
+  }
+  head_.SetAlone(plan_.cluster, i, all);
+}
+
+void WalkExchanges::WaitHead() {
+  if (!head_under_way_) return;
+  head_under_way_ = false;
+  for (int i = 0; i < static_cast<int>(ranks_.size()); ++i) {
+    head_.Wait(plan_.cluster, ranks_[i], i, walked_.ranks[i]);
+  }
+}
+
 void WalkExchanges::WaitBoundary(Lane lane) {
   const int l = IndexOf(lane);
   if (!boundary_under_way_[l]) return;

@@ -1,5 +1,6 @@
-// The exchanges of a walked step (step_walk.h): rows there and back, their counts, and what crosses the
-// boundaries between stages. All ranks of a slot start an exchange before the first of them waits for it.
+// The exchanges of a walked step (step_walk.h): rows there and back, their counts, what crosses the
+// boundaries between stages, and rows of a spread head. All ranks of a slot start an exchange before the
+// first of them waits for it.
 #pragma once
 
 #include <map>
@@ -34,6 +35,12 @@ class WalkExchanges {
   void OpenBoundary(Lane lane, int time);
   void StartBoundary(Lane lane, int time, int i);
   void WaitBoundary(Lane lane);  // all ranks
+  // Rows of a spread head from the last stage to the others (to its owners), or their gradients back.
+  // OpenHead comes before the first rank's StartHead.
+  void OpenHead();
+  void StartHead(Way way, int i);
+  void WaitHead();  // all ranks; nothing where none is under way
+
   bool boundary_under_way(Lane lane) const { return boundary_under_way_[static_cast<int>(lane)]; }
 
  private:
@@ -60,6 +67,8 @@ class WalkExchanges {
   std::map<AlikeKey, SlotRows> alike_;
   WalkExchange boundary_[2] = {WalkExchange(0), WalkExchange(0)};  // by lane
   bool boundary_under_way_[2] = {false, false};
+  WalkExchange head_{0};
+  bool head_under_way_ = false;
 };
 
 }  // namespace unipool

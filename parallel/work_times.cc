@@ -35,6 +35,7 @@ double WorkTimes::Seconds(WorkKind kind, double amount) const {
 
 double WorkTimes::Seconds(WorkKind kind, double amount, const WorkPart& part) const {
   if (part.begin >= part.end) return 0;
+  if (part.share > 0) return part.share * Seconds(kind, amount);
   if (part.num_parts == 1) return Seconds(kind, amount);
   double share = 0;
   if (kind == WorkKind::kHead) {

@@ -25,6 +25,7 @@ const char* NameOf(WorkKind kind);
 // A part of a piece of work. Of weight gradients two parts, 2 : 1 (pipeline_stage.h).
 struct WorkPart {
   int begin = 0, end = 1, num_parts = 1;
+  double share = 0;  // not 0: this part is so much of the piece, whatever its number
 };
 
 // Hears of a rank's work: Begin before a piece, End after it.

@@ -21,6 +21,7 @@ struct Layout {
   int num_experts = 7;
   LaneOrder lane_order = LaneOrder::kInterleaved;
   int pieces_alone = 1;
+  HeadPlace head_place = HeadPlace::kLastStage;
 };
 
 // One rank of a layout with everything it needs.
@@ -29,8 +30,8 @@ struct ToyRank {
       : model{.seed = seed, .num_layers = Sum(layout.layers), .num_experts = layout.num_experts},
         mesh(*world.communicator, layout.shape),
         placement(ContiguousPlacement(layout.num_experts, layout.shape.pool())),
-        schedule(layout.layers, layout.num_microbatches),
-        forward_schedule(layout.layers, layout.num_microbatches, /*forward_only=*/true),
+        schedule(layout.layers, layout.num_microbatches, /*forward_only=*/false, layout.head_place),
+        forward_schedule(layout.layers, layout.num_microbatches, /*forward_only=*/true, layout.head_place),
         stream(*world.memory),
         dispatcher(mesh, placement, schedule,
                    {.row_size = ToyModel::kColumns,
@@ -79,6 +80,8 @@ struct ToyRank {
     EXPECT_EQ(experts.mismatches, 0);
     const bool is_last = mesh.position().stage + 1 == mesh.shape().stages;
     EXPECT_EQ(stage.outputs_compared, is_last ? forwards * schedule.num_microbatches() : 0);
+    const bool is_spread = schedule.head_place() == HeadPlace::kSpread;
+    EXPECT_EQ(stage.shares_compared, is_spread ? forwards * schedule.num_microbatches() : 0);
     EXPECT_EQ(stage.forwards_ended, forwards * schedule.num_microbatches());
     EXPECT_EQ(stage.backwards_ended, backwards * schedule.num_microbatches());
   }
@@ -130,7 +133,7 @@ std::vector<std::vector<int>> LayerCounts(int num_stages) {
 }
 
 void RunAllLayouts(World& world, PoolSpan span, LaneOrder lane_order = LaneOrder::kInterleaved,
-                   int pieces_alone = 1) {
+                   int pieces_alone = 1, HeadPlace head_place = HeadPlace::kLastStage) {
   int num_layouts = 0;
   for (int replicas = 1; replicas <= 2; ++replicas) {
     for (int stages = 1; stages <= 4; ++stages) {
@@ -144,7 +147,8 @@ void RunAllLayouts(World& world, PoolSpan span, LaneOrder lane_order = LaneOrder
                             .num_microbatches = num_microbatches,
                             .num_experts = pieces_alone > 1 ? 13 : 7,
                             .lane_order = lane_order,
-                            .pieces_alone = pieces_alone});
+                            .pieces_alone = pieces_alone,
+                            .head_place = head_place});
           ++num_layouts;
         }
       }
@@ -173,38 +177,53 @@ TEST(SlotExecutor, PiecesOfALoneLaneGiveTheSerialNumbers) {
   });
 }
 
+TEST(SlotExecutor, ASpreadHeadGivesTheSerialNumbers) {
+  RunOnRanks([](World& world) {
+    for (const PoolSpan span : {PoolSpan::kReplica, PoolSpan::kStage}) {
+      for (const LaneOrder order : {LaneOrder::kInterleaved, LaneOrder::kSequential})
+        RunAllLayouts(world, span, order, /*pieces_alone=*/1, HeadPlace::kSpread);
+    }
+  });
+}
+
 // Ranks of a pool group, whatever their stage and lanes have to do, start the same exchanges in the same
 // order.
-TEST(SlotExecutor, SameExchangesInTheSameOrderOnEveryRank) {
-  RunOnRanks([](World& world) {
-    for (int stages = 1; stages <= world.size(); ++stages) {
-      if (world.size() % stages != 0) continue;
-      for (const std::vector<int>& layers : LayerCounts(stages)) {
-        for (const LaneOrder order : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
-          std::string journal;
-          RecordingCommunicator recording(*world.communicator, journal);
-          World recorded = world;
-          recorded.communicator = &recording;
-          const MeshShape shape{.stages = stages, .data = world.size() / stages};
-          const Layout layout{.shape = shape,
-                              .layers = layers,
-                              .num_microbatches = 3,
-                              .num_experts = 9,
-                              .lane_order = order,
-                              .pieces_alone = 2};
-          ToyRank rank(recorded, layout, SharedSeed(world));
-          journal.clear();
-          rank.executor.Run(rank.schedule, 0);
-          rank.executor.Run(rank.forward_schedule, 1);
-          const int64_t slots = rank.schedule.num_times() * rank.schedule.slots_per_time();
-          EXPECT_GT(std::count(journal.begin(), journal.end(), '\n'), world.size() > 1 ? 2 * slots : -1);
-          for (const std::string& other :
-               world.communicator->AllGatherText(journal, {.operation = "journals"})) {
-            EXPECT_EQ(other, journal) << stages << " stages, " << layers[0] << ".. layers";
-          }
+void CheckJournals(World& world, HeadPlace head_place) {
+  for (int stages = 1; stages <= world.size(); ++stages) {
+    if (world.size() % stages != 0) continue;
+    for (const std::vector<int>& layers : LayerCounts(stages)) {
+      for (const LaneOrder order : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
+        std::string journal;
+        RecordingCommunicator recording(*world.communicator, journal);
+        World recorded = world;
+        recorded.communicator = &recording;
+        const MeshShape shape{.stages = stages, .data = world.size() / stages};
+        const Layout layout{.shape = shape,
+                            .layers = layers,
+                            .num_microbatches = 3,
+                            .num_experts = 9,
+                            .lane_order = order,
+                            .pieces_alone = 2,
+                            .head_place = head_place};
+        ToyRank rank(recorded, layout, SharedSeed(world));
+        journal.clear();
+        rank.executor.Run(rank.schedule, 0);
+        rank.executor.Run(rank.forward_schedule, 1);
+        const int64_t slots = rank.schedule.num_times() * rank.schedule.slots_per_time();
+        EXPECT_GT(std::count(journal.begin(), journal.end(), '\n'), world.size() > 1 ? 2 * slots : -1);
+        for (const std::string& other :
+             world.communicator->AllGatherText(journal, {.operation = "journals"})) {
+          EXPECT_EQ(other, journal) << stages << " stages, " << layers[0] << ".. layers";
         }
       }
     }
+  }
+}
+
+TEST(SlotExecutor, SameExchangesInTheSameOrderOnEveryRank) {
+  RunOnRanks([](World& world) {
+    CheckJournals(world, HeadPlace::kLastStage);
+    CheckJournals(world, HeadPlace::kSpread);
   });
 }
 
@@ -223,7 +242,11 @@ TEST(SlotExecutor, LaterStepsAllocateNothing) {
   RunOnRanks([](World& world) {
     const MeshShape shape{.stages = world.size() % 2 ? 1 : 2,
                           .data = world.size() % 2 ? world.size() : world.size() / 2};
-    ToyRank rank(world, {.shape = shape, .layers = LayerCounts(shape.stages).back(), .num_microbatches = 5},
+    ToyRank rank(world,
+                 {.shape = shape,
+                  .layers = LayerCounts(shape.stages).back(),
+                  .num_microbatches = 5,
+                  .head_place = HeadPlace::kSpread},
                  SharedSeed(world));
     rank.executor.Run(rank.schedule, 0);
     rank.executor.Run(rank.forward_schedule, 0);

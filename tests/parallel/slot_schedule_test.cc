@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 namespace unipool {
@@ -149,6 +150,42 @@ TEST(SlotSchedule, HeadRunsOnceInItsPlace) {
   ForEachSchedule(false, CheckHead);
   ForEachSchedule(true, CheckHead);
   for (int first = 1; first <= 9; ++first) CheckHead(SlotSchedule({first, 1}, 3));
+}
+
+// Every microbatch once, at the end of the time step in which the last stage has its forward, and so before
+// its backward begins there. No stage has a head of its own then; with one stage it has.
+TEST(SlotSchedule, SpreadHeadComesWithTheEndOfItsForward) {
+  for (const bool forward_only : {false, true}) {
+    ForEachSchedule(forward_only, [&](const SlotSchedule& plain) {
+      EXPECT_EQ(plain.head_place(), HeadPlace::kLastStage);
+      const SlotSchedule schedule(plain.layers_per_stage(), plain.num_microbatches(), forward_only,
+                                  HeadPlace::kSpread);
+      const int last = schedule.num_stages() - 1;
+      std::vector<int> seen;
+      for (int time = 0; time < schedule.num_times(); ++time) {
+        EXPECT_EQ(plain.SpreadHead(time), -1);
+        for (int index = 0; index <= schedule.slots_per_time() && last > 0; ++index) {
+          EXPECT_TRUE(schedule.Head(Lane::kForward, {time, index}).idle());
+          EXPECT_TRUE(schedule.Head(Lane::kBackward, {time, index}).idle());
+        }
+        const int microbatch = schedule.SpreadHead(time);
+        if (microbatch < 0) continue;
+        seen.push_back(microbatch);
+        EXPECT_EQ(schedule.Microbatch(Lane::kForward, last, time), microbatch);
+        if (forward_only) continue;
+        EXPECT_EQ(schedule.Microbatch(Lane::kBackward, last, time + 1), microbatch);
+      }
+      if (last == 0) {
+        EXPECT_EQ(schedule.head_place(), HeadPlace::kLastStage);
+        EXPECT_TRUE(seen.empty());
+        CheckHead(schedule);
+        return;
+      }
+      std::vector<int> all(schedule.num_microbatches());
+      std::iota(all.begin(), all.end(), 0);
+      EXPECT_EQ(seen, all);
+    });
+  }
 }
 
 TEST(SlotSchedule, MicrobatchesInFlightAsStated) {

@@ -118,6 +118,76 @@ TEST(StageBalance, ManyLayersOnManyStages) {
             0.9 * TimeOf(EvenLayers(48, 8), 64, work, PoolSpan::kReplica));
 }
 
+double TimeSpread(const std::vector<int>& layers, int microbatches, const StageWork& work, PoolSpan span) {
+  return PredictStepTime(SlotSchedule(layers, microbatches, false, HeadPlace::kSpread), work, span);
+}
+
+// Every microbatch's head is an even share of all stages: no bubble of its own.
+TEST(StageBalance, SpreadHeadAddsItsShare) {
+  const StageWork work{.dense = 1.25, .expert = 3.5, .head = 7, .head_chunks = 5};
+  const StageWork without{.dense = 1.25, .expert = 3.5};
+  for (const PoolSpan span : kSpans) {
+    for (const std::vector<int>& layers : {std::vector<int>{2, 2}, {3, 1}, {1, 1, 2, 1}}) {
+      const auto stages = static_cast<double>(layers.size());
+      EXPECT_NEAR(TimeSpread(layers, 6, work, span),
+                  TimeOf(layers, 6, without, span) + 6 * 3 * work.head / stages, 1e-9);
+      const SlotSchedule forward(layers, 6, true, HeadPlace::kSpread), plain(layers, 6, true);
+      EXPECT_NEAR(PredictStepTime(forward, work, span),
+                  PredictStepTime(plain, without, span) + 6 * work.head / stages, 1e-9);
+    }
+  }
+}
+
+// configs/unipool_830m.txtpb on 8 stages: experts 3.16 times a layer's dense work, a head of 12.9.
+TEST(StageBalance, SpreadHeadMakesLayersEvenAgain) {
+  const StageWork work{.dense = 1, .expert = 3.16, .head = 12.9, .head_chunks = 128};
+  const auto bubble = [&](const SlotSchedule& schedule) {
+    return 1 - IdealStepTime(schedule, work) / PredictStepTime(schedule, work, PoolSpan::kReplica);
+  };
+  const std::vector<int> last = ChooseLayersPerStage(48, 8, 8, work, PoolSpan::kReplica);
+  const std::vector<int> spread =
+      ChooseLayersPerStage(48, 8, 8, work, PoolSpan::kReplica, HeadPlace::kSpread);
+  EXPECT_EQ(spread, std::vector<int>(8, 6));
+  EXPECT_EQ(last.back(), 1);
+  EXPECT_GT(bubble(SlotSchedule(last, 8)), 0.30);
+  EXPECT_LT(bubble(SlotSchedule(spread, 8, false, HeadPlace::kSpread)), 0.17);
+  EXPECT_EQ(ChooseHeadPlace(48, 8, 8, work, PoolSpan::kReplica), HeadPlace::kSpread);
+}
+
+TEST(StageBalance, HeadIsSpreadWhereThatIsPredictedToPay) {
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
+  std::uniform_real_distribution<double> uniform(0, 1);
+  int num_spread = 0, num_last = 0;
+  for (int i = 0; i < 300; ++i) {
+    const int stages = 2 + static_cast<int>(random() % 3), layers = stages + static_cast<int>(random() % 6);
+    const StageWork work{.dense = 0.5 + uniform(random),
+                         .expert = 4 * uniform(random),
+                         .head = 6 * uniform(random) * uniform(random) * uniform(random),
+                         .head_chunks = 1 + static_cast<int>(random() % 60)};
+    // So few are walked one by one.
+    const int microbatches = 1 + static_cast<int>(random() % (2 * stages));
+    const PoolSpan span = kSpans[random() % 2];
+    const std::vector<int> last = ChooseLayersPerStage(layers, stages, microbatches, work, span);
+    const std::vector<int> spread =
+        ChooseLayersPerStage(layers, stages, microbatches, work, span, HeadPlace::kSpread);
+    const double gain =
+        1 - TimeSpread(spread, microbatches, work, span) / TimeOf(last, microbatches, work, span);
+    if (std::abs(gain - kWorthwhile) < 1e-9) continue;
+    const HeadPlace place = ChooseHeadPlace(layers, stages, microbatches, work, span);
+    EXPECT_EQ(place == HeadPlace::kSpread, gain > kWorthwhile) << gain;
+    (place == HeadPlace::kSpread ? num_spread : num_last) += 1;
+    const double given =
+        1 - TimeSpread(last, microbatches, work, span) / TimeOf(last, microbatches, work, span);
+    if (std::abs(given - kWorthwhile) < 1e-9) continue;
+    EXPECT_EQ(ChooseHeadPlace(layers, stages, microbatches, work, span, last) == HeadPlace::kSpread,
+              given > kWorthwhile);
+  }
+  EXPECT_GT(num_spread, 20);
+  EXPECT_GT(num_last, 20);
+  EXPECT_EQ(ChooseHeadPlace(4, 1, 4, {.dense = 1, .head = 9}, PoolSpan::kReplica), HeadPlace::kLastStage);
+}
+
 TEST(StageBalance, WithoutAHeadStagesAreEven) {
   for (const PoolSpan span : kSpans) {
     EXPECT_EQ(ChooseLayersPerStage(12, 4, 8, {.dense = 1, .expert = 3}, span),

@@ -104,6 +104,66 @@ TEST(StepWalk, UnevenStagesAreNearTheMeetings) {
   }
 }
 
+StepPlan WithSpreadHead(StepPlan plan) {
+  plan.schedule = SlotSchedule(plan.schedule.layers_per_stage(), plan.schedule.num_microbatches(), false,
+                               HeadPlace::kSpread);
+  return plan;
+}
+
+TEST(StepWalk, SpreadHeadOnAFreeWireIsTheMeetings) {
+  constexpr int kTokens = 12;
+  const Costs costs{.dense = 1.25, .expert = 3.5, .head = 4};
+  const StageWork work{
+      .dense = kTokens * costs.dense, .expert = kTokens * costs.expert, .head = kTokens * costs.head};
+  for (const LaneOrder lanes : {LaneOrder::kInterleaved, LaneOrder::kSequential}) {
+    for (const int stages : {2, 3, 4}) {
+      for (const int n : {1, 2}) {
+        const MeshShape mesh{.stages = stages, .data = 2};
+        StepPlan plan = WithSpreadHead(PlanOf(mesh, std::vector<int>(stages, n), 5, costs));
+        plan.lanes = lanes;
+        plan.tokens = plan.rows = kTokens;
+        const double expected = WalkMeetings(plan.schedule, work, mesh.span);
+        EXPECT_NEAR(Seconds(plan), expected, 1e-9 * expected) << stages << " stages, " << n << " layers";
+        EXPECT_NEAR(WalkLongStep(plan, Level(plan)), expected, 1e-9 * expected);
+      }
+    }
+  }
+}
+
+// Rows of the head leave the last stage and their gradients come back: for each microbatch and pipeline all
+// but the last stage's share, twice. At the end all ranks sum the gradient of its weight.
+TEST(StepWalk, SpreadHeadHasItsBytes) {
+  StepPlan plain = PlanOf({.stages = 4, .data = 2}, {1, 1, 1, 1}, 3, {.dense = 1, .expert = 1, .head = 1});
+  plain.tokens = 8;
+  StepPlan spread = WithSpreadHead(plain);
+  spread.end.head_elements = 800;
+  const auto bytes = [](const StepPlan& plan, bool has_end, WalkDetail detail) {
+    return WalkStep(plan, Level(plan), {.detail = detail, .has_end = has_end}).bytes[kIntraNode];
+  };
+  for (const WalkDetail detail : {WalkDetail::kBlocks, WalkDetail::kTotals}) {
+    const double slots = bytes(spread, false, detail) - bytes(plain, false, detail);
+    EXPECT_NEAR(slots, 2 * 3 * 2 * plain.hidden_bytes * 3 / 4, 1e-6);
+    const double end = bytes(spread, true, detail) - bytes(plain, true, detail) - slots;
+    EXPECT_NEAR(end, 8 * 2 * 700 * 4, 1e-6);
+  }
+}
+
+// The gradients of the rows leave when all but the weight's gradient of the last chunk is done. On a slow
+// wire a step is longer by what less is left to do meanwhile: of 1800 seconds a sixth with two chunks, a
+// third with one.
+TEST(StepWalk, LastChunkCoversTheWayBack) {
+  StepPlan plan = WithSpreadHead(PlanOf({.stages = 2, .data = 1}, {1, 1}, 1, {.head = 300}));
+  plan.tokens = 4;
+  plan.cluster.intra_node = {.latency_seconds = 0, .bytes_per_second = 1};
+  plan.hidden_bytes = 1600;
+  const auto seconds = [&](int64_t chunk) {
+    plan.head_chunk = chunk;
+    return Seconds(plan, {.has_end = false});
+  };
+  EXPECT_NEAR(seconds(1) - seconds(2), 300, 1e-6);
+  EXPECT_EQ(seconds(2), seconds(100));
+}
+
 TEST(StepWalk, OneRankHasNoWire) {
   StepPlan plan = PlanOf({}, {3}, 4, {.dense = 1, .expert = 2, .head = 0.5});
   plan.cluster.intra_node = {.latency_seconds = 1, .bytes_per_second = 1};

@@ -12,7 +12,7 @@
 
 namespace unipool {
 
-class ToyStage : public PipelineStage {
+class ToyStage : public PipelineStage, public SpreadHead {
  public:
   static constexpr int D = ToyModel::kColumns, K = ToyModel::kTopK, T = ToyModel::kMaxTokens;
 
@@ -22,6 +22,7 @@ class ToyStage : public PipelineStage {
     for (int s = 0; s < stage_; ++s) first_layer_ += schedule.num_layers(s);
     num_layers_ = schedule.num_layers(stage_);
     is_last_ = stage_ + 1 == schedule.num_stages();
+    is_spread_ = schedule.head_place() == HeadPlace::kSpread;
     in_flight_.resize(schedule.MaxInFlight(stage_) + 1);
     for (InFlight& m : in_flight_) {
       m.layers.resize(num_layers_);
@@ -121,6 +122,42 @@ class ToyStage : public PipelineStage {
     head_.last_complete = m;
   }
 
+  // A spread head: its rows are the output as it is, and each stage makes the gradient of its share.
+  SpreadHead* spread_head() override { return is_spread_ ? this : nullptr; }
+  Tensor HeadRows(int m, int share_of) override { return ShareOf(spread_.rows, m, share_of); }
+  Tensor HeadGradients(int m, int share_of) override { return ShareOf(spread_.gradients, m, share_of); }
+  void BeginHead(int m) override {
+    mismatches += !is_last_ || spread_.begun != spread_.ended;
+    spread_.begun = m;
+    Poison(spread_.gradients);
+    spread_.rows = boundary_.output;
+  }
+  void RunHead(int m) override {
+    mismatches += is_last_ && spread_.begun != m;
+    spread_.ran = m;
+    const Range share = SharePart(m, stage_);
+    const Tensor rows = HeadRows(m, stage_), gradients = HeadGradients(m, stage_);
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      const int at = static_cast<int>(share.begin * D + i);
+      mismatches += rows.as<float>()[i] != expected_[m].output[at];
+      gradients.as<float>()[i] = ToyModel::OutputGradient(SampleOf(m), at, rows.as<float>()[i]);
+    }
+    ++shares_compared;
+    if (!is_last_) Poison(spread_.rows);
+    if (is_last_) ++outputs_compared;
+    if (is_last_) spread_.ended = m;  // where the schedule is forward only nothing else comes
+  }
+  void RunHeadRest(int m) override { mismatches += spread_.ran != m; }
+  double HeadRest(int) const override { return 0.25; }
+  void EndHead(int m) override {
+    mismatches += !is_last_ || spread_.ran != m;
+    for (int i = 0; i < Size(m); ++i) {
+      mismatches += spread_.rows[i] != boundary_.output[i];  // still there, as promised
+      boundary_.output_gradients[m % 2][i] = spread_.gradients[i];
+    }
+    head_.last_complete = m;
+  }
+
   void EndForward(int m) override {
     for (int i = 0; i < Size(m); ++i) mismatches += boundary_.output[i] != Of(m).h[i];
     ++forwards_ended;
@@ -164,7 +201,7 @@ class ToyStage : public PipelineStage {
     for (Layer& layer : Of(m).layers) Poison(layer.u);
   }
 
-  int mismatches = 0, outputs_compared = 0, forwards_ended = 0, backwards_ended = 0;
+  int mismatches = 0, outputs_compared = 0, shares_compared = 0, forwards_ended = 0, backwards_ended = 0;
   std::vector<int64_t> dense_gradient;  // per layer of the stage, summed over all microbatches of all runs
 
  private:
@@ -185,6 +222,14 @@ class ToyStage : public PipelineStage {
   int Size(int m) const { return model_.Tokens(SampleOf(m)) * D; }
   Tensor View(Row& row, int m) const { return Tensor(row.data(), DType::kF32, {Size(m) / D, D}); }
   static float Mod(int64_t x) { return ToyModel::Mod(x); }
+  Range SharePart(int m, int share_of) const {
+    return EvenPartition(Size(m) / D, mesh_.shape().stages, share_of);
+  }
+  Tensor ShareOf(Row& row, int m, int share_of) {
+    const Range share = SharePart(m, share_of);
+    mismatches += !is_last_ && share_of != stage_;
+    return Tensor(row.data() + (is_last_ ? share.begin * D : 0), DType::kF32, {share.size(), D});
+  }
   template <class Numbers>
   static void Poison(Numbers& numbers) {
     numbers.fill(std::nanf(""));
@@ -202,7 +247,11 @@ class ToyStage : public PipelineStage {
   const ToyModel model_;
   const int stage_;
   int first_layer_ = 0, num_layers_ = 0;
-  bool is_last_ = false;
+  bool is_last_ = false, is_spread_ = false;
+  struct {
+    Row rows, gradients;
+    int begun = -1, ran = -1, ended = -1;
+  } spread_;
   struct {
     int next_part = 0, microbatch = -1, last_complete = -1;
   } head_;

@@ -33,6 +33,7 @@ TEST(WorkTimes, PartsAddUpToThePiece) {
   };
   EXPECT_DOUBLE_EQ(weights(0), 2 * weights(1));
   EXPECT_DOUBLE_EQ(weights(0) + weights(1), 30.5);
+  EXPECT_DOUBLE_EQ(times.Seconds(WorkKind::kHead, 10, {.share = 0.25}), 30.5 / 4);
 }
 
 }  // namespace
