@@ -39,7 +39,8 @@ int64_t MostMicrobatchesInFlight(const Mesh& mesh) {
 
 SlotSchedule ScheduleOf(const Config& config, const MeshShape& shape, const std::vector<int>& layers,
                         const EngineOptions& options) {
-  return SlotSchedule(layers, MicrobatchesPerRank(config, shape), /*forward_only=*/!IsTraining(options));
+  return SlotSchedule(layers, MicrobatchesPerRank(config, shape), /*forward_only=*/!IsTraining(options),
+                      HeadPlaceOf(config, shape));
 }
 
 BalanceOptions BalanceOptionsOf(const Config& config, const Mesh& mesh) {
@@ -68,6 +69,7 @@ LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOption
   const int stage = parts.mesh.position().stage;
   const TrainConfig& train = parts.config.train();
   const bool is_training = IsTraining(options);
+  const bool is_spread = parts.schedule.head_place() == HeadPlace::kSpread;
   return {.dtype = DTypeOfParts(parts.config, options),
           .micro_batch = train.micro_batch(),
           .max_in_flight = MostMicrobatchesInFlight(parts.mesh),
@@ -75,6 +77,8 @@ LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOption
           .layers = LayersOfStage(parts.layers_per_stage, stage),
           .is_first = stage == 0,
           .is_last = stage == parts.mesh.shape().stages - 1,
+          .head_shares = is_spread ? parts.mesh.shape().stages : 1,
+          .head_share = is_spread ? stage : 0,
           .is_trainable = is_training,
           .recompute_attention = is_training && train.recompute_attention(),
           .device = parts.place.device(),
@@ -120,8 +124,9 @@ double ShareOfACopy(const EngineParts& parts, const EngineOptions& options) {
 
 std::optional<Optimizer> MakeOptimizer(EngineParts& parts, const EngineOptions& options) {
   if (!IsTraining(options)) return {};
-  return std::optional<Optimizer>(std::in_place, parts.model.parameters(), parts.experts, parts.spec.experts,
-                                  parts.mesh, OptimizerOptionsOf(parts.config.train()), parts.place.stream(),
+  return std::optional<Optimizer>(std::in_place, parts.model.parameters(), parts.model.head_parameters(),
+                                  parts.experts, parts.spec.experts, parts.mesh,
+                                  OptimizerOptionsOf(parts.config.train()), parts.place.stream(),
                                   parts.place.memory());
 }
 

@@ -6,7 +6,9 @@ namespace unipool {
 
 EngineState::EngineState(EngineParts& parts)
     : parts_(parts), mirror_(parts.place.device()), moments_mirror_(parts.place.device()) {
-  mirror_.Add(parts.model.parameters().flat_master());
+  for (DenseParameters* dense : {&parts.model.parameters(), &parts.model.head_parameters()}) {
+    if (dense->num_elements() > 0) mirror_.Add(dense->flat_master());
+  }
   mirror_.Add(parts.experts.flat_master());
   if (parts.optimizer) moments_mirror_.Add(parts.optimizer->flat_moments());
   InitializeWeights();
@@ -14,8 +16,9 @@ EngineState::EngineState(EngineParts& parts)
 
 void EngineState::InitializeWeights() {
   const uint64_t seed = parts_.config.train().seed();
-  const DenseParameters& dense = parts_.model.parameters();
-  dense.Initialize(seed, mirror_.HostOf(dense.flat_master()));
+  for (const DenseParameters* dense : {&parts_.model.parameters(), &parts_.model.head_parameters()}) {
+    if (dense->num_elements() > 0) dense->Initialize(seed, mirror_.HostOf(dense->flat_master()));
+  }
   std::vector<DiskTensor> experts = parts_.experts.DiskTensors(parts_.experts.master());
   for (DiskTensor& tensor : experts) tensor.value = mirror_.HostOf(tensor.value);
   parts_.experts.Initialize(seed, experts);
@@ -32,14 +35,19 @@ std::vector<DiskTensor> EngineState::Weights() const {
   std::vector<DiskTensor> list;
   const MeshPosition& position = parts_.mesh.position();
   const bool writes_dense = position.replica == 0 && position.data == 0;
-  const DenseParameters& dense = parts_.model.parameters();
-  for (const DenseParameter& parameter : dense.list()) {
-    const Range elements = parameter.elements;
-    list.push_back({.name = parameter.name,
-                    .shape = parameter.shape,
-                    .value = mirror_.HostOf(dense.flat_master().Rows(elements.begin, elements.size())),
-                    .writes = writes_dense});
-  }
+  const auto add = [&](const DenseParameters& dense, bool writes) {
+    for (const DenseParameter& parameter : dense.list()) {
+      const Range elements = parameter.elements;
+      list.push_back({.name = parameter.name,
+                      .shape = parameter.shape,
+                      .value = mirror_.HostOf(dense.flat_master().Rows(elements.begin, elements.size())),
+                      .writes = writes});
+    }
+  };
+  add(parts_.model.parameters(), writes_dense);
+  // All ranks have the weight of a spread head; the last stage writes it, as it writes its own.
+  const bool is_last = position.stage == parts_.mesh.shape().stages - 1;
+  add(parts_.model.head_parameters(), writes_dense && is_last);
   const Range layers = LayersOfStage(parts_.layers_per_stage, position.stage);
   for (DiskTensor& tensor : parts_.use.bias.DiskTensors(layers)) {
     tensor.writes = writes_dense;
@@ -89,7 +97,9 @@ std::vector<DiskTensor> EngineState::BetweenSteps() const {
 
 void EngineState::WeightsLoaded() {
   mirror_.Upload();
-  parts_.model.parameters().RefreshCompute(parts_.place.stream());
+  for (DenseParameters* dense : {&parts_.model.parameters(), &parts_.model.head_parameters()}) {
+    if (dense->num_elements() > 0) dense->RefreshCompute(parts_.place.stream());
+  }
   parts_.experts.RefreshCompute();
   parts_.use.bias.Send();
   parts_.use.visibility.CheckLoaded();

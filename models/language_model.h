@@ -1,6 +1,6 @@
 // One pipeline stage of the decoder: embedding (first stage), its layers, final norm, head and loss (last
-// stage). It implements what the slot executor runs (parallel/pipeline_stage.h). The experts are in
-// ExpertPool.
+// stage; a spread head on all stages). It implements what the slot executor runs (parallel/pipeline_stage.h).
+// The experts are in ExpertPool.
 #pragma once
 
 #include <array>
@@ -29,6 +29,8 @@ struct LanguageModelOptions {
   int64_t saved_layers = 0;
   Range layers;  // of this stage
   bool is_first = true, is_last = true;
+  // Of a spread head: the stages that share it, and this one. 1: the head is the last stage's.
+  int head_shares = 1, head_share = 0;
   bool is_trainable = true;  // false: no memory for gradients
   // Of a layer's attention only the input is kept for the backward, which computes the rest again.
   bool recompute_attention = false;
@@ -38,7 +40,7 @@ struct LanguageModelOptions {
   int rank = 0;
 };
 
-class LanguageModel : public PipelineStage {
+class LanguageModel : public PipelineStage, public SpreadHead {
  public:
   // All references must outlive it. `memory` counts the memory of the stream's device.
   LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options, const ExpertPlacement& placement,
@@ -50,7 +52,8 @@ class LanguageModel : public PipelineStage {
   // num_counted sequences enter loss_sum (a last batch may be padded). The samples are read before it
   // returns.
   void SetSamples(const Tensor& samples, double loss_scale, int64_t num_counted);
-  // [1] F64, on the stream's device: over the tokens of the run since SetSamples; 0 but on the last stage.
+  // [1] F64, on the stream's device: over the tokens of the run since SetSamples. Of a spread head those of
+  // this stage's share, otherwise 0 but on the last stage.
   Tensor loss_sum() const { return head_.loss_sum(); }
 
   // Generation, one token at a time on one rank that owns every expert: logits [1, V] for the token after
@@ -62,8 +65,11 @@ class LanguageModel : public PipelineStage {
   void SetProbe(ForwardProbe* probe) { run_.probe = probe; }
   // The same for the tokens that the head predicts, see OutputHead::SetScorer.
   void SetScorer(TokenScorer* scorer) { head_.SetScorer(scorer); }
+  bool has_scorer() const { return head_.has_scorer(); }
 
   DenseParameters& parameters() { return parameters_; }
+  // The weight of a spread head, the same on all stages; empty where the head is not spread.
+  DenseParameters& head_parameters() { return head_.spread_parameters(); }
   const ModelSpec& spec() const { return spec_; }
 
   Tensor ForwardInput(int microbatch) override;
@@ -84,6 +90,17 @@ class LanguageModel : public PipelineStage {
   void BackwardPermute(int microbatch, int layer) override;
   void BackwardRoute(int microbatch, int layer) override;
   void EndBackward(int microbatch) override;
+
+  SpreadHead* spread_head() override { return options_.head_shares > 1 ? this : nullptr; }
+  Tensor HeadRows(int, int share_of) override { return head_.ShareRows(share_of); }
+  Tensor HeadGradients(int, int share_of) override { return head_.ShareGradients(share_of); }
+  void BeginHead(int microbatch) override { head_.Normalize(ForwardOutput(microbatch)); }
+  void RunHead(int microbatch) override { head_.RunShare(microbatch, inputs_.targets(microbatch)); }
+  void RunHeadRest(int) override { head_.AddRest(); }
+  double HeadRest(int) const override { return head_.Rest(); }
+  void EndHead(int microbatch) override {
+    head_.EndNorm(ForwardOutput(microbatch), BackwardInput(microbatch));
+  }
 
  private:
   struct Layer {

@@ -89,14 +89,17 @@ struct RankSizes {
   int microbatches;
   int64_t layers;  // of this stage
   bool is_last;    // stage
+  int stage;
   int64_t saved_layers, stashed_slots;
-  int64_t tokens, rows;                         // T and N of one microbatch
-  int64_t received;                             // rows that reach this rank in one slot
-  int64_t kept;                                 // ExpertPool::KeptColumns
-  int64_t dense_parameters, expert_parameters;  // of this rank, with padding between dense parameters
-  int64_t shadow_parameters;                    // of copies of other ranks' experts
-  int64_t shadow_places;                        // of all ranks
-  int64_t updated_dense;                        // dense parameters that this rank's optimizer updates
+  int64_t tokens, rows;       // T and N of one microbatch
+  int64_t received;           // rows that reach this rank in one slot
+  int64_t kept;               // ExpertPool::KeptColumns
+  int64_t dense_parameters;   // of this rank, with padding between them
+  int64_t spread_head;        // of these, the weight of a spread head
+  int64_t expert_parameters;  // of this rank
+  int64_t shadow_parameters;  // of copies of other ranks' experts
+  int64_t shadow_places;      // of all ranks
+  int64_t updated_dense;      // dense parameters that this rank's optimizer updates
 
   const TrainConfig& train() const { return config.train(); }
   int64_t parameters() const { return dense_parameters + expert_parameters; }
@@ -130,9 +133,10 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
   const int64_t tokens = int64_t{config.train().micro_batch()} * spec.seq_length, rows = tokens * spec.top_k;
   const int64_t own_experts = EvenPartition(spec.experts, mesh.pool(), rank % mesh.pool()).size();
   const int microbatches = MicrobatchesPerRank(config, mesh);
-  const SlotSchedule schedule(LayersPerStage(config, mesh), microbatches);
+  const SlotSchedule schedule = TrainingSchedule(config, mesh);
   const DType dtype = DTypeOfConfig(config);
   const int64_t dense = count.dense() + PaddingOf(spec, layers, is_last);
+  const int64_t spread_head = SpreadHeadElements(config, mesh);
   return {.config = config,
           .spec = spec,
           .mesh = mesh,
@@ -144,6 +148,7 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
           .microbatches = microbatches,
           .layers = layers,
           .is_last = is_last,
+          .stage = position.stage,
           .saved_layers = MostSavedLayers(schedule, position.stage),
           .stashed_slots = MostStashedSlots(schedule, mesh, position.stage),
           .tokens = tokens,
@@ -151,10 +156,12 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
           .received = ReceivedRows(mesh, rows, spec.experts, own_experts, imbalance),
           .kept = ExpertPool::KeptColumns(spec, config.train().recompute_experts()),
           .dense_parameters = dense,
+          .spread_head = spread_head,
           .expert_parameters = count.experts,
           .shadow_parameters = int64_t{ShadowsPerRank(config, mesh)} * 3 * spec.expert_width * spec.hidden,
           .shadow_places = int64_t{ShadowsPerRank(config, mesh)} * mesh.pool(),
-          .updated_dense = EvenPartition(dense, mesh.data_ranks(), data_rank).size()};
+          .updated_dense = EvenPartition(dense - spread_head, mesh.data_ranks(), data_rank).size() +
+                           EvenPartition(spread_head, mesh.world(), rank).size()};
 }
 
 // Master weights, the copies that are computed with, and what the routers' copies lack.
@@ -192,7 +199,8 @@ int64_t SumStagingBytes(const RankSizes& s) {
   };
   // Gate and up are reduced first, and are the larger array.
   const int64_t gate_up = s.expert_parameters / 3 * 2;
-  return staging(s.dense_parameters, s.exact, s.mesh.data_ranks()) +
+  return staging(s.dense_parameters - s.spread_head, s.exact, s.mesh.data_ranks()) +
+         (s.spread_head > 0 ? staging(s.spread_head, s.exact, s.mesh.world()) : 0) +
          (gate_up > 0 ? staging(gate_up, s.exact, s.mesh.world() / s.mesh.pool()) : 0) +
          staging(1 + s.spec.experts, 8, s.mesh.world());
 }
@@ -255,11 +263,16 @@ int64_t LayerScratchBytes(const RankSizes& s) {
          s.exact * spec.seq_length * spec.head_size();
 }
 
-// Of the last stage's head.
+// Of the head: the norm's output and its gradient on the last stage, of a spread head a share of both on the
+// others; and logits.
 int64_t HeadScratchBytes(const RankSizes& s) {
-  if (!s.is_last) return 0;
-  return s.tokens * (2 * s.spec.hidden * s.item + s.exact) +
-         OutputHead::LogitsAtOnce(s.spec, s.tokens, s.device) * s.item;
+  const bool is_spread = s.spread_head > 0;
+  if (!s.is_last && !is_spread) return 0;
+  const int64_t share =
+      EvenPartition(s.tokens, is_spread ? s.mesh.stages : 1, is_spread ? s.stage : 0).size();
+  const int64_t rows = s.is_last ? s.tokens : share;
+  return rows * 2 * s.spec.hidden * s.item + (s.is_last ? s.tokens * s.exact : 0) +
+         OutputHead::LogitsAtOnce(s.spec, share, s.device) * s.item;
 }
 
 // Sums and counts of balancing; token ids, targets and losses; squared norms and other single numbers.
@@ -287,11 +300,17 @@ int64_t DenseElements(const Config& config, const MeshShape& shape, int stage) {
   sizes.mutable_moe()->set_router_constant(1);
   const int64_t layers = LayersPerStage(config, shape)[stage];
   const ParameterCount count = CountParametersOfRank(config, shape, RankOf(shape, {.stage = stage}));
-  return count.dense() + PaddingOf(MakeModelSpec(sizes), layers, stage == shape.stages - 1);
+  return count.dense() - SpreadHeadElements(config, shape) +
+         PaddingOf(MakeModelSpec(sizes), layers, stage == shape.stages - 1);
+}
+
+int64_t SpreadHeadElements(const Config& config, const MeshShape& shape) {
+  if (HeadPlaceOf(config, shape) == HeadPlace::kLastStage) return 0;
+  return PaddedVocab(config.model()) * config.model().hidden();
 }
 
 MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, double imbalance) {
-  Config config = original;
+  Config config = WithChoices(original, shape);
   config.mutable_moe()->set_router_constant(1);  // sizes alone are asked for: spares computing it
   const RankSizes sizes = SizesOf(config, shape, rank, imbalance);
   MemoryPlan plan;

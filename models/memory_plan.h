@@ -35,8 +35,10 @@ inline constexpr double kAllRowsHere = std::numeric_limits<double>::infinity(); 
 MemoryPlan PlanMemory(const Config& config, const MeshShape& shape, int rank,
                       double imbalance = kEvenRouting);
 
-// Elements of the flat array of a stage's dense parameters, with the padding between them.
+// Elements of the flat array of a stage's dense parameters, with the padding between them; and of the weight
+// of a spread head, which is an array by itself and 0 where the head is not spread.
 int64_t DenseElements(const Config& config, const MeshShape& shape, int stage);
+int64_t SpreadHeadElements(const Config& config, const MeshShape& shape);
 
 // Most (microbatch, layer) activations a stage holds at once, and most forward slots whose rows an owner
 // keeps.

@@ -16,45 +16,52 @@ Range Intersect(const Range& a, const Range& b) {
 
 }  // namespace
 
-Optimizer::Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_experts, const Mesh& mesh,
-                     const OptimizerOptions& options, Stream& stream, MemoryMeter& memory)
-    : dense_(dense),
+Optimizer::Optimizer(DenseParameters& dense, DenseParameters& head, ExpertPool& experts, int64_t num_experts,
+                     const Mesh& mesh, const OptimizerOptions& options, Stream& stream, MemoryMeter& memory)
+    : dense_{dense, {}, {}, {}},
+      head_{head, {}, {}, {}},
       experts_(experts),
       num_experts_(num_experts),
       sync_(mesh),
       mesh_(mesh),
       options_(options),
       stream_(stream) {
-  part_ = sync_.OwnPart(dense.num_elements());
+  dense_.part = sync_.OwnPart(dense.num_elements());
+  head_.part = sync_.OwnHeadPart(head.num_elements());
   const ExpertPool::Weights& weights = experts.master();
   const DType dtype = weights.down.dtype;
   const int64_t expert_elements = weights.gate_up.size() + weights.down.size();
-  const int64_t elements = part_.size() + expert_elements;
-  num_moments_ = 2 * elements;
+  num_moments_ = 2 * (dense_.part.size() + head_.part.size() + expert_elements);
   moments_ = Buffer::Allocate(memory, MemoryKind::kOptimizer, num_moments_ * SizeOf(dtype));
   squares_ = Buffer::Allocate(memory, MemoryKind::kScratch, (2 + num_experts_) * 8);
   group_.reserve(std::max<size_t>(dense.list().size(), 2 * experts.num_local()));
   const Tensor all = moments_.View(dtype, {num_moments_});
-  auto experts_at = [&](int64_t begin) {
-    Tensor gate_up = weights.gate_up, down = weights.down;  // same shapes
-    gate_up.data = all.Rows(begin, gate_up.size()).data;
-    down.data = all.Rows(begin + gate_up.size(), down.size()).data;
-    return ExpertPool::Weights{gate_up, down};
+  int64_t next = 0;
+  const auto take = [&](int64_t elements) {
+    next += elements;
+    return all.Rows(next - elements, elements);
   };
-  first_.dense = all.Rows(0, part_.size());
-  second_.dense = all.Rows(part_.size(), part_.size());
-  first_.experts = experts_at(2 * part_.size());
-  second_.experts = experts_at(2 * part_.size() + expert_elements);
+  for (DenseArray* array : {&dense_, &head_}) {
+    array->first = take(array->part.size());
+    array->second = take(array->part.size());
+  }
+  for (ExpertPool::Weights* moments : {&first_experts_, &second_experts_}) {
+    *moments = weights;  // same shapes
+    moments->gate_up.data = take(weights.gate_up.size()).data;
+    moments->down.data = take(weights.down.size()).data;
+  }
 }
 
 void Optimizer::ClearGrads() {
-  Fill(stream_, dense_.flat_grads(), 0);
+  Fill(stream_, dense_.parameters.flat_grads(), 0);
+  if (has_head()) Fill(stream_, head_.parameters.flat_grads(), 0);
   experts_.ClearGrads();
 }
 
 Tensor Optimizer::ReduceGradients(int64_t step, const Tensor& loss) {
   experts_.CollectShadowGrads(step);
-  sync_.ReduceDense(dense_.flat_grads(), step);
+  sync_.ReduceDense(dense_.parameters.flat_grads(), step);
+  if (has_head()) sync_.ReduceHead(head_.parameters.flat_grads(), step);
   if (mesh_.replicas().size() > 1) {
     experts_.ZeroMissingGrads();
     sync_.ReduceExperts(experts_.grads().gate_up, step);
@@ -63,7 +70,8 @@ Tensor Optimizer::ReduceGradients(int64_t step, const Tensor& loss) {
   const Tensor squares = squares_.View(DType::kF64, {2 + num_experts_});
   Fill(stream_, squares, 0);
   Copy(stream_, loss, squares.Rows(1 + num_experts_, 1));
-  AddSumOfSquares(stream_, DensePart(dense_.flat_grads()), squares.Rows(0, 1));
+  AddSumOfSquares(stream_, dense_.OwnGrads(), squares.Rows(0, 1));
+  if (has_head()) AddSumOfSquares(stream_, head_.OwnGrads(), squares.Rows(0, 1));
   if (mesh_.replicas().rank() != 0) return squares;  // one copy of the pool counts the experts
   for (int e = 0; e < experts_.num_local(); ++e) {
     if (!experts_.has_grad(e)) continue;
@@ -93,23 +101,28 @@ void Optimizer::Update(int64_t step, double lr, double grad_scale, const Tensor&
   }
   UpdateExperts(args);
   experts_.WeightsChanged();
-  UpdateDense(args, WeightDecay::kYes);
+  UpdateDense(dense_, args, WeightDecay::kYes);
+  if (has_head()) UpdateDense(head_, args, WeightDecay::kYes);
   args.weight_decay = 0;
-  UpdateDense(args, WeightDecay::kNo);
-  sync_.GatherDense(dense_.flat_master(), step);
-  if (part_.size() < dense_.num_elements()) dense_.RefreshCompute(stream_);
+  UpdateDense(dense_, args, WeightDecay::kNo);
+  sync_.GatherDense(dense_.parameters.flat_master(), step);
+  if (has_head()) sync_.GatherHead(head_.parameters.flat_master(), step);
+  for (const DenseArray* array : {&dense_, &head_}) {
+    if (!array->is_whole()) array->parameters.RefreshCompute(stream_);
+  }
 }
 
-void Optimizer::UpdateDense(const AdamWArgs& args, WeightDecay decay) {
+void Optimizer::UpdateDense(const DenseArray& array, const AdamWArgs& args, WeightDecay decay) {
   group_.clear();
-  const Tensor copies = dense_.flat_compute_copies();
-  for (const DenseParameter& parameter : dense_.list()) {
-    const Range range = Intersect(parameter.elements, part_);
+  const DenseParameters& parameters = array.parameters;
+  const Tensor copies = parameters.flat_compute_copies();
+  for (const DenseParameter& parameter : parameters.list()) {
+    const Range range = Intersect(parameter.elements, array.part);
     if (parameter.decay != decay || range.size() == 0) continue;
-    group_.push_back({.param = dense_.flat_master().Rows(range.begin, range.size()),
-                      .grad = dense_.flat_grads().Rows(range.begin, range.size()),
-                      .m = first_.dense.Rows(range.begin - part_.begin, range.size()),
-                      .v = second_.dense.Rows(range.begin - part_.begin, range.size()),
+    group_.push_back({.param = parameters.flat_master().Rows(range.begin, range.size()),
+                      .grad = parameters.flat_grads().Rows(range.begin, range.size()),
+                      .m = array.first.Rows(range.begin - array.part.begin, range.size()),
+                      .v = array.second.Rows(range.begin - array.part.begin, range.size()),
                       .copy = copies.empty() ? Tensor{} : copies.Rows(range.begin, range.size())});
   }
   AdamWGroup(stream_, args, group_);
@@ -124,8 +137,8 @@ void Optimizer::UpdateExperts(const AdamWArgs& args) {
     };
     group_.push_back({.param = flat(experts_.master()),
                       .grad = experts_.has_grad(e) ? flat(experts_.grads()) : Tensor{},
-                      .m = flat(first_.experts),
-                      .v = flat(second_.experts),
+                      .m = flat(first_experts_),
+                      .v = flat(second_experts_),
                       .copy = flat(experts_.compute_copies())});
   };
   for (int e = 0; e < experts_.num_local(); ++e) {
@@ -135,20 +148,25 @@ void Optimizer::UpdateExperts(const AdamWArgs& args) {
   AdamWGroup(stream_, args, group_);
 }
 
-std::vector<OptimizerPiece> Optimizer::Pieces() const {
-  std::vector<OptimizerPiece> pieces;
-  for (const DenseParameter& parameter : dense_.list()) {
-    const Range range = Intersect(parameter.elements, part_);
+void Optimizer::AddPieces(const DenseArray& array, std::vector<OptimizerPiece>& pieces) const {
+  for (const DenseParameter& parameter : array.parameters.list()) {
+    const Range range = Intersect(parameter.elements, array.part);
     if (range.size() == 0) continue;
     pieces.push_back(
         {.name = parameter.name,
          .elements = {range.begin - parameter.elements.begin, range.end - parameter.elements.begin},
-         .first_moment = first_.dense.Rows(range.begin - part_.begin, range.size()),
-         .second_moment = second_.dense.Rows(range.begin - part_.begin, range.size()),
+         .first_moment = array.first.Rows(range.begin - array.part.begin, range.size()),
+         .second_moment = array.second.Rows(range.begin - array.part.begin, range.size()),
          .writes = true});
   }
-  const std::vector<DiskTensor> first = experts_.DiskTensors(first_.experts);
-  const std::vector<DiskTensor> second = experts_.DiskTensors(second_.experts);
+}
+
+std::vector<OptimizerPiece> Optimizer::Pieces() const {
+  std::vector<OptimizerPiece> pieces;
+  AddPieces(dense_, pieces);
+  AddPieces(head_, pieces);
+  const std::vector<DiskTensor> first = experts_.DiskTensors(first_experts_);
+  const std::vector<DiskTensor> second = experts_.DiskTensors(second_experts_);
   for (size_t i = 0; i < first.size(); ++i) {
     const int64_t size = first[i].value.size();
     pieces.push_back({.name = first[i].name,

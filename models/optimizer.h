@@ -21,14 +21,16 @@ struct OptimizerOptions {
 
 class Optimizer {
  public:
-  // num_experts: M, of the whole pool.
-  Optimizer(DenseParameters& dense, ExpertPool& experts, int64_t num_experts, const Mesh& mesh,
-            const OptimizerOptions& options, Stream& stream, MemoryMeter& memory);
+  // num_experts: M, of the whole pool. `head`: of a spread head, on all ranks of the world; otherwise empty,
+  // and `dense` has the head's weight.
+  Optimizer(DenseParameters& dense, DenseParameters& head, ExpertPool& experts, int64_t num_experts,
+            const Mesh& mesh, const OptimizerOptions& options, Stream& stream, MemoryMeter& memory);
 
   void ClearGrads();
-  // Sums gradients over the ranks that share parameters: dense gradients over the data ranks of a stage,
-  // experts' gradients over the replicas of the pool. Collective. Returns what all ranks must know of the
-  // step before its update, [2 + M] F64 on the stream's device, valid until the next call:
+  // Sums gradients over the ranks that share parameters: dense gradients over the data ranks of a stage, a
+  // spread head's over the world, experts' gradients over the replicas of the pool. Collective. Returns what
+  // all ranks must know of the step before its update, [2 + M] F64 on the stream's device, valid until the
+  // next call:
   //   [0]      squared norm of this rank's part of the dense gradients
   //   [1 + i]  squared norm of the gradient of expert i, on one of the ranks that own it; 0 on all others
   //   [1 + M]  this rank's `loss`, copied, so that it travels with the norms
@@ -44,35 +46,39 @@ class Optimizer {
 
   // Arrays of expert moments, [E, ...] each. Moments move with their experts.
   std::vector<Tensor> ExpertMoments() const {
-    return {first_.experts.gate_up, first_.experts.down, second_.experts.gate_up, second_.experts.down};
+    return {first_experts_.gate_up, first_experts_.down, second_experts_.gate_up, second_experts_.down};
   }
   // Moments by their names on disk, for checkpoints.
   std::vector<OptimizerPiece> Pieces() const;
   int64_t num_updated() const { return num_moments_ / 2; }  // parameters that this rank updates
-  Tensor flat_moments() const { return moments_.View(first_.dense.dtype, {num_moments_}); }  // all moments
+  Tensor flat_moments() const { return moments_.View(dense_.first.dtype, {num_moments_}); }  // all moments
 
  private:
   double ScaleFor(double grad_norm) const;
   void Update(int64_t step, double lr, double grad_scale, const Tensor& totals);
-  void UpdateDense(const AdamWArgs& args, WeightDecay decay);
+  // Dense parameters that the same ranks hold, in one flat array. This rank updates one part of it.
+  struct DenseArray {
+    DenseParameters& parameters;
+    Range part;
+    Tensor first, second;  // moments of the part
+    Tensor OwnGrads() const { return parameters.flat_grads().Rows(part.begin, part.size()); }
+    bool is_whole() const { return part.size() == parameters.num_elements(); }
+  };
+  void UpdateDense(const DenseArray& array, const AdamWArgs& args, WeightDecay decay);
   void UpdateExperts(const AdamWArgs& args);
-  Tensor DensePart(const Tensor& flat) const { return flat.Rows(part_.begin, part_.size()); }
-  DenseParameters& dense_;
+  void AddPieces(const DenseArray& array, std::vector<OptimizerPiece>& pieces) const;
+  bool has_head() const { return head_.parameters.num_elements() > 0; }
+  DenseArray dense_, head_;
   ExpertPool& experts_;
   int64_t num_experts_;
   GradientSync sync_;
   const Mesh& mesh_;
   OptimizerOptions options_;
   Stream& stream_;
-  Range part_;  // of the flat dense array, whose moments live here
   Buffer moments_, squares_;
   int64_t num_moments_ = 0;
-  std::vector<AdamWTensors> group_;  // of one call
-  struct Moments {
-    Tensor dense;  // [part]
-    ExpertPool::Weights experts;
-  };
-  Moments first_, second_;
+  std::vector<AdamWTensors> group_;                     // of one call
+  ExpertPool::Weights first_experts_, second_experts_;  // moments
 };
 
 }  // namespace unipool

@@ -50,10 +50,9 @@ ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shap
   ParameterCount count;
   AddLayers(config, LayersPerStage(config, shape)[stage], count);
   if (stage == 0) count.embedding = PaddedVocab(m) * m.hidden();
-  if (stage == shape.stages - 1) {
-    count.head = PaddedVocab(m) * m.hidden();
-    count.norms += m.hidden();
-  }
+  const bool is_last = stage == shape.stages - 1;
+  if (is_last) count.norms += m.hidden();
+  if (is_last || HeadPlaceOf(config, shape) == HeadPlace::kSpread) count.head = PaddedVocab(m) * m.hidden();
   count.experts = EvenPartition(config.moe().experts(), shape.pool(), pool_rank).size() * PerExpert(config);
   return count;
 }

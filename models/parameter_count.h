@@ -33,8 +33,9 @@ ParameterCount CountParameters(const Config& config);
 // Parameters that take part in one token: everything but the experts that were not chosen.
 int64_t CountActiveParameters(const Config& config);
 
-// What a rank holds: its stage's layers, the embedding on the first stage, last norm and head on the last,
-// and its block of the pool, which is cut into W contiguous blocks. REQUIRES: 0 <= rank < shape.world().
+// What a rank holds: its stage's layers, the embedding on the first stage, last norm and head on the last
+// (a spread head on all), and its block of the pool, which is cut into W contiguous blocks.
+// REQUIRES: 0 <= rank < shape.world().
 ParameterCount CountParametersOfRank(const Config& config, const MeshShape& shape, int rank);
 
 }  // namespace unipool

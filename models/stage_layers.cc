@@ -28,7 +28,37 @@ std::vector<int> LayersPerStage(const Config& config, const MeshShape& shape) {
   const auto& given = config.parallel().layers_per_stage();
   if (!given.empty()) return {given.begin(), given.end()};
   return ChooseLayersPerStage(config.model().layers(), shape.stages, MicrobatchesPerRank(config, shape),
-                              EstimateWork(config), shape.span);
+                              EstimateWork(config), shape.span, HeadPlaceOf(config, shape));
+}
+
+HeadPlace HeadPlaceOf(const Config& config, const MeshShape& shape) {
+  if (shape.stages == 1) return HeadPlace::kLastStage;
+  switch (config.parallel().head()) {
+    case ParallelConfig::LAST_STAGE:
+      return HeadPlace::kLastStage;
+    case ParallelConfig::SPREAD:
+      return HeadPlace::kSpread;
+    case ParallelConfig::AUTO_HEAD:
+      break;
+  }
+  if (DeviceOf(config) == Device::kCuda) return HeadPlace::kLastStage;
+  const auto& given = config.parallel().layers_per_stage();
+  return ChooseHeadPlace(config.model().layers(), shape.stages, MicrobatchesPerRank(config, shape),
+                         EstimateWork(config), shape.span, {given.begin(), given.end()});
+}
+
+SlotSchedule TrainingSchedule(const Config& config, const MeshShape& shape) {
+  return SlotSchedule(LayersPerStage(config, shape), MicrobatchesPerRank(config, shape),
+                      /*forward_only=*/false, HeadPlaceOf(config, shape));
+}
+
+Config WithChoices(const Config& config, const MeshShape& shape) {
+  Config chosen = config;
+  const bool is_spread = HeadPlaceOf(config, shape) == HeadPlace::kSpread;
+  chosen.mutable_parallel()->set_head(is_spread ? ParallelConfig::SPREAD : ParallelConfig::LAST_STAGE);
+  const std::vector<int> layers = LayersPerStage(chosen, shape);
+  chosen.mutable_parallel()->mutable_layers_per_stage()->Assign(layers.begin(), layers.end());
+  return chosen;
 }
 
 Range LayersOfStage(const std::vector<int>& layers_per_stage, int stage) {

@@ -1,7 +1,11 @@
 #include "models/step_plan.h"
 
+#include <algorithm>
+
 #include "models/lock/lock_plan.h"
 #include "models/memory_plan.h"
+#include "models/output_head.h"
+#include "models/parameter_count.h"
 #include "models/settings.h"
 #include "models/stage_layers.h"
 #include "models/step_sums.h"
@@ -18,11 +22,18 @@ int64_t TokensOf(const Config& config) {
   return int64_t{config.train().micro_batch()} * config.model().seq_length();
 }
 
+// Tokens of a stage's share of a spread head that are worked on at once.
+int64_t HeadChunk(const Config& config, const MeshShape& shape) {
+  const int64_t share = EvenPartition(TokensOf(config), shape.stages, 0).size();
+  return std::max<int64_t>(1, OutputHead::ChunkTokens(PaddedVocab(config.model()), share, DeviceOf(config)));
+}
+
 StepEnd EndOf(const Config& config, const MeshShape& shape, const SlotSchedule& schedule) {
   StepEnd end;
   for (int stage = 0; stage < shape.stages; ++stage) {
     end.dense_elements.push_back(DenseElements(config, shape, stage));
   }
+  end.head_elements = SpreadHeadElements(config, shape);
   const int64_t down = int64_t{config.model().hidden()} * config.moe().width();
   for (int rank = 0; rank < shape.pool(); ++rank) {
     const int64_t experts = EvenPartition(config.moe().experts(), shape.pool(), rank).size();
@@ -63,9 +74,10 @@ WorkTimes WorkTimesOf(const Config& config, const WorkRates& rates) {
   return times;
 }
 
-StepPlan PlanStep(const Config& config, const MeshShape& shape, const ClusterDescription& cluster,
+StepPlan PlanStep(const Config& settings, const MeshShape& shape, const ClusterDescription& cluster,
                   const WorkRates& rates) {
-  const SlotSchedule schedule(LayersPerStage(config, shape), MicrobatchesPerRank(config, shape));
+  const Config config = WithChoices(settings, shape);
+  const SlotSchedule schedule = TrainingSchedule(config, shape);
   const auto item = static_cast<double>(SizeOf(DTypeOfConfig(config)));
   const double row_bytes = item * config.model().hidden();
   const auto tokens = static_cast<double>(TokensOf(config));
@@ -78,6 +90,7 @@ StepPlan PlanStep(const Config& config, const MeshShape& shape, const ClusterDes
                 .rows = tokens * config.moe().top_k(),
                 .row_bytes = row_bytes,
                 .hidden_bytes = tokens * row_bytes,
+                .head_chunk = HeadChunk(config, shape),
                 .pieces_alone = PiecesAlone(config),
                 .experts_of = {},
                 .end = EndOf(config, shape, schedule)};

@@ -188,8 +188,11 @@ double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequence
     own += std::clamp<int64_t>(num_sequences - SequenceIndex(m, 0, micro_batch), 0, micro_batch);
   }
   if (parts_.use.lock) parts_.use.lock->BeginPass(own / micro_batch);
+  // A scorer wants the logits of a microbatch in one place.
+  const HeadPlace head_place =
+      parts_.model.has_scorer() ? HeadPlace::kLastStage : parts_.schedule.head_place();
   const SlotSchedule schedule(parts_.layers_per_stage, static_cast<int>(samples.dim(0)),
-                              /*forward_only=*/true);
+                              /*forward_only=*/true, head_place);
   parts_.model.SetSamples(samples, 0, own);
   parts_.dispatcher.SetSchedule(schedule);
   parts_.experts.StartShadows(-1);

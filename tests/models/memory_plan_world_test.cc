@@ -12,6 +12,7 @@ struct Case {
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   bool recompute_experts = false, recompute_attention = false;
   int shadows = 0;
+  bool spread_head = false;
 };
 
 // Large enough for arrays of tokens and weights to outweigh paddings and statistics.
@@ -26,6 +27,7 @@ Config ConfigFor(const Case& c) {
   config.mutable_train()->set_recompute_attention(c.recompute_attention);
   config.mutable_parallel()->set_shadow_experts(c.shadows);
   config.mutable_parallel()->set_replace_every(1);
+  config.mutable_parallel()->set_head(c.spread_head ? ParallelConfig::SPREAD : ParallelConfig::LAST_STAGE);
   config.mutable_parallel()->set_stages(c.stages);
   config.mutable_parallel()->set_pool_replicas(c.replicas);
   config.mutable_parallel()->set_experts(c.experts);
@@ -41,6 +43,8 @@ std::vector<Case> CasesOf(int ranks) {
     cases.push_back({.replicas = ranks});
     cases.push_back({.shadows = 2});
     cases.push_back({.stages = ranks, .shadows = 1});
+    cases.push_back({.stages = ranks, .spread_head = true});
+    cases.push_back({.stages = ranks, .experts = ParallelConfig::PER_STAGE, .spread_head = true});
   }
   if (ranks == 4) cases.push_back({.stages = 2});
   return cases;
@@ -93,9 +97,9 @@ void CheckCase(const Case& c, World& world) {
 TEST(MemoryPlan, MeasuredPeaksLieBetweenEvenRoutingAndTheWorstCase) {
   RunOnRanks([](World& world) {
     for (const Case& c : CasesOf(world.size())) {
-      SCOPED_TRACE(Format("stages %d, replicas %d, per stage %d, recompute %d %d, shadows %d", c.stages,
-                          c.replicas, static_cast<int>(c.experts), int{c.recompute_experts},
-                          int{c.recompute_attention}, c.shadows));
+      SCOPED_TRACE(Format("stages %d, replicas %d, per stage %d, recompute %d %d, shadows %d, spread %d",
+                          c.stages, c.replicas, static_cast<int>(c.experts), int{c.recompute_experts},
+                          int{c.recompute_attention}, c.shadows, int{c.spread_head}));
       CheckCase(c, world);
     }
   });

@@ -106,33 +106,40 @@ TEST(ParameterCount, KindsOfASmallModel) {
 }
 
 // Every layout holds each expert once per replica and each dense parameter once per data rank, unevenly
-// divisible or not.
+// divisible or not; a spread head's weight once per rank.
+void CheckRanks(Config config, const MeshShape& shape) {
+  config.mutable_train()->set_global_batch(8 * shape.data_ranks());
+  const ParameterCount whole = CountParameters(config);
+  const bool is_spread = HeadPlaceOf(config, shape) == HeadPlace::kSpread;
+  EXPECT_EQ(is_spread, config.parallel().head() == ParallelConfig::SPREAD && shape.stages > 1);
+  int64_t dense = 0, experts = 0, optimizer = 0;
+  for (int rank = 0; rank < shape.world(); ++rank) {
+    const ParameterCount count = CountParametersOfRank(config, shape, rank);
+    dense += count.dense();
+    experts += count.experts;
+    const MemoryPlan plan = PlanMemory(config, shape, rank);
+    // A router's scale takes the room of eight numbers.
+    const int layers = LayersPerStage(config, shape)[PositionOf(shape, rank).stage];
+    EXPECT_EQ(plan[MemoryKind::kParameters], 4 * (count.total() + 7 * layers));
+    EXPECT_EQ(plan[MemoryKind::kGradients], 4 * (count.total() + 7 * layers));
+    optimizer += plan[MemoryKind::kOptimizer];
+  }
+  const int copies_of_head = is_spread ? shape.world() : shape.data_ranks();
+  EXPECT_EQ(dense, (whole.dense() - whole.head) * shape.data_ranks() + whole.head * copies_of_head);
+  EXPECT_EQ(experts, whole.experts * shape.replicas);
+  EXPECT_EQ(optimizer, 8 * (whole.dense() + 7 * 5 + whole.experts * shape.replicas));
+}
+
 TEST(ParameterCount, RanksAddUpToTheModel) {
   Config config;
   config.mutable_model()->set_layers(5);
   config.mutable_moe()->set_experts(7);
-  const ParameterCount whole = CountParameters(config);
-  for (int replicas = 1; replicas <= 2; ++replicas) {
-    for (int stages = 1; stages <= 5; ++stages) {
-      for (int data = 1; data <= 4; ++data) {
-        const MeshShape shape{.replicas = replicas, .stages = stages, .data = data};
-        int64_t dense = 0, experts = 0, optimizer = 0;
-        for (int rank = 0; rank < shape.world(); ++rank) {
-          const ParameterCount count = CountParametersOfRank(config, shape, rank);
-          dense += count.dense();
-          experts += count.experts;
-          Config planned = config;
-          planned.mutable_train()->set_global_batch(8 * shape.data_ranks());
-          const MemoryPlan plan = PlanMemory(planned, shape, rank);
-          // A router's scale takes the room of eight numbers.
-          const int layers = LayersPerStage(planned, shape)[PositionOf(shape, rank).stage];
-          EXPECT_EQ(plan[MemoryKind::kParameters], 4 * (count.total() + 7 * layers));
-          EXPECT_EQ(plan[MemoryKind::kGradients], 4 * (count.total() + 7 * layers));
-          optimizer += plan[MemoryKind::kOptimizer];
-        }
-        EXPECT_EQ(dense, whole.dense() * shape.data_ranks());
-        EXPECT_EQ(experts, whole.experts * replicas);
-        EXPECT_EQ(optimizer, 8 * (whole.dense() + 7 * 5 + whole.experts * replicas));
+  for (const auto head : {ParallelConfig::LAST_STAGE, ParallelConfig::SPREAD}) {
+    config.mutable_parallel()->set_head(head);
+    for (int replicas = 1; replicas <= 2; ++replicas) {
+      for (int stages = 1; stages <= 5; ++stages) {
+        for (int data = 1; data <= 4; ++data)
+          CheckRanks(config, {.replicas = replicas, .stages = stages, .data = data});
       }
     }
   }

@@ -36,20 +36,25 @@ TEST(ThreadLayouts, EightRanksTrainLikeOne) {
   }
 }
 
-// A head of several chunks, which run in one part after the slots, in parts of one lane's slots or of both.
+// A head of several chunks, which run in one part after the slots, in parts of one lane's slots or of both,
+// or which stages share.
 TEST(ThreadLayouts, HeadInPartsTrainsLikeOneRank) {
   Config config = TrainingConfigOf({.experts = 7, .top_k = 2});
   config.mutable_model()->set_vocab(17'000);
   config.mutable_train()->set_micro_batch(18);
   config.mutable_train()->set_global_batch(36);
   ASSERT_GT(180, 2 * OutputHead::ChunkTokens(17'000, 180, Device::kCpu)) << "several chunks";
+  ASSERT_GT(90, OutputHead::ChunkTokens(17'000, 90, Device::kCpu)) << "of a share of two stages too";
   constexpr int kSteps = 3;
   const RunTrace one = TrainOnThreads(config, 1, kSteps);
   EXPECT_LT(one.loss.back(), one.loss.front());
   for (const std::vector<int>& layers : std::vector<std::vector<int>>{{2, 3}, {3, 2}, {4, 1}, {2, 2, 1}}) {
     const Layout layout{.stages = static_cast<int>(layers.size()), .layers = layers};
     SCOPED_TRACE(NameOf(layout));
-    ExpectSameTraining(TrainOnThreads(Laid(config, layout), layout.stages, kSteps), one, 1e-5);
+    for (const auto head : {ParallelConfig::LAST_STAGE, ParallelConfig::SPREAD}) {
+      config.mutable_parallel()->set_head(head);
+      ExpectSameTraining(TrainOnThreads(Laid(config, layout), layout.stages, kSteps), one, 1e-5);
+    }
   }
 }
 

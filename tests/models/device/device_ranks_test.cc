@@ -14,12 +14,14 @@ struct Layout {
   int ranks = 2, stages = 1, replicas = 1;
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   BalanceScope::Value scope = BalanceScope::STEP;
+  ParallelConfig::Head head = ParallelConfig::AUTO_HEAD;  // which is LAST_STAGE
 };
 
 std::string NameOf(const Layout& layout) {
-  return Format("%d ranks, %d stages, %d replicas, %s, %s", layout.ranks, layout.stages, layout.replicas,
+  return Format("%d ranks, %d stages, %d replicas, %s, %s, %s", layout.ranks, layout.stages, layout.replicas,
                 ParallelConfig::Experts_Name(layout.experts).c_str(),
-                BalanceScope::Value_Name(layout.scope).c_str());
+                BalanceScope::Value_Name(layout.scope).c_str(),
+                ParallelConfig::Head_Name(layout.head).c_str());
 }
 
 Config ConfigFor(const Layout& layout) {
@@ -28,6 +30,7 @@ Config ConfigFor(const Layout& layout) {
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_pool_replicas(layout.replicas);
   config.mutable_parallel()->set_experts(layout.experts);
+  config.mutable_parallel()->set_head(layout.head);
   return config;
 }
 
@@ -60,7 +63,8 @@ TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
   for (const Layout& layout :
        {Layout{.ranks = 2}, Layout{.ranks = 3}, Layout{.ranks = 2, .stages = 2},
         Layout{.ranks = 4, .stages = 2, .scope = BalanceScope::MICROBATCH}, Layout{.ranks = 2, .replicas = 2},
-        Layout{.ranks = 4, .stages = 2, .experts = ParallelConfig::PER_STAGE}}) {
+        Layout{.ranks = 4, .stages = 2, .experts = ParallelConfig::PER_STAGE},
+        Layout{.ranks = 2, .stages = 2, .head = ParallelConfig::SPREAD}}) {
     SCOPED_TRACE(NameOf(layout));
     const Config config = ConfigFor(layout);
     Config alone = config;
@@ -95,7 +99,8 @@ TEST(DeviceRanks, EveryLayoutGivesTheLossesOfOneRank) {
 // Every rank computes with copies of weights that others have updated.
 TEST(DeviceRanks, Bf16FollowsTheCpuWithTheSameBitsInEveryOrder) {
   for (const Layout& layout :
-       {Layout{.ranks = 2}, Layout{.ranks = 4, .stages = 2}, Layout{.ranks = 2, .replicas = 2}}) {
+       {Layout{.ranks = 2}, Layout{.ranks = 4, .stages = 2}, Layout{.ranks = 2, .replicas = 2},
+        Layout{.ranks = 4, .stages = 2, .head = ParallelConfig::SPREAD}}) {
     SCOPED_TRACE(NameOf(layout));
     const Config config = ConfigFor(layout);
     Config alone = config;
