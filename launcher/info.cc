@@ -57,17 +57,25 @@ Json RankJson(const Config& config, const MeshShape& shape, int rank) {
 // Layers of the stages and what waiting is predicted to cost, beside an even cut.
 Json PipelineJson(const Config& config, const MeshShape& shape) {
   const StageWork work = EstimateWork(config);
-  auto bubble = [&](const std::vector<int>& layers) {
-    const SlotSchedule schedule(layers, MicrobatchesPerRank(config, shape));
+  const HeadPlace head_place = HeadPlaceOf(config, shape);
+  const auto bubble = [&](const std::vector<int>& layers, HeadPlace place) {
+    const SlotSchedule schedule(layers, MicrobatchesPerRank(config, shape), /*forward_only=*/false, place);
     return 1 - IdealStepTime(schedule, work) / PredictStepTime(schedule, work, shape.span);
   };
-  const std::vector<int> layers = LayersPerStage(config, shape);
+  // With the head at its other place, the layers that are best for it.
+  const bool is_spread = head_place == HeadPlace::kSpread;
+  Config other = config;
+  other.mutable_parallel()->set_head(is_spread ? ParallelConfig::LAST_STAGE : ParallelConfig::SPREAD);
+  const std::vector<int> layers = LayersPerStage(config, shape), other_layers = LayersPerStage(other, shape);
   return {{"layers_per_stage", layers},
           {"chosen", config.parallel().layers_per_stage().empty()},
           {"microbatches", MicrobatchesPerRank(config, shape)},
           {"head_in_layers", work.head / work.dense},
-          {"bubble", bubble(layers)},
-          {"bubble_of_even_layers", bubble(EvenLayers(config.model().layers(), shape.stages))}};
+          {"head", is_spread ? "SPREAD" : "LAST_STAGE"},
+          {"head_chosen", config.parallel().head() == ParallelConfig::AUTO_HEAD},
+          {"bubble", bubble(layers, head_place)},
+          {"bubble_of_even_layers", bubble(EvenLayers(config.model().layers(), shape.stages), head_place)},
+          {"bubble_of_other_head", bubble(other_layers, HeadPlaceOf(other, shape))}};
 }
 
 std::string PipelineText(const Json& pipeline) {
@@ -75,12 +83,17 @@ std::string PipelineText(const Json& pipeline) {
   for (const Json& count : pipeline["layers_per_stage"]) {
     layers += (layers.empty() ? "" : ", ") + std::to_string(count.get<int>());
   }
+  const bool is_spread = pipeline["head"] == "SPREAD";
   return Format(
       "\nStages: layers %s (%s; the head is %.1f layers' dense work)\n"
-      "Predicted bubble: %.1f %% of a step of %d microbatches, %.1f %% with even layers\n",
+      "Predicted bubble: %.1f %% of a step of %d microbatches, %.1f %% with even layers\n"
+      "Head: %s (%s), %s; bubble %.1f %% with parallel.head=%s\n",
       layers.c_str(), pipeline["chosen"].get<bool>() ? "chosen" : "given",
       pipeline["head_in_layers"].get<double>(), 100 * pipeline["bubble"].get<double>(),
-      pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>());
+      pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>(),
+      pipeline["head"].get<std::string>().c_str(), pipeline["head_chosen"].get<bool>() ? "chosen" : "given",
+      is_spread ? "every stage computes a share of the tokens" : "on the last stage",
+      100 * pipeline["bubble_of_other_head"].get<double>(), is_spread ? "LAST_STAGE" : "SPREAD");
 }
 
 // Of copies of other ranks' experts: what their room takes on a rank, and what the rank receives and sends in
@@ -163,9 +176,7 @@ Json InfoJson(const Config& config, int world_size) {
       {"pipeline", PipelineJson(config, shape)},
       {"shadows", ShadowsJson(config, shape)},
       {"ranks", Json::array()}};
-  Config resolved = config;  // spares choosing for every rank
-  const std::vector<int> layers = LayersPerStage(config, shape);
-  resolved.mutable_parallel()->mutable_layers_per_stage()->Assign(layers.begin(), layers.end());
+  const Config resolved = WithChoices(config, shape);
   for (int rank = 0; rank < world_size; ++rank) info["ranks"].push_back(RankJson(resolved, shape, rank));
   return info;
 }

@@ -112,7 +112,7 @@ std::vector<Loss> LossesOf(const Config& config, const StepPlan& plan, const Ste
   add("pipeline and uneven stages", level_free.seconds - compute,
       config.parallel().experts() == ParallelConfig::PER_STAGE
           ? "parallel.experts=POOL"
-          : "train.micro_batch smaller (more microbatches); parallel.stages; parallel.layers_per_stage");
+          : "train.micro_batch smaller (more microbatches); parallel.stages; parallel.head");
   add("small pieces of work", compute - AtBestSpeed(plan, level_free),
       "train.micro_batch larger; fewer ranks");
   std::sort(losses.begin(), losses.end(), [](const Loss& a, const Loss& b) { return a.seconds > b.seconds; });
@@ -135,6 +135,8 @@ std::vector<std::string> NotesOf(const Config& config, const Cluster& cluster) {
   if (WeightGradSlots(config) > 1)
     notes.push_back(
         "train.weight_grad_slots: weight gradients are planned slot by slot, and run several slots at once");
+  if (config.device() == DeviceType::CUDA && config.parallel().head() == ParallelConfig::SPREAD)
+    notes.push_back("parallel.head=SPREAD: no GPU was measured with it");
   return notes;
 }
 
@@ -194,7 +196,8 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
   Forecast forecast;
   forecast.layout = {.mesh = mesh,
-                     .layers_per_stage = LayersPerStage(config, mesh),
+                     .layers_per_stage = plan.schedule.layers_per_stage(),
+                     .is_head_spread = plan.schedule.head_place() == HeadPlace::kSpread,
                      .microbatches = plan.schedule.num_microbatches()};
   std::vector<std::pair<double, size_t>> steps;
   std::vector<StepTimes> times;
@@ -220,9 +223,7 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   for (const WireKind kind : {kIntraNode, kInterNode}) forecast.bytes[kind] = full.bytes[kind];
   for (const WalkedRank& rank : full.walked)
     forecast.rank_bytes.push_back(rank.bytes[kIntraNode] + rank.bytes[kInterNode]);
-  Config resolved = config;  // spares choosing layers for each rank
-  resolved.mutable_parallel()->mutable_layers_per_stage()->Assign(forecast.layout.layers_per_stage.begin(),
-                                                                  forecast.layout.layers_per_stage.end());
+  const Config resolved = WithChoices(config, mesh);
   for (int stage = 0; stage < mesh.stages; ++stage) {
     forecast.memory.push_back(MemoryOf(resolved, mesh, stage, cluster.config.memory().slack()));
   }

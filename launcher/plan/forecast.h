@@ -56,6 +56,7 @@ struct StageMemory {
 struct PlannedLayout {
   MeshShape mesh;
   std::vector<int> layers_per_stage;
+  bool is_head_spread = false;
   int microbatches = 0;
 };
 

@@ -117,6 +117,7 @@ Json ForecastJson(const Forecast& forecast, const Cluster& cluster,
           {"stages", forecast.layout.mesh.stages},
           {"data", forecast.layout.mesh.data},
           {"layers_per_stage", forecast.layout.layers_per_stage},
+          {"head", forecast.layout.is_head_spread ? "SPREAD" : "LAST_STAGE"},
           {"microbatches", forecast.layout.microbatches},
           {"step_seconds", forecast.step},
           {"step_seconds_p5", forecast.step_low},
@@ -147,13 +148,14 @@ std::string ForecastText(const Forecast& forecast, const Cluster& cluster,
   if (!text.empty()) text += "\n";
   text += Format(
       "Step: %s (%s to %s), %s tokens/s, %.3f of ideal (%s)\n"
-      "%d ranks = %d pool replicas x %d stages x %d data ranks; layers %s; %d microbatches a rank\n"
+      "%d ranks = %d pool replicas x %d stages x %d data ranks; layers %s%s; %d microbatches a rank\n"
       "Rows: %s (%s)\n",
       SecondsText(forecast.step).c_str(), SecondsText(forecast.step_low).c_str(),
       SecondsText(forecast.step_high).c_str(), FormatCount(std::llround(forecast.tokens_per_second)).c_str(),
       forecast.share_of_ideal(), SecondsText(forecast.ideal).c_str(), mesh.world(), mesh.replicas,
       mesh.stages, mesh.data, LayersText(forecast.layout.layers_per_stage).c_str(),
-      forecast.layout.microbatches, forecast.rows_source.c_str(), Tag::Value_Name(forecast.rows_tag).c_str());
+      forecast.layout.is_head_spread ? "; head on all stages" : "", forecast.layout.microbatches,
+      forecast.rows_source.c_str(), Tag::Value_Name(forecast.rows_tag).c_str());
   for (const std::string& note : forecast.notes) text += "note: " + note + "\n";
   text += "\nA rank's step, mean of the ranks\n";
   const auto line = [&](const char* name, double seconds) {

@@ -90,8 +90,9 @@ class Search {
     const auto recompute_attention =
         Values("train.recompute_attention", config.train().recompute_attention(), both);
     const auto lanes = Values("parallel.lanes", config.parallel().lanes(), both);
-    const auto size =
-        static_cast<int64_t>(recompute_experts.size() * recompute_attention.size() * lanes.size());
+    const auto heads = Heads(config);
+    const auto size = static_cast<int64_t>(recompute_experts.size() * recompute_attention.size() *
+                                           lanes.size() * heads.size());
     try {
       ValidateConfig(config, ranks);
     } catch (const UserError& error) {
@@ -99,15 +100,34 @@ class Search {
       result_.refused[ReasonOf(error)] += size;
       return;
     }
-    const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
+    for (const int head : heads) {
+      Config with_head = config;
+      with_head.mutable_parallel()->set_head(static_cast<ParallelConfig::Head>(head));
+      ForHead(with_head, MeshShapeOf(config.parallel(), ranks),
+              {recompute_experts, recompute_attention, lanes});
+    }
+  }
+
+  // AUTO_HEAD is one of the two.
+  std::vector<int> Heads(const Config& config) const {
+    const bool has_stages = config.parallel().stages() > 1;
+    return Values("parallel.head", config.parallel().head(),
+                  has_stages ? std::vector<int>{ParallelConfig::LAST_STAGE, ParallelConfig::SPREAD}
+                             : std::vector<int>{config.parallel().head()});
+  }
+
+  struct Choices {
+    std::vector<int> recompute_experts, recompute_attention, lanes;
+  };
+  void ForHead(Config& config, const MeshShape& mesh, const Choices& choices) {
     for (const std::vector<int>& layers : LayersToTry(config, mesh)) {
       config.mutable_parallel()->mutable_layers_per_stage()->Assign(layers.begin(), layers.end());
-      for (const int e : recompute_experts) {
-        for (const int a : recompute_attention) {
+      for (const int e : choices.recompute_experts) {
+        for (const int a : choices.recompute_attention) {
           config.mutable_train()->set_recompute_experts(e != 0);
           config.mutable_train()->set_recompute_attention(a != 0);
           Memory memory = MemoryOf(config, mesh);
-          for (const int lane : lanes) {
+          for (const int lane : choices.lanes) {
             config.mutable_parallel()->set_lanes(static_cast<ParallelConfig::Lanes>(lane));
             ++result_.num_candidates;
             if (static_cast<double>(memory.level) > room_) {
@@ -181,6 +201,7 @@ class Search {
     if (p.stages() > 1) {
       settings.push_back("parallel.layers_per_stage=" + layers);
       settings.push_back("parallel.experts=" + ParallelConfig::Experts_Name(p.experts()));
+      settings.push_back("parallel.head=" + ParallelConfig::Head_Name(p.head()));
     }
     settings.push_back(Format("train.recompute_experts=%s", yes(config.train().recompute_experts())));
     settings.push_back(Format("train.recompute_attention=%s", yes(config.train().recompute_attention())));

@@ -142,7 +142,7 @@ std::vector<double> AssumedShares(const Config& config, Imbalance imbalance) {
 }
 
 ExpertPlacement PlacementFor(const Config& config, const MeshShape& mesh, const std::vector<double>& shares) {
-  const SlotSchedule schedule(LayersPerStage(config, mesh), MicrobatchesPerRank(config, mesh));
+  const SlotSchedule schedule = TrainingSchedule(config, mesh);
   const ExpertPlacement first =
       FirstPlacement(MakeModelSpec(config), config.parallel().placement(), schedule, mesh);
   const bool is_replaced = config.parallel().placement() != ParallelConfig::CONTIGUOUS &&

@@ -89,7 +89,7 @@ std::vector<std::string> ToFirst(Communicator& communicator, std::string text) {
 
 TrafficSize SizeOfStep(const Config& config, int world_size) {
   const MeshShape shape = MeshShapeOf(config.parallel(), world_size);
-  const SlotSchedule schedule(LayersPerStage(config, shape), MicrobatchesPerRank(config, shape));
+  const SlotSchedule schedule = TrainingSchedule(config, shape);
   const ParameterCount count = CountParameters(config);
   return TrafficSizeOf(schedule, shape, 4 * std::max(count.dense(), count.experts));
 }
@@ -187,6 +187,7 @@ nlohmann::ordered_json TrafficRun::Manifest(const TrainingEngine& engine, const 
           {"model",
            {{"layers", parts.spec.layers},
             {"layers_per_stage", parts.layers_per_stage},
+            {"head", parts.schedule.head_place() == HeadPlace::kSpread ? "SPREAD" : "LAST_STAGE"},
             {"experts", parts.spec.experts},
             {"top_k", parts.spec.top_k},
             {"balance", Balance::Value_Name(config_.moe().balance())},

@@ -35,6 +35,9 @@ TrafficSize TrafficSizeOf(const SlotSchedule& schedule, const MeshShape& shape, 
     }
   }
   if (shape.stages > 1) add(int64_t{2} * schedule.num_times(), 3);
+  if (schedule.head_place() == HeadPlace::kSpread) {
+    add(int64_t{2} * schedule.num_microbatches(), shape.stages);  // rows and their gradients
+  }
   const int64_t piece = std::max(kLeastPiece, kRoundBytes / shape.world());
   const int64_t rounds = sum_bytes / shape.world() / piece + 1;
   add(4 * rounds, shape.world());

@@ -82,7 +82,7 @@ class LateFinder {
       cause.what += Format("; it computes %.2f x as long as the others%s", compute, both);
       cause.change = manifest_.stages > 1
                          ? "a slow or shared host (unipool check_nodes), or an uneven cut of layers: "
-                           "parallel.layers_per_stage"
+                           "parallel.layers_per_stage, parallel.head"
                          : "a slow or shared processor: compare nodes with unipool check_nodes, or leave "
                            "this one out";
     }

@@ -56,15 +56,16 @@ class ForecastTest : public testing::Test {
 
 TEST_F(ForecastTest, AFreeWireIsWhatInfoPredicts) {
   const Cluster cluster = MakeCluster("intra_node { }");
-  for (const char* experts : {"POOL", "PER_STAGE"}) {
+  for (const auto& [experts, head] : {std::pair("POOL", "LAST_STAGE"), std::pair("PER_STAGE", "LAST_STAGE"),
+                                      std::pair("POOL", "SPREAD"), std::pair("PER_STAGE", "SPREAD")}) {
     for (const int stages : {1, 2, 3}) {
       const Config config =
           Settings({Format("parallel.stages=%d", stages), Format("parallel.ranks=%d", 2 * stages),
-                    std::string("parallel.experts=") + experts,
+                    std::string("parallel.experts=") + experts, std::string("parallel.head=") + head,
                     stages == 2 ? "parallel.layers_per_stage=3,3" : "parallel.lanes=INTERLEAVED"});
       const MeshShape mesh = MeshShapeOf(config.parallel(), 2 * stages);
       const std::vector<int> layers = LayersPerStage(config, mesh);
-      const SlotSchedule schedule(layers, MicrobatchesPerRank(config, mesh));
+      const SlotSchedule schedule = TrainingSchedule(config, mesh);
       const StageWork work = EstimateWork(config);
       const double predicted = 1e-9 * PredictStepTime(schedule, work, mesh.span);
       const Forecast forecast = Plan(config, cluster);

@@ -81,7 +81,8 @@ TEST(Info, ShowsWhatEachRankHolds) {
 }
 
 TEST(Info, ShowsTheChosenStages) {
-  const Config config = Preset("unipool_182m", {"parallel.stages=4", "train.micro_batch=8"});
+  const Config config =
+      Preset("unipool_182m", {"parallel.stages=4", "train.micro_batch=8", "parallel.head=LAST_STAGE"});
   const auto pipeline = InfoJson(config, 8)["pipeline"];
   const std::vector<int> layers = pipeline["layers_per_stage"];
   EXPECT_EQ(std::accumulate(layers.begin(), layers.end(), 0), 12);
@@ -94,6 +95,36 @@ TEST(Info, ShowsTheChosenStages) {
   const Config given = Preset("unipool_182m", {"parallel.stages=2", "parallel.layers_per_stage=7,5"});
   EXPECT_THAT(InfoText(given, 2), HasSubstr("Stages: layers 7, 5 (given;"));
   EXPECT_EQ(InfoJson(given, 2)["ranks"][0]["layers"], 7);
+}
+
+// Stages are even again, every rank holds the head's weight, and the bubble is that of layers alone.
+TEST(Info, ShowsASpreadHead) {
+  const auto info = [](const std::string& head) {
+    return InfoJson(Preset("unipool_830m", {"parallel.stages=8", "parallel.head=" + head}), 64);
+  };
+  const auto last = info("LAST_STAGE"), spread = info("SPREAD"), chosen = info("AUTO_HEAD");
+  EXPECT_EQ(last["pipeline"]["layers_per_stage"], (std::vector<int>{6, 6, 7, 7, 7, 7, 7, 1}));
+  EXPECT_EQ(spread["pipeline"]["layers_per_stage"], std::vector<int>(8, 6));
+  EXPECT_NEAR(last["pipeline"]["bubble"], 0.324, 0.001);
+  EXPECT_LE(spread["pipeline"]["bubble"], 0.18);
+  EXPECT_EQ(spread["pipeline"]["bubble_of_other_head"], last["pipeline"]["bubble"]);
+  EXPECT_EQ(last["pipeline"]["bubble_of_other_head"], spread["pipeline"]["bubble"]);
+  EXPECT_EQ(chosen["pipeline"]["head"], "SPREAD");
+  EXPECT_TRUE(chosen["pipeline"]["head_chosen"]);
+  EXPECT_FALSE(spread["pipeline"]["head_chosen"]);
+  EXPECT_EQ(chosen["ranks"], spread["ranks"]);
+  const int64_t weight = int64_t{51200} * 1024;
+  EXPECT_EQ(spread["parameters"], last["parameters"]) << "of the model, once";
+  EXPECT_EQ(spread["ranks"][1]["parameters"].get<int64_t>(),
+            last["ranks"][1]["parameters"].get<int64_t>() + weight);
+  const auto bytes = [](const nlohmann::json& of, const char* kind) {
+    return of["ranks"][1]["memory_bytes"][kind].get<int64_t>();
+  };
+  EXPECT_EQ(bytes(spread, "weights"), bytes(last, "weights") + 4 * weight);
+  EXPECT_EQ(bytes(spread, "gradients"), bytes(last, "gradients") + 4 * weight);
+  EXPECT_EQ(bytes(spread, "optimizer"), bytes(last, "optimizer") + 8 * weight / 64);
+  EXPECT_THAT(InfoText(Preset("unipool_830m", {"parallel.stages=8"}), 64),
+              HasSubstr("Head: SPREAD (chosen), every stage computes a share of the tokens; bubble 32.4 %"));
 }
 
 TEST(Info, LinesFitATerminal) {

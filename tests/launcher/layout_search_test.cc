@@ -39,11 +39,14 @@ std::vector<Tried> TryAll(const Cluster& cluster, int ranks) {
     for (int stages = 1; stages <= 3; ++stages) {
       for (int micro = 1; micro <= 12; ++micro) {
         for (const char* experts : {"POOL", "PER_STAGE"}) {
-          for (const char* lanes : {"INTERLEAVED", "SEQUENTIAL"}) {
+          for (const auto& [lanes, head] :
+               {std::pair("INTERLEAVED", "LAST_STAGE"), std::pair("SEQUENTIAL", "LAST_STAGE"),
+                std::pair("INTERLEAVED", "SPREAD"), std::pair("SEQUENTIAL", "SPREAD")}) {
             const std::vector<std::string> settings{
                 Format("parallel.ranks=%d", ranks),         Format("parallel.pool_replicas=%d", replicas),
                 Format("parallel.stages=%d", stages),       Format("train.micro_batch=%d", micro),
-                std::string("parallel.experts=") + experts, std::string("parallel.lanes=") + lanes};
+                std::string("parallel.experts=") + experts, std::string("parallel.lanes=") + lanes,
+                std::string("parallel.head=") + head};
             try {
               const Config config = ParseConfig(kSmall, "small", settings);
               ValidateConfig(config, ranks);

@@ -61,6 +61,7 @@ class PlanTest(RunTest):
                     f"train.micro_batch={choose.choice([1, 2])}", f"parallel.lanes={choose.choice(['INTERLEAVED', 'SEQUENTIAL'])}",
                     f"parallel.experts={choose.choice(['POOL', 'POOL', 'PER_STAGE'])}",
                     "parallel.layers_per_stage=" + ",".join(map(str, choose.choice(layers))),
+                    f"parallel.head={choose.choice(['LAST_STAGE', 'SPREAD'])}",
                     f"parallel.placement={choose.choice(['CONTIGUOUS', 'SLOT_AWARE'])}",
                     f"train.recompute_experts={choose.choice(['true', 'false'])}",
                     f"train.recompute_attention={choose.choice(['true', 'false'])}",

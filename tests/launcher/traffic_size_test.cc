@@ -18,6 +18,10 @@ TEST(TrafficSize, ExchangesOfAStep) {
   // Two stages of one layer: time steps 0 .. 5, forward work in 4 of them, backward work in 4; hidden states.
   const TrafficSize staged = TrafficSizeOf(SlotSchedule({1, 1}, 3), {.stages = 2, .data = 2}, 1000);
   EXPECT_EQ(staged.exchanges, 3 * 4 + 2 * 4 + 2 * 6 + 4 + 64);
+  const TrafficSize spread =
+      TrafficSizeOf(SlotSchedule({1, 1}, 3, false, HeadPlace::kSpread), {.stages = 2, .data = 2}, 1000);
+  EXPECT_EQ(spread.exchanges - staged.exchanges, 2 * 3);  // rows there and gradients back, by microbatch
+  EXPECT_EQ(spread.peers - staged.peers, 2 * 3);
   const TrafficSize alone = TrafficSizeOf(SlotSchedule({2}, 3), {}, 1000);
   EXPECT_EQ(alone.exchanges, 68);
   EXPECT_EQ(alone.peers, 0);

@@ -29,6 +29,7 @@ Config ConfigOf(const BenchModel& model, const BenchLayout& layout) {
   config.mutable_parallel()->set_stages(layout.stages);
   config.mutable_parallel()->set_experts(layout.experts);
   config.mutable_parallel()->set_lanes(layout.lanes);
+  config.mutable_parallel()->set_head(layout.head);
   config.mutable_parallel()->set_shadow_experts(std::max(0, layout.shadows));
   config.mutable_parallel()->set_replace_every(1);
   config.mutable_parallel()->mutable_layers_per_stage()->Assign(layout.layers_per_stage.begin(),
@@ -116,11 +117,11 @@ std::vector<int> BenchLayersPerStage(const BenchModel& model, const BenchLayout&
 }
 
 double PredictedShareOfIdeal(const BenchModel& model, const BenchLayout& layout) {
-  const SlotSchedule schedule(BenchLayersPerStage(model, layout), layout.microbatches);
   const Config config = ConfigOf(model, layout);
+  const MeshShape mesh = MeshShapeOf(config.parallel(), layout.ranks);
+  const SlotSchedule schedule = TrainingSchedule(config, mesh);
   const StageWork work = EstimateWork(config);
-  return IdealStepTime(schedule, work) /
-         PredictStepTime(schedule, work, MeshShapeOf(config.parallel(), layout.ranks).span);
+  return IdealStepTime(schedule, work) / PredictStepTime(schedule, work, mesh.span);
 }
 
 BenchResult MeasureSteps(World& world, TrainingEngine& engine, const Tensor& samples, int steps,

@@ -22,6 +22,7 @@ struct BenchLayout {
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   ParallelConfig::Lanes lanes = ParallelConfig::INTERLEAVED;
   std::vector<int> layers_per_stage = {};  // empty: chosen
+  ParallelConfig::Head head = ParallelConfig::LAST_STAGE;
   std::optional<ClusterDescription> emulate;
   // Shadows of a rank. Experts and shadows are placed by the rows of a step on other samples. -1: experts
   // stay in consecutive blocks.

@@ -200,7 +200,7 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, con
       engine.TrainStep(step, 0, SamplesOf(engine, config, 1'000'000 + step, tokens));
       for (size_t i = 0; i < counts.size(); ++i) counts[i] += engine.parts().use.statistics.step_counts()[i];
     }
-    const SlotSchedule schedule(LayersPerStage(config, engine.parts().mesh.shape()), microbatches);
+    const SlotSchedule schedule = TrainingSchedule(config, engine.parts().mesh.shape());
     const SlotLoads loads = SlotLoadsOf(counts, kExperts, schedule, PoolSpan::kReplica);
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
     const ExpertPlacement contiguous = engine.parts().placement.WithRoom(0);

@@ -8,7 +8,7 @@
 //              latter does not change when others' work slows the processor down in one of the two runs.
 //   routing    the same at S = 8 with the routing of an untrained top-1 router instead of level ranks
 //   overlap    a wire on which communication is 80 % of compute: how much of it two lanes hide
-//   head       a head of ten layers' dense work: even layers against the cut that is chosen
+//   head       a head of ten layers' dense work: even layers, the cut that is chosen, and the head spread
 //   wall       two real ranks on two real processors: wall clock of both layouts
 //
 // A time is the time of forward and backward, without the update of the parameters. Embedding and head belong
@@ -159,10 +159,15 @@ std::string JoinNumbers(const std::vector<int>& numbers) {
 
 // Processor times of two runs differ by some percent, so they are compared by their shares of the ideal step.
 void Head(int steps) {
-  std::printf("\nHead: about ten layers' dense work, 12 layers, infinitely fast wire\n");
-  std::printf("%-10s %2s %3s | %-10s %8s %7s %7s | %-10s %8s %7s %7s | faster by\n", "experts", "S", "B",
-              "even", "ms", "ideal", "predict", "chosen", "ms", "ideal", "predict");
+  std::printf(
+      "\nHead: about ten layers' dense work, 12 layers, infinitely fast wire; on the last stage with even\n"
+      "layers, with the layers that are chosen for it, and spread over the stages\n");
+  std::printf("%-10s %2s %3s", "experts", "S", "B");
+  for (const char* name : {"even", "chosen", "spread"})
+    std::printf(" | %-10s %8s %7s %7s", name, "ms", "ideal", "predict");
+  std::printf(" | chosen/even spread/chosen\n");
   const BenchModel model{.layers = 12, .hidden = 128, .seq_length = 512, .vocab = 9216};
+  enum Variant : int { kEven, kChosen, kSpread, kNumVariants };
   for (const auto experts : {kPool, kPerStage}) {
     for (int stages : {2, 4}) {
       BenchLayout layout{.ranks = stages,
@@ -170,17 +175,18 @@ void Head(int steps) {
                          .microbatches = 2 * stages,
                          .experts = experts,
                          .emulate = ClusterDescription{}};
-      double share[2];
+      double share[kNumVariants];
       std::printf("%-10s %2d %3d", ParallelConfig::Experts_Name(experts).c_str(), stages, 2 * stages);
-      for (const bool chosen : {false, true}) {
-        layout.layers_per_stage.assign(stages, model.layers / stages);
-        if (chosen) layout.layers_per_stage.clear();
+      for (int variant = 0; variant < kNumVariants; ++variant) {
+        layout.layers_per_stage.clear();
+        if (variant == kEven) layout.layers_per_stage.assign(stages, model.layers / stages);
+        layout.head = variant == kSpread ? ParallelConfig::SPREAD : ParallelConfig::LAST_STAGE;
         const BenchResult r = RunBench(model, layout, steps);
-        share[chosen] = r.compute / r.step;
+        share[variant] = r.compute / r.step;
         std::printf(" | %-10s %8.1f %6.1f%% %6.1f%%", JoinNumbers(BenchLayersPerStage(model, layout)).c_str(),
-                    1e3 * r.step, 100 * share[chosen], 100 * PredictedShareOfIdeal(model, layout));
+                    1e3 * r.step, 100 * share[variant], 100 * PredictedShareOfIdeal(model, layout));
       }
-      std::printf(" | %5.2fx\n", share[1] / share[0]);
+      std::printf(" | %10.2fx %12.2fx\n", share[kChosen] / share[kEven], share[kSpread] / share[kChosen]);
       std::fflush(stdout);
     }
   }
