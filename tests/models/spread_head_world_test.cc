@@ -26,7 +26,7 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-Result Run(const Config& config, World& world, DType dtype) {
+Result TrainAndValidate(const Config& config, World& world, DType dtype) {
   TrainingEngine engine(config, world, {.dtype = dtype});
   Result result;
   result.trace = RunSteps(engine, config, 0, kSteps);
@@ -67,12 +67,13 @@ void CheckKind(const SmallModel& small, const Way& way) {
         config.mutable_train()->set_recompute_experts(way.recompute);
         config.mutable_train()->set_recompute_attention(way.recompute);
         if (way.sequential) config.mutable_parallel()->set_lanes(ParallelConfig::SEQUENTIAL);
-        const Result last = Run(With(config, ParallelConfig::LAST_STAGE), world, way.dtype);
-        const Result spread = Run(With(config, ParallelConfig::SPREAD), world, way.dtype);
+        const Result last = TrainAndValidate(With(config, ParallelConfig::LAST_STAGE), world, way.dtype);
+        const Result spread = TrainAndValidate(With(config, ParallelConfig::SPREAD), world, way.dtype);
         ExpectSameTraining(spread.trace, last.trace, way.tolerance);
         EXPECT_NEAR(spread.validation, last.validation, way.tolerance * last.validation);
         for (const double norm : spread.trace.grad_norm) EXPECT_GT(norm, 0.05);
-        EXPECT_EQ(Run(With(config, ParallelConfig::SPREAD), world, way.dtype), spread) << "bit for bit";
+        EXPECT_EQ(TrainAndValidate(With(config, ParallelConfig::SPREAD), world, way.dtype), spread)
+            << "bit for bit";
         ++num_layouts;
       }
     }
@@ -98,8 +99,8 @@ TEST(SpreadHead, ChangesNoNumberOfADenseModel) {
 TEST(SpreadHead, OneStageIsAsBefore) {
   RunOnRanks([](World& world) {
     const Config config = TrainingConfigOf({.experts = 7});
-    EXPECT_EQ(Run(With(config, ParallelConfig::SPREAD), world, DType::kF32),
-              Run(With(config, ParallelConfig::LAST_STAGE), world, DType::kF32));
+    EXPECT_EQ(TrainAndValidate(With(config, ParallelConfig::SPREAD), world, DType::kF32),
+              TrainAndValidate(With(config, ParallelConfig::LAST_STAGE), world, DType::kF32));
   });
 }
 
@@ -171,7 +172,9 @@ TEST(SpreadHead, EitherContinuesWhatTheOtherSaved) {
           RestoreWhole(engine, saved);
           const RunTrace trace = RunSteps(engine, other, 3, 6);
           ExpectSameTraining(trace, expected, 1e-5);
-          if (next == head) EXPECT_EQ(trace, expected);
+          if (next == head) {
+            EXPECT_EQ(trace, expected);
+          }
         }
       }
     }
