@@ -87,13 +87,14 @@ std::string PipelineText(const Json& pipeline) {
   return Format(
       "\nStages: layers %s (%s; the head is %.1f layers' dense work)\n"
       "Predicted bubble: %.1f %% of a step of %d microbatches, %.1f %% with even layers\n"
-      "Head: %s (%s), %s; bubble %.1f %% with parallel.head=%s\n",
+      "Head: %s (%s), %s\n"
+      "Predicted bubble with parallel.head=%s: %.1f %%\n",
       layers.c_str(), pipeline["chosen"].get<bool>() ? "chosen" : "given",
       pipeline["head_in_layers"].get<double>(), 100 * pipeline["bubble"].get<double>(),
       pipeline["microbatches"].get<int>(), 100 * pipeline["bubble_of_even_layers"].get<double>(),
       pipeline["head"].get<std::string>().c_str(), pipeline["head_chosen"].get<bool>() ? "chosen" : "given",
       is_spread ? "every stage computes a share of the tokens" : "on the last stage",
-      100 * pipeline["bubble_of_other_head"].get<double>(), is_spread ? "LAST_STAGE" : "SPREAD");
+      is_spread ? "LAST_STAGE" : "SPREAD", 100 * pipeline["bubble_of_other_head"].get<double>());
 }
 
 // Of copies of other ranks' experts: what their room takes on a rank, and what the rank receives and sends in

@@ -124,7 +124,8 @@ TEST(Info, ShowsASpreadHead) {
   EXPECT_EQ(bytes(spread, "gradients"), bytes(last, "gradients") + 4 * weight);
   EXPECT_EQ(bytes(spread, "optimizer"), bytes(last, "optimizer") + 8 * weight / 64);
   EXPECT_THAT(InfoText(Preset("unipool_830m", {"parallel.stages=8"}), 64),
-              HasSubstr("Head: SPREAD (chosen), every stage computes a share of the tokens; bubble 32.4 %"));
+              HasSubstr("Head: SPREAD (chosen), every stage computes a share of the tokens\n"
+                        "Predicted bubble with parallel.head=LAST_STAGE: 32.4 %\n"));
 }
 
 TEST(Info, LinesFitATerminal) {
