@@ -1,5 +1,9 @@
 #include "models/dense_parameters.h"
 
+#include <algorithm>
+#include <system_error>
+#include <thread>
+
 #include "kernels/reduce.h"
 #include "runtime/random.h"
 
@@ -9,6 +13,8 @@ namespace {
 // A vector may have any size; what follows begins at a multiple of this many elements, which lets matrices of
 // usual sizes move in 16-byte accesses.
 constexpr int64_t kAlignment = 8;
+
+constexpr int64_t kNumbersOfAThread = int64_t{1} << 18;  // some milliseconds
 }  // namespace
 
 DenseParameters::Id DenseParameters::Declare(std::string name, std::vector<int64_t> shape, ParameterInit init,
@@ -63,12 +69,26 @@ Tensor DenseParameters::Fused(const Buffer& buffer, Id first, int count) const {
 void InitializeTensor(uint64_t seed, const std::string& name, const ParameterInit& init,
                       const Tensor& values) {
   const uint64_t key = RandomBits(seed, HashBytes(name));
-  DispatchFloat(values.dtype, [&]<class T>() {
-    T* out = values.as<T>();
-    for (int64_t i = 0, n = values.size(); i < n; ++i) {
-      out[i] = static_cast<T>(init.std > 0 ? init.mean + init.std * RandomNormal(key, i) : init.mean);
+  const auto fill = [&](const Range& range) {
+    DispatchFloat(values.dtype, [&]<class T>() {
+      T* out = values.as<T>();
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        out[i] = static_cast<T>(init.std > 0 ? init.mean + init.std * RandomNormal(key, i) : init.mean);
+      }
+    });
+  };
+  const int64_t most = std::max(1u, std::thread::hardware_concurrency());
+  const auto pieces = static_cast<int>(std::clamp<int64_t>(values.size() / kNumbersOfAThread, 1, most));
+  std::vector<std::jthread> threads;
+  for (int piece = 1; piece < pieces; ++piece) {
+    const Range range = EvenPartition(values.size(), pieces, piece);
+    try {
+      threads.emplace_back(fill, range);
+    } catch (const std::system_error&) {  // the system gives no more threads
+      fill(range);
     }
-  });
+  }
+  fill(EvenPartition(values.size(), pieces, 0));
 }
 
 }  // namespace unipool

@@ -73,7 +73,7 @@ class DenseParameters {
 };
 
 // Fills `values` with N(mean, std^2). Element i is a function of (seed, name, i) alone, so it is the same in
-// every layout.
+// every layout. Many numbers are the work of all cores that the process may use.
 void InitializeTensor(uint64_t seed, const std::string& name, const ParameterInit& init,
                       const Tensor& values);
 

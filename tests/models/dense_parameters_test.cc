@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "runtime/random.h"
+
 namespace unipool {
 namespace {
 
@@ -73,6 +75,15 @@ TEST(DenseParameters, BeginWithNumbersOfTheirNameAndSeedAlone) {
   EXPECT_NE(one, named);
   EXPECT_NE(one, seeded);
   EXPECT_EQ(constant, std::vector<float>(6, 1));
+}
+
+// So many that several threads share them where there are cores.
+TEST(DenseParameters, ManyNumbersAreEachTheirOwn) {
+  const int64_t n = (int64_t{1} << 20) + 5;
+  std::vector<float> values(n, std::nanf(""));
+  InitializeTensor(3, "a", {.std = 2}, Tensor(values.data(), DType::kF32, {n}));
+  const uint64_t key = RandomBits(3, HashBytes("a"));
+  for (int64_t i = 0; i < n; ++i) ASSERT_EQ(values[i], static_cast<float>(2 * RandomNormal(key, i))) << i;
 }
 
 }  // namespace
