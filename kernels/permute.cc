@@ -1,5 +1,6 @@
 #include "kernels/permute.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/check_tensor.h"
@@ -137,16 +138,25 @@ void UnpermuteBackward(Stream& stream, const Tensor& dout, const Tensor& rows, c
 void PermuteBackward(Stream& stream, const Tensor& rows, const Tensor& row_of, const Tensor& out) {
   const Choices c = CheckChoices("PermuteBackward row_of, out or rows", stream, rows, row_of, out);
   KernelScope scope(stream, Op::kPermute, static_cast<double>(row_of.size()) * c.width,
-                    SentBytes(rows, row_of) + 2.0 * out.bytes() + row_of.bytes());
-  if (stream.device() == Device::kCuda) return cuda::Unpermute(stream, rows, row_of, Tensor{}, out, out);
+                    SentBytes(rows, row_of) + 1.0 * out.bytes() + row_of.bytes());
+  if (stream.device() == Device::kCuda) return cuda::Unpermute(stream, rows, row_of, Tensor{}, Tensor{}, out);
   DispatchFloat(rows.dtype, [&]<class T>() {
-    for (int64_t i = 0; i < row_of.size(); ++i) {
-      const int64_t row = SentRow(row_of.as<int32_t>()[i], c.num_rows);
-      if (row < 0) continue;
-      const T* from = rows.as<T>() + row * c.width;
-      T* to = out.as<T>() + i / c.top_k * c.width;
+    for (int64_t t = 0; t < out.rows(); ++t) {
+      T* to = out.as<T>() + t * c.width;
+      bool is_first = true;
+      for (int64_t i = t * c.top_k; i < (t + 1) * c.top_k; ++i) {
+        const int64_t row = SentRow(row_of.as<int32_t>()[i], c.num_rows);
+        if (row < 0) continue;
+        const T* from = rows.as<T>() + row * c.width;
+        if (is_first) {
+          std::copy_n(from, c.width, to);
+        } else {
 #pragma GCC ivdep
-      for (int64_t j = 0; j < c.width; ++j) to[j] += from[j];
+          for (int64_t j = 0; j < c.width; ++j) to[j] += from[j];
+        }
+        is_first = false;
+      }
+      if (is_first) std::fill_n(to, c.width, T{0});
     }
   });
 }

@@ -19,8 +19,8 @@ namespace unipool {
 // dst[i] = src[index[i]].   Moves n D elements of src, n D of dst and the index.
 void Permute(Stream& stream, const Tensor& src /*[*, D]*/, const Tensor& index /*[n] I32*/,
              const Tensor& dst /*[n, D]*/);
-// out[t] += sum_k rows[row_of[t, k]]          (the gradient of Permute: a token's rows return; k in order)
-// Moves N D elements of rows, 2 T D of tokens and row_of.
+// out[t] = sum_k rows[row_of[t, k]]           (the gradient of Permute: a token's rows return; k in order)
+// 0 for a token of which nothing was sent. Moves N D elements of rows, T D of tokens and row_of.
 void PermuteBackward(Stream& stream, const Tensor& rows /*[N, D]*/, const Tensor& row_of /*[T, K] I32*/,
                      const Tensor& out /*[T, D]*/);
 // out[t] = residual[t] + sum_k weights[t, k] * rows[row_of[t, k]]      (the MoE output; k in order)

@@ -49,8 +49,8 @@ struct UnpermuteArguments {
   int64_t num_tokens, top_k, width, num_rows;
   const Row* rows;
   const int32_t* row_of;
-  const float* weights;  // null: all 1
-  const Token* residual;
+  const float* weights;   // null: all 1
+  const Token* residual;  // null: all 0
   Token* out;
 };
 
@@ -62,9 +62,9 @@ __global__ void __launch_bounds__(kWarp* kWarps) UnpermuteKernel(UnpermuteArgume
   const int64_t at = token * a.width;
   bool holds = true;  // checked once at the end: a call within the loop would cost registers there
   for (int64_t begin = 0; begin < a.width; begin += kCombineHeld * kWarp * kPack) {
-    Pack<Token, kPack> residual[kCombineHeld];
+    Pack<Token, kPack> residual[kCombineHeld] = {};
     float sum[kCombineHeld][kPack] = {};
-    LoadRow(a.residual + at, begin, a.width, residual);
+    if (a.residual) LoadRow(a.residual + at, begin, a.width, residual);
     for (int64_t choice = token * a.top_k; choice < (token + 1) * a.top_k; ++choice) {
       const int64_t row = a.row_of[choice];
       holds &= row >= -1 && row < a.num_rows;
@@ -168,7 +168,7 @@ void Unpermute(Stream& stream, const Tensor& rows, const Tensor& row_of, const T
         .rows = rows.as<Row>(),
         .row_of = row_of.as<int32_t>(),
         .weights = weights.empty() ? nullptr : weights.as<float>(),
-        .residual = residual.as<Token>(),
+        .residual = residual.empty() ? nullptr : residual.as<Token>(),
         .out = out.as<Token>()};
     const bool packs = RowsAllowPacksOf(kPack, out.dim(1), {&rows, &residual, &out});
     Launch("Unpermute", packs ? &UnpermuteKernel<Row, Token, kPack> : &UnpermuteKernel<Row, Token, 1>,

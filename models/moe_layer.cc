@@ -68,7 +68,6 @@ void MoeLayer::BackwardUnpermute(const Saved& saved, const Tensor& dout, const T
 
 void MoeLayer::BackwardPermute(const Saved& saved, const Tensor& returned, Scratch& scratch) {
   const Tensor dnormed = scratch.dnormed.UseView(saved.normed.dtype, {saved.normed.rows(), spec_.hidden});
-  Fill(stream_, dnormed, 0);
   PermuteBackward(stream_, returned, saved.order.row_of, dnormed);
 }
 

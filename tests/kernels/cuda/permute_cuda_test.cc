@@ -123,7 +123,7 @@ TEST_F(CudaPermute, Sum) {
       const auto row_of = c.InValues("row_of", {s.tokens, s.top_k}, RowOf(c, s), ArrayType::kI32);
       const auto rows = c.In("rows", {s.rows, s.width}, -2, 3);
       const auto out =
-          c.InOut("out", {s.tokens, s.width}, -1, 1, {.relative = 1e-6, .absolute = 1e-6 * s.top_k}, token);
+          c.Out("out", {s.tokens, s.width}, {.relative = 1e-6, .absolute = 1e-6 * s.top_k}, token);
       c.Run(
           [&](Stream& stream, const CaseTensors& t) { PermuteBackward(stream, t[rows], t[row_of], t[out]); });
     });
