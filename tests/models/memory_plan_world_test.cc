@@ -76,9 +76,13 @@ void CheckCase(const Case& c, World& world) {
   for (MemoryKind kind : {MemoryKind::kParameters, MemoryKind::kGradients, MemoryKind::kOptimizer}) {
     EXPECT_EQ(parts[static_cast<int>(kind)], even[kind]) << NameOf(kind);
   }
+  // Experts that move between steps leave from memory that the plan does not have (memory_plan.h).
+  const int64_t row = 2 * config.moe().width() * config.model().hidden() * int64_t{sizeof(float)};
+  const int64_t moving = c.shadows > 0 ? config.moe().experts() / shape.pool() * row : 0;
   for (MemoryKind kind : {MemoryKind::kActivations, MemoryKind::kExchange, MemoryKind::kScratch}) {
     const int64_t bytes = parts[static_cast<int>(kind)];
-    EXPECT_LE(bytes, worst[kind]) << NameOf(kind) << " of rank " << world.rank();
+    EXPECT_LE(bytes, worst[kind] + (kind == MemoryKind::kExchange ? moving : 0))
+        << NameOf(kind) << " of rank " << world.rank();
     if (shape.pool() == 1) {
       EXPECT_NEAR(Relative(bytes, even[kind]), 1, 0.002) << NameOf(kind) << " of rank " << world.rank();
     }
