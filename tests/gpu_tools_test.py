@@ -118,7 +118,8 @@ class GpuToolsTest(unittest.TestCase):
         shutil.copytree(os.path.join(self.root, "tools/gpu"), os.path.join(self.folder, "gpu"))
         with open(os.path.join(self.folder, "text.txt"), "w", encoding="utf-8") as file:
             file.write("text")
-        status, output, report = self.Check("--only", "cases,training", "--checks", "fp32,nccl")
+        status, output, report = self.Check("--only", "cases,training", "--checks", "fp32,nccl,bench", "--bench",
+                                            "train.micro_batch=32 train.weight_grad_slots=8")
         self.assertEqual(1, status, output)
         for expected in ("cases: passed", "Part sanitizer: not asked for.", "training: FAILED (exit status 1)", "### fp32: FAILED",
                          "### nccl: FAILED", "error: device: there is no such thing"):
@@ -128,6 +129,7 @@ class GpuToolsTest(unittest.TestCase):
             asked = file.read()
         self.assertIn(f"data.train={self.folder}/text.txt", asked)
         self.assertIn("device=CUDA train.precision=FP32 parallel.transport=NCCL", asked)
+        self.assertRegex(asked, "train.micro_batch=16 .*train.micro_batch=32 train.weight_grad_slots=8")
         self.assertEqual(2, self.Check("--only", "kernels")[0])
 
     def test_the_trace_of_a_time_line_lies_beside_the_report(self) -> None:

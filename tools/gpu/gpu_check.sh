@@ -8,9 +8,11 @@
 # until the check is over: whoever ends it early keeps both.
 #
 # usage: gpu_check.sh [--report FILE] [--only PART,...] [--limit SECONDS] [--tool-limit SECONDS] [--checks NAME,...]
-#                     [--training-limit SECONDS] [--step-limit SECONDS] [--total-limit SECONDS]
+#                     [--training-limit SECONDS] [--step-limit SECONDS] [--total-limit SECONDS] [--bench "A=B ..."]
 #   --only            parts: cases figures training sanitizer (default: all)
 #   --checks          checks of the part training, see gpu_training.py (default: all)
+#   --bench           settings of the model whose step is measured, for example "train.micro_batch=32
+#                     train.weight_grad_slots=8"; the report names them
 #   --limit           of the cases of a kernel, and of the benchmark (default 120)
 #   --tool-limit      of each tool of compute-sanitizer (default 300)
 #   --training-limit  of each check of training (default 300)
@@ -27,10 +29,10 @@ else
   root=$(cd "$here/../.." && pwd)
   programs=("$root/build" "$root/build/tests" "$root/build/tools/bench" "$root/build/tools/gpu") reports=$here/reports
 fi
-report="" limit=120 tool_limit=300 training_limit=300 step_limit=900 total_limit=0 checks="" only=cases,figures,training,sanitizer
+report="" limit=120 tool_limit=300 training_limit=300 step_limit=900 total_limit=0 checks="" bench="" only=cases,figures,training,sanitizer
 while (($#)); do
   case $1 in
-    --report | --only | --limit | --tool-limit | --checks | --training-limit | --step-limit | --total-limit)
+    --report | --only | --limit | --tool-limit | --checks | --bench | --training-limit | --step-limit | --total-limit)
       (($# > 1)) || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
       option=${1#--}
       printf -v "${option//-/_}" %s "$2"
@@ -39,7 +41,7 @@ while (($#)); do
     *)
       echo "gpu-check: unknown argument \"$1\"; there are --report FILE, --only PART,..., --limit SECONDS," \
         "--tool-limit SECONDS, --checks NAME,..., --training-limit SECONDS, --step-limit SECONDS," \
-        "--total-limit SECONDS" >&2
+        "--total-limit SECONDS, --bench \"A=B ...\"" >&2
       exit 2
       ;;
   esac
@@ -247,6 +249,7 @@ check_training() {
   fi
   [[ ! -x $root/mpirun ]] || arguments+=(--mpirun "$root/mpirun")
   [[ ! $checks ]] || arguments+=(--checks "$checks")
+  [[ ! $bench ]] || arguments+=("--bench=$bench")
   for recorder in "$root/lib/libunipool_timeline.so" "$root/build/tools/gpu/libunipool_timeline.so"; do
     [[ ! -f $recorder ]] || arguments+=(--timeline "$recorder" --trace "$work/timeline.json.gz")
   done
