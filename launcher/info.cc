@@ -1,5 +1,6 @@
 #include "launcher/info.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -60,7 +61,7 @@ Json PipelineJson(const Config& config, const MeshShape& shape) {
   const HeadPlace head_place = HeadPlaceOf(config, shape);
   const auto bubble = [&](const std::vector<int>& layers, HeadPlace place) {
     const SlotSchedule schedule(layers, MicrobatchesPerRank(config, shape), /*forward_only=*/false, place);
-    return 1 - IdealStepTime(schedule, work) / PredictStepTime(schedule, work, shape.span);
+    return std::max(0.0, 1 - IdealStepTime(schedule, work) / PredictStepTime(schedule, work, shape.span));
   };
   // With the head at its other place, the layers that are best for it.
   const bool is_spread = head_place == HeadPlace::kSpread;

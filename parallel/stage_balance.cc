@@ -5,23 +5,59 @@
 #include <functional>
 #include <numeric>
 
+#include "parallel/step_walk.h"
 #include "runtime/errors.h"
 #include "runtime/range.h"
 
 namespace unipool {
 namespace {
 
-// Once every stage has work in both lanes, each further microbatch costs the same: few are walked.
-double LongStepTime(const std::vector<int>& layers, int num_microbatches, const StageWork& work,
-                    PoolSpan span, HeadPlace head_place) {
-  const int walked = std::min(num_microbatches, 2 * static_cast<int>(layers.size()) + 1);
-  const auto time_of = [&](int microbatches) {
-    return PredictStepTime(SlotSchedule(layers, microbatches, /*forward_only=*/false, head_place), work,
-                           span);
+StepPlan FreeWirePlan(const SlotSchedule& schedule, const StageWork& work, PoolSpan span) {
+  const double tokens = schedule.num_stages();  // so that a spread head has as many for each
+  const MeshShape mesh{.stages = schedule.num_stages(), .data = 1, .span = span};
+  StepPlan plan{.mesh = mesh,
+                .schedule = schedule,
+                .cluster = {},
+                .times = {},
+                .tokens = tokens,
+                .rows = 1,
+                .row_bytes = 1,
+                .hidden_bytes = 1,
+                .experts_of = std::vector<int>(mesh.pool(), 1),
+                .end = {}};
+  plan.times.head_chunks = work.head_chunks;
+  const auto set = [&](WorkKind kind, double seconds) {
+    plan.times.units[static_cast<int>(kind)] = seconds;
+    plan.times.rates[static_cast<int>(kind)].points = {{.amount = 1, .units_per_second = 1}};
   };
-  const double time = time_of(walked);
-  if (walked == num_microbatches) return time;
-  return time + (num_microbatches - walked) * (time - time_of(walked - 1));
+  set(WorkKind::kDenseForward, work.dense / tokens);
+  set(WorkKind::kDenseBackward, 2 * work.dense / tokens);
+  set(WorkKind::kExpertsForward, work.expert);
+  set(WorkKind::kExpertsInput, work.expert);
+  set(WorkKind::kExpertsWeights, work.expert);
+  set(WorkKind::kHead, 3 * work.head / tokens);
+  return plan;
+}
+
+// No step can take less: the stage with most dense work, and the experts' work of a rank.
+double LeastTime(const std::vector<int>& layers, int num_microbatches, const StageWork& work, PoolSpan span,
+                 HeadPlace head_place) {
+  const int all = std::accumulate(layers.begin(), layers.end(), 0);
+  double slowest = 0;
+  for (size_t s = 0; s < layers.size(); ++s) {
+    const double experts = span == PoolSpan::kStage ? layers[s] : all / static_cast<double>(layers.size());
+    const double head = head_place == HeadPlace::kSpread ? work.head / static_cast<double>(layers.size())
+                        : s + 1 == layers.size()         ? work.head
+                                                         : 0;
+    slowest = std::max(slowest, layers[s] * work.dense + experts * work.expert + head);
+  }
+  return 3 * num_microbatches * slowest;
+}
+
+double TimeOf(const std::vector<int>& layers, int num_microbatches, const StageWork& work, PoolSpan span,
+              HeadPlace head_place) {
+  return PredictStepTime(SlotSchedule(layers, num_microbatches, /*forward_only=*/false, head_place), work,
+                         span);
 }
 
 int64_t Unevenness(const std::vector<int>& layers) {
@@ -65,7 +101,9 @@ void ForEachCut(int num_layers, int num_stages, const CutFunction& body) {
 }  // namespace
 
 double PredictStepTime(const SlotSchedule& schedule, const StageWork& work, PoolSpan span) {
-  return WalkMeetings(schedule, work, span);
+  const StepPlan plan = FreeWirePlan(schedule, work, span);
+  return WalkLongStep(plan, LevelRows(plan.rows, plan.experts_of),
+                      {.detail = WalkDetail::kTotals, .ranks = WalkRanks::kOnePerStage, .has_end = false});
 }
 
 double IdealStepTime(const SlotSchedule& schedule, const StageWork& work) {
@@ -89,12 +127,13 @@ std::vector<int> ChooseLayersPerStage(int num_layers, int num_stages, int num_mi
   CHECK_LE(num_stages, num_layers);
   std::vector<int> best = EvenLayers(num_layers, num_stages);
   const auto time_of = [&](const std::vector<int>& layers) {
-    return LongStepTime(layers, num_microbatches, work, span, head_place);
+    return TimeOf(layers, num_microbatches, work, span, head_place);
   };
   const std::vector<int> even = best;
   const double time_of_even = time_of(even);
   double least = time_of_even;
   ForEachCut(num_layers, num_stages, [&](const std::vector<int>& layers) {
+    if (LeastTime(layers, num_microbatches, work, span, head_place) > least * (1 + 1e-9)) return;
     const double time = time_of(layers);
     const bool is_equal = std::abs(time - least) <= 1e-9 * least;
     if (is_equal ? Unevenness(layers) >= Unevenness(best) : time > least) return;
@@ -111,7 +150,7 @@ HeadPlace ChooseHeadPlace(int num_layers, int num_stages, int num_microbatches, 
     const std::vector<int> layers =
         given.empty() ? ChooseLayersPerStage(num_layers, num_stages, num_microbatches, work, span, place)
                       : given;
-    return LongStepTime(layers, num_microbatches, work, span, place);
+    return TimeOf(layers, num_microbatches, work, span, place);
   };
   return time_of(HeadPlace::kSpread) <= (1 - kWorthwhile) * time_of(HeadPlace::kLastStage)
              ? HeadPlace::kSpread

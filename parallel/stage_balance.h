@@ -4,17 +4,24 @@
 
 #include <vector>
 
-#include "parallel/meeting_walk.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
 
 namespace unipool {
 
-// Time of a step on an infinitely fast wire with level routing. With PoolSpan::kReplica all ranks of a pool
-// meet in each slot: it is the sum over slots of (the slowest stage's dense work and head + an even share of
-// all stages' expert work). With PoolSpan::kStage stages meet only at their boundaries: it is the sum over
-// time steps of the slowest stage's work. Stages of n layers and no head give the formulas of
-// parallel/SCHEDULE.md, "Why bubbles become expert time": (B+S-1) n 3a + B n 3e and (B+S-1) n 3 (a+e).
+// Times of the forward of one microbatch on one rank, in any unit. A backward takes twice as long.
+struct StageWork {
+  double dense = 0;     // a, one layer's attention and router
+  double expert = 0;    // e, one layer's experts
+  double head = 0;      // final norm, logits and loss
+  int head_chunks = 1;  // pieces of equal size that parts of the head are made of (SlotSchedule::Head)
+};
+
+// Time of a step on an infinitely fast wire with level routing: the walk of step_walk.h with these costs.
+// Stages of n layers and no head give the formulas of parallel/SCHEDULE.md, "Why bubbles become expert time":
+// (B+S-1) n 3a + B n 3e, and (B+S-1) n 3 (a+e) with PoolSpan::kStage, less what is done while waiting: at
+// most (S-1) e/3, the second parts of weight gradients behind the last slots of the steps in which a pipeline
+// drains.
 double PredictStepTime(const SlotSchedule& schedule, const StageWork& work, PoolSpan span);
 
 // The same work if no rank ever waited: B (L 3(a+e) + 3 head) / S.

@@ -21,6 +21,7 @@ int IndexOf(Lane lane) {
 
 WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which) {
   WalkedRanks walked;
+  walked.are_all = which == WalkRanks::kAll;
   const auto add = [&](int rank) {
     const MeshPosition at = PositionOf(mesh, rank);
     walked.ranks.push_back(rank);
@@ -47,7 +48,8 @@ class Walk {
         ranks_(walked_.ranks.size()),
         work_(ranks_.size()),
         states_(ranks_.size()),
-        exchanges_(plan, rows, options.detail, walked_, ranks_) {}
+        exchanges_(plan, rows, options.detail, walked_, ranks_),
+        counts_(static_cast<int>(ranks_.size())) {}
 
   StepTimes Run() {
     const SlotSchedule& schedule = plan_.schedule;
@@ -58,6 +60,7 @@ class Walk {
       if (plan_.lanes == LaneOrder::kSequential) EndBackwardTime(time);
       ForEach([&](int i) { WeightGradients(i, 0); });
       RunSpreadHead(time);
+      if (options_.keeps_times) ForEach([&](int i) { ends_.push_back(ranks_[i].now); });
     }
     if (plan_.lanes == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
     ForEach([&](int i) { WeightGradients(i, 1); });
@@ -68,6 +71,7 @@ class Walk {
     times.ranks = walked_.ranks;
     times.work = std::move(work_);
     times.pieces = std::move(pieces_);
+    times.ends = std::move(ends_);
     const double weight = plan_.mesh.world() / static_cast<double>(size());
     for (const WalkedRank& rank : ranks_) {
       for (const WireKind kind : {kIntraNode, kInterNode}) times.bytes[kind] += weight * rank.bytes[kind];
@@ -88,7 +92,7 @@ class Walk {
   };
   // Exchanges of a lane that are under way, and the rows that they carry.
   struct LanePiece {
-    WalkExchange dispatch{0}, combine{0};
+    WalkExchange dispatch, combine;
     const SlotRows* rows = nullptr;
   };
   using LanePieces = std::vector<LanePiece>;
@@ -147,10 +151,13 @@ class Walk {
   std::vector<WalkedRank> ranks_;
   std::vector<WorkSeconds> work_;
   std::vector<WalkedPiece> pieces_;
+  std::vector<double> ends_;
   std::vector<State> states_;
   WalkExchanges exchanges_;
   LanePieces lanes_[kNumLanes];
+  WalkExchange counts_;
 };
+
 void Walk::RunSlot(SlotId slot) {
   ForwardDense(slot);
   Head(Lane::kForward, slot);
@@ -173,9 +180,10 @@ void Walk::RunSlot(SlotId slot) {
 Walk::LanePieces& Walk::Open(Lane lane, SlotId slot) {
   LanePieces& pieces = lanes_[IndexOf(lane)];
   const int count = exchanges_.NumPieces(lane, slot);
-  pieces.assign(count, {});
+  pieces.resize(count, LanePiece{.dispatch = WalkExchange(size()), .combine = WalkExchange(size())});
   for (int p = 0; p < count; ++p) {
-    pieces[p].dispatch = pieces[p].combine = WalkExchange(size());
+    pieces[p].dispatch.Reset();
+    pieces[p].combine.Reset();
     pieces[p].rows = &exchanges_.RowsOf(lane, slot, {.index = p, .count = count});
   }
   return pieces;
@@ -186,15 +194,15 @@ void Walk::ForwardDense(SlotId slot) {
   if (!plan_.schedule.AnyWork(Lane::kForward, slot)) return;
   LanePieces& pieces = Open(Lane::kForward, slot);
   const SlotRows& counts = exchanges_.CountsOf(slot);
-  WalkExchange of_counts(size());
+  counts_.Reset();
   ForEach([&](int i) {
     const bool has_work = !Work(Lane::kForward, i, slot).idle();
     if (has_work) Do(i, WorkKind::kDenseForward, plan_.tokens);
-    exchanges_.StartCounts(counts, i, of_counts);
+    exchanges_.StartCounts(counts, i, counts_);
     if (has_work) Do(i, WorkKind::kRows, Sent(pieces, i));
   });
   ForEach([&](int i) {
-    exchanges_.WaitRows(i, of_counts);
+    exchanges_.WaitRows(i, counts_);
     for (LanePiece& piece : pieces) exchanges_.StartRows(*piece.rows, Way::kToOwners, i, piece.dispatch);
   });
 }

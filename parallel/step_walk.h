@@ -88,7 +88,7 @@ struct WalkOptions {
   WalkDetail detail = WalkDetail::kBlocks;
   WalkRanks ranks = WalkRanks::kAll;
   bool has_end = true;  // false: the slots alone
-  bool keeps_pieces = false;
+  bool keeps_pieces = false, keeps_times = false;
 };
 
 // A piece of a walked rank's work. Between two pieces the rank waits.
@@ -108,6 +108,7 @@ struct StepTimes {
   std::vector<WalkedRank> walked;
   std::vector<WorkSeconds> work;
   std::vector<WalkedPiece> pieces;  // in the order of each rank; empty unless they are kept
+  std::vector<double> ends;         // [time steps, walked ranks] when they had ended; empty unless kept
   // Sent to other ranks by all ranks of the job.
   double bytes[kNumWireKinds] = {};
 };
@@ -115,8 +116,9 @@ struct StepTimes {
 // REQUIRES: detail is kTotals with kOnePerStage.
 StepTimes WalkStep(const StepPlan& plan, const RoutedRows& rows, const WalkOptions& options = {});
 
-// The seconds of WalkStep. Once every stage has work in both lanes each further microbatch costs the
-// same, so of many microbatches few are walked. REQUIRES: rows.all_are_alike().
-double WalkLongStep(const StepPlan& plan, const RoutedRows& rows, const WalkOptions& options = {});
+// The seconds of WalkStep. Of many microbatches few are walked: until every rank has come back to where it
+// was among the others, so that further microbatches cost the same. A step that has not done so after 32
+// time steps a stage goes on with their mean. REQUIRES: rows.all_are_alike().
+double WalkLongStep(const StepPlan& plan, const RoutedRows& rows, WalkOptions options = {});
 
 }  // namespace unipool

@@ -24,7 +24,12 @@ WalkExchanges::WalkExchanges(const StepPlan& plan, const RoutedRows& rows, WalkD
       slot_rows_(plan.mesh, plan.schedule, plan.cluster, walked, detail, plan.experts_of),
       index_of_(plan.mesh.world(), -1) {
   for (auto& own : own_rows_) own.resize(std::max(1, plan.pieces_alone));
-  for (size_t i = 0; i < walked.ranks.size(); ++i) index_of_[walked.ranks[i]] = static_cast<int>(i);
+  for (size_t i = 0; i < walked.ranks.size(); ++i) {
+    index_of_[walked.ranks[i]] = static_cast<int>(i);
+    const int first = walked.ranks[i] - walked.pool_rank[i], pool = plan.mesh.pool();
+    peers_.push_back(walked.Stands(PeersOf(plan.cluster, walked.ranks[i], pool,
+                                           [&](int rank) { return std::clamp(rank - first, 0, pool); })));
+  }
 }
 
 int WalkExchanges::NumPieces(Lane lane, SlotId slot) const {
@@ -35,11 +40,18 @@ int WalkExchanges::NumPieces(Lane lane, SlotId slot) const {
 }
 
 const SlotRows& WalkExchanges::Alike(Lane lane, SlotId slot, const PlannedPiece& piece, bool counts) {
-  AlikeKey key{.counts = counts, .piece = piece, .busy = {}};
-  for (int s = 0; s < plan_.mesh.stages; ++s) key.busy.push_back(!plan_.schedule.Work(lane, s, slot).idle());
-  const auto [entry, is_new] = alike_.try_emplace(std::move(key));
-  if (is_new && counts) slot_rows_.FillCounts(slot, entry->second);
-  if (is_new && !counts) slot_rows_.Fill(rows_, lane, slot, piece, entry->second);
+  key_.counts = counts;
+  key_.piece = piece;
+  key_.busy.clear();
+  for (int s = 0; s < plan_.mesh.stages; ++s) key_.busy.push_back(!plan_.schedule.Work(lane, s, slot).idle());
+  auto entry = alike_.find(key_);
+  if (entry != alike_.end()) return entry->second;
+  entry = alike_.try_emplace(key_).first;
+  if (counts) {
+    slot_rows_.FillCounts(slot, entry->second);
+  } else {
+    slot_rows_.Fill(rows_, lane, slot, piece, entry->second);
+  }
   return entry->second;
 }
 
@@ -71,7 +83,7 @@ void WalkExchanges::Start(const SlotRows& rows, double bytes, Way way, int i, Wa
       all.in[kind] = to_owners ? from : to;
       rank.bytes[kind] += all.out[kind];
     }
-    exchange.StartTotals(plan_.cluster, rank, i, walked_.pool_group[i], pool - 1, all);
+    exchange.StartTotals(plan_.cluster, rank, i, walked_.pool_group[i], peers_[i], all);
     return;
   }
   const std::vector<double>& matrix = rows.matrices[walked_.pool_group[i]];
@@ -95,7 +107,7 @@ void WalkExchanges::Start(const SlotRows& rows, double bytes, Way way, int i, Wa
 void WalkExchanges::WaitRows(int i, WalkExchange& exchange) {
   if (alone()) return;
   if (detail_ == WalkDetail::kTotals) {
-    exchange.WaitTotals(plan_.cluster, ranks_[i], i, walked_.pool_group[i], plan_.mesh.pool() - 1);
+    exchange.WaitTotals(plan_.cluster, ranks_[i], i, walked_.pool_group[i], peers_[i]);
   } else {
     exchange.Wait(plan_.cluster, ranks_[i], i, walked_.ranks[i]);
   }

@@ -57,6 +57,7 @@ class WalkExchanges {
   const std::span<WalkedRank> ranks_;
   WalkRows slot_rows_;
   std::vector<int> index_of_;          // of a rank of the job
+  std::vector<ExchangePeers> peers_;   // by walked rank: of its pool
   std::vector<SlotRows> own_rows_[2];  // by lane and piece
   struct AlikeKey {
     bool counts = false;
@@ -64,6 +65,7 @@ class WalkExchanges {
     std::vector<bool> busy;  // stages
     auto operator<=>(const AlikeKey&) const = default;
   };
+  AlikeKey key_;  // of the last one looked for
   std::map<AlikeKey, SlotRows> alike_;
   WalkExchange boundary_[2] = {WalkExchange(0), WalkExchange(0)};  // by lane
   bool boundary_under_way_[2] = {false, false};

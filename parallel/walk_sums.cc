@@ -1,7 +1,6 @@
 #include "parallel/walk_sums.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "runtime/range.h"
 #include "runtime/sum_rounds.h"
@@ -118,17 +117,19 @@ void WalkSums::StartTotals(const Round& sum, int64_t round, int walked, WalkExch
       std::min(Bytes(piece, sum.element_bytes),
                std::max(0.0, Bytes(n, sum.element_bytes) / size -
                                  static_cast<double>(round) * Bytes(piece, sum.element_bytes)));
-  int first = 0, last = std::numeric_limits<int>::max();  // ranks of the same node: [first, last)
-  if (cluster_.ranks_per_node > 0) {
-    first = cluster_.NodeOf(rank) * cluster_.ranks_per_node;
-    last = first + cluster_.ranks_per_node;
-  }
-  const auto near = static_cast<double>(std::lower_bound(members.begin(), members.end(), last) -
-                                        std::lower_bound(members.begin(), members.end(), first));
-  const ExchangeBytes all{.out = {bytes * (near - 1), bytes * (size - near)},
-                          .in = {bytes * (near - 1), bytes * (size - near)}};
+  const ExchangePeers peers = PeersIn(members, walked);
+  const ExchangeBytes all{.out = {bytes * peers.near, bytes * peers.far},
+                          .in = {bytes * peers.near, bytes * peers.far}};
   for (const WireKind kind : {kIntraNode, kInterNode}) ranks_[walked].bytes[kind] += all.out[kind];
-  exchange.StartTotals(cluster_, ranks_[walked], walked, group, size - 1, all);
+  exchange.StartTotals(cluster_, ranks_[walked], walked, group, peers, all);
+}
+
+ExchangePeers WalkSums::PeersIn(const std::vector<int>& members, int walked) const {
+  const auto num_below = [&](int rank) {
+    return static_cast<int>(std::lower_bound(members.begin(), members.end(), rank) - members.begin());
+  };
+  return walked_.Stands(
+      PeersOf(cluster_, walked_.ranks[walked], static_cast<int>(members.size()), num_below));
 }
 
 void WalkSums::Wait(const Round& sum, int64_t round, WalkExchange& exchange) {
@@ -138,8 +139,7 @@ void WalkSums::Wait(const Round& sum, int64_t round, WalkExchange& exchange) {
     if (detail_ == WalkDetail::kBlocks) {
       exchange.Wait(cluster_, ranks_[i], i, rank);
     } else {
-      const int peers = static_cast<int>(sum.groups.members.at(group).size()) - 1;
-      exchange.WaitTotals(cluster_, ranks_[i], i, group, peers);
+      exchange.WaitTotals(cluster_, ranks_[i], i, group, PeersIn(sum.groups.members.at(group), i));
     }
   }
 }

@@ -47,6 +47,7 @@ class WalkSums {
   void StartBlocks(const Round& sum, int64_t round, int walked, WalkExchange& exchange);
   void StartTotals(const Round& sum, int64_t round, int walked, WalkExchange& exchange);
   void Wait(const Round& sum, int64_t round, WalkExchange& exchange);
+  ExchangePeers PeersIn(const std::vector<int>& members, int walked) const;
   void Run(const Round& sum);
 
   const MeshShape mesh_;

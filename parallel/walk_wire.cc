@@ -35,7 +35,7 @@ void WalkExchange::Wait(const ClusterDescription& cluster, WalkedRank& walked, i
 }
 
 void WalkExchange::StartTotals(const ClusterDescription& cluster, WalkedRank& walked, int index, int group,
-                               int peers, const ExchangeBytes& bytes) {
+                               const ExchangePeers& peers, const ExchangeBytes& bytes) {
   const size_t first = static_cast<size_t>(group) * kNumWireKinds;
   if (senders_.size() < first + kNumWireKinds) senders_.resize(first + kNumWireKinds);
   ExchangeStart& start = starts_[index];
@@ -46,7 +46,8 @@ void WalkExchange::StartTotals(const ClusterDescription& cluster, WalkedRank& wa
   for (const WireKind kind : {kIntraNode, kInterNode}) {
     if (bytes.out[kind] <= 0) continue;
     const WireDescription& wire = WireOf(cluster, kind);
-    const double seconds = wire.Seconds(bytes.out[kind]) / wire.ShareOf(peers, bytes.out[kind] / peers);
+    const double seconds =
+        wire.Seconds(bytes.out[kind]) / wire.ShareOf(peers.all(), bytes.out[kind] / peers.of(kind));
     const double begin = walked.links.out[kind].Take(start.started, seconds);
     start.all_left = std::max(start.all_left, begin + seconds);
     Senders& senders = senders_[first + kind];
@@ -59,7 +60,7 @@ void WalkExchange::StartTotals(const ClusterDescription& cluster, WalkedRank& wa
 }
 
 void WalkExchange::WaitTotals(const ClusterDescription& cluster, WalkedRank& walked, int index, int group,
-                              int peers) {
+                              const ExchangePeers& peers) {
   const ExchangeStart& start = starts_[index];
   double complete = start.all_left, last_started = start.started;
   for (const WireKind kind : {kIntraNode, kInterNode}) {
@@ -68,10 +69,11 @@ void WalkExchange::WaitTotals(const ClusterDescription& cluster, WalkedRank& wal
     if (bytes <= 0 || at >= senders_.size() || !senders_[at].any) continue;
     const Senders& senders = senders_[at];
     const WireDescription& wire = WireOf(cluster, kind);
-    const double block = bytes / peers, share = wire.ShareOf(peers, block);
-    const double seconds = wire.Seconds(bytes) / share;
-    const double arrived = std::max(walked.links.in[kind].Take(senders.first, seconds) + seconds,
-                                    senders.last_byte + wire.Seconds(block) / share);
+    const double block = bytes / peers.of(kind), share = wire.ShareOf(peers.all(), block);
+    const double seconds = wire.Seconds(bytes) / share, of_block = wire.Seconds(block) / share;
+    const double later = kind == kInterNode ? peers.before * of_block : 0;
+    const double arrived = std::max(walked.links.in[kind].Take(senders.first, seconds) + seconds + later,
+                                    senders.last_byte + of_block);
     if (arrived < complete) continue;
     complete = arrived;
     last_started = senders.last_started;

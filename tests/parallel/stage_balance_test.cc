@@ -43,10 +43,18 @@ TEST(StageBalance, EqualStagesGiveTheFormulas) {
         const std::vector<int> layers(stages, n);
         const int times = microbatches + stages - 1;
         const StageWork layers_alone{.dense = a, .expert = e};
-        EXPECT_NEAR(TimeOf(layers, microbatches, layers_alone, PoolSpan::kReplica),
-                    times * n * 3 * a + microbatches * n * 3 * e, 1e-9);
-        EXPECT_NEAR(TimeOf(layers, microbatches, layers_alone, PoolSpan::kStage), times * n * 3 * (a + e),
-                    1e-9);
+        // Weight gradients fill waits while the pipeline drains: the second part of a slot's, a third of e.
+        const double filled = (stages - 1) * e / 3, pool = times * n * 3 * a + microbatches * n * 3 * e,
+                     per_stage = times * n * 3 * (a + e);
+        const double in_pool = TimeOf(layers, microbatches, layers_alone, PoolSpan::kReplica),
+                     in_stages = TimeOf(layers, microbatches, layers_alone, PoolSpan::kStage);
+        if (microbatches > 1) {
+          EXPECT_NEAR(in_pool, pool, 1e-9);
+        }
+        EXPECT_LE(in_pool, pool + 1e-9);
+        EXPECT_GE(in_pool, pool - filled - 1e-9);
+        EXPECT_LE(in_stages, per_stage + 1e-9);
+        EXPECT_GE(in_stages, per_stage - filled - 1e-9);
         // A last stage that lacks no layer: everybody waits for its head.
         EXPECT_NEAR(TimeOf(layers, microbatches, {.dense = a, .head = head}, PoolSpan::kReplica),
                     times * n * 3 * a + microbatches * 3 * head, 1e-9);
@@ -55,17 +63,21 @@ TEST(StageBalance, EqualStagesGiveTheFormulas) {
   }
 }
 
-// A head that fits where layers are missing costs nothing but in the ramp; one that does not, the excess.
+// Two layers for a head of one, two or three and a half of them. If the head filled what is missing, a
+// microbatch would take the longer of 12 and 3 (2 + head). But a slot's backward of dense work is done in the
+// slot after, where parts of the head meet it: that much longer it takes.
 TEST(StageBalance, HeadStandsInForMissingLayers) {
   const int many = 1000;
-  for (const double head : {1.0, 2.0, 3.5}) {
+  for (const auto& [head, expected] : {std::pair(1.0, 13.5), std::pair(2.0, 15.0), std::pair(3.5, 18.75)}) {
     const StageWork work{.dense = 1, .head = head, .head_chunks = 3600};
     const double per_microbatch = TimeOf({4, 2}, many, work, PoolSpan::kReplica) / many;
-    EXPECT_NEAR(per_microbatch, 3 * std::max(4.0, 2 + head), 0.05) << head;
+    EXPECT_GE(per_microbatch, 3 * std::max(4.0, 2 + head));
+    EXPECT_NEAR(per_microbatch, expected, 0.02) << head;
+    EXPECT_LT(per_microbatch, TimeOf({3, 3}, many, work, PoolSpan::kReplica) / many + 1e-9);
   }
   // The whole head in one slot, since it is one chunk: that slot costs what the others do not pay.
   const StageWork lump{.dense = 1, .head = 2, .head_chunks = 1};
-  EXPECT_NEAR(TimeOf({4, 2}, many, lump, PoolSpan::kReplica) / many, 12 + (6 + 2) - 3, 0.05);
+  EXPECT_NEAR(TimeOf({4, 2}, many, lump, PoolSpan::kReplica) / many, 16, 0.02);
 }
 
 TEST(StageBalance, IdealIsAllWorkShared) {
@@ -129,11 +141,18 @@ TEST(StageBalance, SpreadHeadAddsItsShare) {
   for (const PoolSpan span : kSpans) {
     for (const std::vector<int>& layers : {std::vector<int>{2, 2}, {3, 1}, {1, 1, 2, 1}}) {
       const auto stages = static_cast<double>(layers.size());
-      EXPECT_NEAR(TimeSpread(layers, 6, work, span),
-                  TimeOf(layers, 6, without, span) + 6 * 3 * work.head / stages, 1e-9);
+      // Ranks that wait for uneven stages anyway do some of it meanwhile.
+      const double most = TimeOf(layers, 6, without, span) + 6 * 3 * work.head / stages;
+      EXPECT_LE(TimeSpread(layers, 6, work, span), most + 1e-9);
+      EXPECT_GE(TimeSpread(layers, 6, work, span), 0.96 * most);
       const SlotSchedule forward(layers, 6, true, HeadPlace::kSpread), plain(layers, 6, true);
-      EXPECT_NEAR(PredictStepTime(forward, work, span),
-                  PredictStepTime(plain, without, span) + 6 * work.head / stages, 1e-9);
+      const double most_forward = PredictStepTime(plain, without, span) + 6 * work.head / stages;
+      EXPECT_LE(PredictStepTime(forward, work, span), most_forward + 1e-9);
+      EXPECT_GE(PredictStepTime(forward, work, span), 0.96 * most_forward);
+      if (span == PoolSpan::kReplica && layers == std::vector<int>{2, 2}) {
+        EXPECT_NEAR(TimeSpread(layers, 6, work, span), most, 1e-9);
+        EXPECT_NEAR(PredictStepTime(forward, work, span), most_forward, 1e-9);
+      }
     }
   }
 }
