@@ -1,8 +1,8 @@
-// Two launches: one block turns the experts' rows into the first row of each place, then each choice finds its
-// copy and moves. M + C + P numbers are few beside the choices of a microbatch.
+// Two launches: one block turns the experts' rows into the first row of each place, then each choice finds
+// its copy and moves. M + C + P numbers are few beside the choices of a microbatch.
 //
-//   1 TableKernel   per expert, the rows of its copies; the first row of each expert and of each place; what a
-//                   row of a copy moves by
+//   1 TableKernel   per expert, the rows of its copies; the first row of each expert and of each place; what
+//                   a row of a copy moves by
 //   2 DealKernel    a thread per choice
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
@@ -12,11 +12,15 @@ namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / kWarp;
 
+struct Tables {
+  int32_t *first_row, *until, *shift, *begin;  // [M], [C], [C], [P]
+};
+
 struct Arguments {
-  int num_choices, top_k, num_experts, num_copies, num_places, turn;  // turn modulo kDealUnits
+  int num_choices, top_k, num_experts, num_places, turn;  // turn modulo kDealUnits
   const int32_t *first_copy, *place, *end, *experts, *rows_of_expert;
   int32_t *row_of, *token_of, *rows_of_place;
-  int32_t *first_row, *until, *shift, *begin;  // scratch: [M], [C], [C], [P]
+  Tables scratch;
 };
 
 // first[i] = the sum of counts[0 .. i - 1], by the whole block: each thread takes neighbours.
@@ -47,26 +51,26 @@ __device__ inline void Scan(int n, const int32_t* counts, int32_t* first) {
 __global__ void __launch_bounds__(kThreads) TableKernel(Arguments a) {
   const int thread = static_cast<int>(threadIdx.x);
   for (int p = thread; p < a.num_places; p += kThreads) a.rows_of_place[p] = 0;
-  Scan(a.num_experts, a.rows_of_expert, a.first_row);
+  Scan(a.num_experts, a.rows_of_expert, a.scratch.first_row);
   for (int e = thread; e < a.num_experts; e += kThreads) {
     const int d = (a.turn * 159 + e * 83) % kDealUnits;
     int before = 0;
     for (int i = a.first_copy[e]; i < a.first_copy[e + 1]; ++i) {
       const int until = static_cast<int>((int64_t{a.rows_of_expert[e]} * a.end[i] + d) / kDealUnits);
       DeviceCheck(a.place[i] >= 0 && a.place[i] < a.num_places, "places are in [0, P)");
-      a.until[i] = until;
+      a.scratch.until[i] = until;
       a.rows_of_place[a.place[i]] = until - before;
       before = until;
     }
     DeviceCheck(before == a.rows_of_expert[e], "the copies of an expert have all its rows");
   }
   __syncthreads();
-  Scan(a.num_places, a.rows_of_place, a.begin);
+  Scan(a.num_places, a.rows_of_place, a.scratch.begin);
   for (int e = thread; e < a.num_experts; e += kThreads) {
     int before = 0;
     for (int i = a.first_copy[e]; i < a.first_copy[e + 1]; ++i) {
-      a.shift[i] = a.begin[a.place[i]] - before - a.first_row[e];
-      before = a.until[i];
+      a.scratch.shift[i] = a.scratch.begin[a.place[i]] - before - a.scratch.first_row[e];
+      before = a.scratch.until[i];
     }
   }
 }
@@ -79,8 +83,8 @@ __global__ void __launch_bounds__(kThreads) DealKernel(Arguments a) {
   const int e = a.experts[choice];
   DeviceCheck(e >= 0 && e < a.num_experts, "experts are in [0, M)");
   int copy = a.first_copy[e];
-  while (row - a.first_row[e] >= a.until[copy]) ++copy;
-  const int dealt = row + a.shift[copy];
+  while (row - a.scratch.first_row[e] >= a.scratch.until[copy]) ++copy;
+  const int dealt = row + a.scratch.shift[copy];
   a.row_of[choice] = dealt;
   a.token_of[dealt] = choice / a.top_k;
 }
@@ -94,7 +98,6 @@ void DealRows(Stream& stream, const RowDeal& deal, const Tensor& experts, int64_
   const Arguments arguments = {static_cast<int>(experts.size()),
                                static_cast<int>(experts.dim(1)),
                                static_cast<int>(m),
-                               static_cast<int>(c),
                                static_cast<int>(p),
                                static_cast<int>(turn % kDealUnits),
                                deal.first_copy.as<int32_t>(),
@@ -105,10 +108,7 @@ void DealRows(Stream& stream, const RowDeal& deal, const Tensor& experts, int64_
                                order.row_of.as<int32_t>(),
                                order.token_of.as<int32_t>(),
                                rows_of_place.as<int32_t>(),
-                               scratch,
-                               scratch + m,
-                               scratch + m + c,
-                               scratch + m + 2 * c};
+                               {scratch, scratch + m, scratch + m + c, scratch + m + 2 * c}};
   Launch("DealRows tables", &TableKernel, {.grid = 1, .block = kThreads}, stream, arguments);
   Launch("DealRows", &DealKernel,
          {.grid = static_cast<unsigned>(CeilDiv(experts.size(), kThreads)), .block = kThreads}, stream,

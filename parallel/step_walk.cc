@@ -31,11 +31,8 @@ WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which) {
     walked.pool_group.push_back(pool);
     walked.num_pool_groups = std::max(walked.num_pool_groups, pool + 1);
   };
-  if (which == WalkRanks::kAll) {
-    for (int rank = 0; rank < mesh.world(); ++rank) add(rank);
-  } else {
-    for (int stage = 0; stage < mesh.stages; ++stage) add(RankOf(mesh, {.stage = stage}));
-  }
+  const int count = walked.are_all ? mesh.world() : mesh.stages;
+  for (int i = 0; i < count; ++i) add(walked.are_all ? i : RankOf(mesh, {.stage = i}));
   return walked;
 }
 
@@ -64,8 +61,7 @@ class Walk {
     }
     if (plan_.lanes == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
     ForEach([&](int i) { WeightGradients(i, 1); });
-    StepTimes times;
-    times.slot_seconds = Latest();
+    StepTimes times{.slot_seconds = Latest()};
     if (options_.has_end) RunEnd();
     times.seconds = Latest();
     times.ranks = walked_.ranks;

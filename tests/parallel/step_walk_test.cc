@@ -292,8 +292,8 @@ TEST(StepWalk, MoreImbalanceIsNeverFaster) {
   }
 }
 
-// Pools of so many ranks that a plan follows sums: 5 to 9 nodes of 8, all whose experts are shared evenly, on a
-// wire that takes from a tenth to four times as long as the experts.
+// Pools of so many ranks that a plan follows sums: 5 to 9 nodes of 8, all whose experts are shared evenly, on
+// a wire that takes from a tenth to four times as long as the experts.
 StepPlan LargePlan(std::mt19937& random) {
   std::uniform_real_distribution<double> uniform(0.1, 1);
   const int stages = 1 << random() % 3, nodes = 4 + 4 * static_cast<int>(random() % 2);
