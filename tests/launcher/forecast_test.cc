@@ -69,10 +69,12 @@ TEST_F(ForecastTest, AFreeWireIsWhatInfoPredicts) {
       const StageWork work = EstimateWork(config);
       const double predicted = 1e-9 * PredictStepTime(schedule, work, mesh.span);
       const Forecast forecast = Plan(config, cluster);
-      const bool is_even = layers.front() == layers.back();
+      // 16 tokens are no even shares of three stages' heads.
+      const bool has_shares = schedule.head_place() == HeadPlace::kSpread && stages == 3;
+      const bool is_even = layers.front() == layers.back() && !has_shares;
       // Stages with pools of their own wait for their neighbours alone, not for all.
       const double bound = mesh.span == PoolSpan::kStage ? 0.1 : is_even ? 1e-3 : 0.03;
-      EXPECT_NEAR(forecast.step, predicted, bound * predicted) << stages << " " << experts;
+      EXPECT_NEAR(forecast.step, predicted, bound * predicted) << stages << " " << experts << " " << head;
       EXPECT_NEAR(forecast.ideal, 1e-9 * IdealStepTime(schedule, work), 1e-3 * forecast.ideal);
     }
   }

@@ -105,7 +105,7 @@ TEST(Info, ShowsASpreadHead) {
   const auto last = info("LAST_STAGE"), spread = info("SPREAD"), chosen = info("AUTO_HEAD");
   EXPECT_EQ(last["pipeline"]["layers_per_stage"], (std::vector<int>{6, 6, 7, 7, 7, 7, 7, 1}));
   EXPECT_EQ(spread["pipeline"]["layers_per_stage"], std::vector<int>(8, 6));
-  EXPECT_NEAR(last["pipeline"]["bubble"], 0.324, 0.001);
+  EXPECT_NEAR(last["pipeline"]["bubble"], 0.335, 0.001);
   EXPECT_LE(spread["pipeline"]["bubble"], 0.18);
   EXPECT_EQ(spread["pipeline"]["bubble_of_other_head"], last["pipeline"]["bubble"]);
   EXPECT_EQ(last["pipeline"]["bubble_of_other_head"], spread["pipeline"]["bubble"]);
@@ -125,7 +125,7 @@ TEST(Info, ShowsASpreadHead) {
   EXPECT_EQ(bytes(spread, "optimizer"), bytes(last, "optimizer") + 8 * weight / 64);
   EXPECT_THAT(InfoText(Preset("unipool_830m", {"parallel.stages=8"}), 64),
               HasSubstr("Head: SPREAD (chosen), every stage computes a share of the tokens\n"
-                        "Predicted bubble with parallel.head=LAST_STAGE: 32.4 %\n"));
+                        "Predicted bubble with parallel.head=LAST_STAGE: 33.5 %\n"));
 }
 
 TEST(Info, LinesFitATerminal) {
