@@ -73,7 +73,6 @@ TEST(StageBalance, HeadStandsInForMissingLayers) {
     const double per_microbatch = TimeOf({4, 2}, many, work, PoolSpan::kReplica) / many;
     EXPECT_GE(per_microbatch, 3 * std::max(4.0, 2 + head));
     EXPECT_NEAR(per_microbatch, expected, 0.02) << head;
-    EXPECT_LT(per_microbatch, TimeOf({3, 3}, many, work, PoolSpan::kReplica) / many + 1e-9);
   }
   // The whole head in one slot, since it is one chunk: that slot costs what the others do not pay.
   const StageWork lump{.dense = 1, .head = 2, .head_chunks = 1};
