@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
+#include "kernels/cpu/bf16_bits.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/reduce.h"
 
@@ -68,15 +69,28 @@ void Check(const Stream& stream, const AdamWArgs& args, const AdamWTensors& t) {
   if (!t.copy.empty()) CheckSameSize("AdamW copy", t.copy, copy);
 }
 
-void CpuAdamW(const AdamWArgs& args, const AdamWTensors& t) {
-  const int64_t n = t.param.size();
+// Elements [begin, end).
+void UpdateElements(const AdamWArgs& args, const AdamWTensors& t, int64_t begin, int64_t end) {
+  const int64_t n = end - begin;
   DispatchFloat(t.param.dtype, [&]<class T>() {
-    T *p = t.param.as<T>(), *m = t.m.as<T>(), *v = t.v.as<T>();
+    T *p = t.param.as<T>() + begin, *m = t.m.as<T>() + begin, *v = t.v.as<T>() + begin;
     if (t.grad.empty()) return Update(args, n, p, m, v, [](int64_t) { return T(0); });
-    const T* g = t.grad.as<T>();
+    const T* g = t.grad.as<T>() + begin;
     const T scale = GradScale(args);
     Update(args, n, p, m, v, [=](int64_t i) { return scale * g[i]; });
   });
+}
+
+// BF16 copies are written piece by piece, while the new numbers are in the caches.
+void CpuAdamW(const AdamWArgs& args, const AdamWTensors& t) {
+  constexpr int64_t kPiece = 1 << 15;
+  const int64_t n = t.param.size();
+  if (t.copy.dtype != DType::kBF16 || t.copy.empty()) return UpdateElements(args, t, 0, n);
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t end = std::min(n, begin + kPiece);
+    UpdateElements(args, t, begin, end);
+    RoundToBf16(t.param.as<float>() + begin, end - begin, static_cast<uint16_t*>(t.copy.data) + begin);
+  }
 }
 
 }  // namespace
@@ -95,7 +109,8 @@ void AdamWGroup(Stream& stream, const AdamWArgs& args, std::span<const AdamWTens
     elements += tensors.param.size();
     bytes += 6.0 * tensors.param.bytes();
     if (!tensors.grad.empty()) bytes += tensors.grad.bytes();
-    if (on_cuda && !tensors.copy.empty()) bytes += tensors.copy.bytes();
+    if (!tensors.copy.empty() && (on_cuda || tensors.copy.dtype == DType::kBF16))
+      bytes += tensors.copy.bytes();
   }
   {
     KernelScope scope(stream, Op::kOptimizer, 16 * elements, bytes);
@@ -107,7 +122,8 @@ void AdamWGroup(Stream& stream, const AdamWArgs& args, std::span<const AdamWTens
     }
   }
   for (const AdamWTensors& tensors : group) {
-    if (!tensors.copy.empty()) Copy(stream, tensors.param, tensors.copy);
+    if (!tensors.copy.empty() && tensors.copy.dtype != DType::kBF16)
+      Copy(stream, tensors.param, tensors.copy);
   }
 }
 

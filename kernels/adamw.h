@@ -31,7 +31,8 @@ void AdamW(Stream& stream, const AdamWArgs& args, const Tensor& param, const Ten
 struct AdamWTensors {
   Tensor param, grad, m, v;  // as AdamW takes them
   // If not empty, it receives the new param in the type that the model computes with: F32, BF16, or F64 where
-  // param is F64. That moves 2 or 4 bytes an element more. CUDA writes it in the same pass, the CPU by Copy.
+  // param is F64. That moves 2 or 4 bytes an element more. CUDA writes it in the same pass, and so does the
+  // CPU in BF16; other types it writes by Copy.
   Tensor copy;
 };
 // AdamW of each of the group. On CUDA a launch takes up to 64 tensors of any sizes.

@@ -1,7 +1,9 @@
 #include "kernels/grouped_gemm.h"
 
 #include <algorithm>
+#include <array>
 
+#include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/gemm_blocked.h"
 #include "kernels/cuda/launchers.h"
 
@@ -24,15 +26,27 @@ void CheckAligned(const Groups& groups, std::initializer_list<const Tensor*> ten
   }
 }
 
-Groups CheckExperts(const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
+Groups ShapeOf(const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
   CHECK_EQ(w.num_dims, 3);
   CHECK(rows_o.num_dims == 2 && rows_i.num_dims == 2);
   Groups groups{w.dim(0), w.dim(1), w.dim(2)};
   CHECK(rows_o.dim(1) == groups.outer && rows_i.dim(1) == groups.inner && rows_o.dim(0) == rows_i.dim(0))
       << rows_o.ShapeString() << " and " << rows_i.ShapeString() << " with experts " << w.ShapeString();
-  CHECK(rows_o.dtype == rows_i.dtype) << NameOf(rows_o.dtype) << " " << NameOf(rows_i.dtype);
-  if (rows_o.dtype == DType::kBF16) CheckAligned(groups, {&rows_o, &rows_i, &w});
   return groups;
+}
+
+// The types of the operands a, b and of the result c of a product. Returns whether it is one of BF16 numbers
+// on the CPU.
+bool CheckTypes(const Stream& stream, const Tensor& a, const Tensor& b, const Tensor& c, DType wanted) {
+  const auto names = [&] {
+    return std::string(NameOf(a.dtype)) + " " + NameOf(b.dtype) + " into " + NameOf(c.dtype);
+  };
+  if (stream.device() == Device::kCpu && (a.dtype == DType::kBF16 || b.dtype == DType::kBF16)) {
+    CHECK(IsBf16Operand(a) && IsBf16Operand(b) && c.dtype == DType::kF32) << names();
+    return true;
+  }
+  CHECK(a.dtype == b.dtype && c.dtype == wanted) << names();
+  return false;
 }
 
 void CheckAscending(GroupOffsets offsets, int64_t num_experts, int64_t num_rows) {
@@ -42,8 +56,11 @@ void CheckAscending(GroupOffsets offsets, int64_t num_experts, int64_t num_rows)
   for (int64_t e = 0; e < num_experts; ++e) CHECK_LE(offsets[e], offsets[e + 1]) << "group " << e;
 }
 
-Groups CheckShapes(GroupOffsets offsets, const Tensor& rows_o, const Tensor& rows_i, const Tensor& w) {
-  Groups groups = CheckExperts(rows_o, rows_i, w);
+Groups CheckShapes(const Stream& stream, GroupOffsets offsets, const Tensor& rows_o, const Tensor& rows_i,
+                   const Tensor& w) {
+  Groups groups = ShapeOf(rows_o, rows_i, w);
+  if (stream.device() == Device::kCuda && w.dtype == DType::kBF16)
+    CheckAligned(groups, {&rows_o, &rows_i, &w});
   CheckAscending(offsets, groups.count, rows_o.dim(0));
   CHECK_EQ(offsets.front(), 0);
   CHECK_EQ(offsets.back(), rows_o.dim(0));
@@ -92,6 +109,46 @@ WeightGradCost CostOf(std::span<const GroupOffsets> slots, const Groups& groups,
   return cost;
 }
 
+// dw[e] += over all slots, each a range of k.
+void Bf16WeightGradOnHost(std::span<const GroupOffsets> slots, const Tensor& dy, const Tensor& x,
+                          const Tensor& dw, std::span<uint8_t> has_grad) {
+  const Bf16Functions& functions = Bf16FunctionsOf(FastestBf16Unit());
+  const int64_t o = dw.dim(1), i = dw.dim(2);
+  for (int64_t e = 0; e < dw.dim(0); ++e) {
+    std::array<Range, kMostWeightGradSlots> ranges;
+    size_t count = 0;
+    for (const GroupOffsets offsets : slots) {
+      if (offsets[e] < offsets[e + 1]) ranges[count++] = {offsets[e], offsets[e + 1]};
+    }
+    if (count == 0) continue;
+    Bf16Product(functions, {.m = o,
+                            .n = i,
+                            .a = Bf16OperandOf(dy, false),
+                            .b = Bf16OperandOf(x, false),
+                            .k = {ranges.data(), count},
+                            .add = has_grad[e] != 0,
+                            .c = dw.as<float>() + e * o * i,
+                            .ldc = i});
+    has_grad[e] = 1;
+  }
+}
+
+// y[rows of e] = x[rows of e] * w[e]^T, or with w[e] as it lies.
+void Bf16RowsOnHost(GroupOffsets offsets, const Tensor& x, const Tensor& w, Trans trans_w, const Tensor& y) {
+  const Bf16Functions& functions = Bf16FunctionsOf(FastestBf16Unit());
+  const Range k{0, x.dim(1)};
+  ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
+    const Tensor matrix = w.Rows(e, 1).Reshape({w.dim(1), w.dim(2)});
+    Bf16Product(functions, {.m = rows,
+                            .n = y.dim(1),
+                            .a = Bf16OperandOf(x.Rows(begin, rows), true),
+                            .b = Bf16OperandOf(matrix, trans_w == Trans::kYes),
+                            .k = {&k, 1},
+                            .c = y.as<float>() + begin * y.dim(1),
+                            .ldc = y.dim(1)});
+  });
+}
+
 void WeightGradOnHost(GroupOffsets offsets, const Tensor& dy, const Tensor& x, const Tensor& dw,
                       std::span<uint8_t> has_grad) {
   const int64_t o = dw.dim(1), i = dw.dim(2);
@@ -114,13 +171,14 @@ int64_t GroupedGemmScratchBytes(Device device, int64_t num_experts) {
 
 void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x, const Tensor& w,
                         const Tensor& y) {
-  const Groups groups = CheckShapes(offsets, y, x, w);
-  CHECK(w.dtype == x.dtype) << NameOf(w.dtype);
+  const Groups groups = CheckShapes(stream, offsets, y, x, w);
+  const bool is_bf16 = CheckTypes(stream, x, w, y, x.dtype);
   const int64_t o = groups.outer, i = groups.inner;
   KernelScope scope(
       stream, Op::kGroupedGemm, Flops(groups, offsets),
       static_cast<double>(groups.num_nonempty) * o * i * SizeOf(w.dtype) + x.bytes() + y.bytes());
   if (stream.device() == Device::kCuda) return cuda::GroupedGemmForward(stream, offsets, x, w, y);
+  if (is_bf16) return Bf16RowsOnHost(offsets, x, w, Trans::kYes, y);
   DispatchFloat(w.dtype, [&]<class T>() {
     ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
       GemmBlocked<T>(Trans::kNo, Trans::kYes, {rows, o, i}, 1, x.as<T>() + begin * i, i,
@@ -131,13 +189,14 @@ void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x, c
 
 void GroupedGemmInputGrad(Stream& stream, GroupOffsets offsets, const Tensor& dy, const Tensor& w,
                           const Tensor& dx) {
-  const Groups groups = CheckShapes(offsets, dy, dx, w);
-  CHECK(w.dtype == dy.dtype) << NameOf(w.dtype);
+  const Groups groups = CheckShapes(stream, offsets, dy, dx, w);
+  const bool is_bf16 = CheckTypes(stream, dy, w, dx, dy.dtype);
   const int64_t o = groups.outer, i = groups.inner;
   KernelScope scope(
       stream, Op::kGroupedGemm, Flops(groups, offsets),
       static_cast<double>(groups.num_nonempty) * o * i * SizeOf(w.dtype) + dy.bytes() + dx.bytes());
   if (stream.device() == Device::kCuda) return cuda::GroupedGemmInputGrad(stream, offsets, dy, w, dx);
+  if (is_bf16) return Bf16RowsOnHost(offsets, dy, w, Trans::kNo, dx);
   DispatchFloat(w.dtype, [&]<class T>() {
     ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t next) {
       GemmHints<T> hints;
@@ -157,16 +216,19 @@ void GroupedGemmWeightGrad(Stream& stream, GroupOffsets offsets, const Tensor& d
 
 void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> slots, const Tensor& dy,
                                   const Tensor& x, const Tensor& dw, std::span<uint8_t> has_grad) {
-  const Groups groups = CheckExperts(dy, x, dw);
+  const Groups groups = ShapeOf(dy, x, dw);
   CHECK_LE(slots.size(), static_cast<size_t>(kMostWeightGradSlots));
   for (const GroupOffsets offsets : slots) CheckAscending(offsets, groups.count, dy.dim(0));
-  CHECK(dw.dtype == AccumulatorOf(x.dtype)) << NameOf(dw.dtype);
+  const bool bf16_on_host = CheckTypes(stream, dy, x, dw, AccumulatorOf(x.dtype));
   CHECK_EQ(static_cast<int64_t>(has_grad.size()), groups.count);
-  const bool on_cuda = stream.device() == Device::kCuda, at_once = on_cuda && x.dtype == DType::kBF16;
+  const bool on_cuda = stream.device() == Device::kCuda;
+  const bool bf16_on_cuda = on_cuda && x.dtype == DType::kBF16, at_once = bf16_on_cuda || bf16_on_host;
+  if (bf16_on_cuda) CheckAligned(groups, {&dy, &x, &dw});
   const WeightGradCost cost = CostOf(slots, groups, has_grad, at_once);
   KernelScope scope(stream, Op::kGroupedGemm, 2 * cost.rows * groups.outer * groups.inner,
                     cost.matrices * groups.outer * groups.inner * SizeOf(dw.dtype) +
-                        cost.rows * (groups.outer + groups.inner) * SizeOf(x.dtype));
+                        cost.rows * (groups.outer * SizeOf(dy.dtype) + groups.inner * SizeOf(x.dtype)));
+  if (bf16_on_host) return Bf16WeightGradOnHost(slots, dy, x, dw, has_grad);
   if (at_once) return cuda::GroupedWeightGradBf16(stream, slots, dy, x, dw, has_grad);
   for (const GroupOffsets offsets : slots) {
     if (on_cuda) {

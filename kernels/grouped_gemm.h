@@ -5,8 +5,10 @@
 //
 // Types: x, y, w and their gradients have one type. dw is in its accumulator (F32 for BF16), so that
 // microbatches add up in F32. On the CPU F32 and F64. On a CUDA device F32 and BF16, with sums in F32. BF16
-// REQUIRES that O and I are multiples of 8 and that arrays begin at 16 bytes. `offsets` and `has_grad` are
-// memory of the host on every device.
+// on CUDA REQUIRES that O and I are multiples of 8 and that arrays begin at 16 bytes. `offsets` and
+// `has_grad` are memory of the host on every device.
+// BF16 on the CPU (BF16_CPU.md): of the two operands of a product one or both are BF16, the other one may be
+// F32 and is rounded; the result is F32.
 //
 // Each product takes 2 R O I operations. It moves both row arrays once, R (O + I) elements. Of the expert
 // matrices, O I elements each, it moves only those of groups with rows.
@@ -45,9 +47,10 @@ inline constexpr int kMostWeightGradSlots = 16;
 // To take a sub-range of the experts, pass that part of each slot's offsets, of dw and of has_grad.
 // has_grad is as in GroupedGemmWeightGrad, where an expert has rows if it has rows in any slot. At most
 // kMostWeightGradSlots slots.
-// BF16 on CUDA sums all slots of an expert before it touches dw[e], so dw[e] moves as in one call for one
-// slot. Otherwise the numbers are those of GroupedGemmWeightGrad for each slot in turn, bit for bit, and
-// dw[e] moves for each slot in which e has rows.
+// BF16 takes all slots of an expert at once, so dw[e] moves as in one call for one slot; on CUDA it sums them
+// before it touches dw[e]. In all other cases, BF16 on the CPU among them, the numbers are those of
+// GroupedGemmWeightGrad for each slot in turn, bit for bit. In F32 and F64 dw[e] moves for each slot in which
+// e has rows.
 void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> slots,
                                   const Tensor& dy /*[R, O]*/, const Tensor& x /*[R, I]*/,
                                   const Tensor& dw /*[E, O, I]*/, std::span<uint8_t> has_grad /*[E]*/);

@@ -1,10 +1,10 @@
 #include "kernels/reduce.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "kernels/check_tensor.h"
+#include "kernels/cpu/bf16_bits.h"
 #include "kernels/cpu/vector_reduce.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/scratch.h"
@@ -32,21 +32,12 @@ void FillWith(const Tensor& x, double value) {
   std::fill_n(x.as<T>(), x.size(), static_cast<T>(value));
 }
 
-// To nearest, ties to even; NaN stays NaN.
-uint16_t RoundToBf16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  if (x != x) return static_cast<uint16_t>(bits >> 16 | 1);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 void CopyToBf16(const Tensor& src, const Tensor& dst) {
-  std::transform(src.as<float>(), src.as<float>() + src.size(), static_cast<uint16_t*>(dst.data),
-                 RoundToBf16);
+  RoundToBf16(src.as<float>(), src.size(), static_cast<uint16_t*>(dst.data));
 }
 void CopyFromBf16(const Tensor& src, const Tensor& dst) {
   const auto* from = static_cast<const uint16_t*>(src.data);
-  std::transform(from, from + src.size(), dst.as<float>(),
-                 [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
+  std::transform(from, from + src.size(), dst.as<float>(), FromBf16);
 }
 
 double CpuSum(cuda::SumOf what, const Tensor& x) {

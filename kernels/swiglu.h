@@ -1,6 +1,7 @@
 // SwiGLU between the two products of an expert: a = silu(gate) * up. gate_up holds gate in columns [0, F) and
 // up in columns [F, 2F). All tensors have one dtype: F32 or F64 on the CPU, F32 or BF16 (computed in F32) on
-// CUDA.
+// CUDA. On the CPU dgate_up and activation, which only products read, may be BF16 where the rest is F32: each
+// number is then rounded once.
 #pragma once
 
 #include "runtime/stream.h"

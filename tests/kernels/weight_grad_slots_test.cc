@@ -166,8 +166,9 @@ TEST_F(WeightGradSlotsDeathTest, RefusesOffsetsOutsideTheRowsAndTooManySlots) {
                "not those of all \\[7, 8\\]");
 }
 
-TEST(WeightGradSlotsBf16DeathTest, RefusesSizesAndArraysOffSixteenBytes) {
-  TestStream stream;
+TEST(WeightGradSlotsBf16DeathTest, CudaRefusesSizesAndArraysOffSixteenBytes) {
+  MemoryMeter meter;
+  Stream stream(meter, Device::kCuda);
   alignas(16) char memory[4096] = {};
   std::vector<uint8_t> has_grad(1);
   const std::vector<int64_t> offsets{0, 2};
