@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "kernels/bf16_products.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/reports/readable_number.h"
@@ -101,7 +102,7 @@ std::string PipelineText(const Json& pipeline) {
 // Of copies of other ranks' experts: what their room takes on a rank, and what the rank receives and sends in
 // a step in which all of them are used.
 Json ShadowsJson(const Config& config, const MeshShape& shape) {
-  const DType dtype = DTypeOfConfig(config);
+  const DType dtype = TypesOfConfig(config).products;
   const int64_t elements =
       int64_t{ShadowsPerRank(config, shape)} * 3 * config.moe().width() * config.model().hidden();
   const int64_t weights = elements * SizeOf(dtype), gradients = elements * SizeOf(AccumulatorOf(dtype));
@@ -109,6 +110,13 @@ Json ShadowsJson(const Config& config, const MeshShape& shape) {
           {"memory_bytes", weights + gradients},
           {"most_bytes_received_per_step", weights},
           {"most_bytes_sent_per_step", gradients}};
+}
+
+std::string PrecisionText(const Config& config) {
+  const ComputeTypes types = TypesOfConfig(config);
+  if (types.products != DType::kBF16) return "fp32";
+  if (types.activations == DType::kBF16) return "bf16 with fp32 masters";
+  return std::string("products of bf16 with fp32 masters, ") + Bf16ProductsText();
 }
 
 std::string ShadowsText(const Json& shadows) {
@@ -206,7 +214,7 @@ std::string InfoText(const Config& config, int world_size) {
       "Predicted peak of its memory in training: with even routing, when it gets twice\n"
       "its share of the rows (as early in training), and when it gets all of them\n",
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
-      world["data"].get<int>(), DTypeOfConfig(config) == DType::kBF16 ? "bf16 with fp32 masters" : "fp32");
+      world["data"].get<int>(), PrecisionText(config).c_str());
   text += RankTables(info["ranks"]);
   if (config.device() == DeviceType::CUDA)
     text += "what CUDA, cuBLAS and NCCL hold of each GPU is not in this, and not measured yet\n";

@@ -306,10 +306,6 @@ class Validation {
     }
     const ParallelConfig& parallel = config_.parallel();
     if (config_.device() == DeviceType::CPU) {
-      if (train.precision() == TrainConfig::BF16) {
-        problems_.Add(
-            "train.precision: is BF16, which needs device: CUDA; on the CPU it may be FP32 or AUTO");
-      }
       if (parallel.transport() != Transport::AUTO) {
         problems_.Add(
             Format("parallel.transport: is %s, which says how memory of GPUs travels; with device: CPU leave "

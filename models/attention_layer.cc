@@ -45,12 +45,12 @@ int64_t AttentionLayer::InternalBytes(const ModelSpec& spec, int64_t tokens, DTy
 
 void AttentionLayer::ProjectQkv(const Saved& saved) {
   RmsNormForward(stream_, saved.x, parameters_.compute(norm_), spec_.norm_eps, saved.normed, saved.inv_rms);
-  Gemm(stream_, Trans::kNo, saved.normed, Trans::kYes, parameters_.FusedCompute(q_, 3), 0, saved.qkv);
+  Gemm(stream_, Trans::kNo, saved.normed, Trans::kYes, parameters_.FusedProduct(q_, 3), 0, saved.qkv);
 }
 
 void AttentionLayer::ProjectOut(const Saved& saved, const Tensor& out) {
   Copy(stream_, saved.x, out);
-  Gemm(stream_, Trans::kNo, saved.mixed, Trans::kYes, parameters_.compute(o_), 1, out);
+  Gemm(stream_, Trans::kNo, saved.mixed, Trans::kYes, parameters_.product(o_), 1, out);
 }
 
 void AttentionLayer::Forward(const AttentionShape& shape, const RopeTables& rope, const Saved& saved,
@@ -83,12 +83,14 @@ void AttentionLayer::Backward(const AttentionShape& shape, const RopeTables& rop
   const Tensor dnormed =
       flat.Rows(tokens * (mixed_size + qkv_size), tokens * spec_.hidden).Reshape({tokens, spec_.hidden});
 
-  Gemm(stream_, Trans::kNo, dout, Trans::kNo, parameters_.compute(o_), 0, dmixed);
-  Gemm(stream_, Trans::kYes, dout, Trans::kNo, saved.mixed, 1, parameters_.grad(o_));
+  Gemm(stream_, Trans::kNo, dout, Trans::kNo, parameters_.product(o_), 0, dmixed);
+  Gemm(stream_, Trans::kYes, dout, Trans::kNo, saved.mixed, 1, parameters_.grad(o_),
+       parameters_.product_type());
   AttentionBackward(stream_, shape, saved.qkv, saved.mixed, saved.lse, dmixed, dqkv);
   Rope(stream_, shape, rope.cos, rope.sin, RopeDirection::kBackward, dqkv);
-  Gemm(stream_, Trans::kNo, dqkv, Trans::kNo, parameters_.FusedCompute(q_, 3), 0, dnormed);
-  Gemm(stream_, Trans::kYes, dqkv, Trans::kNo, saved.normed, 1, parameters_.FusedGrad(q_, 3));
+  Gemm(stream_, Trans::kNo, dqkv, Trans::kNo, parameters_.FusedProduct(q_, 3), 0, dnormed);
+  Gemm(stream_, Trans::kYes, dqkv, Trans::kNo, saved.normed, 1, parameters_.FusedGrad(q_, 3),
+       parameters_.product_type());
   RmsNormBackward(stream_, saved.x, parameters_.compute(norm_), saved.inv_rms, dnormed, dout, dout,
                   parameters_.grad(norm_));
 }

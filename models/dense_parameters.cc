@@ -28,12 +28,12 @@ DenseParameters::Id DenseParameters::Declare(std::string name, std::vector<int64
   return static_cast<Id>(list_.size()) - 1;
 }
 
-void DenseParameters::Allocate(DType dtype, bool is_trainable, MemoryMeter& memory) {
-  dtype_ = dtype;
+void DenseParameters::Allocate(const ComputeTypes& types, bool is_trainable, MemoryMeter& memory) {
+  types_ = types;
   const int64_t bytes = num_elements_ * SizeOf(master_dtype());
   masters_ = Buffer::Allocate(memory, MemoryKind::kParameters, bytes);
   if (has_copies()) {
-    copies_ = Buffer::Allocate(memory, MemoryKind::kParameters, num_elements_ * SizeOf(dtype));
+    copies_ = Buffer::Allocate(memory, MemoryKind::kParameters, num_elements_ * SizeOf(types.products));
   }
   if (is_trainable) grads_ = Buffer::Allocate(memory, MemoryKind::kGradients, bytes);
 }
@@ -50,7 +50,7 @@ void DenseParameters::RefreshCompute(Stream& stream) {
 }
 
 Tensor DenseParameters::View(const Buffer& buffer, const DenseParameter& parameter) const {
-  const DType dtype = &buffer == &copies_ ? dtype_ : master_dtype();
+  const DType dtype = &buffer == &copies_ ? types_.products : master_dtype();
   char* begin = static_cast<char*>(buffer.data()) + parameter.elements.begin * SizeOf(dtype);
   return parameter.shape.size() == 2 ? Tensor(begin, dtype, {parameter.shape[0], parameter.shape[1]})
                                      : Tensor(begin, dtype, {parameter.shape[0]});

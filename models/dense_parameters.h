@@ -3,13 +3,16 @@
 //
 // There are two kinds of weights, here and for experts (expert_pool.h):
 //   master    what optimizer and files work on, of AccumulatorOf(the type that the model computes in)
-//   compute   what the model's products read: the masters themselves, or where the type is another (a BF16
-//             model has F32 masters) rounded copies of them
+//   compute   what the model's products read: the masters themselves, or where the type is another (BF16
+//             products have F32 masters) rounded copies of them
+// Kernels that are no products (norms, embedding, router) read numbers in the type of the activations. With
+// BF16 products of F32 activations (BF16 on the CPU) these are the masters.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "models/compute_types.h"
 #include "models/parameter.h"
 #include "runtime/range.h"
 #include "runtime/stream.h"
@@ -37,36 +40,40 @@ class DenseParameters {
  public:
   using Id = int;
   Id Declare(std::string name, std::vector<int64_t> shape, ParameterInit init, WeightDecay decay);
-  // Takes memory for the masters, for copies where the model computes in another type, and if trainable for
-  // gradients (zero at first).
-  void Allocate(DType dtype, bool is_trainable, MemoryMeter& memory);
+  // Takes memory for the masters, for copies where products have another type, and if trainable for gradients
+  // (zero at first).
+  void Allocate(const ComputeTypes& types, bool is_trainable, MemoryMeter& memory);
   // Writes the initial values into memory of the host that is laid out as flat_master().
   void Initialize(uint64_t seed, const Tensor& host_masters) const;
   // The masters have changed: rounds them into the copies. Nothing where there are no copies.
   void RefreshCompute(Stream& stream);
 
   const std::vector<DenseParameter>& list() const { return list_; }
-  Tensor compute(Id id) const { return View(compute_buffer(), list_[id]); }  // what the model computes with
+  // What products read, and what other kernels read.
+  Tensor product(Id id) const { return View(product_buffer(), list_[id]); }
+  Tensor compute(Id id) const { return View(compute_buffer(), list_[id]); }
+  DType product_type() const { return types_.products; }
   Tensor master(Id id) const { return View(masters_, list_[id]); }
   Tensor grad(Id id) const { return View(grads_, list_[id]); }
   // One matrix with the rows of `count` matrices that were declared one behind the other.
-  Tensor FusedCompute(Id first, int count) const { return Fused(compute_buffer(), first, count); }
+  Tensor FusedProduct(Id first, int count) const { return Fused(product_buffer(), first, count); }
   Tensor FusedGrad(Id first, int count) const { return Fused(grads_, first, count); }
   Tensor flat_master() const { return masters_.View(master_dtype(), {num_elements_}); }
   Tensor flat_grads() const { return grads_.View(master_dtype(), {num_elements_}); }
-  // Empty where the model computes with the masters.
+  // Empty where products read the masters.
   Tensor flat_compute_copies() const {
-    return has_copies() ? copies_.View(dtype_, {num_elements_}) : Tensor{};
+    return has_copies() ? copies_.View(types_.products, {num_elements_}) : Tensor{};
   }
   int64_t num_elements() const { return num_elements_; }
 
  private:
-  DType master_dtype() const { return AccumulatorOf(dtype_); }
-  bool has_copies() const { return dtype_ != master_dtype(); }
-  const Buffer& compute_buffer() const { return has_copies() ? copies_ : masters_; }
+  DType master_dtype() const { return AccumulatorOf(types_.products); }
+  bool has_copies() const { return types_.products != master_dtype(); }
+  const Buffer& product_buffer() const { return has_copies() ? copies_ : masters_; }
+  const Buffer& compute_buffer() const { return types_.activations == master_dtype() ? masters_ : copies_; }
   Tensor View(const Buffer& buffer, const DenseParameter& parameter) const;
   Tensor Fused(const Buffer& buffer, Id first, int count) const;
-  DType dtype_ = DType::kF32;
+  ComputeTypes types_;
   int64_t num_elements_ = 0;
   std::vector<DenseParameter> list_;
   Buffer masters_, copies_, grads_;

@@ -20,8 +20,8 @@ WaitClock ClockOf(World& world) {
   });
 }
 
-DType DTypeOfParts(const Config& config, const EngineOptions& options) {
-  return options.dtype.value_or(DTypeOfConfig(config));
+ComputeTypes TypesOfParts(const Config& config, const EngineOptions& options) {
+  return options.dtype ? ComputeTypes::Both(*options.dtype) : TypesOfConfig(config);
 }
 
 bool IsTraining(const EngineOptions& options) {
@@ -70,7 +70,7 @@ LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOption
   const TrainConfig& train = parts.config.train();
   const bool is_training = IsTraining(options);
   const bool is_spread = parts.schedule.head_place() == HeadPlace::kSpread;
-  return {.dtype = DTypeOfParts(parts.config, options),
+  return {.types = TypesOfParts(parts.config, options),
           .micro_batch = train.micro_batch(),
           .max_in_flight = MostMicrobatchesInFlight(parts.mesh),
           .saved_layers = is_training ? MostSavedLayers(parts.schedule, stage) : 0,
@@ -88,7 +88,7 @@ LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOption
 
 ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& options) {
   const int64_t rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k;
-  return {.dtype = DTypeOfParts(parts.config, options),
+  return {.types = TypesOfParts(parts.config, options),
           .max_rows = parts.mesh.shape().pool() * rows,
           .recompute = parts.config.train().recompute_experts(),
           .weight_grad_slots = WeightGradSlots(parts.config),
@@ -99,7 +99,7 @@ ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& o
 DispatcherOptions DispatcherOptionsOf(const EngineParts& parts, const EngineOptions& options) {
   const bool recompute = parts.config.train().recompute_experts();
   return {.row_size = parts.spec.hidden,
-          .dtype = DTypeOfParts(parts.config, options),
+          .dtype = TypesOfParts(parts.config, options).activations,
           .max_rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k,
           .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec, recompute) : 0,
           .pieces_alone = PiecesAlone(parts.config)};
@@ -144,7 +144,7 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
                     .WithRoom(IsTraining(options) ? ShadowsPerRank(config, mesh.shape()) : 0)),
       clock(ClockOf(world)),
       use(config, spec, BalanceOptionsOf(config, mesh), mesh, clock,
-          AccumulatorOf(DTypeOfParts(config, options)), place.stream(), place.memory()),
+          AccumulatorOf(TypesOfParts(config, options).activations), place.stream(), place.memory()),
       model(spec, ModelOptionsOf(*this, options), placement, use, place.stream(), place.memory()),
       experts(spec, placement, mesh.pool().rank(), PoolOptionsOf(*this, options), place.stream(),
               place.memory()),

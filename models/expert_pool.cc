@@ -34,7 +34,7 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
       placement_(placement),
       pool_rank_(pool_rank),
       local_(placement.experts_of(pool_rank)) {
-  const DType exact = AccumulatorOf(options.dtype);
+  const DType exact = AccumulatorOf(options.types.products);
   const int64_t expert_elements = 3 * spec.expert_width * spec.hidden;
   const int64_t with_master = has_copies() ? num_local() : num_places();
   buffers_.master =
@@ -43,16 +43,19 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
   master_ = OwnOf(compute_);
   const int64_t elements = num_places() * expert_elements;
   if (has_copies()) {
-    buffers_.copies = Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(options.dtype));
-    compute_ = ViewWeights(buffers_.copies, options.dtype, num_places(), spec);
+    buffers_.copies =
+        Buffer::Allocate(memory, MemoryKind::kParameters, elements * SizeOf(options.types.products));
+    compute_ = ViewWeights(buffers_.copies, options.types.products, num_places(), spec);
   }
   if (placement.num_shadows() > 0) {
     CHECK(options.pool) << "shadows need the pool group";
     shadows_ = std::make_unique<ShadowSync>(*options.pool, placement, stream, memory);
   }
-  const int64_t row_bytes = options.max_rows * spec.expert_width * SizeOf(options.dtype);
+  const int64_t numbers = options.max_rows * spec.expert_width;
+  const int64_t row_bytes = numbers * SizeOf(options.types.activations);
+  const int64_t operand_bytes = numbers * SizeOf(options.types.products);
   const auto reserve = [&](int64_t bytes) { return Buffer::Reserve(memory, MemoryKind::kScratch, bytes); };
-  scratch_.activation = reserve(row_bytes);
+  scratch_.activation = reserve(operand_bytes);
   scratch_.gate_up = reserve(2 * row_bytes);  // when nothing is kept: evaluation, recomputation
   if (!options.trainable) return;
   scratch_.dactivation = reserve(row_bytes);
@@ -62,10 +65,10 @@ ExpertPool::ExpertPool(const ModelSpec& spec, const ExpertPlacement& placement, 
                                                                      .max_rows = options.max_rows,
                                                                      .hidden = spec.hidden,
                                                                      .width = spec.expert_width,
-                                                                     .dtype = options.dtype},
+                                                                     .dtype = options.types.products},
                                                stream, memory);
   } else {
-    scratch_.dgate_up = reserve(2 * row_bytes);
+    scratch_.dgate_up = reserve(2 * operand_bytes);
   }
   buffers_.grads = Buffer::Allocate(memory, MemoryKind::kGradients, elements * SizeOf(exact));
   grads_ = ViewWeights(buffers_.grads, exact, num_places(), spec);
@@ -117,8 +120,8 @@ void ExpertPool::Forward(const OwnerBatch& batch, const Tensor& keep, const Tens
   const int64_t rows = piece.rows.size(), width = spec_.expert_width;
   if (rows == 0) return;
   const Tensor gate_up =
-      keep.empty() ? scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width}) : piece.Of(keep);
-  const Tensor activation = scratch_.activation.UseView(options_.dtype, {rows, width});
+      keep.empty() ? scratch_.gate_up.UseView(options_.types.activations, {rows, 2 * width}) : piece.Of(keep);
+  const Tensor activation = scratch_.activation.UseView(options_.types.products, {rows, width});
   GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute_.gate_up, gate_up);
   SwigluForward(stream_, gate_up, activation);
   GroupedGemmForward(stream_, piece.offsets, activation, compute_.down, piece.Of(y));
@@ -130,20 +133,20 @@ void ExpertPool::BackwardInput(const OwnerBatch& batch, const Tensor& dx) {
   if (banks_) {
     slot = banks_->Store(batch);
   } else if (batch.num_rows() > 0) {
-    slot = {.dgate_up = scratch_.dgate_up.UseView(options_.dtype, {batch.num_rows(), 2 * width}),
-            .activation = scratch_.activation.UseView(options_.dtype, {batch.num_rows(), width})};
+    slot = {.dgate_up = scratch_.dgate_up.UseView(options_.types.products, {batch.num_rows(), 2 * width}),
+            .activation = scratch_.activation.UseView(options_.types.products, {batch.num_rows(), width})};
   }
   const Piece piece = PieceOf(batch);
   const int64_t rows = piece.rows.size();
   if (rows == 0) return;
   Tensor gate_up;
   if (batch.kept.empty()) {
-    gate_up = scratch_.gate_up.UseView(options_.dtype, {rows, 2 * width});
+    gate_up = scratch_.gate_up.UseView(options_.types.activations, {rows, 2 * width});
     GroupedGemmForward(stream_, piece.offsets, piece.Of(batch.x), compute_.gate_up, gate_up);
   } else {
     gate_up = piece.Of(batch.kept);
   }
-  const Tensor dactivation = scratch_.dactivation.UseView(options_.dtype, {rows, width});
+  const Tensor dactivation = scratch_.dactivation.UseView(options_.types.activations, {rows, width});
   const Tensor dgate_up = piece.Of(slot.dgate_up);
   GroupedGemmInputGrad(stream_, piece.offsets, piece.Of(batch.dy), compute_.down, dactivation);
   SwigluBackward(stream_, gate_up, dactivation, dgate_up, piece.Of(slot.activation));
@@ -160,10 +163,10 @@ void ExpertPool::BackwardWeights(const OwnerBatch& batch, WeightPart part) {
   if (rows == 0) return;
   // What BackwardInput of the same batch left in the scratch of this slot.
   if (part == WeightPart::kFirst) {
-    const Tensor dgate_up = scratch_.dgate_up.View(options_.dtype, {rows, 2 * width});
+    const Tensor dgate_up = scratch_.dgate_up.View(options_.types.products, {rows, 2 * width});
     GroupedGemmWeightGrad(stream_, batch.expert_offsets, dgate_up, batch.x, grads_.gate_up, has_grad_);
   } else {
-    const Tensor activation = scratch_.activation.View(options_.dtype, {rows, width});
+    const Tensor activation = scratch_.activation.View(options_.types.products, {rows, width});
     GroupedGemmWeightGrad(stream_, batch.expert_offsets, batch.dy, activation, grads_.down, has_down_grad_);
   }
 }

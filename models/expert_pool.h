@@ -7,13 +7,14 @@
 // of the rank (kernels/grouped_gemm.h). All slots of a step add to one gradient per expert. Where the experts
 // are replicated, the optimizer sums the gradients over the replicas (parallel/gradient_sync.h).
 //
-// Master weights and gradients have AccumulatorOf(the type that the experts compute in); see
-// dense_parameters.h for `master` and `compute`. Letters: README.md.
+// Master weights and gradients have AccumulatorOf(the type of products); see dense_parameters.h for `master`
+// and `compute`. What only products read (activation, dgate_up) is kept in their type. Letters: README.md.
 #pragma once
 
 #include <memory>
 #include <vector>
 
+#include "models/compute_types.h"
 #include "models/model_spec.h"
 #include "models/parameter.h"
 #include "models/weight_grad_banks.h"
@@ -24,7 +25,7 @@
 namespace unipool {
 
 struct ExpertPoolOptions {
-  DType dtype = DType::kF32;
+  ComputeTypes types;
   int64_t max_rows = 0;  // the most rows that one slot can bring: W * T * K
   // The backward computes gate and up again. Otherwise the forward keeps them.
   bool recompute = false;
@@ -108,7 +109,7 @@ class ExpertPool : public ExpertHost {
   Piece PieceOf(const OwnerBatch& batch);  // valid until the next call
   void AddGateUp(const WeightGradBanks::Work& work);
   void AddDown(const WeightGradBanks::Work& work);
-  bool has_copies() const { return options_.dtype != AccumulatorOf(options_.dtype); }
+  bool has_copies() const { return options_.types.products != AccumulatorOf(options_.types.products); }
   // Of the rows of all places those of the own experts.
   Weights OwnOf(const Weights& all) const {
     return {all.gate_up.Rows(0, num_local()), all.down.Rows(0, num_local())};

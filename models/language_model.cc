@@ -16,19 +16,19 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
       inputs_(spec, shape().tokens(), options.is_first, parameters_, options.device, stream, memory),
       layers_(DeclareLayers(use)),
       head_(spec,
-            {.dtype = options.dtype,
+            {.types = options.types,
              .micro_batch = options.micro_batch,
              .is_last = options.is_last,
              .num_shares = options.head_shares,
              .share = options.head_share,
              .is_trainable = options.is_trainable},
             parameters_, stream, memory),
-      rope_(spec, options.dtype, options.device, memory),
+      rope_(spec, options.types.activations, options.device, memory),
       send_order_(spec, placement,
                   {.layers = options.layers, .sources = options.sources, .rank = options.rank}, stream,
                   memory),
       saved_(spec,
-             {.dtype = options.dtype,
+             {.dtype = options.types.activations,
               .tokens = shape().tokens(),
               .num_layers = options.layers.size(),
               .max_in_flight = options.max_in_flight,
@@ -37,7 +37,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
               .device = options.device},
              placement, memory),
       shared_(ReserveShared()) {
-  parameters_.Allocate(options.dtype, options.is_trainable, memory);
+  parameters_.Allocate(options.types, options.is_trainable, memory);
 }
 
 std::vector<std::unique_ptr<LanguageModel::Layer>> LanguageModel::DeclareLayers(ExpertUse& use) {
@@ -53,7 +53,7 @@ std::vector<std::unique_ptr<LanguageModel::Layer>> LanguageModel::DeclareLayers(
 
 LanguageModel::Shared LanguageModel::ReserveShared() const {
   const int64_t tokens = shape().tokens(), d = spec_.hidden;
-  const DType dtype = options_.dtype, exact = AccumulatorOf(dtype);
+  const DType dtype = options_.types.activations, exact = AccumulatorOf(dtype);
   const auto reserve = [&](MemoryKind kind, DType type, int64_t columns) {
     return Buffer::Reserve(memory_, kind, tokens * columns * SizeOf(type));
   };
@@ -90,7 +90,7 @@ void LanguageModel::BeginRun() {
 }
 
 Tensor LanguageModel::Hidden(Buffer& buffer) const {
-  return buffer.UseView(options_.dtype, {run_.shape.tokens(), spec_.hidden});
+  return buffer.UseView(options_.types.activations, {run_.shape.tokens(), spec_.hidden});
 }
 
 Tensor LanguageModel::ForwardInput(int microbatch) {
@@ -143,7 +143,7 @@ void LanguageModel::ForwardPermute(int microbatch, int layer, const Tensor& send
 Tensor LanguageModel::ReturnedRows(Lane lane, int microbatch, int layer) {
   const MoeLayer::Saved& saved = saved_.Of(microbatch, layer).moe;
   if (lane == Lane::kForward) return saved.rows_of_y();
-  return shared_.moe.returned.UseView(options_.dtype, {saved.handle.plan.num_rows, spec_.hidden});
+  return shared_.moe.returned.UseView(options_.types.activations, {saved.handle.plan.num_rows, spec_.hidden});
 }
 
 void LanguageModel::ForwardUnpermute(int microbatch, int layer) {

@@ -22,7 +22,7 @@
 namespace unipool {
 
 struct LanguageModelOptions {
-  DType dtype = DType::kF32;
+  ComputeTypes types;
   int64_t micro_batch = 1;    // sequences
   int64_t max_in_flight = 2;  // microbatches between the start of their forward and the end of their backward
   // Activations of (microbatch, layer) for which memory is taken at once: as many as the schedule ever holds.

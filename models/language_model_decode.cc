@@ -21,7 +21,8 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
       << "generation runs on one rank";
   CHECK_LT(position, spec_.seq_length);
   if (!decode_) {
-    decode_ = std::make_unique<DecodeState>(spec_, placement_, options_.dtype, options_.device, memory_);
+    decode_ = std::make_unique<DecodeState>(spec_, placement_, options_.types.activations, options_.device,
+                                            memory_);
   }
   DecodeState& state = *decode_;
   LayerSaved& saved = state.saved;

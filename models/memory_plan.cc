@@ -83,8 +83,9 @@ struct RankSizes {
   ModelSpec spec;
   MeshShape mesh;
   Device device;
-  DType dtype;          // of computing; master weights and sums are in its AccumulatorOf
+  DType dtype;          // of activations; master weights and sums are in its AccumulatorOf
   int64_t item, exact;  // bytes of one element of dtype, and of its AccumulatorOf
+  int64_t operand;      // the same of what products read
   SlotSchedule schedule;
   int microbatches;
   int64_t layers;  // of this stage
@@ -103,7 +104,8 @@ struct RankSizes {
 
   const TrainConfig& train() const { return config.train(); }
   int64_t parameters() const { return dense_parameters + expert_parameters; }
-  bool has_copies() const { return dtype != AccumulatorOf(dtype); }  // BF16 beside F32 masters
+  bool has_copies() const { return operand < exact; }            // BF16 beside F32 masters
+  bool splits_routers() const { return dtype == DType::kBF16; }  // router.h
 };
 
 // Elements between the dense parameters of a stage (DenseParameters::Declare).
@@ -134,7 +136,8 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
   const int64_t own_experts = EvenPartition(spec.experts, mesh.pool(), rank % mesh.pool()).size();
   const int microbatches = MicrobatchesPerRank(config, mesh);
   const SlotSchedule schedule = TrainingSchedule(config, mesh);
-  const DType dtype = DTypeOfConfig(config);
+  const ComputeTypes types = TypesOfConfig(config);
+  const DType dtype = types.activations;
   const int64_t dense = count.dense() + PaddingOf(spec, layers, is_last);
   const int64_t spread_head = SpreadHeadElements(config, mesh);
   return {.config = config,
@@ -144,6 +147,7 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
           .dtype = dtype,
           .item = SizeOf(dtype),
           .exact = SizeOf(AccumulatorOf(dtype)),
+          .operand = SizeOf(types.products),
           .schedule = schedule,
           .microbatches = microbatches,
           .layers = layers,
@@ -166,9 +170,10 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
 
 // Master weights, the copies that are computed with, and what the routers' copies lack.
 int64_t ParameterBytes(const RankSizes& s) {
-  const int64_t routers = s.spec.has_router ? s.layers * s.spec.experts * s.spec.hidden : 0;
-  return s.parameters() * s.exact + (s.has_copies() ? (s.parameters() + routers) * s.item : 0) +
-         s.shadow_parameters * s.item;
+  const int64_t routers =
+      s.spec.has_router && s.splits_routers() ? s.layers * s.spec.experts * s.spec.hidden : 0;
+  return s.parameters() * s.exact + (s.has_copies() ? (s.parameters() + routers) * s.operand : 0) +
+         s.shadow_parameters * s.operand;
 }
 
 int64_t GradientBytes(const RankSizes& s) {
@@ -248,7 +253,9 @@ int64_t ExpertScratchBytes(const RankSizes& s) {
   const int slots = WeightGradSlots(s.config);
   const int64_t for_weights =
       slots > 1 ? std::min(2 * slots, num_backward_slots) * WeightGradBanks::ColumnsPerRow(d, f) : 2 * f;
-  return s.item * s.received * (f * (needs_gate_up ? 4 : 2) + for_weights);
+  // gate and up of all rows where they are computed again, and the gradient of the activation; then what
+  // products read.
+  return s.received * (s.item * f * (needs_gate_up ? 3 : 1) + s.operand * (f + for_weights));
 }
 
 // Of one layer's attention and router, and of the rotary angles.
@@ -257,7 +264,7 @@ int64_t LayerScratchBytes(const RankSizes& s) {
   const int64_t attention = s.item * s.tokens * (2 * spec.hidden + spec.qkv_size());
   const int64_t internals =
       s.train().recompute_attention() ? AttentionLayer::InternalBytes(spec, s.tokens, s.dtype) : 0;
-  const int64_t split_gradient = s.has_copies() && spec.has_router ? 2 * spec.experts * s.item : 0;
+  const int64_t split_gradient = s.splits_routers() && spec.has_router ? 2 * spec.experts * s.item : 0;
   const int64_t router = (spec.experts + spec.top_k) * s.exact + split_gradient;
   return attention + internals + s.tokens * (spec.hidden * s.item + router) +
          s.exact * spec.seq_length * spec.head_size();

@@ -35,17 +35,17 @@ OutputHead::OutputHead(const ModelSpec& spec, const OutputHeadOptions& options, 
     head_.id = head_.parameters.Declare("lm_head.weight", {spec.padded_vocab, spec.hidden},
                                         {.std = spec.init_std}, WeightDecay::kYes);
   }
-  if (options.is_spread()) spread_parameters_.Allocate(options.dtype, options.is_trainable, memory);
+  if (options.is_spread()) spread_parameters_.Allocate(options.types, options.is_trainable, memory);
   losses_ = Buffer::Allocate(memory, MemoryKind::kScratch, tokens_ * 8);
   loss_sum_ = Buffer::Allocate(memory, MemoryKind::kScratch, 8);
   const auto reserve = [&](int64_t numbers, DType dtype) {
     return Buffer::Reserve(memory, MemoryKind::kScratch, numbers * SizeOf(dtype));
   };
   const int64_t rows = options.is_last ? tokens_ : TokensOf(options.share).size();
-  normed_ = reserve(rows * spec.hidden, options.dtype);
-  dnormed_ = reserve(rows * spec.hidden, options.dtype);
-  inv_rms_ = reserve(rows, AccumulatorOf(options.dtype));
-  logits_ = reserve(LogitsAtOnce(spec, rows, stream.device()), options.dtype);
+  normed_ = reserve(rows * spec.hidden, options.types.activations);
+  dnormed_ = reserve(rows * spec.hidden, options.types.activations);
+  inv_rms_ = reserve(rows, AccumulatorOf(options.types.activations));
+  logits_ = reserve(LogitsAtOnce(spec, rows, stream.device()), options.types.activations);
 }
 
 int64_t OutputHead::LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device) {
@@ -103,23 +103,23 @@ void OutputHead::Run(const Part& part) {
 }
 
 void OutputHead::Normalize(const Tensor& x) {
-  const Tensor inv_rms = inv_rms_.UseView(AccumulatorOf(options_.dtype), {tokens_});
+  const Tensor inv_rms = inv_rms_.UseView(AccumulatorOf(options_.types.activations), {tokens_});
   RmsNormForward(stream_, x, norm_.compute(), spec_.norm_eps, Hidden(normed_), inv_rms);
 }
 
 void OutputHead::EndNorm(const Tensor& x, const Tensor& dx) {
-  const Tensor inv_rms = inv_rms_.View(AccumulatorOf(options_.dtype), {tokens_});
+  const Tensor inv_rms = inv_rms_.View(AccumulatorOf(options_.types.activations), {tokens_});
   Fill(stream_, dx, 0);  // nothing else leads to x
   RmsNormBackward(stream_, x, norm_.compute(), inv_rms, Hidden(dnormed_), dx, dx, norm_.grad());
 }
 
 Tensor OutputHead::LogitsOf(const Chunk& chunk) {
-  return logits_.UseView(options_.dtype, {chunk.tokens.size(), spec_.padded_vocab});
+  return logits_.UseView(options_.types.activations, {chunk.tokens.size(), spec_.padded_vocab});
 }
 
 void OutputHead::RunChunk(const Chunk& chunk, const Tensor& targets) {
   const Range tokens = chunk.tokens;
-  const Tensor logits = LogitsOf(chunk), weight = head_.compute();
+  const Tensor logits = LogitsOf(chunk), weight = head_.product();
   const Tensor losses = losses_.View(DType::kF64, {tokens_}).Rows(tokens.begin, tokens.size());
   Gemm(stream_, Trans::kNo, chunk.rows, Trans::kYes, weight, 0, logits);
   CrossEntropy(stream_, logits, targets.Rows(tokens.begin, tokens.size()), loss_scale_, losses);
@@ -127,14 +127,15 @@ void OutputHead::RunChunk(const Chunk& chunk, const Tensor& targets) {
 }
 
 void OutputHead::AddWeightGradient(const Chunk& chunk) {
-  Gemm(stream_, Trans::kYes, LogitsOf(chunk), Trans::kNo, chunk.rows, 1, head_.grad());
+  Gemm(stream_, Trans::kYes, LogitsOf(chunk), Trans::kNo, chunk.rows, 1, head_.grad(),
+       head_.parameters.product_type());
 }
 
 Tensor OutputHead::ShareOf(Buffer& buffer, int share) const {
   const Range tokens = TokensOf(share);
   if (options_.is_last) return Hidden(buffer).Rows(tokens.begin, tokens.size());
   CHECK_EQ(share, options_.share) << "the last stage alone has the rows of others";
-  return buffer.UseView(options_.dtype, {tokens.size(), spec_.hidden});
+  return buffer.UseView(options_.types.activations, {tokens.size(), spec_.hidden});
 }
 
 int64_t OutputHead::NumShareChunks() const {
@@ -182,11 +183,11 @@ void OutputHead::AddLosses(int microbatch, const Range& tokens) {
 // Rows of the norm's output are brought together, so that a product has no others.
 void OutputHead::Score(int microbatch) {
   const int64_t chunk = ChunkSize();
-  const Tensor weight = head_.compute().Rows(0, spec_.vocab);
+  const Tensor weight = head_.product().Rows(0, spec_.vocab);
   for (int64_t first = 0; first < scorer_->num_wanted(microbatch); first += chunk) {
     const int64_t count = std::min(chunk, scorer_->num_wanted(microbatch) - first);
-    const Tensor rows = dnormed_.UseView(options_.dtype, {count, spec_.hidden});
-    const Tensor logits = logits_.UseView(options_.dtype, {count, spec_.vocab});
+    const Tensor rows = dnormed_.UseView(options_.types.activations, {count, spec_.hidden});
+    const Tensor logits = logits_.UseView(options_.types.activations, {count, spec_.vocab});
     const Tensor losses = losses_.View(DType::kF64, {count});
     EmbeddingForward(stream_, scorer_->Rows(microbatch, first, count), Hidden(normed_), rows);
     Gemm(stream_, Trans::kNo, rows, Trans::kYes, weight, 0, logits);
@@ -197,7 +198,7 @@ void OutputHead::Score(int microbatch) {
 
 void OutputHead::Logits(const Tensor& x, const Tensor& normed, const Tensor& inv_rms, const Tensor& logits) {
   RmsNormForward(stream_, x, norm_.compute(), spec_.norm_eps, normed, inv_rms);
-  Gemm(stream_, Trans::kNo, normed, Trans::kYes, head_.compute(), 0, logits);
+  Gemm(stream_, Trans::kNo, normed, Trans::kYes, head_.product(), 0, logits);
 }
 
 }  // namespace unipool

@@ -12,7 +12,7 @@
 namespace unipool {
 
 struct OutputHeadOptions {
-  DType dtype = DType::kF32;
+  ComputeTypes types;
   int64_t micro_batch = 1;  // sequences
   bool is_last = true;      // false: no norm; and no head unless it is spread, so that the loss sum is 0
   // A spread head has as many shares as there are stages, and this stage has one. 1: it is not spread.
@@ -79,7 +79,9 @@ class OutputHead {
  private:
   int64_t most_tokens() const { return options_.micro_batch * spec_.seq_length; }  // T
   bool is_training() const { return loss_scale_ != 0; }
-  Tensor Hidden(Buffer& buffer) const { return buffer.UseView(options_.dtype, {tokens_, spec_.hidden}); }
+  Tensor Hidden(Buffer& buffer) const {
+    return buffer.UseView(options_.types.activations, {tokens_, spec_.hidden});
+  }
   // Some tokens: rows of the norm's output and their gradients, and where the tokens stand in the microbatch.
   struct Chunk {
     Tensor rows, gradients;
@@ -109,6 +111,7 @@ class OutputHead {
     DenseParameters& parameters;
     DenseParameters::Id id = -1;
     Tensor compute() const { return parameters.compute(id); }
+    Tensor product() const { return parameters.product(id); }
     Tensor grad() const { return parameters.grad(id); }
   } norm_, head_;
   Buffer losses_, loss_sum_, normed_, dnormed_, inv_rms_, logits_;

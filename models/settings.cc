@@ -14,14 +14,15 @@ Device DeviceOf(const Config& config) {
   LOG(FATAL) << "unknown device " << config.device();
 }
 
-DType DTypeOfConfig(const Config& config) {
+ComputeTypes TypesOfConfig(const Config& config) {
+  const bool on_cuda = config.device() == DeviceType::CUDA;
   switch (config.train().precision()) {
     case TrainConfig::AUTO:
-      return config.device() == DeviceType::CUDA ? DType::kBF16 : DType::kF32;
+      return ComputeTypes::Both(on_cuda ? DType::kBF16 : DType::kF32);
     case TrainConfig::FP32:
-      return DType::kF32;
+      return ComputeTypes::Both(DType::kF32);
     case TrainConfig::BF16:
-      return DType::kBF16;
+      return {.activations = on_cuda ? DType::kBF16 : DType::kF32, .products = DType::kBF16};
   }
   LOG(FATAL) << "unknown precision " << config.train().precision();
 }
@@ -29,7 +30,8 @@ DType DTypeOfConfig(const Config& config) {
 int WeightGradSlots(const Config& config) {
   const int slots = config.train().weight_grad_slots();
   if (slots > 0) return slots;
-  return config.device() == DeviceType::CUDA ? 4 : 1;
+  if (config.device() == DeviceType::CUDA) return 4;
+  return TypesOfConfig(config).products == DType::kBF16 ? 8 : 1;
 }
 
 // More pieces hide more of the wire: all but a piece each way. On a device smaller products may cost more

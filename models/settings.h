@@ -5,6 +5,7 @@
 
 #include "configs/config.pb.h"
 #include "kernels/router_scores.h"
+#include "models/compute_types.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_executor.h"
 #include "parallel/transport.h"
@@ -15,9 +16,14 @@ namespace unipool {
 
 // Where a run computes.
 Device DeviceOf(const Config& config);
-// The type that a run computes in. AUTO is BF16 on CUDA and F32 on the CPU.
-DType DTypeOfConfig(const Config& config);
-// Backward slots whose expert weight gradients are added up at once. 0 in the file: 4 on CUDA, 1 on the CPU.
+// The types that a run computes in. AUTO is BF16 on CUDA and F32 on the CPU. BF16 on the CPU is products of
+// BF16 numbers between F32 activations (kernels/BF16_CPU.md).
+ComputeTypes TypesOfConfig(const Config& config);
+inline DType DTypeOfConfig(const Config& config) {  // of activations, and of what ranks exchange
+  return TypesOfConfig(config).activations;
+}
+// Backward slots whose expert weight gradients are added up at once. 0 in the file: 4 on CUDA; on the CPU 8
+// for BF16, where arithmetic is short beside the memory of gradients, and else 1.
 int WeightGradSlots(const Config& config);
 // DispatcherOptions::pieces_alone. Lanes one after the other go whole: they are what overlap is compared
 // with.

@@ -22,12 +22,12 @@
 namespace unipool {
 
 struct WeightGradBankOptions {
-  int slots = 2;         // k, from 2 to kMostWeightGradSlots
-  int num_experts = 0;   // E of this rank
-  int64_t max_rows = 0;  // of one slot
-  int64_t hidden = 0;    // D
-  int64_t width = 0;     // F
-  DType dtype = DType::kF32;
+  int slots = 2;              // k, from 2 to kMostWeightGradSlots
+  int num_experts = 0;        // E of this rank
+  int64_t max_rows = 0;       // of one slot
+  int64_t hidden = 0;         // D
+  int64_t width = 0;          // F
+  DType dtype = DType::kF32;  // of what is kept: that of the products, to which x and dy are rounded
 };
 
 class WeightGradBanks {

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "kernels/bf16_products.h"
 #include "launcher/data/token_dataset.h"
 #include "launcher/data/token_source.h"
 #include "launcher/reports/readable_number.h"
@@ -53,6 +54,12 @@ std::string DeviceLine(const Config& config, const World& world) {
                 world.is_mpi ? "processes" : "threads of one process", where.c_str());
 }
 
+// What multiplies BF16 numbers on the CPU; nothing where that is not asked for.
+std::string ProductsLine(const Config& config) {
+  if (config.device() != DeviceType::CPU || TypesOfConfig(config).products != DType::kBF16) return "";
+  return "products of BF16 numbers: " + Bf16ProductsText() + "\n";
+}
+
 // "book.txt", "book.txt and 3 more".
 std::string SourceNames(const Config& config) {
   std::string text;
@@ -91,8 +98,8 @@ std::string LayoutLine(const Config& config, int world_size) {
 }  // namespace
 
 std::string OpeningText(const Config& config, const World& world, int64_t data_tokens) {
-  return ModelLine(config) + "\n" + DeviceLine(config, world) + "\n" + DataLine(config, data_tokens) + "\n" +
-         LayoutLine(config, world.size());
+  return ModelLine(config) + "\n" + DeviceLine(config, world) + "\n" + ProductsLine(config) +
+         DataLine(config, data_tokens) + "\n" + LayoutLine(config, world.size());
 }
 
 std::vector<std::string> DataWarnings(const Config& config) {

@@ -42,6 +42,22 @@ class TrainTest(RunTest):
         self.Run("train", "run/config.txtpb", "run_dir=again")
         self.assertEqual(self.Results("again"), self.Results("run"))
 
+    def test_bf16_products_learn_alike_and_a_run_goes_on_in_either_precision(self) -> None:
+        self.Train("run_dir=exact")
+        outcome = self.Train("run_dir=rounded", "train.precision=BF16")
+        self.assertEqual(outcome.text.count("products of BF16 numbers: "), 1, outcome)
+        self.CheckMetrics("rounded")
+        exact, rounded = self.ValidLosses("exact"), self.ValidLosses("rounded")
+        self.assertNotEqual(rounded[12], exact[12])
+        self.assertAlmostEqual(rounded[12], exact[12], delta=0.05)
+        self.Train("run_dir=again", "train.precision=BF16")
+        self.assertEqual(self.Results("again"), self.Results("rounded"))
+        for run_dir, precision in (("rounded", "FP32"), ("exact", "BF16")):
+            self.Train(f"run_dir={run_dir}", f"train.precision={precision}", "train.steps=14")
+            self.assertEqual(self.Steps(run_dir)[-1]["step"], 14)
+            self.assertLess(self.Steps(run_dir)[-1]["loss"], self.Steps(run_dir)[0]["loss"])
+        self.assertIn("products of bf16 with fp32 masters", self.Run("info", "small.txtpb", "train.precision=BF16").text)
+
 
 class ResumeTest(RunTest):
     def KillAt(self, process: subprocess.Popen[bytes], run_dir: str, step: int, victim: Callable[[], int]) -> None:

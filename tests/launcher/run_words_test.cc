@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/bf16_products.h"
 #include "launcher/config.h"
 
 namespace unipool {
@@ -36,6 +37,11 @@ TEST(RunWords, OpeningSaysModelDeviceDataAndLayout) {
   EXPECT_THAT(text,
               HasSubstr("\nlayout  4 data ranks; 32 experts over 4 ranks; 3 microbatches of 4 x 128 tokens"));
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3) << "four lines";
+}
+
+TEST(RunWords, OpeningSaysOnceWhatMultipliesBf16) {
+  const std::string text = Opening(Demo({"train.precision=BF16"}));
+  EXPECT_THAT(text, HasSubstr("\nproducts of BF16 numbers: " + Bf16ProductsText() + "\ndata "));
 }
 
 TEST(RunWords, OpeningKnowsOtherModelsAndLayouts) {

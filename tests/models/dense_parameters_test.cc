@@ -16,25 +16,25 @@ struct Declared {
   DenseParameters::Id vector, first, second, last;
   MemoryMeter memory;
   Stream stream{memory};
-  explicit Declared(DType dtype) {
+  explicit Declared(const ComputeTypes& types) {
     vector = parameters.Declare("norm", {3}, {.mean = 1}, WeightDecay::kNo);
     first = parameters.Declare("first", {2, 4}, {.std = 0.5}, WeightDecay::kYes);
     second = parameters.Declare("second", {3, 4}, {.std = 0.5}, WeightDecay::kYes);
     last = parameters.Declare("last", {1, 4}, {.std = 0.25}, WeightDecay::kYes);
-    parameters.Allocate(dtype, /*is_trainable=*/true, memory);
+    parameters.Allocate(types, /*is_trainable=*/true, memory);
     parameters.Initialize(7, parameters.flat_master());
     parameters.RefreshCompute(stream);
   }
 };
 
 TEST(DenseParameters, LieOneBehindTheOther) {
-  Declared declared(DType::kF32);
+  Declared declared(ComputeTypes::Both(DType::kF32));
   const DenseParameters& parameters = declared.parameters;
   EXPECT_EQ(parameters.list()[1].elements.begin % 8, 0) << "matrices begin at whole 16 bytes";
   EXPECT_EQ(parameters.num_elements(), 8 + 8 + 12 + 4);
   EXPECT_TRUE(parameters.flat_compute_copies().empty()) << "F32 computes with the masters";
   EXPECT_EQ(parameters.compute(declared.first).data, parameters.master(declared.first).data);
-  const Tensor fused = parameters.FusedCompute(declared.first, 2);
+  const Tensor fused = parameters.FusedProduct(declared.first, 2);
   EXPECT_EQ(fused.dim(0), 5);
   EXPECT_EQ(fused.data, parameters.compute(declared.first).data);
   const Tensor second = parameters.compute(declared.second);
@@ -43,7 +43,7 @@ TEST(DenseParameters, LieOneBehindTheOther) {
 }
 
 TEST(DenseParameters, CopiesAreTheMastersRounded) {
-  Declared declared(DType::kBF16);
+  Declared declared(ComputeTypes::Both(DType::kBF16));
   const DenseParameters& parameters = declared.parameters;
   ASSERT_FALSE(parameters.flat_compute_copies().empty());
   const Tensor master = parameters.master(declared.second), copy = parameters.compute(declared.second);

@@ -12,7 +12,7 @@ struct Case {
   ParallelConfig::Experts experts = ParallelConfig::POOL;
   bool recompute_experts = false, recompute_attention = false;
   int shadows = 0;
-  bool spread_head = false;
+  bool spread_head = false, bf16 = false;
 };
 
 // Large enough for arrays of tokens and weights to outweigh paddings and statistics.
@@ -26,6 +26,7 @@ Config ConfigFor(const Case& c) {
   config.mutable_train()->set_recompute_experts(c.recompute_experts);
   config.mutable_train()->set_recompute_attention(c.recompute_attention);
   config.mutable_parallel()->set_shadow_experts(c.shadows);
+  if (c.bf16) config.mutable_train()->set_precision(TrainConfig::BF16);
   config.mutable_parallel()->set_replace_every(1);
   config.mutable_parallel()->set_head(c.spread_head ? ParallelConfig::SPREAD : ParallelConfig::LAST_STAGE);
   config.mutable_parallel()->set_stages(c.stages);
@@ -35,15 +36,21 @@ Config ConfigFor(const Case& c) {
 }
 
 std::vector<Case> CasesOf(int ranks) {
-  std::vector<Case> cases{{}, {.recompute_experts = true}, {.recompute_attention = true}};
+  std::vector<Case> cases{{},
+                          {.recompute_experts = true},
+                          {.recompute_attention = true},
+                          {.bf16 = true},
+                          {.recompute_experts = true, .bf16 = true}};
   if (ranks > 1) {
     cases.push_back({.stages = ranks});
     cases.push_back({.stages = ranks, .recompute_experts = true, .recompute_attention = true});
     cases.push_back({.stages = ranks, .experts = ParallelConfig::PER_STAGE});
     cases.push_back({.replicas = ranks});
     cases.push_back({.shadows = 2});
+    cases.push_back({.shadows = 2, .bf16 = true});
     cases.push_back({.stages = ranks, .shadows = 1});
     cases.push_back({.stages = ranks, .spread_head = true});
+    cases.push_back({.stages = ranks, .spread_head = true, .bf16 = true});
     cases.push_back({.stages = ranks, .experts = ParallelConfig::PER_STAGE, .spread_head = true});
   }
   if (ranks == 4) cases.push_back({.stages = 2});
@@ -101,9 +108,10 @@ void CheckCase(const Case& c, World& world) {
 TEST(MemoryPlan, MeasuredPeaksLieBetweenEvenRoutingAndTheWorstCase) {
   RunOnRanks([](World& world) {
     for (const Case& c : CasesOf(world.size())) {
-      SCOPED_TRACE(Format("stages %d, replicas %d, per stage %d, recompute %d %d, shadows %d, spread %d",
-                          c.stages, c.replicas, static_cast<int>(c.experts), int{c.recompute_experts},
-                          int{c.recompute_attention}, c.shadows, int{c.spread_head}));
+      SCOPED_TRACE(
+          Format("stages %d, replicas %d, per stage %d, recompute %d %d, shadows %d, spread %d, bf16 %d",
+                 c.stages, c.replicas, static_cast<int>(c.experts), int{c.recompute_experts},
+                 int{c.recompute_attention}, c.shadows, int{c.spread_head}, int{c.bf16}));
       CheckCase(c, world);
     }
   });

@@ -58,6 +58,16 @@ TEST(Settings, AutoDependsOnTheDevice) {
   EXPECT_EQ(WeightGradSlots(config), 3);
 }
 
+TEST(Settings, Bf16OnTheCpuIsProductsBetweenF32Activations) {
+  Config config;
+  config.mutable_train()->set_precision(TrainConfig::BF16);
+  EXPECT_EQ(TypesOfConfig(config), (ComputeTypes{.activations = DType::kF32, .products = DType::kBF16}));
+  EXPECT_EQ(DTypeOfConfig(config), DType::kF32);
+  EXPECT_EQ(WeightGradSlots(config), 8);
+  config.set_device(DeviceType::CUDA);
+  EXPECT_EQ(TypesOfConfig(config), ComputeTypes::Both(DType::kBF16));
+}
+
 TEST(Settings, DataRanksAreWhatStagesAndReplicasLeave) {
   Config config;
   config.mutable_parallel()->set_stages(3);

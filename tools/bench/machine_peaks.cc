@@ -39,6 +39,9 @@ MachinePeaks MeasureMachinePeaks() {
   MachinePeaks peaks;
   peaks.flops_per_second = 2.0 * kSize * kSize * kSize /
                            BestSeconds(10, [&] { Gemm(stream, Trans::kNo, a, Trans::kYes, b, 0, c); });
+  peaks.bf16_flops_per_second = 2.0 * kSize * kSize * kSize / BestSeconds(4, [&] {
+                                  Gemm(stream, Trans::kNo, a, Trans::kYes, b, 0, c, DType::kBF16);
+                                });
   peaks.bytes_per_second =
       2.0 * kCopyBytes / BestSeconds(10, [&] { std::memcpy(to.data(), from.data(), kCopyBytes); });
   return peaks;

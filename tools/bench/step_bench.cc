@@ -1,20 +1,26 @@
-// One training step of a small UniPool model on one thread: how fast, where the time goes, and how far from
-// what the machine could do. Prints one line per kind of kernel and a summary.
+// One training step of a small UniPool model on one thread, in FP32 and with BF16 products: how fast, where
+// the time goes, and how far from what the machine could do. Prints a line per kind of kernel and a summary.
 //   step_bench [STEPS]
+// Steps of both take turns. A step's time is the median processor time of the thread, so that other programs
+// disturb it less; kernels' times are wall time.
 // Floor: for each kernel call the longer of its arithmetic at peak and its least bytes at copy bandwidth,
 // summed.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
+#include <vector>
 
+#include "kernels/bf16_products.h"
 #include "models/training_engine.h"
 #include "runtime/random.h"
 #include "tools/bench/machine_peaks.h"
+#include "tools/bench/thread_time.h"
 
 namespace unipool {
 namespace {
 
-Config BenchConfig() {
+Config BenchConfig(TrainConfig::Precision precision) {
   Config config;
   ModelConfig& model = *config.mutable_model();
   model.set_layers(8);
@@ -29,6 +35,7 @@ Config BenchConfig() {
   config.mutable_moe()->set_balance_coeff(1e-3);
   config.mutable_train()->set_global_batch(8);
   config.mutable_train()->set_micro_batch(8);
+  config.mutable_train()->set_precision(precision);
   return config;
 }
 
@@ -54,10 +61,53 @@ void FillSamples(const Tensor& samples, int64_t step) {
   }
 }
 
-void PrintReport(const Config& config, const Profile& profile, const MachinePeaks& peaks, double seconds,
-                 int steps) {
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// One precision: its engine, and what its steps took.
+struct Variant {
+  Variant(const char* name, TrainConfig::Precision precision, double peak_flops, double peak_bytes,
+          World& world)
+      : name(name),
+        config(BenchConfig(precision)),
+        peak_flops(peak_flops),
+        profile(peak_flops, peak_bytes),
+        engine(config, world) {}
+  // Without a profile: warms up.
+  void Step(int64_t step, bool counts) {
+    std::vector<int32_t> tokens(8 * 257);
+    const Tensor samples(tokens.data(), DType::kI32, {1, 8, 257});
+    FillSamples(samples, step);
+    engine.parts().place.stream().set_profile(counts ? &profile : nullptr);
+    const double start = ThreadSeconds();
+    const StepReport report = engine.TrainStep(step, 1e-4, samples);
+    if (!counts) return;
+    seconds.push_back(ThreadSeconds() - start);
+    zero_share = report.load.zero_score_share;
+    loss = report.loss;
+  }
+  double tokens_per_second() const {
+    return double(config.model().seq_length()) * config.train().global_batch() / Median(seconds);
+  }
+  const char* name;
+  const Config config;
+  const double peak_flops;
+  Profile profile;
+  TrainingEngine engine;
+  std::vector<double> seconds;
+  double zero_share = 0, loss = 0;
+};
+
+void PrintReport(const Variant& variant, const MachinePeaks& peaks) {
+  const Config& config = variant.config;
+  const Profile& profile = variant.profile;
+  const int steps = static_cast<int>(variant.seconds.size());
+  const double seconds = std::accumulate(variant.seconds.begin(), variant.seconds.end(), 0.0);
   const OpCost total = profile.Total();
-  std::printf("\n%-14s %8s %9s %8s %9s %9s %9s\n", "kernel", "calls", "ms/step", "% step", "GFLOP/s", "GB/s",
+  std::printf("\n%s\n", variant.name);
+  std::printf("%-14s %8s %9s %8s %9s %9s %9s\n", "kernel", "calls", "ms/step", "% step", "GFLOP/s", "GB/s",
               "% floor");
   double gemm_seconds = 0, gemm_flops = 0;
   for (int i = 0; i < kNumOps; ++i) {
@@ -71,42 +121,39 @@ void PrintReport(const Config& config, const Profile& profile, const MachinePeak
                cost.bytes / cost.seconds / 1e9, 100 * cost.floor_seconds / cost.seconds);
     std::fputs(row.c_str(), stdout);
   }
-  const double tokens = double(config.model().seq_length()) * config.train().global_batch() * steps;
   const double model_flops = ModelFlops(config) * steps;
   std::printf("%-14s %8s %9.2f %8.1f\n", "outside", "", 1e3 * (seconds - total.seconds) / steps,
               100 * (1 - total.seconds / seconds));
-  std::printf("\nmachine: sgemm peak %.1f GFLOP/s, copy %.1f GB/s (one thread)\n",
-              peaks.flops_per_second / 1e9, peaks.bytes_per_second / 1e9);
+  std::printf("\nmachine: product peak %.1f GFLOP/s, copy %.1f GB/s (one thread)\n", variant.peak_flops / 1e9,
+              peaks.bytes_per_second / 1e9);
   std::printf("step: %.1f ms, %.0f tokens/s, %.1f GFLOP/s of model arithmetic = %.1f %% of peak\n",
-              1e3 * seconds / steps, tokens / seconds, model_flops / seconds / 1e9,
-              100 * model_flops / seconds / peaks.flops_per_second);
+              1e3 * Median(variant.seconds), variant.tokens_per_second(), model_flops / seconds / 1e9,
+              100 * model_flops / seconds / variant.peak_flops);
   std::printf("gemm: %.1f %% of the step, at %.1f %% of peak\n", 100 * gemm_seconds / seconds,
-              100 * gemm_flops / gemm_seconds / peaks.flops_per_second);
+              100 * gemm_flops / gemm_seconds / variant.peak_flops);
   std::printf("floor: %.1f ms a step; the step reaches %.1f %% of it\n", 1e3 * total.floor_seconds / steps,
               100 * total.floor_seconds / seconds);
 }
 
 void Run(World& world, int steps) {
-  const Config config = BenchConfig();
   const MachinePeaks peaks = MeasureMachinePeaks();
-  TrainingEngine engine(config, world);
-  std::vector<int32_t> tokens(8 * 257);
-  const Tensor samples(tokens.data(), DType::kI32, {1, 8, 257});
-  int64_t step = 0;
-  for (; step < 3; ++step) FillSamples(samples, step), engine.TrainStep(step, 1e-4, samples);
-
-  Profile profile(peaks.flops_per_second, peaks.bytes_per_second);
-  engine.parts().place.stream().set_profile(&profile);
-  double seconds = 0, zero_share = 0;
-  for (int i = 0; i < steps; ++i, ++step) {
-    FillSamples(samples, step);
-    const auto start = std::chrono::steady_clock::now();
-    zero_share = engine.TrainStep(step, 1e-4, samples).load.zero_score_share;
-    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  Variant fp32("FP32", TrainConfig::FP32, peaks.flops_per_second, peaks.bytes_per_second, world);
+  const double fp32_bytes = static_cast<double>(world.memory->peak_bytes());
+  Variant bf16("BF16 products", TrainConfig::BF16, peaks.bf16_flops_per_second, peaks.bytes_per_second,
+               world);
+  constexpr int kWarmUp = 3;
+  for (int64_t step = 0; step < kWarmUp + steps; ++step) {
+    for (Variant* variant : {&fp32, &bf16}) variant->Step(step, step >= kWarmUp);
   }
-  PrintReport(config, profile, peaks, seconds, steps);
-  std::printf("memory: peak %.1f MB; tokens without a positive score %.1f %%\n",
-              world.memory->peak_bytes() / 1e6, 100 * zero_share);
+  for (const Variant* variant : {&fp32, &bf16}) {
+    PrintReport(*variant, peaks);
+    std::printf("loss %.4f; tokens without a positive score %.1f %%\n", variant->loss,
+                100 * variant->zero_share);
+  }
+  std::printf("\nBF16 products (%s): %.2f times the tokens/s of FP32\n", Bf16ProductsText().c_str(),
+              bf16.tokens_per_second() / fp32.tokens_per_second());
+  std::printf("memory: FP32 %.1f MB at its start; both at their peaks %.1f MB\n", fp32_bytes / 1e6,
+              world.memory->peak_bytes() / 1e6);
 }
 
 }  // namespace
