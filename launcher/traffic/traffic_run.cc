@@ -11,6 +11,7 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <utility>
 
 #include "launcher/cluster.h"
 #include "launcher/config.h"
@@ -296,6 +297,10 @@ StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, R
   std::copy(requests.count.begin(), requests.count.end(), riders.begin());
   riders.back() = StepsAskedFor();
   const StepReport report = engine.Update(step, lr, riders);
+  if (recorder_ && plain_.rank() == 0) {
+    const EngineParts& parts = engine.parts();
+    window_.experts.AddStep(parts.use.statistics.step_counts(), parts.placement, parts.use.visibility);
+  }
   std::copy_n(riders.begin(), kNumRunRequests, requests.count.begin());
   num_asked_ = static_cast<int64_t>(riders.back());
   return report;
@@ -359,10 +364,10 @@ std::optional<TrafficStep> TrafficRun::CloseWindow() {
       ToFirst(*plain_.communicator,
               PackWindow(*recorder_, {.step_ns = window_.ns, .cpu = window_.cpu}, files_.problem()));
   recorder_->tally().ClearWindow();
-  window_ = {};
+  const WindowExperts experts = std::exchange(window_, {}).experts;
   if (plain_.rank() != 0) return {};
   const FileWork work(*plain_.communicator, "writes records of traffic");
-  const WindowText text = MakeWindow(steps, recorder_->options().node_of_rank, shares, last_);
+  const WindowText text = MakeWindow(steps, recorder_->options().node_of_rank, shares, last_, experts);
   files_.AddDropped(text.dropped);
   files_.WriteWindow(steps, text.json);
   TellProblem(files_.problem().empty() ? text.problems : files_.problem());

@@ -76,6 +76,7 @@ class TrafficRun {
     int64_t ns = 0;                                               // of all its steps
     int64_t begin_ns = 0;                                         // of the running one
     ThreadCpu cpu{.cpu_ns = 0, .queued_ns = 0, .pushed_off = 0};  // of all its steps
+    WindowExperts experts;                                        // of all its steps, on rank 0
   } window_;
   TrafficSize size_;  // of the records of a step, about
   struct {

@@ -210,7 +210,8 @@ std::string PackWindow(const TrafficRecorder& recorder, const WindowTimes& times
 }
 
 WindowText MakeWindow(const WindowSteps& steps, const std::vector<int>& node_of_rank,
-                      const std::vector<std::string>& shares, const TrafficStep& last_step) {
+                      const std::vector<std::string>& shares, const TrafficStep& last_step,
+                      const WindowExperts& experts) {
   std::vector<Json> unpacked;
   WindowText text;
   int num_problems = 0;
@@ -236,6 +237,7 @@ WindowText MakeWindow(const WindowSteps& steps, const std::vector<int>& node_of_
   json["idle_matrix"] = window.IdleMatrix();
   json["imbalance"] = {{"mean", OrNull(last_step.receive_imbalance)},
                        {"p95", OrNull(last_step.receive_imbalance_p95)}};
+  json["expert_rows"] = experts.ToJson();
   text.json = json.dump() + "\n";
   return text;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/traffic/window_experts.h"
 #include "runtime/thread_cpu.h"
 #include "runtime/traffic_recorder.h"
 #include "runtime/traffic_step.h"
@@ -33,9 +34,10 @@ struct WindowText {
   // Where idle times are those of one sampled step: these, as a step's numbers have them.
   std::optional<TrafficStep> sampled;
 };
-// `shares`: of all ranks, in rank order. `last_step`: of the last step.
+// `shares`: of all ranks, in rank order. `last_step`: of the last step. `experts`: of all steps.
 WindowText MakeWindow(const WindowSteps& steps, const std::vector<int>& node_of_rank,
-                      const std::vector<std::string>& shares, const TrafficStep& last_step);
+                      const std::vector<std::string>& shares, const TrafficStep& last_step,
+                      const WindowExperts& experts = {});
 
 // Above this, cells have sums and largest values instead of a number per rank.
 inline constexpr int kMostRanksInCells = 64;

@@ -1,4 +1,4 @@
-// Screens of bytes: matrix, who made whom wait, experts, sizes.
+// Screens of bytes: matrix, who made whom wait, sizes.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -174,62 +174,6 @@ HtmlScreen BlameScreen(const TrafficReport& report) {
                      (report.verdict.moved_blame.empty() ? "" : ParagraphHtml(report.verdict.moved_blame)) +
                      MatrixTable(figures.owed, 1e-6, false, "waited \\ late") + TableHtml(table);
   return {"blame", title, body};
-}
-
-HtmlScreen ExpertsScreen(const TrafficReport& report, const RunRecord* run) {
-  const TrafficFigures& figures = report.figures;
-  std::string body;
-  if (figures.rows.empty()) {
-    body += NeedsRecordsHtml("Rows by layer and rank");
-  } else {
-    HeatMap map{.row_title = "layer",
-                .column_title = std::string(report.UnitName()) + " that owns the experts",
-                .unit = "rows a step"};
-    HtmlTable table{.head = {"layer"}, .rows = {}};
-    for (size_t r = 0; r < figures.rows.begin()->second.size(); ++r) {
-      map.columns.push_back(Format("%d", r));
-      table.head.push_back(Format("%s %d", report.UnitName(), r));
-    }
-    for (const auto& [layer, rows] : figures.rows) {
-      map.rows.push_back(layer < 0 ? "none" : Format("%d", layer));
-      map.values.push_back(rows);
-      std::vector<std::string> cells = {map.rows.back()};
-      for (const double count : rows) cells.push_back(Format("%.0f", count));
-      table.rows.push_back(cells);
-    }
-    body += ParagraphHtml("Rows that experts of a rank receive, by layer of the model, both lanes.") +
-            HeatMapSvg(map) + FoldedTableHtml(table);
-  }
-  if (const double leave = figures.RowsLeavingNode(); IsKnown(leave))
-    body += ParagraphHtml(Format("%.1f %% of these rows leave their node.", 100 * leave));
-  Chart chart{
-      .title = "", .x_label = "step", .curves = {{.name = "mean"}, {.name = "p95"}, {.name = "largest"}}};
-  HtmlTable table{.head = {"step", "mean", "p95", "largest"}, .rows = {}};
-  for (const StepFigures& step : figures.steps) {
-    if (!IsKnown(step.imbalance)) continue;
-    const auto x = static_cast<double>(step.last);
-    chart.curves[0].points.emplace_back(x, step.imbalance);
-    chart.curves[1].points.emplace_back(x, step.imbalance_p95);
-    if (IsKnown(step.imbalance_max)) chart.curves[2].points.emplace_back(x, step.imbalance_max);
-    table.rows.push_back({Format("%d", step.last), Format("%.3f", step.imbalance),
-                          Format("%.3f", step.imbalance_p95),
-                          IsKnown(step.imbalance_max) ? Format("%.3f", step.imbalance_max) : "unknown"});
-  }
-  if (run && run->series().contains("receive_imbalance")) {
-    Chart whole{.title = "", .x_label = "step", .curves = {{.name = "mean"}, {.name = "p95"}}};
-    for (const auto& [step, value] : run->series().at("receive_imbalance"))
-      whole.curves[0].points.emplace_back(step, value);
-    if (run->series().contains("receive_imbalance_p95")) {
-      for (const auto& [step, value] : run->series().at("receive_imbalance_p95"))
-        whole.curves[1].points.emplace_back(step, value);
-    }
-    body += "<h3>Receive imbalance over the run</h3>\n" + LinesSvg(whole);
-  }
-  if (!table.rows.empty()) {
-    body += "<h3>Receive imbalance: largest / mean of the rows that ranks receive, over the slots</h3>\n" +
-            LinesSvg(chart) + FoldedTableHtml(table);
-  }
-  return {"experts", "Experts", body};
 }
 
 HtmlScreen SizesScreen(const TrafficReport& report) {

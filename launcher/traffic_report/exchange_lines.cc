@@ -12,6 +12,21 @@ Json OrNull(int64_t value, int64_t origin = 0) {
   return value < 0 ? Json() : Json(value - origin);
 }
 
+void WriteExpertLines(const ExpertRows& experts, const std::function<void(const std::string&)>& write) {
+  for (int expert = 0; expert < experts.num_experts(); ++expert) {
+    for (size_t i = 0; i < experts.layers.size(); ++i) {
+      const Json line{{"first_step", experts.first},
+                      {"last_step", experts.last},
+                      {"expert", expert},
+                      {"layer", experts.layers[i]},
+                      {"ranks", experts.ranks[expert]},
+                      {"rows", experts.rows[expert][i]},
+                      {"to_mean", experts.Ratio(expert, i)}};
+      write(line.dump() + "\n");
+    }
+  }
+}
+
 int64_t FirstStart(const JoinedTraffic& traffic) {
   int64_t first = INT64_MAX;
   for (const JoinedExchange& exchange : traffic.exchanges) {
@@ -79,6 +94,8 @@ void WriteExchangeLines(const TrafficReport& report, const std::function<void(co
       write(LineOf(traffic, exchange, static_cast<int>(p), origin).dump() + "\n");
     }
   }
+  if (report.options.filter.lane < 0 && report.options.filter.operation.empty())
+    WriteExpertLines(report.experts, write);
 }
 
 }  // namespace unipool

@@ -15,8 +15,9 @@ constexpr double kMoreRows = 1.15;  // of the rows of others
 class LateFinder {
  public:
   explicit LateFinder(const CauseInputs& inputs)
-      : manifest_(*inputs.inputs.manifest),
-        figures_(*inputs.inputs.figures),
+      : inputs_(inputs.inputs),
+        manifest_(*inputs_.manifest),
+        figures_(*inputs_.figures),
         shares_(inputs.shares),
         idle_(std::max(1.0, figures_.MeanWaits().Idle())) {
     double left = shares_.Late();
@@ -75,8 +76,8 @@ class LateFinder {
       cause.what += "; in all it computes no longer than the others";
       cause.change = "what it does before it is waited for: the time line shows it (--trace)";
     } else if (IsKnown(rows) && rows > kMoreRows && rows - 1 > 0.3 * (compute - 1)) {
-      cause.what += "; it " + MoreRowsText(figures_, rank);
-      cause.what += Format(", and computes %.2f x as long", compute);
+      cause.what += Format("; it computes %.2f x as long as the others and ", compute);
+      cause.what += MoreRowsText(inputs_, rank);
       cause.change = HotExpertsAdvice(manifest_);
     } else {
       cause.what += Format("; it computes %.2f x as long as the others%s", compute, both);
@@ -104,6 +105,7 @@ class LateFinder {
                            "; a larger train.micro_batch evens them out"});
   }
 
+  const VerdictInputs& inputs_;
   const RecordedManifest& manifest_;
   const TrafficFigures& figures_;
   const WaitShares& shares_;
@@ -151,11 +153,11 @@ double RowsRatio(const TrafficFigures& figures, int rank) {
   return own / (own - more);
 }
 
-std::string MoreRowsText(const TrafficFigures& figures, int rank) {
-  const double ratio = RowsRatio(figures, rank);
+std::string MoreRowsText(const VerdictInputs& inputs, int rank) {
+  const double ratio = RowsRatio(*inputs.figures, rank);
   return (std::isinf(ratio) ? "receives all rows, and the others none"
                             : Format("receives %.2f x the rows of the others", ratio)) +
-         HotLayersText(figures, rank);
+         HotLayersText(*inputs.figures, rank) + (inputs.experts ? HotExpertsText(*inputs.experts, rank) : "");
 }
 
 std::string HotLayersText(const TrafficFigures& figures, int rank) {

@@ -106,6 +106,30 @@ WindowMatrix Matrix(const Json& json, const char* key) {
   return matrix;
 }
 
+// Pairs of an expert below `experts` and a number.
+template <class T>
+std::vector<std::pair<int, T>> OfExperts(const Json& list, size_t experts) {
+  std::vector<std::pair<int, T>> pairs;
+  for (const Json& one : list) {
+    pairs.emplace_back(one.at(0).get<int>(), one.at(1).get<T>());
+    if (pairs.back().first < 0 || pairs.back().first >= static_cast<int>(experts))
+      throw UserError(Format("names an expert %d of %d", pairs.back().first, experts));
+  }
+  return pairs;
+}
+
+void ReadExperts(const Json& json, RecordedWindow& window) {
+  window.expert_owner = Get<std::vector<int>>(json, "owner", {});
+  const size_t experts = window.expert_owner.size();
+  window.shadows = OfExperts<int>(Get(json, "shadows", Json::array()), experts);
+  for (const Json& layer : Get(json, "layers", Json::array())) {
+    window.expert_rows.push_back({.layer = layer.at("layer").get<int>(),
+                                  .choosable = Get<int64_t>(layer, "choosable", 0),
+                                  .rows = layer.at("rows").get<int64_t>(),
+                                  .most = OfExperts<int64_t>(layer.at("most"), experts)});
+  }
+}
+
 // true, or what the ranks compute on: "CUDA".
 bool IsDevice(const Json& json) {
   const auto found = json.find("device");
@@ -211,7 +235,10 @@ RecordedWindow ParseRecordedWindow(const std::string& text, const std::string& p
                             .matrices = {},
                             .idle_matrix = {},
                             .imbalance_mean = -1,
-                            .imbalance_p95 = -1};
+                            .imbalance_p95 = -1,
+                            .expert_rows = {},
+                            .expert_owner = {},
+                            .shadows = {}};
       if (window.steps < 1) throw UserError("a window of no steps");
       for (const Json& cell : Get(json, "cells", Json::array()))
         window.cells.push_back(Cell(cell, window.ranks.size()));
@@ -221,6 +248,7 @@ RecordedWindow ParseRecordedWindow(const std::string& text, const std::string& p
       const Json imbalance = Get(json, "imbalance", Json::object());
       window.imbalance_mean = Get(imbalance, "mean", -1.0);
       window.imbalance_p95 = Get(imbalance, "p95", -1.0);
+      ReadExperts(Get(json, "expert_rows", Json::object()), window);
       return window;
     } catch (const UserError& error) {
       throw UserError(path + ": " + error.what());

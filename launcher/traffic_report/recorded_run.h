@@ -59,6 +59,14 @@ struct WindowMatrix {
   std::vector<std::vector<int64_t>> cells;  // bytes[sender][receiver], or ns[victim][cause]
 };
 
+// Rows that experts got in a layer.
+struct WindowExpertRows {
+  int layer = 0;
+  int64_t choosable = 0;                      // experts that the layer may choose
+  int64_t rows = 0;                           // of all experts
+  std::vector<std::pair<int, int64_t>> most;  // expert and its rows, the largest first; perhaps not all
+};
+
 struct RecordedWindow {
   int64_t first_step = 0, last_step = 0, steps = 0, split_steps = 0;
   std::vector<RankSums> ranks;
@@ -66,6 +74,9 @@ struct RecordedWindow {
   std::vector<WindowMatrix> matrices;
   WindowMatrix idle_matrix;
   double imbalance_mean = -1, imbalance_p95 = -1;
+  std::vector<WindowExpertRows> expert_rows;  // by layer; older windows have none
+  std::vector<int> expert_owner;              // by expert: its rank in the pool, at the window's end
+  std::vector<std::pair<int, int>> shadows;   // expert, another rank of the pool with a copy
 };
 
 struct RecordedRun {

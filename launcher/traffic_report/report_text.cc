@@ -8,7 +8,7 @@
 namespace unipool {
 namespace {
 
-constexpr size_t kColumns = 80, kMostRows = 12, kMostMatrix = 8;
+constexpr size_t kColumns = 80, kMostRows = 12, kMostMatrix = 8, kMostExperts = 6;
 
 // `value` at the right of `width` columns, with three decimals, one or none: as many as fit.
 std::string Column(double value, size_t width) {
@@ -159,6 +159,30 @@ std::string CellLines(const TrafficReport& report) {
   return text;
 }
 
+std::string ExpertLines(const TrafficReport& report) {
+  const ExpertRows& experts = report.experts;
+  if (experts.num_steps == 0 || experts.layers.empty() || experts.Sum() == 0) return "";
+  const std::vector<int> order = experts.Ordered();
+  const size_t shown = std::min(order.size(), kMostExperts);
+  std::string text = Format("\n%s, steps %d to %d\n",
+                            shown == order.size() ? "Experts, by their rows" : "Experts with the most rows",
+                            experts.first, experts.last);
+  text += Format("%7s %-22s %10s %8s %10s %10s %7s\n", "expert", "rank", "rows/step", "x mean", "in layer",
+                 "rows/step", "x mean");
+  for (size_t i = 0; i < shown; ++i) {
+    const int expert = order[i];
+    const size_t layer = experts.MostIn(expert);
+    text +=
+        Format("%7d %-22s %s %s %10d %s %s\n", expert, FirstColumns(experts.RanksText(expert), 22),
+               Column(experts.RowsOf(expert), 10), Column(experts.Ratio(expert), 8), experts.layers[layer],
+               Column(experts.rows[expert][layer], 10), Column(experts.Ratio(expert, layer), 7));
+  }
+  const int unused = experts.is_whole ? experts.NumUnused() : 0;
+  text += Format("%d experts share %.1f rows a step of %d %s", experts.num_experts(), experts.Sum(),
+                 experts.layers.size(), experts.layers.size() == 1 ? "layer" : "layers");
+  return text + (unused > 0 ? Format("; %d get none\n", unused) : "\n");
+}
+
 std::string WhatIfLines(const TrafficReport& report) {
   const WhatIf& what_if = report.what_if;
   if (!IsKnown(what_if.measured)) return "";
@@ -243,9 +267,10 @@ double HiddenShare(const WaitFigures& waits) {
 }
 
 std::string ReportText(const TrafficReport& report) {
-  if (report.run.manifest.world == 1) return Head(report) + VerdictLines(report) + QualityLines(report);
+  if (report.run.manifest.world == 1)
+    return Head(report) + VerdictLines(report) + ExpertLines(report) + QualityLines(report);
   return Head(report) + VerdictLines(report) + RankLines(report) + CellLines(report) + MatrixLines(report) +
-         WhatIfLines(report) + QualityLines(report);
+         ExpertLines(report) + WhatIfLines(report) + QualityLines(report);
 }
 
 }  // namespace unipool

@@ -138,6 +138,12 @@ TrafficReport MakeTrafficReport(const std::string& run_dir, const ReportOptions&
                            manifest.world, RecordedText(report)));
   }
   CheckFilter(report);
+  const std::vector<StepFigures>& steps = report.figures.steps;
+  const int64_t first = steps.empty() ? 0 : steps.front().first,
+                last = steps.empty() ? INT64_MAX : steps.back().last;
+  const ExpertRows experts = ExpertRowsOf(report.run, first, last);
+  report.experts = ExpertRowsOf(report.run, first, last, options.filter.layer);
+  inputs.experts = &experts;
   // Waits for what the filter leaves out are no computing, and causes are those of all.
   TrafficFigures all;
   if (!options.filter.IsAll()) {

@@ -7,6 +7,7 @@
 
 #include "launcher/traffic_report/clock_map.h"
 #include "launcher/traffic_report/exchange_waits.h"
+#include "launcher/traffic_report/expert_rows.h"
 #include "launcher/traffic_report/joined_traffic.h"
 #include "launcher/traffic_report/recorded_run.h"
 #include "launcher/traffic_report/traffic_figures.h"
@@ -29,6 +30,7 @@ struct TrafficReport {
   WaitEvidence evidence;
   TrafficFigures figures;  // by rank, or by node as asked; of the records where there are any
   TrafficFigures windows;  // what the windows say of the same steps or others; no ranks: no windows
+  ExpertRows experts;      // of the windows that hold these steps
   WhatIf what_if;
   Verdict verdict;
   std::vector<std::string> notes;  // what is missing, and what would bring it

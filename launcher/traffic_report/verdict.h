@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "launcher/traffic_report/exchange_waits.h"
+#include "launcher/traffic_report/expert_rows.h"
 #include "launcher/traffic_report/traffic_figures.h"
 
 namespace unipool {
@@ -31,6 +32,7 @@ struct VerdictInputs {
   const TrafficFigures* figures = nullptr;
   const JoinedTraffic* traffic = nullptr;  // null where there are no records
   const WaitEvidence* evidence = nullptr;  // null where there are no records
+  const ExpertRows* experts = nullptr;     // null where they are not known
 };
 Verdict Judge(const VerdictInputs& inputs);
 

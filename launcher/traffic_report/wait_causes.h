@@ -30,8 +30,8 @@ std::string RankName(const RecordedManifest& manifest, int rank);
 std::string PercentText(double share);
 // How many times the mean rows of the others a rank receives; NaN: not known.
 double RowsRatio(const TrafficFigures& figures, int rank);
-// "receives 2.10 x the rows of the others", and where most of them.
-std::string MoreRowsText(const TrafficFigures& figures, int rank);
+// "receives 2.10 x the rows of the others", where most of them, and which experts they are for.
+std::string MoreRowsText(const VerdictInputs& inputs, int rank);
 // ", most in layer 3 (2.1 x)": where a rank receives clearly more rows than the mean; "": nowhere.
 std::string HotLayersText(const TrafficFigures& figures, int rank);
 

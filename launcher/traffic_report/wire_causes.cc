@@ -22,10 +22,11 @@ bool IsOfRows(const std::string& operation) {
 class WireCauseFinder {
  public:
   explicit WireCauseFinder(const CauseInputs& inputs)
-      : manifest_(*inputs.inputs.manifest),
-        figures_(*inputs.inputs.figures),
-        traffic_(inputs.inputs.traffic),
-        evidence_(inputs.inputs.evidence),
+      : inputs_(inputs.inputs),
+        manifest_(*inputs_.manifest),
+        figures_(*inputs_.figures),
+        traffic_(inputs_.traffic),
+        evidence_(inputs_.evidence),
         shares_(inputs.shares),
         world_(static_cast<double>(figures_.ranks.size())) {
     if (HasNoWire(manifest_)) {
@@ -160,7 +161,7 @@ class WireCauseFinder {
         each < kSmallMessage || (evidence_ && evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each);
     cause.change = ChangeOf(name, volume.inter > 0, small);
     if (const int hot = HottestRank(); hot >= 0 && IsOfRows(name) && !small) {
-      cause.what += "; " + RankName(manifest_, hot) + " " + MoreRowsText(figures_, hot);
+      cause.what += "; " + RankName(manifest_, hot) + " " + MoreRowsText(inputs_, hot);
       cause.change = HotExpertsAdvice(manifest_);
     }
     causes_.push_back(cause);
@@ -190,6 +191,7 @@ class WireCauseFinder {
     return hottest;
   }
 
+  const VerdictInputs& inputs_;
   const RecordedManifest& manifest_;
   const TrafficFigures& figures_;
   const JoinedTraffic* const traffic_;

@@ -129,6 +129,7 @@ class PlantedTest(RunTest):
             self.assertIn("skew-dominated", causes[0], record)
             self.assertRegex(causes[1], rf"others wait for rank {hot}: .* receives .* hot experts", record)
             self.assertIn("moe.balance=POOL_LOSS", causes[1], record)
+            self.assertRegex(causes[1], r"its expert \d+ alone gets \d+ % of all rows, 8.0 x the mean of experts", record)
 
 
 if __name__ == "__main__":

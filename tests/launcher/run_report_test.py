@@ -52,7 +52,8 @@ class ReportTest(RunTest):
         self.Record("parallel.ranks=2")
         self.Run("report", "run", "--jsonl=lines.jsonl")
         with open(self.Path("lines.jsonl"), encoding="utf-8") as file:
-            lines: list[dict[str, Any]] = [json.loads(line) for line in file]
+            all_lines: list[dict[str, Any]] = [json.loads(line) for line in file]
+        lines = [line for line in all_lines if "expert" not in line]
         self.assertGreater(len(lines), 100)
         sent = received = 0
         for line in lines:
@@ -61,6 +62,33 @@ class ReportTest(RunTest):
             received += sum(size for _, size in line["from"])
         self.assertEqual(sent, received)
         self.assertGreater(sent, 0)
+        experts = all_lines[len(lines):]
+        self.assertEqual([(line["expert"], line["layer"]) for line in experts],
+                         [(expert, layer) for expert in range(7) for layer in range(3)])
+
+    def test_rows_of_experts_are_those_of_the_records(self) -> None:
+        """What layers count when they choose, and what exchanges bring to the ranks that own the experts."""
+        self.Record("parallel.ranks=2", "traffic.every=1", "parallel.replace_every=0")
+        self.Run("report", "run", "--jsonl=lines.jsonl")
+        by_rank: dict[tuple[int, int], float] = {}  # layer, rank
+        with open(self.Path("lines.jsonl"), encoding="utf-8") as file:
+            for line in map(json.loads, file):
+                if "expert" in line:
+                    self.assertEqual((line["first_step"], line["last_step"], len(line["ranks"])), (2, 4, 1))
+                    key = line["layer"], line["ranks"][0]
+                    by_rank[key] = by_rank.get(key, 0) + line["rows"]
+                elif line["operation"] == "dispatch forward":
+                    key = line["layer"], line["rank"]
+                    size = line["bytes_self"] + sum(size for _, size in line["from"])
+                    by_rank[key] = by_rank.get(key, 0) - size / line["row_bytes"] / 3
+        self.assertEqual(len(by_rank), 6)
+        for key, difference in by_rank.items():
+            self.assertAlmostEqual(difference, 0, msg=str(key))
+        text = self.Run("report", "run").text
+        self.assertRegex(text, r"Experts with the most rows, steps 2 to 4\n")
+        self.assertRegex(text, r"\n7 experts share \d+\.\d rows a step of 3 layers")
+        self.assertIn("Rows by expert and layer", self.Screen(self.Page("run/traffic/report.html"), "experts"))
+        self.assertIn("a step of 1 layer", self.Run("report", "run", "--layer=1", "--text").text)
 
     def test_trace_is_balanced(self) -> None:
         self.Record("parallel.ranks=4", "parallel.stages=2")

@@ -111,6 +111,13 @@ class TrafficTest(RunTest):
                     else:
                         self.assertIsNone(ranks["idle_ns"][rank])
                 self.assertEqual(sum(ranks["wire_bytes"]), sum(ranks["received_bytes"]))
+            for window in windows:
+                for layer in window["expert_rows"]["layers"]:
+                    self.assertEqual(layer["rows"], window["steps"] * TOKENS * TOP_K)
+                    self.assertEqual(layer["choosable"], 7)
+                    self.assertEqual(sum(rows for _, rows in layer["most"]), layer["rows"])
+                self.assertEqual(len(window["expert_rows"]["layers"]), LAYERS)
+                self.assertEqual(sorted(set(window["expert_rows"]["owner"])), [0, 1, 2, 3])
             for step in self.Steps(name):
                 self.assertGreater(step["wire_bytes"], 0)
                 self.assertEqual(step["wire_bytes_inter"], 0)

@@ -78,7 +78,7 @@ class ExampleRun {
                             {"clock", {{"kind", "monotonic"}}},
                             {"node_of_rank", nodes_},
                             {"host_cores_of_rank", host_cores_},
-                            {"mesh", {{"stages", stages_}}},
+                            {"mesh", {{"stages", stages_}, {"pool", world()}}},
                             {"model", {{"microbatches", 4}}},
                             {"ended", true}};
     for (const ExampleClock& clock : clocks_) {
@@ -86,6 +86,7 @@ class ExampleRun {
       manifest["boot_id_of_rank"].push_back(clock.boot_id);
     }
     WriteTextFile(File("manifest.json"), manifest.dump());
+    if (!expert_rows_.is_null()) WriteWindow();
   }
 
   std::string path_, carrier_ = "MPI";
@@ -95,12 +96,24 @@ class ExampleRun {
   int stages_ = 1;
   // Of a step, by rank: with a core, and without one because others had it. Empty: not recorded.
   std::vector<double> cpu_share_, queued_share_;
+  nlohmann::json expert_rows_;  // of a window of all steps; null: none is written
 
  private:
   struct Step {
     int64_t step, begin, end;
     std::vector<ExampleExchange> exchanges;
   };
+
+  void WriteWindow() const {
+    const int64_t first = steps_.front().step, last = steps_.back().step;
+    const nlohmann::json window{{"first_step", first},
+                                {"last_step", last},
+                                {"steps", last - first + 1},
+                                {"ranks", {{"step_ns", std::vector<int64_t>(world(), 1)}}},
+                                {"expert_rows", expert_rows_}};
+    WriteTextFile(File("window-" + std::to_string(first) + "-" + std::to_string(last) + ".json"),
+                  window.dump());
+  }
 
   static int64_t ShareOf(const std::vector<double>& shares, int rank, const Step& step) {
     return shares.empty() ? -1 : std::llround(shares[rank] * static_cast<double>(step.end - step.begin));

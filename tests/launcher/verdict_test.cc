@@ -55,6 +55,34 @@ TEST_F(TrafficVerdictTest, NamesAHotExpert) {
                                 HasSubstr("most in layer 3")))
       << SeedText();
   EXPECT_THAT(cause.change, HasSubstr("parallel.replace_every"));
+  EXPECT_THAT(cause.what, Not(HasSubstr("expert "))) << "records alone do not tell which";
+}
+
+// Windows tell which expert it is. Rank 1 owns experts 2 and 3.
+TEST_F(TrafficVerdictTest, NamesTheExpertItself) {
+  Planted plan = Plan();
+  plan.rows[1] = 6;
+  plan.hot_layer = 3;
+  plan.compute_us[1] = 250;
+  run_.expert_rows_ = nlohmann::json::parse(R"({"owner": [0, 0, 1, 1, 2, 2, 3, 3], "layers": [
+      {"layer": 2, "choosable": 8, "rows": 80, "most": [[0, 10], [1, 10], [2, 10], [3, 10], [4, 10], [5, 10], [6, 10],
+                                                        [7, 10]]},
+      {"layer": 3, "choosable": 8, "rows": 80, "most": [[3, 66], [0, 14]]}]})");
+  const TrafficReport report = Report(plan);
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what,
+              AllOf(HasSubstr("others wait for rank 1"),
+                    HasSubstr("its expert 3 alone gets 48 % of all rows, 3.8 x the mean of experts, most in "
+                              "layer 3 (6.6 x)")))
+      << SeedText();
+  const std::string text = ReportText(report);
+  EXPECT_THAT(text, AllOf(HasSubstr("Experts with the most rows, steps 0 to 3"),
+                          HasSubstr("8 experts share 40.0 rows")));
+  // A filter shows one layer, and the verdict stays that of all.
+  const TrafficReport one =
+      MakeTrafficReport(run_.path(), {.steps = {}, .filter = {.layer = 2, .lane = -1, .operation = ""}});
+  EXPECT_EQ(one.verdict.causes[0].what, report.verdict.causes[0].what);
+  EXPECT_THAT(ReportText(one), HasSubstr("8 experts share 20.0 rows a step of 1 layer"));
 }
 
 TEST_F(TrafficVerdictTest, NamesASlowWire) {
