@@ -10,8 +10,10 @@
 namespace unipool {
 namespace {
 
-constexpr size_t kFewestRates = 5;  // exchanges, for a point of a curve
-constexpr size_t kMostCells = 32;   // of a matrix' side, as a table
+constexpr size_t kFewestRates = 5;    // exchanges, for a point of a curve
+constexpr size_t kMostCells = 32;     // of a matrix' side, as a table
+constexpr int kMostSteps = 8;         // with a matrix of their own
+constexpr size_t kAllCells = 20'000;  // of the matrices of layers and of steps, so that pages stay small
 
 // Neighbours put together until at most `most` are left.
 Matrix Coarse(const Matrix& matrix, size_t most, size_t& group) {
@@ -25,8 +27,16 @@ Matrix Coarse(const Matrix& matrix, size_t most, size_t& group) {
   return coarse;
 }
 
+struct MatrixWords {
+  double scale = 1;  // of the numbers that are shown
+  bool own_is_apart = true, has_sums = true;
+  std::string corner = "from \\ to";
+};
+
 // A table whose cells are as dark as their values.
-std::string MatrixTable(const Matrix& whole, double scale, bool own_is_apart, const std::string& corner) {
+std::string MatrixTable(const Matrix& whole, const MatrixWords& words) {
+  const bool own_is_apart = words.own_is_apart, has_sums = words.has_sums;
+  const double scale = words.scale;
   size_t group = 1;
   const Matrix matrix = Coarse(whole, kMostCells, group);
   double most = 0;
@@ -39,9 +49,9 @@ std::string MatrixTable(const Matrix& whole, double scale, bool own_is_apart, co
     return group == 1 ? Format("%d", i)
                       : Format("%d..%d", i * group, std::min(whole.size(), (i + 1) * group) - 1);
   };
-  std::string html = "<div class=\"wide\"><table><thead><tr><th>" + corner + "</th>";
+  std::string html = "<div class=\"wide\"><table><thead><tr><th>" + words.corner + "</th>";
   for (size_t j = 0; j < matrix.size(); ++j) html += "<th>" + name(j) + "</th>";
-  html += "<th>sum</th></tr></thead><tbody>\n";
+  html += std::string(has_sums ? "<th>sum</th>" : "") + "</tr></thead><tbody>\n";
   std::vector<double> columns(matrix.size(), 0);
   for (size_t i = 0; i < matrix.size(); ++i) {
     double row = 0;
@@ -57,19 +67,21 @@ std::string MatrixTable(const Matrix& whole, double scale, bool own_is_apart, co
       html += Format("<td style=\"background:color-mix(in srgb,var(--heat) %.0f%%,transparent)\">%.3f</td>",
                      most > 0 ? 70 * value / most : 0, value * scale);
     }
-    html += Format("<td>%.3f</td></tr>\n", row * scale);
+    html += (has_sums ? Format("<td>%.3f</td>", row * scale) : "") + "</tr>\n";
   }
+  if (!has_sums) return html + "</tbody></table></div>\n";
   html += "<tr><td>sum</td>";
   for (const double column : columns) html += Format("<td>%.3f</td>", column * scale);
   return html + "<td></td></tr></tbody></table></div>\n";
 }
 
-// Of one lane or layer: what the filter of a report would leave.
-Matrix MatrixOf(const TrafficReport& report, const ExchangeFilter& filter) {
+// Of one lane or layer: what the filter of a report would leave. step >= 0: of this one alone.
+Matrix MatrixOf(const TrafficReport& report, const ExchangeFilter& filter, int64_t step = -1) {
   const size_t world = report.run.manifest.world;
   Matrix matrix(world, std::vector<double>(world, 0));
-  const double each = 1 / std::max(1.0, report.figures.num_steps);
+  const double each = step >= 0 ? 1 : 1 / std::max(1.0, report.figures.num_steps);
   for (const JoinedExchange& exchange : report.traffic.exchanges) {
+    if (step >= 0 && exchange.step != step) continue;
     const std::string& operation = report.traffic.operations[exchange.operation];
     for (size_t p = 0; p < exchange.parts.size(); ++p) {
       const ExchangePart& part = exchange.parts[p];
@@ -83,6 +95,44 @@ Matrix MatrixOf(const TrafficReport& report, const ExchangeFilter& filter) {
     }
   }
   return matrix;
+}
+
+// How long blocks were under way at most, ns a step, and at which rate they came at least, bytes/ns. That is
+// from when both ranks had started to the end of the wait, in exchanges whose bytes the receiver waited for.
+// Nothing where it waited for none.
+struct Transfers {
+  Matrix ns, rate;
+};
+Transfers TransfersOf(const TrafficReport& report) {
+  const size_t world = report.run.manifest.world;
+  const Matrix zero(world, std::vector<double>(world, 0));
+  Transfers sum{.ns = zero, .rate = zero};
+  double all = 0;
+  for (const JoinedExchange& exchange : report.traffic.exchanges) {
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (!part.recorded || part.exposed <= 0 || part.start < 0) continue;
+      if (part.recorded->record.head.flags & ExchangeRecord::kFirstUse) continue;
+      const int to = report.traffic.WorldRank(exchange, static_cast<int>(p));
+      for (const PeerBytes& peer : part.recorded->peers) {
+        const int64_t start = exchange.parts[peer.peer].start;
+        const int64_t ns = part.wait_leave - std::max(part.start, start);
+        if (peer.bytes_from <= 0 || start < 0 || ns <= 0 || part.exposed * 2 < ns) continue;
+        const int from = report.traffic.WorldRank(exchange, peer.peer);
+        sum.ns[from][to] += static_cast<double>(ns);
+        sum.rate[from][to] += static_cast<double>(peer.bytes_from);
+        all += static_cast<double>(ns);
+      }
+    }
+  }
+  if (all == 0) return {};
+  for (size_t i = 0; i < world; ++i) {
+    for (size_t j = 0; j < world; ++j) {
+      sum.rate[i][j] /= std::max(1.0, sum.ns[i][j]);
+      sum.ns[i][j] /= std::max(1.0, report.figures.num_steps);
+    }
+  }
+  return sum;
 }
 
 // Rows on their way to experts; nothing where their size is not known.
@@ -100,32 +150,45 @@ Matrix RowsMatrix(const TrafficReport& report) {
   return rows;
 }
 
+// What only records of single exchanges can show: lanes, layers, steps, times.
+void AddFineMatrices(const TrafficReport& report, std::vector<HtmlChoice>& choices) {
+  const auto add = [&](const std::string& label, const Matrix& matrix) {
+    choices.push_back({label, MatrixTable(matrix, {.scale = 1e-6})});
+  };
+  const size_t world = report.run.manifest.world;
+  const std::vector<StepFigures>& steps = report.figures.steps;
+  for (const int lane : {0, 1})
+    add(lane == 0 ? "forward lane" : "backward lane",
+        MatrixOf(report, {.layer = -1, .lane = lane, .operation = ""}));
+  const auto most = static_cast<int>(kAllCells / std::min(world * world, kMostCells * kMostCells));
+  const int num_steps = std::min({static_cast<int>(steps.size()), kMostSteps, most});
+  for (int i = 0; i < num_steps && steps.size() > 1; ++i) {  // evenly over them
+    const int64_t step = steps[i * steps.size() / num_steps].first;
+    add(Format("step %d", step), MatrixOf(report, {}, step));
+  }
+  for (int layer = 0; layer < std::min(report.run.manifest.layers, most - num_steps); ++layer)
+    add(Format("layer %d", layer), MatrixOf(report, {.layer = layer, .lane = -1, .operation = ""}));
+  if (world > kMostCells) return;
+  const Transfers transfers = TransfersOf(report);
+  if (transfers.ns.empty()) return;
+  choices.push_back({"ms under way, at most", MatrixTable(transfers.ns, {.scale = 1e-6, .has_sums = false})});
+  choices.push_back({"GB/s, at least", MatrixTable(transfers.rate, {.has_sums = false})});
+}
+
 }  // namespace
 
 HtmlScreen MatrixScreen(const TrafficReport& report) {
   std::vector<HtmlChoice> choices;
-  const std::string corner = "from \\ to";
   for (const auto& [operation, matrix] : report.figures.matrices) {
     if (!matrix.empty())
       choices.push_back(
-          {operation.empty() ? "all operations" : operation, MatrixTable(matrix, 1e-6, true, corner)});
+          {operation.empty() ? "all operations" : operation, MatrixTable(matrix, {.scale = 1e-6})});
   }
   const bool is_fine = report.HasRecords() && !report.options.by_node && report.options.filter.IsAll() &&
-                       report.run.manifest.world <= 64;
-  if (is_fine) {
-    for (const int lane : {0, 1}) {
-      choices.push_back(
-          {lane == 0 ? "forward lane" : "backward lane",
-           MatrixTable(MatrixOf(report, {.layer = -1, .lane = lane, .operation = ""}), 1e-6, true, corner)});
-    }
-    for (int layer = 0; layer < std::min(report.run.manifest.layers, 64); ++layer) {
-      choices.push_back(
-          {Format("layer %d", layer),
-           MatrixTable(MatrixOf(report, {.layer = layer, .lane = -1, .operation = ""}), 1e-6, true, corner)});
-    }
-  }
+                       report.run.manifest.world <= 64 && report.run.manifest.world > 1;
+  if (is_fine) AddFineMatrices(report, choices);
   if (const Matrix rows = RowsMatrix(report); !rows.empty())
-    choices.push_back({"rows for experts", MatrixTable(rows, 1, true, corner)});
+    choices.push_back({"rows for experts", MatrixTable(rows, {})});
   if (choices.empty())
     return {"matrix", "Matrix", ParagraphHtml("These records have no matrix of this choice.", "soft")};
   double intra = 0, inter = 0, self = 0;
@@ -134,12 +197,13 @@ HtmlScreen MatrixScreen(const TrafficReport& report) {
     inter += rank.volume.inter;
     self += rank.volume.self;
   }
-  std::string body =
-      ParagraphHtml(Format("MB a step from row to column, by %s. To other ranks %.3f MB, of it between nodes "
-                           "%.3f MB (%.0f %%). Own "
-                           "blocks, %.3f MB, are hatched, on no wire and in no sum.",
-                           report.figures.by_node ? "node" : "rank", (intra + inter) / 1e6, inter / 1e6,
-                           intra + inter > 0 ? 100 * inter / (intra + inter) : 0, self / 1e6));
+  std::string body = ParagraphHtml(
+      Format("MB a step from row to column, by %s. To other ranks %.3f MB, of it between nodes "
+             "%.3f MB (%.0f %%). Own "
+             "blocks, %.3f MB, are hatched, on no wire and in no sum. Times and rates are of exchanges "
+             "whose bytes the receiver waited for, from when both had started.",
+             report.figures.by_node ? "node" : "rank", (intra + inter) / 1e6, inter / 1e6,
+             intra + inter > 0 ? 100 * inter / (intra + inter) : 0, self / 1e6));
   return {"matrix", "Matrix", body + ChoiceHtml("matrix", choices)};
 }
 
@@ -170,9 +234,11 @@ HtmlScreen BlameScreen(const TrafficReport& report) {
                           Format("%.0f %%", sum > 0 ? 100 * ns / sum : 0),
                           IsKnown(rows) ? Format("%.2f", rows) : "unknown"});
   }
-  std::string body = ParagraphHtml("Idle time, ms a step: rows waited, columns were late.") +
-                     (report.verdict.moved_blame.empty() ? "" : ParagraphHtml(report.verdict.moved_blame)) +
-                     MatrixTable(figures.owed, 1e-6, false, "waited \\ late") + TableHtml(table);
+  std::string body =
+      ParagraphHtml("Idle time, ms a step: rows waited, columns were late.") +
+      (report.verdict.moved_blame.empty() ? "" : ParagraphHtml(report.verdict.moved_blame)) +
+      MatrixTable(figures.owed, {.scale = 1e-6, .own_is_apart = false, .corner = "waited \\ late"}) +
+      TableHtml(table);
   return {"blame", title, body};
 }
 

@@ -119,12 +119,31 @@ void WriteTrace(const TrafficReport& report) {
   WriteFile(kTrace, FLAGS_trace, TraceText(report, steps), "; ui.perfetto.dev opens it");
 }
 
+// "bytes of a step, the mean of steps 5 to 7, layer 1".
+std::string MatrixWords(const TrafficReport& report) {
+  const std::vector<StepFigures>& steps = report.figures.steps;
+  const ExchangeFilter& filter = report.options.filter;
+  std::string words = report.figures.num_steps > 1 ? Format("bytes of a step, the mean of steps %d to %d",
+                                                            steps.front().first, steps.back().last)
+                                                   : Format("bytes of step %d", steps.front().first);
+  if (!filter.operation.empty()) words += ", " + filter.operation;
+  if (filter.lane >= 0) words += std::string(", ") + LaneName(filter.lane) + " lane";
+  if (filter.layer >= 0) words += Format(", layer %d", filter.layer);
+  return words + (report.figures.by_node ? ", between nodes" : "");
+}
+
 void WriteMatrix(const TrafficReport& report) {
   const auto found = report.figures.matrices.find(FLAGS_operation);
   if (found == report.figures.matrices.end() || found->second.empty())
-    throw UserError("--matrix: these records have no matrix of this choice");
+    throw UserError(
+        report.HasRecords()
+            ? "--matrix: these records have no matrix of this choice"
+            : "--matrix: sums of steps have no matrices of layers and lanes; traffic.record=FULL, "
+              "or a file RUN_DIR/traffic/record with a number of steps in it while the run goes "
+              "on, records them");
   WriteFile(kMatrix, FLAGS_matrix, MatrixText(found->second),
-            ", the bytes of one step; to replay them:\n" + ReplayCommand(found->second, FLAGS_matrix));
+            ": " + MatrixWords(report) + "; to replay them with nccl-tests:\n" +
+                ReplayCommand(found->second, FLAGS_matrix));
 }
 
 void WriteLines(const TrafficReport& report) {

@@ -115,6 +115,38 @@ class ReportTest(RunTest):
         self.assertEqual([rows[i][i] for i in range(3)], [0, 0, 0])
         self.assertIn("NCCL_TESTS_ALLTOALLV_MATRIX_FILE=matrix.txt mpirun -np 3", text)
 
+    def Matrix(self, run: str, *choice: str) -> tuple[list[int], str]:
+        text = self.Run("report", run, "--matrix=matrix.txt", *choice).text
+        with open(self.Path("matrix.txt"), encoding="utf-8") as file:
+            return [int(number) for number in file.read().split()], text
+
+    def test_matrices_of_steps_layers_and_operations_add_up(self) -> None:
+        self.Record("parallel.ranks=3", "traffic.every=3")
+        mean, text = self.Matrix("run")
+        self.assertIn("bytes of a step, the mean of steps 2 to 4; to replay them with nccl-tests:", text)
+        steps = [self.Matrix("run", f"--steps={step}") for step in (2, 3, 4)]
+        self.assertIn("bytes of step 3;", steps[1][1])
+        self.assertNotEqual(steps[0][0], steps[1][0], "routing changes")
+        for i, number in enumerate(mean):
+            self.assertAlmostEqual(number, sum(step[i] for step, _ in steps) / 3, delta=1)
+        choice = ["--steps=3", "--operation=dispatch forward"]
+        whole, _ = self.Matrix("run", *choice)
+        layers = [self.Matrix("run", *choice, f"--layer={layer}") for layer in range(3)]
+        self.assertIn("bytes of step 3, dispatch forward, layer 2;", layers[2][1])
+        self.assertEqual([sum(of) for of in zip(*[layer for layer, _ in layers])], whole)
+        self.assertGreater(sum(whole), 0)
+        lanes = [sum(self.Matrix("run", "--steps=3", f"--lane={lane}")[0]) for lane in ("forward", "backward")]
+        self.assertGreater(min(lanes), 0)
+        self.assertLess(sum(lanes), sum(steps[1][0]), "gradients are of no lane")
+
+    def test_sums_have_no_matrix_of_a_layer(self) -> None:
+        self.Run("train", "small.txtpb", "parallel.ranks=2", "train.eval_every=0", "traffic.every=4")
+        operation, text = self.Matrix("run", "--operation=combine forward", "--steps=4-7")
+        self.assertIn("the mean of steps 4 to 7, combine forward;", text)
+        self.assertGreater(sum(operation), 0)
+        outcome = self.Run("report", "run", "--matrix=m.txt", "--layer=1", code=2)
+        self.assertIn("traffic.record=FULL", outcome.text)
+
     def test_summary_says_what_full_would_add(self) -> None:
         self.Run("train", "small.txtpb", "parallel.ranks=2", "train.eval_every=0")
         text = self.Run("report", "run").text
