@@ -43,6 +43,75 @@ TEST(ReportHtml, ShowsEveryScreenAndNeedsNoNetwork) {
   EXPECT_LT(page.size(), 5'000'000u);
 }
 
+// Few and many ranks, several stages, a lane in which nothing happens: every screen says something, no number
+// is none, and the page stays small.
+struct PageCase {
+  const char* name;
+  int world, stages;
+  bool backward_is_idle;
+};
+
+class ReportHtmlSizes : public ::testing::TestWithParam<PageCase> {};
+
+TEST_P(ReportHtmlSizes, EveryScreenIsThere) {
+  const PageCase& one = GetParam();
+  ExampleRun run(one.world, std::string("html_") + one.name);
+  run.stages_ = one.stages;
+  for (int rank = 0; rank < one.world; ++rank) run.nodes_[rank] = rank / 8;
+  const std::vector<double> each(one.world, 1), us(one.world, 100);
+  AddPlanted(run, {.world = one.world,
+                   .layers = one.world > 64 ? 2 : 4,
+                   .steps = 2,
+                   .compute_us = us,
+                   .rows = each,
+                   .backward_is_idle = one.backward_is_idle});
+  run.expert_rows_ = nlohmann::json::parse(
+      R"({"owner": [0, 0], "layers": [{"layer": 1, "choosable": 2, "rows": 40, "most": [[1, 40]]}]})");
+  run.Write();
+  const TrafficReport report = MakeTrafficReport(run.path(), {});
+  ASSERT_TRUE(report.HasRecords());
+  const std::string page = ReportHtml(report, nullptr);
+  for (const std::string id : kScreens) EXPECT_GT(ScreenOf(page, id).size(), 100u) << id;
+  for (const char* id : {"ranks", "layers", "step", "experts", "sizes", "whatif"})
+    EXPECT_THAT(ScreenOf(page, id), HasSubstr("<svg")) << id;
+  for (const char* number : {"nan", "inf\""}) EXPECT_THAT(page, Not(HasSubstr(number)));
+  EXPECT_LT(page.size(), 5'000'000u);
+  const std::string matrix = ScreenOf(page, "matrix");
+  EXPECT_EQ(matrix.find("step 1") != matrix.npos, one.world <= 64) << "steps have matrices of their own";
+  EXPECT_THAT(ScreenOf(page, "experts"), HasSubstr("Rows by expert and layer"));
+  std::istringstream text(ReportText(report));
+  for (std::string line; std::getline(text, line);) {
+    if (!line.starts_with(run.path())) {
+      EXPECT_LE(line.size(), 80u) << line;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, ReportHtmlSizes,
+                         ::testing::Values(PageCase{"two", 2, 1, false}, PageCase{"idle_lane", 4, 1, true},
+                                           PageCase{"stages", 8, 4, false}, PageCase{"many", 256, 1, false},
+                                           PageCase{"many_stages", 256, 4, false}),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(ReportHtml, MatricesOfStepsAndTimes) {
+  ExampleRun run(2, "html_times");
+  ExampleExchange exchange;
+  // Rank 1 starts last, at 300, and rank 0 waits until 1300: 1000 ns for 8000 bytes.
+  exchange.calls = {{100, 110, 1300}, {300, 310, 320}};
+  exchange.bytes = {{0, 4000}, {8000, 0}};
+  run.AddStep(3, 0, 2000, {exchange});
+  exchange.bytes = {{0, 5000}, {1000, 0}};
+  for (ExampleCall& call : exchange.calls)
+    call = {call.start + 2000, call.wait_enter + 2000, call.wait_leave + 2000};
+  run.AddStep(4, 2000, 4000, {exchange});
+  run.Write();
+  const std::string matrix = ScreenOf(ReportHtml(MakeTrafficReport(run.path(), {}), nullptr), "matrix");
+  EXPECT_THAT(matrix, HasSubstr("step 3"));
+  EXPECT_THAT(matrix, HasSubstr("GB/s, at least"));
+  EXPECT_THAT(matrix, HasSubstr(">4.500<")) << "9000 bytes in 2000 ns";
+  EXPECT_THAT(matrix, HasSubstr("ms under way"));
+}
+
 TEST(ReportHtml, OneRankHasAPageToo) {
   ExampleRun run(1, "html_one");
   Planted plan{.world = 1};

@@ -200,9 +200,12 @@ class ReportTest(RunTest):
 
     @unittest.skipUnless(CHROMIUM, "no chromium: the page was not opened")
     def test_page_opens_in_a_browser_without_network(self) -> None:
-        for ranks, stages in ((1, 1), (4, 1), (4, 2)):
+        self.Write("cluster.txtpb", "ranks_per_node: 4\n")
+        # One microbatch: while the pipeline drains its forward lane is idle, and while it fills its backward lane.
+        for ranks, stages, more in ((1, 1, []), (2, 1, []), (4, 1, []), (4, 4, ["model.layers=4", "train.global_batch=1"]),
+                                    (16, 2, ["model.layers=4", "train.global_batch=16", "parallel.emulate=cluster.txtpb"])):
             run = f"run{ranks}{stages}"
-            self.Record(f"parallel.ranks={ranks}", f"parallel.stages={stages}", run_dir=run)
+            self.Record(f"parallel.ranks={ranks}", f"parallel.stages={stages}", *more, run_dir=run)
             self.Run("report", run)
             assert CHROMIUM
             browser = subprocess.run(

@@ -128,6 +128,26 @@ class TrafficTest(RunTest):
         imbalance = [[line["receive_imbalance"] for line in self.Steps(name)] for name in ["threads", "mpi"]]
         self.assertEqual(*imbalance)
 
+    def test_bytes_do_not_depend_on_what_carries_them(self) -> None:
+        """Threads, processes and an emulated cluster, with one stage and with two: the same bytes in every operation, and the same
+        rows of experts."""
+        self.Write("cluster.txtpb", "ranks_per_node: 2\n")
+        for stages in (1, 2):
+            matrices: dict[str, dict[tuple[str, str], list[list[int]]]] = {}
+            rows: dict[str, list[Any]] = {}
+            for name, mpi, settings in (("threads", 0, []), ("mpi", 4, []), ("emulated", 0, ["parallel.emulate=cluster.txtpb"])):
+                run = f"{name}{stages}"
+                self.Train(f"run_dir={run}", "parallel.ranks=4", f"parallel.stages={stages}", "traffic.every=12", *QUIET, *settings,
+                           mpi=mpi)
+                window, = self.Windows(run)
+                matrices[name] = {(m["communicator"], m["operation"]): m["bytes"] for m in window["matrices"]}
+                rows[name] = window["expert_rows"]["layers"]
+            self.assertIn(("pool", "dispatch forward"), matrices["threads"])
+            self.assertEqual(matrices["threads"], matrices["mpi"])
+            self.assertEqual(matrices["threads"], matrices["emulated"])
+            self.assertEqual(rows["threads"], rows["mpi"])
+            self.assertEqual(rows["threads"], rows["emulated"])
+
     def test_losses_are_the_same_in_every_mode(self) -> None:
         for mpi in [0, 2]:
             for mode in ["OFF", "SUMMARY", "FULL"]:

@@ -16,8 +16,9 @@ struct Planted {
   int hot_layer = -1;                                     // -1: in none
   std::vector<std::vector<double>> megabytes_per_second;  // [from][to]; empty: 1000 everywhere
   std::vector<double> port_megabytes_per_second;          // of all bytes of a rank, each way; empty: no limit
-  std::vector<double> held_us;  // beyond the end of the wire in each wait, by rank; empty: none
-  bool buffered = false;        // a sender does not wait until its bytes have gone
+  std::vector<double> held_us;    // beyond the end of the wire in each wait, by rank; empty: none
+  bool buffered = false;          // a sender does not wait until its bytes have gone
+  bool backward_is_idle = false;  // nothing is exchanged in the backward lane
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
 };
@@ -32,7 +33,7 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step =
     const int64_t begin = *std::max_element(now.begin(), now.end());
     now.assign(world, begin);
     std::vector<ExampleExchange> exchanges;
-    for (int i = 0; i < 2 * planted.layers; ++i) {
+    for (int i = 0; i < (planted.backward_is_idle ? 1 : 2) * planted.layers; ++i) {
       ExampleExchange exchange;
       const bool forward = i < planted.layers;
       exchange.lane = forward ? 0 : 1;
