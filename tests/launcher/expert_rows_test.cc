@@ -22,7 +22,7 @@ RecordedWindow Window(int64_t first, int64_t steps, std::vector<WindowExpertRows
   return window;
 }
 
-RecordedRun Run() {
+RecordedRun RunOfTwoRanks() {
   RecordedRun run;
   run.manifest.pool = 2;
   run.windows = {Window(0, 2, {{0, 4, 100, {{0, 100}}}, {1, 4, 100, {{0, 100}}}}),
@@ -32,7 +32,7 @@ RecordedRun Run() {
 }
 
 TEST(ExpertRows, AreThoseOfAStepOfTheWindowsAskedFor) {
-  const ExpertRows rows = ExpertRowsOf(Run(), 3, 4);
+  const ExpertRows rows = ExpertRowsOf(RunOfTwoRanks(), 3, 4);
   EXPECT_EQ(rows.first, 2);
   EXPECT_EQ(rows.last, 5);
   EXPECT_EQ(rows.num_steps, 4);
@@ -53,21 +53,21 @@ TEST(ExpertRows, AreThoseOfAStepOfTheWindowsAskedFor) {
 }
 
 TEST(ExpertRows, TakeAllWindowsWhereNoneHoldsTheSteps) {
-  const ExpertRows rows = ExpertRowsOf(Run(), 100, 200);
+  const ExpertRows rows = ExpertRowsOf(RunOfTwoRanks(), 100, 200);
   EXPECT_EQ(rows.num_steps, 7);
   EXPECT_NEAR(rows.Sum() * 7, 378, 1e-9);
   EXPECT_NEAR(rows.RowsOf(0) * 7, 218, 1e-9);
 }
 
 TEST(ExpertRows, TakeOneLayer) {
-  const ExpertRows rows = ExpertRowsOf(Run(), 2, 5, 1);
+  const ExpertRows rows = ExpertRowsOf(RunOfTwoRanks(), 2, 5, 1);
   EXPECT_THAT(rows.layers, ElementsAre(1));
   EXPECT_DOUBLE_EQ(rows.Sum(), 30);
   EXPECT_THAT(rows.Ordered(), ElementsAre(2, 3, 0, 1));
 }
 
 TEST(ExpertRows, KnowWhatTheListsLeaveOut) {
-  RecordedRun run = Run();
+  RecordedRun run = RunOfTwoRanks();
   run.windows[1].expert_rows[0].rows = 41;
   const ExpertRows rows = ExpertRowsOf(run, 2, 5);
   EXPECT_FALSE(rows.is_whole);
@@ -76,13 +76,13 @@ TEST(ExpertRows, KnowWhatTheListsLeaveOut) {
 
 // Numbers of experts mean others after a pool was shrunk.
 TEST(ExpertRows, LeaveOutAnotherPool) {
-  RecordedRun run = Run();
+  RecordedRun run = RunOfTwoRanks();
   run.windows[0].expert_owner = {0, 0, 0, 1, 1, 1};
   EXPECT_EQ(ExpertRowsOf(run, 0, INT64_MAX).num_steps, 5);
 }
 
 TEST(ExpertRows, OlderRunsHaveNone) {
-  RecordedRun run = Run();
+  RecordedRun run = RunOfTwoRanks();
   for (RecordedWindow& window : run.windows) window.expert_rows.clear();
   const ExpertRows rows = ExpertRowsOf(run, 0, INT64_MAX);
   EXPECT_EQ(rows.num_steps, 0);
@@ -90,7 +90,7 @@ TEST(ExpertRows, OlderRunsHaveNone) {
 }
 
 TEST(HotExpertsText, NamesThoseThatLiveOnTheRank) {
-  const ExpertRows rows = ExpertRowsOf(Run(), 2, 5);
+  const ExpertRows rows = ExpertRowsOf(RunOfTwoRanks(), 2, 5);
   EXPECT_EQ(rows.RanksText(2), "1, copies on 0");
   EXPECT_EQ(rows.RanksText(3), "1");
   const std::string of_one = HotExpertsText(rows, 1);
