@@ -38,7 +38,8 @@ TEST_F(ShadowPriceTest, LevelCountsHaveNone) {
   EXPECT_NEAR(prices[0].imbalance, 1, 1e-12);
 }
 
-// 12 experts, one with 13 times the rows of another: its rank has 15 of 24 parts, and a level one would have 6.
+// 12 experts, one with 13 times the rows of another: its rank has 15 of 24 parts, and a level one would
+// have 6.
 TEST_F(ShadowPriceTest, HotExpertsArePricedByTheirRows) {
   const std::vector<ShadowPrice> prices = Prices(OneHot(13), free_);
   EXPECT_NEAR(prices[0].late_seconds, 15 / 6.0 - 1, 1e-12);
