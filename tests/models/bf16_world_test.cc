@@ -61,6 +61,7 @@ TEST(Bf16OnTheCpu, ContinuesBitForBitAndInEitherPrecision) {
     {
       TrainingEngine engine(config, world);
       RunSteps(engine, config, 0, 3);
+      engine.state().Collect();
       saved = Gather(engine, world);
       for (const DiskTensor& tensor : engine.state().ModelTensors())
         EXPECT_EQ(tensor.value.dtype, DType::kF32);
@@ -73,6 +74,7 @@ TEST(Bf16OnTheCpu, ContinuesBitForBitAndInEitherPrecision) {
     const RunTrace f32 = RunSteps(in_f32, exact, 3, 6);
     EXPECT_FALSE(f32 == expected);
     ExpectClose(f32.loss, expected.loss, 0.02, "loss in F32");
+    in_f32.state().Collect();
     Restore(back, Gather(in_f32, world));
     EXPECT_LT(RunSteps(back, config, 6, 9).loss.back(), expected.loss.front());
   });
