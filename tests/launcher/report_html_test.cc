@@ -71,7 +71,7 @@ TEST_P(ReportHtmlSizes, EveryScreenIsThere) {
   const TrafficReport report = MakeTrafficReport(run.path(), {});
   ASSERT_TRUE(report.HasRecords());
   const std::string page = ReportHtml(report, nullptr);
-  for (const std::string id : kScreens) EXPECT_GT(ScreenOf(page, id).size(), 100u) << id;
+  for (const std::string id : kScreens) EXPECT_GT(ScreenOf(page, id).size(), 60u) << id;
   for (const char* id : {"ranks", "layers", "step", "experts", "sizes", "whatif"})
     EXPECT_THAT(ScreenOf(page, id), HasSubstr("<svg")) << id;
   for (const char* number : {"nan", "inf\""}) EXPECT_THAT(page, Not(HasSubstr(number)));
