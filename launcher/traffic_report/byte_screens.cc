@@ -197,13 +197,15 @@ HtmlScreen MatrixScreen(const TrafficReport& report) {
     inter += rank.volume.inter;
     self += rank.volume.self;
   }
-  std::string body = ParagraphHtml(
-      Format("MB a step from row to column, by %s. To other ranks %.3f MB, of it between nodes "
-             "%.3f MB (%.0f %%). Own "
-             "blocks, %.3f MB, are hatched, on no wire and in no sum. Times and rates are of exchanges "
-             "whose bytes the receiver waited for, from when both had started.",
-             report.figures.by_node ? "node" : "rank", (intra + inter) / 1e6, inter / 1e6,
-             intra + inter > 0 ? 100 * inter / (intra + inter) : 0, self / 1e6));
+  std::string body = ParagraphHtml(Format(
+      "MB a step from row to column, by %s. To other ranks %.3f MB, of it between nodes "
+      "%.3f MB (%.0f %%). Own "
+      "blocks, %.3f MB, are hatched, on no wire and in no sum.%s",
+      report.figures.by_node ? "node" : "rank", (intra + inter) / 1e6, inter / 1e6,
+      intra + inter > 0 ? 100 * inter / (intra + inter) : 0, self / 1e6,
+      is_fine ? " Times and rates are of exchanges whose bytes the receiver waited for, from when both "
+                "had started."
+              : ""));
   return {"matrix", "Matrix", body + ChoiceHtml("matrix", choices)};
 }
 
