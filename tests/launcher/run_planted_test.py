@@ -52,6 +52,7 @@ class PlantedTest(RunTest):
         if re.search(expected, causes[1]) and "wire" not in " ".join(causes):
             return True
         if self.IsExplainedByOthers(run):
+            print(f"{run}: so this first cause is no mistake: {causes[1]}", file=sys.stderr)
             return False
         self.assertRegex(causes[1], expected, causes)
         self.assertNotIn("wire", " ".join(causes), run)
