@@ -12,6 +12,7 @@
 #include "launcher/flag_list.h"
 #include "launcher/home_path.h"
 #include "launcher/nearest_name.h"
+#include "launcher/plan/placement_gain.h"
 #include "launcher/rank_count.h"
 #include "runtime/errors.h"
 #include "runtime/watchdog.h"
@@ -317,7 +318,10 @@ Config LoadConfig(const CommandLine& command_line) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const std::string note =
       is_launched ? TakeLaunchedRanks(WorldSize({}), overrides, config) : TakeAllCores(cores, config);
-  if (!note.empty() && IsPrintingProcess()) PrintErrorLine("note: " + note);
+  const std::string shadows = TakeShadows(config.parallel().ranks(), config);
+  for (const std::string& text : {note, shadows}) {
+    if (!text.empty() && IsPrintingProcess()) PrintErrorLine("note: " + text);
+  }
   return config;
 }
 

@@ -10,10 +10,13 @@ namespace unipool {
 namespace {
 
 // Of "parallel.ranks=4", also with blanks around the field.
-bool SetsRanks(const std::string& override_text) {
+std::string FieldOf(const std::string& override_text) {
   std::string field = override_text.substr(0, override_text.find('='));
   std::erase(field, ' ');
-  return field == "parallel.ranks";
+  return field;
+}
+bool SetsRanks(const std::string& override_text) {
+  return FieldOf(override_text) == "parallel.ranks";
 }
 
 bool Fits(const Config& config, int ranks) {
@@ -66,10 +69,12 @@ std::string TakeAllCores(int cores, Config& config) {
 
 std::vector<std::string> SpellOutAuto(std::vector<std::string> overrides) {
   for (std::string& text : overrides) {
-    if (!SetsRanks(text) || text.find('=') == std::string::npos) continue;
+    const std::string field = FieldOf(text);
+    const bool may_be_auto = field == "parallel.ranks" || field == "parallel.shadow_experts";
+    if (!may_be_auto || text.find('=') == std::string::npos) continue;
     std::string value = text.substr(text.find('=') + 1);
     std::erase(value, ' ');
-    if (EditDistance(value, "auto") == 0) text = "parallel.ranks=0";
+    if (EditDistance(value, "auto") == 0) text = field + (field == "parallel.ranks" ? "=0" : "=-1");
   }
   return overrides;
 }

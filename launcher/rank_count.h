@@ -22,7 +22,8 @@ std::string TakeLaunchedRanks(int launched, const std::vector<std::string>& over
 // smallest that the layout has, so that ValidateConfig says what does not. Throws UserError on GPUs.
 std::string TakeAllCores(int cores, Config& config);
 
-// "parallel.ranks=auto" is "parallel.ranks=0" for people; other overrides stay as they are.
+// "parallel.ranks=auto" is "parallel.ranks=0" for people, and "parallel.shadow_experts=auto" is -1; other
+// overrides stay as they are.
 std::vector<std::string> SpellOutAuto(std::vector<std::string> overrides);
 
 }  // namespace unipool

@@ -7,8 +7,9 @@ namespace unipool {
 
 std::vector<std::string> ShadowProblems(const Config& config, int world_size) {
   const int64_t shadows = config.parallel().shadow_experts(), experts = config.moe().experts();
-  if (shadows == 0) return {};
-  if (shadows < 0) return {Format("parallel.shadow_experts: is %d; must be at least 0", shadows)};
+  if (shadows == 0 || shadows == -1) return {};  // auto is settled later
+  if (shadows < 0)
+    return {Format("parallel.shadow_experts: is %d; must be at least 0, or -1 (auto)", shadows)};
   std::vector<std::string> problems;
   const int64_t ranks = MeshShapeOf(config.parallel(), world_size).pool();
   const int64_t own = (experts + ranks - 1) / ranks, others = experts - own;

@@ -42,7 +42,7 @@ int PiecesAlone(const Config& config) {
 }
 
 int ShadowsPerRank(const Config& config, const MeshShape& shape) {
-  return shape.pool() == 1 ? 0 : config.parallel().shadow_experts();
+  return shape.pool() == 1 ? 0 : std::max(0, config.parallel().shadow_experts());
 }
 
 RouterKind RouterKindOf(RouterType::Value type) {

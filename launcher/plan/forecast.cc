@@ -165,6 +165,7 @@ RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshSha
         found.source = Format("step %d of %s", recorded->step(), wanted.counts.c_str());
         found.step = recorded->step();
         found.draws.push_back(std::move(recorded));
+        found.shares = SharesIfCounted(wanted.counts, config);
         return found;
       }
     }
@@ -184,11 +185,20 @@ RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshSha
         wanted.imbalance == Imbalance::kEarly ? "uneven as early in training" : "uneven as late in training";
   }
   const ExpertPlacement placement = PlacementFor(config, mesh, shares);
+  found.draws = Draw(rows, mesh, shares, placement);
+  found.shares = std::move(shares);
+  return found;
+}
+
+std::vector<std::unique_ptr<RoutedRows>> Draw(double rows, const MeshShape& mesh,
+                                              const std::vector<double>& shares,
+                                              const ExpertPlacement& placement) {
+  std::vector<std::unique_ptr<RoutedRows>> draws;
   const int num_draws = mesh.world() > kManyRanks ? kNumDrawsOfMany : kNumDraws;
   for (int draw = 0; draw < num_draws; ++draw) {
-    found.draws.push_back(std::make_unique<DrawnRows>(rows, mesh.data, shares, placement, kFirstDraw + draw));
+    draws.push_back(std::make_unique<DrawnRows>(rows, mesh.data, shares, placement, kFirstDraw + draw));
   }
-  return found;
+  return draws;
 }
 
 Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, const RowsFound& rows) {

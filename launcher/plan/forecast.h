@@ -27,9 +27,17 @@ struct RowsFound {
   Tag::Value tag = Tag::ASSUMED;
   std::string source;
   int64_t step = -1;  // that was recorded; -1: not one step
+  // [L * M] each layer's shares of the experts, that experts can be placed by; empty: level, or not known.
+  std::vector<double> shares;
 };
 // Throws UserError as routed_rows.h.
 RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshShape& mesh, double rows);
+
+// Rows of a plan, drawn from shares of the experts where these live as `placement` says; of many ranks fewer
+// draws.
+std::vector<std::unique_ptr<RoutedRows>> Draw(double rows, const MeshShape& mesh,
+                                              const std::vector<double>& shares,
+                                              const ExpertPlacement& placement);
 
 // A part of the step that better settings or another machine would not have.
 struct Loss {

@@ -12,6 +12,7 @@
 #include "launcher/plan/forecast_text.h"
 #include "launcher/plan/forecast_trace.h"
 #include "launcher/plan/layout_search.h"
+#include "launcher/plan/placement_gain.h"
 #include "launcher/reports/own_file.h"
 #include "launcher/standard_output.h"
 #include "models/settings.h"
@@ -42,6 +43,7 @@ const OwnFile kSaved{"plan of this command",
                      [](std::string_view begin) { return begin.starts_with("{\n  \"breakdown\""); }};
 
 constexpr int kMostRanks = 1'000'000;
+constexpr int kMostPlacedRanks = 512;  // of more it would take minutes to place experts and walk all ranks
 
 RowsWanted WantedRows() {
   RowsWanted wanted{.counts = FLAGS_counts};
@@ -181,9 +183,14 @@ int PlanCommand(const CommandLine& command_line) {
   }
   if (!FLAGS_html.empty())
     WriteOwnFile(kPage, FLAGS_html, ForecastHtml(forecast, config, ranks, cluster, found));
-  if (!FLAGS_save.empty()) Save(ForecastJson(forecast, cluster, sensitivities).dump(2) + "\n");
-  PrintResult(command_line.json ? ForecastJson(forecast, cluster, sensitivities).dump() + "\n"
-                                : ForecastText(forecast, cluster, sensitivities));
+  const std::vector<PlacedStep> placed = ranks > kMostPlacedRanks
+                                             ? std::vector<PlacedStep>{}
+                                             : PlacedSteps(config, ranks, cluster, found.shares);
+  nlohmann::json json = ForecastJson(forecast, cluster, sensitivities);
+  json["placement"] = PlacedStepsJson(placed);
+  if (!FLAGS_save.empty()) Save(json.dump(2) + "\n");
+  PrintResult(command_line.json ? json.dump() + "\n"
+                                : ForecastText(forecast, cluster, sensitivities) + PlacedStepsText(placed));
   return 0;
 }
 

@@ -105,8 +105,14 @@ DrawnRows::DrawnRows(double rows, int data, std::vector<double> shares, const Ex
   const size_t experts = placement.num_experts(), layers = shares.size() / experts;
   of_owner_.assign(layers * num_owners_, 0);
   for (size_t layer = 0; layer < layers; ++layer) {
-    for (size_t e = 0; e < experts; ++e) {
-      of_owner_[layer * num_owners_ + placement.owner(static_cast<int>(e))] += shares[layer * experts + e];
+    for (int place = 0; place < placement.num_places(); ++place) {
+      const int e = placement.send_order()[place], rank = placement.rank_of(place);
+      if (e < 0) continue;
+      const double part =
+          placement.has_shares()
+              ? static_cast<double>(placement.shares(static_cast<int>(layer))[place]) / kShareUnits
+              : placement.owner(e) == rank;
+      of_owner_[layer * num_owners_ + rank] += part * shares[layer * experts + e];
     }
   }
 }
@@ -178,6 +184,14 @@ std::vector<double> CountedShares(const std::string& run_dir, const Config& conf
     Normalize(std::span(shares).subspan(layer * spec.experts, spec.experts));
   }
   return shares;
+}
+
+std::vector<double> SharesIfCounted(const std::string& run_dir, const Config& config) {
+  try {
+    return CountedShares(run_dir, config);
+  } catch (const UserError&) {
+    return {};
+  }
 }
 
 }  // namespace unipool

@@ -36,7 +36,7 @@ class RecordedRows : public RoutedRows {
 // Rows drawn from each layer's shares of the experts. Each microbatch of a replica draws anew, so that the
 // largest load of a rank is that of a sample, which is above the largest mean. The draw of an owner's
 // rows is normal with the variance of independent choices; a number follows from the seed, so a repeated
-// walk is the same.
+// walk is the same. Where experts have copies, each copy gets its share of the layer's rows.
 class DrawnRows : public RoutedRows {
  public:
   // shares: [L * M], each layer's sum 1. rows: N. data: ranks that send together.
@@ -64,5 +64,7 @@ ExpertPlacement PlacementFor(const Config& config, const MeshShape& mesh, const 
 // Choices of each layer, [L * M], that the newest checkpoint of a run counted since experts were placed
 // last (or over its steps). Throws UserError: no checkpoint, nothing counted, another model.
 std::vector<double> CountedShares(const std::string& run_dir, const Config& config);
+// The same; empty instead of an error.
+std::vector<double> SharesIfCounted(const std::string& run_dir, const Config& config);
 
 }  // namespace unipool

@@ -61,8 +61,10 @@ Taken TakeCores(int cores, const std::vector<std::string>& overrides) {
 }
 
 TEST(RankCount, AutoInAnyCaseAndNothingLikeIt) {
-  EXPECT_THAT(SpellOutAuto({"parallel.ranks=Auto", "train.lr=auto", "parallel.ranks=auot"}),
-              testing::ElementsAre("parallel.ranks=0", "train.lr=auto", "parallel.ranks=auot"));
+  EXPECT_THAT(SpellOutAuto({"parallel.ranks=Auto", "train.lr=auto", "parallel.ranks=auot",
+                            "parallel.shadow_experts = auto"}),
+              testing::ElementsAre("parallel.ranks=0", "train.lr=auto", "parallel.ranks=auot",
+                                   "parallel.shadow_experts=-1"));
   for (const auto& [text, overrides] :
        {std::pair{"", std::vector<std::string>{"parallel.ranks=auot"}}, {"parallel { ranks: auto }", {}}}) {
     try {

@@ -94,6 +94,25 @@ class PlanTest(RunTest):
             self.assertEqual(plan["bytes"]["inter_node"], step.get("wire_bytes_inter", 0), layout)
         print(f"{NUM_LAYOUTS} layouts, largest error of a step {100 * worst:.3f} %")
 
+    def test_replay_of_records_agrees_with_the_walk(self) -> None:
+        """`report` repeats what ranks did between their exchanges, `plan` walks the schedule: on a known machine both say the same,
+        also of a wire that takes no time."""
+        units = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+        free = re.sub(r"gigabytes_per_second: \S+", "gigabytes_per_second: 1e9", re.sub(r"latency_us: \S+", "latency_us: 0", CLUSTER))
+        self.Write("free.txtpb", free)
+        for stages in (1,):  # of more stages the replay knows nothing yet
+            run = f"replay{stages}"
+            layout = ["parallel.ranks=4", f"parallel.stages={stages}"]
+            self.Train(*layout, f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=2", "train.eval_every=0",
+                       "train.save_every=0", "traffic.record=FULL", "traffic.first_step=1", "traffic.num_steps=1")
+            text = self.Run("report", run).text
+            for name, cluster in [("What if: PREDICTED .unchanged:", "cluster.txtpb"), ("a wire that takes no time", "free.txtpb")]:
+                found = re.search(name + r" +([\d.]+) (s|ms|us)", text)
+                assert found, text
+                plan = self.Plan(*layout, "traffic.record=FULL", f"--counts={run}", cluster=cluster)
+                print(f"{stages} stages, {cluster}: replay {found[0]}, walk {plan['step_seconds']}")
+                self.assertAlmostEqual(plan["step_seconds"] / (float(found[1]) * units[found[2]]), 1, delta=0.02, msg=text)
+
     def Number(self, plan: Any, field: str) -> float:
         value: float = next(number["value"] for number in plan["cluster"]["numbers"] if number["field"] == field)
         return value
@@ -148,6 +167,23 @@ class PlanTest(RunTest):
         command = text.split("The fastest:")[1].split()
         self.assertEqual(command[:3], ["unipool", "train", "small.txtpb"])
         self.Run("info", *command[2:])
+
+    def test_places_of_experts_by_counts(self) -> None:
+        """What a run has counted prices places and shadows, and a run that goes on takes the number that pays."""
+        layout = ["parallel.ranks=4", "run_dir=counted"]
+        auto = [*layout, "parallel.shadow_experts=auto", "parallel.emulate=cluster.txtpb"]
+        self.assertIn("has counted no rows yet", self.Run("info", "small.txtpb", *auto).text)
+        self.Train(*layout, "train.steps=12", "train.eval_every=0", "parallel.placement=CONTIGUOUS")
+        plan = self.Plan(*layout, "--counts=counted")
+        names = [step["name"] for step in plan["placement"]]
+        self.assertEqual(names[:2], ["consecutive blocks of experts", "placed by these rows"])
+        self.assertGreaterEqual(plan["placement"][0]["imbalance"], plan["placement"][1]["imbalance"])
+        text = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", *layout, "--counts=counted").text
+        self.assertIn("Places of experts, by these rows", text)
+        chosen = [step["shadows"] for step in plan["placement"] if step["auto"]]
+        self.assertEqual(len(chosen), 1)
+        self.assertIn(f"{chosen[0]} a rank, by the rows that", self.Run("info", "small.txtpb", *auto).text)
+        self.Train(*auto, "train.steps=14", "train.eval_every=0")
 
     def test_bad_input(self) -> None:
         plan = ["plan", "small.txtpb", "--cluster=cluster.txtpb"]

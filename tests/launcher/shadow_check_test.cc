@@ -24,7 +24,8 @@ TEST(ShadowCheck, NoMoreThanOthersOwn) {
       ElementsAre("parallel.shadow_experts: is 25, but of the 32 experts a rank owns 8 already, so that "
                   "it can have copies of 24 others at most"));
   EXPECT_THAT(ShadowProblems(With(25), 1), IsEmpty()) << "one rank owns everything";
-  EXPECT_THAT(ShadowProblems(With(-1), 4), ElementsAre("parallel.shadow_experts: is -1; must be at least 0"));
+  EXPECT_THAT(ShadowProblems(With(-2), 4),
+              ElementsAre("parallel.shadow_experts: is -2; must be at least 0, or -1 (auto)"));
 }
 
 TEST(ShadowCheck, RanksOfOneCopyOfThePool) {
