@@ -81,12 +81,12 @@ class PlantedTest(RunTest):
         what ranks wait for in the last step of a window alone, so each step is a window."""
         def Stopped(run: str, record: str) -> None:
             process, pid = self.StartRanks(run, record, "train.steps=100000", "train.lr_schedule=CONSTANT", "traffic.every=1",
-                                           "traffic.first_step=4", "traffic.num_steps=60")
+                                           "traffic.first_step=4", "traffic.num_steps=3000")
             for _ in range(40):
                 os.kill(pid, signal.SIGSTOP)
-                time.sleep(0.04)
+                time.sleep(0.12)
                 os.kill(pid, signal.SIGCONT)
-                time.sleep(0.02)
+                time.sleep(0.01)
             os.kill(RanksOf(process.pid)[1 - FAULTY], signal.SIGTERM)
             self.assertEqual(self.Finish(process).code, 75)
 
