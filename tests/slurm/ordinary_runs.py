@@ -254,8 +254,8 @@ class OrdinaryRunTest(SlurmTest):
             self.IsAsWhole(launcher)
 
     def test_report_names_a_slow_wire(self) -> None:
-        """Sums and records say that it is the wire between nodes. Records should also name the node: at the time they do not
-        on these 8 steps, where they did before waits were counted once, so this is told and not asserted."""
+        """Sums and records say that it is the wire between nodes. Records should also name the node. They do not on these
+        8 steps, where sums of gradients are most of the bytes; so that is printed and not asserted."""
         slurm_run.CLUSTER.SlowWire(9, "30mbit")
         for record in ("SUMMARY", "FULL"):
             self.Submit(record, "--partition=wide", "--nodelist=n[7-9]", "--nodes=3", "--ranks_per_node=1", f"traffic.record={record}",
