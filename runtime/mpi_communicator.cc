@@ -6,6 +6,8 @@
 #include <array>
 #include <cstring>
 
+#include "runtime/arrival_times.h"
+
 namespace unipool {
 namespace {
 
@@ -13,7 +15,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kNumTags = 32768;  // the least that MPI guarantees
 constexpr std::chrono::milliseconds kServeEvery{20};
 
-class MpiCommunicator : public Communicator {
+class MpiCommunicator : public Communicator, public ArrivalTimes {
  public:
   MpiCommunicator(MpiJob& job, MPI_Comm comm, int rank, int size, int64_t max_message_bytes);
   ~MpiCommunicator() override;
@@ -24,6 +26,7 @@ class MpiCommunicator : public Communicator {
   [[noreturn]] void Abort(int exit_code, const std::string& message) override {
     job_.End({.exit_code = exit_code, .reason = message});
   }
+  std::span<const int64_t> Arrivals() const override { return arrivals_; }
   void BeginFileWork(const char* what) override { job_.BeginFileWork(what); }
   void EndFileWork() override { job_.EndFileWork(); }
   bool SomeoneAtFiles() override { return job_.SomeoneAtFiles(); }
@@ -39,6 +42,7 @@ class MpiCommunicator : public Communicator {
     ExchangeLabel label;
     std::vector<MPI_Request> requests;  // null once done
     std::vector<Piece> pieces;          // of the requests
+    std::vector<int64_t> arrivals;      // ArrivalTimes
     int num_open = 0;
   };
   template <class Post>
@@ -54,8 +58,9 @@ class MpiCommunicator : public Communicator {
   const int64_t max_message_bytes_;
   std::vector<int> job_ranks_;  // of the members
   std::array<UnderWay, kMaxUnderWay> under_way_;
-  std::vector<int> finished_;         // of one call of MPI_Testsome
-  std::vector<MPI_Status> statuses_;  // of one call of MPI_Testsome
+  std::span<const int64_t> arrivals_;  // of the exchange that was waited for last
+  std::vector<int> finished_;          // of one call of MPI_Testsome
+  std::vector<MPI_Status> statuses_;   // of one call of MPI_Testsome
   Ticket next_ = 0;
 };
 
@@ -81,6 +86,7 @@ MpiCommunicator::MpiCommunicator(MpiJob& job, MPI_Comm comm, int rank, int size,
   for (UnderWay& x : under_way_) {
     x.requests.reserve(2 * size);
     x.pieces.reserve(2 * size);
+    x.arrivals.resize(size);
   }
   finished_.resize(2 * size);
   statuses_.resize(2 * size);
@@ -115,6 +121,7 @@ Communicator::Ticket MpiCommunicator::Start(std::span<const SendBlock> send, std
   x.label = label;
   x.requests.clear();
   x.pieces.clear();
+  std::fill(x.arrivals.begin(), x.arrivals.end(), 0);
   const int tag = static_cast<int>(ticket % kNumTags);
   for (int i = 1; i < size_; ++i) {
     const int p = (rank_ - i + size_) % size_;
@@ -146,8 +153,11 @@ void MpiCommunicator::Progress(UnderWay& x) {
   const int code = MPI_Testsome(static_cast<int>(x.requests.size()), x.requests.data(), &count,
                                 finished_.data(), statuses_.data());
   CHECK(code == MPI_SUCCESS || code == MPI_ERR_IN_STATUS) << Describe(x.label) << ": " << MpiErrorText(code);
+  const int64_t now = count > 0 ? Clock::now().time_since_epoch() / std::chrono::nanoseconds(1) : 0;
   for (int i = 0; i < count; ++i) {
-    CheckPiece(x, x.pieces[finished_[i]], statuses_[i], code == MPI_ERR_IN_STATUS);
+    const Piece& piece = x.pieces[finished_[i]];
+    CheckPiece(x, piece, statuses_[i], code == MPI_ERR_IN_STATUS);
+    if (piece.is_receive) x.arrivals[piece.peer] = now;
   }
   x.num_open -= count;
 }
@@ -169,6 +179,7 @@ void MpiCommunicator::Wait(Ticket ticket) {
   Progress(x);
   if (x.num_open > 0) WaitLonger(x);
   x.ticket = -1;
+  arrivals_ = x.arrivals;
 }
 
 // Waits, and now and then tells others that it does. Ends the job when it has waited for too long.

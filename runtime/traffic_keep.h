@@ -50,6 +50,9 @@ class TrafficKeep {
   std::span<const PeerBytes> peers(int64_t index) const {
     return std::span(peers_).subspan(first_peer_[index], records_[index].num_peers);
   }
+  std::span<PeerBytes> peers(int64_t index) {
+    return std::span(peers_).subspan(first_peer_[index], records_[index].num_peers);
+  }
   int64_t num_dropped() const { return num_dropped_; }
 
  private:

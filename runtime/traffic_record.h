@@ -18,7 +18,7 @@
 
 namespace unipool {
 
-inline constexpr int kTrafficFormat = 1;  // of files; a reader refuses another
+inline constexpr int kTrafficFormat = 2;  // of files; a reader refuses another
 
 enum class TrafficKind : uint16_t { kExchange = 1, kName = 2, kStep = 3, kClock = 4 };
 
@@ -65,8 +65,8 @@ struct ExchangeRecord {
 
 // A peer with bytes in at least one direction, in order of rank.
 struct PeerBytes {
-  int32_t peer = 0;  // rank in the communicator
-  int32_t reserved = 0;
+  int32_t peer = 0;         // rank in the communicator
+  int32_t arrived_us = -1;  // after start_ns, when its last byte was seen to have come (arrival_times.h)
   int64_t bytes_to = 0, bytes_from = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "runtime/arrival_times.h"
 #include "runtime/errors.h"
 
 namespace unipool {
@@ -14,7 +15,11 @@ namespace unipool {
 int64_t TrafficClock::Now() const {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t ns = now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec + offset_ns;
+  return Of(now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec);
+}
+
+int64_t TrafficClock::Of(int64_t monotonic_ns) const {
+  const int64_t ns = monotonic_ns + offset_ns;
   return drift == 0 ? ns : ns + static_cast<int64_t>(drift * static_cast<double>(ns));
 }
 
@@ -28,7 +33,8 @@ class TrafficRecorder::Recorded : public Communicator {
         owned_(std::move(owned)),
         index_(index),
         board_(std::move(board)),
-        told_(carrier.Told()) {
+        told_(carrier.Told()),
+        arrival_times_(dynamic_cast<const ArrivalTimes*>(&carrier)) {
     for (UnderWay& x : under_way_) x.peers.reserve(size_);
   }
 
@@ -76,6 +82,7 @@ class TrafficRecorder::Recorded : public Communicator {
   void EndRecord(UnderWay& x, int64_t wait_enter_ns, int64_t wait_leave_ns, Ticket ticket);
   void SplitBlocked(UnderWay& x, int64_t wait_enter_ns, int64_t wait_leave_ns, Ticket ticket);
   void FinishKept(const UnderWay& x, int64_t wait_enter_ns, int64_t wait_leave_ns);
+  void KeepArrivals(const UnderWay& x);
 
   TrafficRecorder& recorder_;
   Communicator& carrier_;
@@ -83,6 +90,7 @@ class TrafficRecorder::Recorded : public Communicator {
   const int index_;
   const std::shared_ptr<StartBoard> board_;
   const ToldTimes* const told_;
+  const ArrivalTimes* const arrival_times_;  // null: the carrier does not see them
   std::array<UnderWay, kMaxUnderWay> under_way_;
   Ticket next_ = 0;
   int num_under_way_ = 0;
@@ -241,12 +249,22 @@ void TrafficRecorder::Recorded::FinishKept(const UnderWay& x, int64_t wait_enter
   ExchangeRecord& record = recorder_.keep_.record(x.kept);
   record.wait_enter_ns = wait_enter_ns;
   record.wait_leave_ns = wait_leave_ns;
+  if (arrival_times_) KeepArrivals(x);
   if (told_) record.start_ns = record.start_done_ns = told_->start_ns;
   if (!x.tallied.is_split) return;
   record.idle_ns = x.tallied.idle_ns;
   record.idle_receiver_ns = x.tallied.idle_receiver_ns;
   record.wire_ns = x.tallied.wire_ns;
   record.cause = x.tallied.idle_receiver_ns > x.tallied.idle_ns ? x.tallied.receiver : x.tallied.sender;
+}
+
+void TrafficRecorder::Recorded::KeepArrivals(const UnderWay& x) {
+  const std::span<const int64_t> arrivals = arrival_times_->Arrivals();
+  for (PeerBytes& peer : recorder_.keep_.peers(x.kept)) {
+    if (arrivals[peer.peer] <= 0) continue;
+    const int64_t after_ns = recorder_.options_.clock.Of(arrivals[peer.peer]) - x.start_ns;
+    peer.arrived_us = static_cast<int32_t>(std::clamp<int64_t>(after_ns / 1000, 0, INT32_MAX));
+  }
 }
 
 TrafficRecorder::TrafficRecorder(TrafficOptions options)

@@ -29,6 +29,7 @@ struct TrafficClock {
   int64_t offset_ns = 0;
   double drift = 0;
   int64_t Now() const;
+  int64_t Of(int64_t monotonic_ns) const;
 };
 
 struct TrafficOptions {

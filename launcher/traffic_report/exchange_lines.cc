@@ -40,11 +40,12 @@ int64_t FirstStart(const JoinedTraffic& traffic) {
 Json LineOf(const JoinedTraffic& traffic, const JoinedExchange& exchange, int p, int64_t origin) {
   const ExchangePart& part = exchange.parts[p];
   const ExchangeRecord& record = part.recorded->record;
-  Json to = Json::array(), from = Json::array();
+  Json to = Json::array(), from = Json::array(), arrived = Json::array();
   for (const PeerBytes& peer : part.recorded->peers) {
     const int rank = traffic.WorldRank(exchange, peer.peer);
     if (peer.bytes_to > 0) to.push_back({rank, peer.bytes_to});
     if (peer.bytes_from > 0) from.push_back({rank, peer.bytes_from});
+    if (peer.arrived_us >= 0) arrived.push_back({rank, peer.arrived_us});
   }
   const bool is_split = part.exposed >= 0;
   return {{"step", exchange.step},
@@ -77,7 +78,8 @@ Json LineOf(const JoinedTraffic& traffic, const JoinedExchange& exchange, int p,
           {"under_way", record.under_way},
           {"first_use", (record.head.flags & ExchangeRecord::kFirstUse) != 0},
           {"to", std::move(to)},
-          {"from", std::move(from)}};
+          {"from", std::move(from)},
+          {"arrived_us", std::move(arrived)}};
 }
 
 }  // namespace

@@ -2,260 +2,219 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <map>
+#include <utility>
+
+#include "launcher/traffic_report/wire_from_waits.h"
 
 namespace unipool {
 namespace {
 
-constexpr int kMostNodesForPairs = 16;
-constexpr size_t kFewestExchanges = 40, kMostExchanges = 3000;
-constexpr size_t kFewestRates = 8;
-constexpr double kFollows = 0.3;  // correlation of waits with a wire's bytes, beyond what all wires explain
-constexpr double kDoubts = 2;     // standard errors by which it follows them better than any other's
-constexpr double kSlower = 0.6;   // of the rate of the others
+constexpr size_t kFewestTimes = 8;     // of a pair of nodes
+constexpr double kSlower = 1.0 / 0.6;  // times as slow as the slowest of the others
+constexpr double kLeastShare = 0.25;   // of waits for the wire
+constexpr double kFewestBytes = 0.25;  // of the large exchanges; small ones show latency
 
-// What a node waited for in one exchange.
-struct NodeWait {
-  size_t node = 0;
-  double exposed = 0, ns = 0;   // the longest of its ranks: for the wire; since all had started
-  std::vector<double> from;     // bytes that came, by node
-  const double* in = nullptr;   // bytes that come to each node in this exchange
-  const double* out = nullptr;  // and leave it
+using Pair = std::pair<int, int>;  // nodes: from, to
+
+// What came from one node to another in an exchange, and how long the receiver and the sender both waited
+// until its last byte was there.
+struct Arrival {
+  int64_t exchange = 0;
+  double bytes = 0, ns = 0;
 };
 
-// Bytes that a wait would follow if one wire were slow.
+// Of values with weights; kUnknown: there are none.
+double WeightedQuantile(std::vector<std::pair<double, double>> values, double part) {
+  std::sort(values.begin(), values.end());
+  double whole = 0, below = 0;
+  for (const auto& [value, weight] : values) whole += weight;
+  for (const auto& [value, weight] : values) {
+    below += weight;
+    if (below >= part * whole) return value;
+  }
+  return kUnknown;
+}
+
+// A guess: what is slow.
 struct Guess {
-  int from = -1, to = -1;
-  std::function<double(const NodeWait&)> bytes = {};
-  double fit = 0;
-  // Whether both blame a node that they share.
-  bool IsRelatedTo(const Guess& other) const {
-    return (from >= 0 && (from == other.from || from == other.to)) ||
-           (to >= 0 && (to == other.from || to == other.to));
+  SlowWire wire;
+  bool Blames(const Pair& pair) const {
+    const bool there = (wire.from < 0 || pair.first == wire.from) && (wire.to < 0 || pair.second == wire.to);
+    const bool back = (wire.from < 0 || pair.second == wire.from) && (wire.to < 0 || pair.first == wire.to);
+    return there || (wire.way == SlowWire::kBothWays && back);
   }
 };
 
-class WireFinder {
+class ArrivalFinder {
  public:
-  WireFinder(const JoinedTraffic& traffic, const std::vector<int>& node_of_rank)
+  ArrivalFinder(const JoinedTraffic& traffic, const std::vector<int>& node_of_rank)
       : traffic_(traffic), node_of_rank_(node_of_rank) {
     nodes_ = 1 + *std::max_element(node_of_rank_.begin(), node_of_rank_.end());
-    CollectWaits();
-  }
-
-  std::vector<SlowWire> Find() {
-    if (waits_.size() < kFewestExchanges) return {};
-    MakeBasis();
-    exposed_ = Rest([](const NodeWait& w) { return w.exposed; });
-    MakeGuesses();
-    for (Guess& guess : guesses_) guess.fit = Fit(guess.bytes);
-    std::stable_sort(guesses_.begin(), guesses_.end(),
-                     [](const auto& a, const auto& b) { return a.fit > b.fit; });
-    const Guess& best = guesses_.front();
-    const double doubt = kDoubts / std::sqrt(static_cast<double>(waits_.size()));
-    if (best.fit < kFollows) return {};
-    for (const Guess& other : guesses_) {
-      if (!IsSame(best, other) && best.fit - other.fit < doubt) return {};
+    for (size_t i = 0; i < traffic_.exchanges.size(); ++i) Collect(static_cast<int64_t>(i));
+    LeaveOutSmall();
+    for (const auto& [pair, arrivals] : arrivals_) {
+      std::vector<std::pair<double, double>> times;
+      for (const Arrival& a : arrivals) times.emplace_back(a.ns / a.bytes, a.bytes);
+      if (times.size() < kFewestTimes) continue;
+      ns_per_byte_[pair] = {.quick = WeightedQuantile(times, 0.25), .median = WeightedQuantile(times, 0.5)};
     }
-    return Judge(best, doubt);
+  }
+  bool HasArrivals() const { return !arrivals_.empty(); }
+
+  std::vector<SlowWire> Find() const {
+    if (ns_per_byte_.size() < 2) return {};
+    const Guess* best = nullptr;
+    double clearest = kSlower;
+    const std::vector<Guess> guesses = Guesses();
+    for (const Guess& guess : guesses) {
+      const double separation = Separation(guess);
+      if (separation < clearest) continue;
+      clearest = separation;
+      best = &guess;
+    }
+    if (!best) return {};
+    SlowWire wire = best->wire;
+    wire.share = ShareOf(*best);
+    if (wire.share < kLeastShare) return {};
+    const bool by_sender = wire.from >= 0;
+    wire.rate = RateOf(
+        [&](const Pair& pair) {
+          return (by_sender ? pair.first : pair.second) == (by_sender ? wire.from : wire.to) &&
+                 best->Blames(pair);
+        },
+        by_sender);
+    wire.next_rate = RateOf([&](const Pair& pair) { return !best->Blames(pair); }, by_sender);
+    if (!IsKnown(wire.rate)) return {};
+    return {wire};
   }
 
  private:
-  // With two nodes what one sends is what the other gets.
-  bool IsSame(const Guess& a, const Guess& b) const {
-    if (nodes_ == 2) return SenderOf(a) == SenderOf(b);
-    return a.IsRelatedTo(b);
+  // Between nodes; the last of their ranks' counts.
+  void Collect(int64_t index) {
+    const JoinedExchange& exchange = traffic_.exchanges[index];
+    std::map<Pair, Arrival> of_exchange;
+    for (size_t p = 0; p < exchange.parts.size(); ++p) {
+      const ExchangePart& part = exchange.parts[p];
+      if (!part.recorded || part.exposed < 0) return;
+      const int to = NodeOf(exchange, p);
+      for (const PeerBytes& peer : part.recorded->peers) {
+        const int from = NodeOf(exchange, peer.peer);
+        if (from == to || peer.bytes_from <= 0) continue;
+        if (peer.arrived_us < 0) return;
+        const ExchangePart& sender = exchange.parts[peer.peer];
+        const int64_t begin = std::max({part.start, sender.start, part.wait_enter, sender.wait_enter});
+        const int64_t end = part.start + int64_t{1000} * peer.arrived_us;
+        Arrival& arrival = of_exchange.try_emplace({from, to}, Arrival{.exchange = index}).first->second;
+        arrival.bytes += static_cast<double>(peer.bytes_from);
+        arrival.ns = std::max(arrival.ns, static_cast<double>(end - begin));
+      }
+    }
+    for (const auto& [pair, arrival] : of_exchange) arrivals_[pair].push_back(arrival);
   }
-  int SenderOf(const Guess& guess) const { return guess.from >= 0 ? guess.from : 1 - guess.to; }
+  int NodeOf(const JoinedExchange& exchange, size_t part) const {
+    return node_of_rank_[traffic_.WorldRank(exchange, static_cast<int>(part))];
+  }
 
-  void CollectWaits() {
-    std::vector<const JoinedExchange*> exchanges;
+  void LeaveOutSmall() {
     std::vector<double> sizes;
-    for (const JoinedExchange& exchange : traffic_.exchanges) {
-      const double bytes = BytesBetween(exchange);
-      if (bytes <= 0) continue;
-      exchanges.push_back(&exchange);
-      sizes.push_back(bytes);
+    for (const auto& [pair, arrivals] : arrivals_) {
+      for (const Arrival& arrival : arrivals) sizes.push_back(arrival.bytes);
     }
     if (sizes.empty()) return;
-    const double large = 0.25 * Quantile(sizes, 0.9);  // small ones show latency
-    size_t count = 0, taken = 0;
-    for (const double size : sizes) count += size >= large;
-    const size_t stride = 1 + count / kMostExchanges;
-    in_out_.reserve(2 * nodes_ * (count / stride + 1));  // waits point into it
-    for (size_t i = 0; i < sizes.size(); ++i) {
-      if (sizes[i] >= large && taken++ % stride == 0) Add(*exchanges[i]);
-    }
+    const double large = kFewestBytes * Quantile(std::move(sizes), 0.9);
+    for (auto& [pair, arrivals] : arrivals_)
+      std::erase_if(arrivals, [&](const Arrival& a) { return a.bytes < large; });
   }
 
-  size_t NodeOf(const JoinedExchange& exchange, int part) const {
-    return node_of_rank_[traffic_.WorldRank(exchange, part)];
+  std::vector<Guess> Guesses() const {
+    std::vector<Guess> guesses;
+    for (int node = 0; node < nodes_; ++node) {
+      guesses.push_back({{.from = node, .way = SlowWire::kOneWay}});
+      guesses.push_back({{.to = node, .way = SlowWire::kOneWay}});
+      guesses.push_back({{.from = node, .way = SlowWire::kBothWays}});
+    }
+    for (const auto& [pair, ns] : ns_per_byte_) {
+      guesses.push_back({{.from = pair.first, .to = pair.second, .way = SlowWire::kOneWay}});
+      if (pair.first < pair.second)
+        guesses.push_back({{.from = pair.first, .to = pair.second, .way = SlowWire::kBothWays}});
+    }
+    return guesses;
   }
 
-  double BytesBetween(const JoinedExchange& exchange) const {
-    double bytes = 0;
-    for (size_t p = 0; p < exchange.parts.size(); ++p) {
-      const ExchangePart& part = exchange.parts[p];
-      if (!part.recorded || part.exposed < 0) return 0;
-      for (const PeerBytes& peer : part.recorded->peers) {
-        if (NodeOf(exchange, peer.peer) != NodeOf(exchange, static_cast<int>(p)))
-          bytes += static_cast<double>(peer.bytes_from);
-      }
+  // How many times as slow the quickest pair that it blames is as the slowest of the others; 0: one of these
+  // is missing. Bytes on a slow wire are never quick. Those of a rank that had no core are now and then: so
+  // the quickest quarter of what is blamed counts.
+  double Separation(const Guess& guess) const {
+    double inside = -1;
+    for (const auto& [pair, ns] : ns_per_byte_) {
+      if (guess.Blames(pair)) inside = inside < 0 ? ns.quick : std::min(inside, ns.quick);
     }
-    return bytes;
+    const double outside = SlowestOther(guess);
+    if (inside <= 0 || outside < 0) return 0;
+    return outside == 0 ? HUGE_VAL : inside / outside;
   }
 
-  void Add(const JoinedExchange& exchange) {
-    const size_t at = in_out_.size();
-    in_out_.resize(at + 2 * nodes_, 0);
-    double *const in = &in_out_[at], *const out = in + nodes_;
-    std::vector<NodeWait> waits(nodes_);
-    for (size_t p = 0; p < exchange.parts.size(); ++p) {
-      const ExchangePart& part = exchange.parts[p];
-      const size_t own = NodeOf(exchange, static_cast<int>(p));
-      NodeWait& wait = waits[own];
-      wait.from.resize(nodes_, 0);
-      int64_t begin = part.start;
-      for (const PeerBytes& peer : part.recorded->peers) {
-        begin = std::max(begin, exchange.parts[peer.peer].start);
-        const size_t other = NodeOf(exchange, peer.peer);
-        if (other == own) continue;
-        const auto bytes = static_cast<double>(peer.bytes_from);
-        wait.from[other] += bytes;
-        in[own] += bytes;
-        out[other] += bytes;
-      }
-      wait.exposed = std::max(wait.exposed, static_cast<double>(part.exposed));
-      wait.ns = std::max(wait.ns, static_cast<double>(part.wait_leave - begin));
+  // -1: it blames all.
+  double SlowestOther(const Guess& guess) const {
+    double slowest = -1;
+    for (const auto& [pair, ns] : ns_per_byte_) {
+      if (!guess.Blames(pair)) slowest = std::max(slowest, ns.median);
     }
-    for (size_t node = 0; node < nodes_; ++node) {
-      NodeWait& wait = waits[node];
-      if (wait.from.empty()) continue;
-      wait.node = node;
-      wait.in = in;
-      wait.out = out;
-      waits_.push_back(std::move(wait));
-    }
+    return slowest;
   }
 
-  void MakeGuesses() {
-    for (size_t node = 0; node < nodes_; ++node) {
-      const auto n = static_cast<int>(node);
-      guesses_.push_back({n, -1, [=](const NodeWait& w) { return w.from[node]; }});
-      guesses_.push_back({n, -1, [=](const NodeWait& w) { return w.out[node]; }});
-      guesses_.push_back({-1, n, [=](const NodeWait& w) { return w.node == node ? w.in[node] : 0; }});
-      guesses_.push_back({-1, n, [=](const NodeWait& w) { return w.in[node]; }});
-    }
-    if (nodes_ < 3 || nodes_ > kMostNodesForPairs) return;
-    for (size_t from = 0; from < nodes_; ++from) {
-      for (size_t to = 0; to < nodes_; ++to) {
-        if (from == to) continue;
-        const auto f = static_cast<int>(from), t = static_cast<int>(to);
-        guesses_.push_back({f, t, [=](const NodeWait& w) { return w.node == to ? w.from[from] : 0; }});
-        if (from < to)
-          guesses_.push_back({f, t, [=](const NodeWait& w) {
-                                return w.node == to ? w.from[from] : w.node == from ? w.from[to] : 0;
-                              }});
-      }
-    }
-  }
-
-  using Values = std::vector<double>;  // one for each wait
-
-  static double Product(const Values& x, const Values& y) {
-    double sum = 0;
-    for (size_t i = 0; i < x.size(); ++i) sum += x[i] * y[i];
-    return sum;
-  }
-
-  // What `value` has beyond all wires alike: without its parts along the basis.
-  Values Rest(const std::function<double(const NodeWait&)>& value) const {
-    Values rest;
-    rest.reserve(waits_.size());
-    for (const NodeWait& wait : waits_) rest.push_back(value(wait));
-    const double whole = Product(rest, rest);
-    for (const Values& along : basis_) {
-      const double part = Product(rest, along);
-      for (size_t i = 0; i < rest.size(); ++i) rest[i] -= part * along[i];
-    }
-    if (Product(rest, rest) < 1e-9 * whole) rest.assign(rest.size(), 0);
-    return rest;
-  }
-
-  // Waits where all wires are alike follow these, to unit length and at right angles.
-  void MakeBasis() {
-    const auto largest = [](const NodeWait& w) { return *std::max_element(w.from.begin(), w.from.end()); };
-    const size_t n = nodes_;
-    const std::function<double(const NodeWait&)> values[] = {
-        [](const NodeWait&) { return 1; }, [](const NodeWait& w) { return w.in[w.node]; },
-        [](const NodeWait& w) { return std::max(w.in[w.node], w.out[w.node]); }, largest,
-        [n](const NodeWait& w) { return *std::max_element(w.in, w.in + 2 * n); }};  // in and out lie together
-    for (const auto& value : values) {
-      Values rest = Rest(value);
-      const double length = std::sqrt(Product(rest, rest));
-      if (length <= 0) continue;
-      for (double& x : rest) x /= length;
-      basis_.push_back(std::move(rest));
-    }
-  }
-
-  // Correlation of waits with a wire's bytes beyond that, as Fisher's z, whose standard error is 1 / sqrt(n).
-  double Fit(const std::function<double(const NodeWait&)>& bytes) const {
-    const Values rest = Rest(bytes);
-    const double spread = Product(rest, rest) * Product(exposed_, exposed_);
-    return spread <= 0 ? 0
-                       : std::atanh(std::clamp(Product(rest, exposed_) / std::sqrt(spread), -0.999, 0.999));
-  }
-
-  // The median rate of bytes while a node hardly did anything but wait.
-  double RateOf(const std::function<double(const NodeWait&)>& bytes_of) const {
-    std::vector<double> rates;
-    for (const NodeWait& wait : waits_) {
-      const double bytes = bytes_of(wait);
-      if (bytes > 0 && wait.ns > 0 && wait.exposed >= 0.5 * wait.ns) rates.push_back(1e9 * bytes / wait.ns);
-    }
-    return rates.size() < kFewestRates ? kUnknown : Quantile(std::move(rates), 0.5);
-  }
-
-  // Whether what the best guess blames is also clearly slower than the rest.
-  std::vector<SlowWire> Judge(const Guess& best, double doubt) const {
-    SlowWire slow{.from = best.from, .to = best.to};
-    if (nodes_ == 2) {
-      slow.from = SenderOf(best);
-      slow.to = 1 - slow.from;
-    }
-    const auto is_blamed = [&](const NodeWait& w) {
-      const auto node = static_cast<int>(w.node);
-      return node != slow.from && (slow.to < 0 || node == slow.to);
+  // Of the time that nodes wait for bytes: what they would not, did the blamed ones come like the others.
+  double ShareOf(const Guess& guess) const {
+    struct Waits {
+      double all = 0, others = 0;
     };
-    const auto blamed = [&](const NodeWait& w) { return is_blamed(w) ? w.in[w.node] : 0; };
-    const auto not_blamed = [&](const NodeWait& w) { return is_blamed(w) ? 0 : w.in[w.node]; };
-    slow.next_rate = RateOf(not_blamed);  // who waits for nothing shows no rate: it is quick
-    if (IsKnown(slow.next_rate) && !(RateOf(blamed) < kSlower * slow.next_rate)) return {};
-    slow.rate = RateOf([&](const NodeWait& w) {
-      if (!is_blamed(w)) return 0.0;
-      // A port sends to all receivers at once.
-      return slow.from < 0 ? w.in[w.node]
-             : slow.to < 0 ? w.out[slow.from]
-                           : w.from[static_cast<size_t>(slow.from)];
-    });
-    if (!IsKnown(slow.rate)) return {};
-    slow.is_one_way = true;
-    for (const Guess& other : guesses_) {
-      if (nodes_ > 2 && other.from == best.to && other.to == best.from && best.fit - other.fit < doubt)
-        slow.is_one_way = false;
+    const double outside = SlowestOther(guess);
+    std::map<std::pair<int64_t, int>, Waits> waits;  // by exchange and receiver
+    for (const auto& [pair, arrivals] : arrivals_) {
+      for (const Arrival& arrival : arrivals) {
+        Waits& wait = waits[{arrival.exchange, pair.second}];
+        wait.all = std::max(wait.all, arrival.ns);
+        const double like_others =
+            guess.Blames(pair) ? std::min(arrival.ns, outside * arrival.bytes) : arrival.ns;
+        wait.others = std::max(wait.others, like_others);
+      }
     }
-    return {slow};
+    double all = 0, others = 0;
+    for (const auto& [key, wait] : waits) {
+      all += wait.all;
+      others += wait.others;
+    }
+    return all <= 0 ? 0 : 1 - others / all;
+  }
+
+  // Bytes a second of what one sender, or one receiver, has under way in an exchange, of the pairs chosen.
+  template <class Chosen>
+  double RateOf(const Chosen& chosen, bool by_sender) const {
+    std::map<std::pair<int64_t, int>, Arrival> sums;
+    for (const auto& [pair, arrivals] : arrivals_) {
+      if (!chosen(pair)) continue;
+      for (const Arrival& arrival : arrivals) {
+        Arrival& sum = sums[{arrival.exchange, by_sender ? pair.first : pair.second}];
+        sum.bytes += arrival.bytes;
+        sum.ns = std::max(sum.ns, arrival.ns);
+      }
+    }
+    std::vector<std::pair<double, double>> rates;
+    for (const auto& [key, sum] : sums) {
+      if (sum.ns > 0) rates.emplace_back(1e9 * sum.bytes / sum.ns, sum.bytes);
+    }
+    return rates.size() < kFewestTimes ? kUnknown : WeightedQuantile(std::move(rates), 0.5);
   }
 
   const JoinedTraffic& traffic_;
   const std::vector<int>& node_of_rank_;
-  size_t nodes_ = 0;
-  std::vector<double> in_out_;  // [exchange, in and out, node]
-  std::vector<NodeWait> waits_;
-  std::vector<Values> basis_;
-  Values exposed_;  // of waits, beyond the basis
-  std::vector<Guess> guesses_;
+  int nodes_ = 0;
+  std::map<Pair, std::vector<Arrival>> arrivals_;
+  struct Times {
+    double quick = 0, median = 0;
+  };
+  std::map<Pair, Times> ns_per_byte_;  // weighted by bytes
 };
 
 }  // namespace
@@ -264,7 +223,8 @@ std::vector<SlowWire> FindSlowWires(const JoinedTraffic& traffic, const Recorded
   if (manifest.carrier == "emulated" || manifest.carrier == "threads") return {};
   const std::vector<int>& nodes = manifest.node_of_rank;
   if (*std::max_element(nodes.begin(), nodes.end()) == 0) return {};
-  return WireFinder(traffic, nodes).Find();
+  const ArrivalFinder finder(traffic, nodes);
+  return finder.HasArrivals() ? finder.Find() : WireFromWaits(traffic, nodes);
 }
 
 }  // namespace unipool

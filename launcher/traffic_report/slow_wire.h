@@ -1,5 +1,4 @@
-// Which node's wires are slow: from the times that ranks waited for the wire and the bytes that came between
-// nodes meanwhile.
+// Which node's wires are slow.
 #pragma once
 
 #include <vector>
@@ -9,19 +8,20 @@
 
 namespace unipool {
 
-// Bytes of node `from` to node `to`; -1: to, or from, all others. is_one_way: else the other way is slow too,
-// or it cannot be told. Rates are bytes a second of what moved while a node waited: of these bytes, to all
-// receivers together, and of the next slower ones of their kind.
+// Bytes of node `from` to node `to`; -1: to, or from, all others. Rates are bytes a second of what moved
+// while a node waited: of these bytes, to all receivers together, and of the next slower ones of their kind;
+// kUnknown: nobody waited for those.
 struct SlowWire {
   int from = -1, to = -1;
-  bool is_one_way = false;
+  enum Way { kOneWay, kBothWays, kUnknownWay } way = kUnknownWay;  // whether the other way is slow too
   double rate = 0, next_rate = 0;
+  double share = 1;  // of what ranks wait for the wire: this wire's
 };
 
-// A wire that explains the waits clearly better than any other, beyond what all wires alike explain, and that
-// is clearly slower; else nothing. Whose waits grow with whose bytes tells wires apart. A sender's own waits
-// do not tell, since what it sends may lie in buffers when its wait ends. Nothing where nodes are fewer than
-// two, or wires are described (emulated clusters).
+// A wire that is clearly slower than all the others and that ranks wait for; else nothing. Where ranks saw
+// when the bytes of each peer came (MPI), from these times: the bytes of a slow port come late to all, or
+// from all. Elsewhere from waits alone (wire_from_waits.h). Nothing where nodes are fewer than two, or wires
+// are described (emulated clusters).
 std::vector<SlowWire> FindSlowWires(const JoinedTraffic& traffic, const RecordedManifest& manifest);
 
 }  // namespace unipool

@@ -10,6 +10,9 @@ namespace {
 
 constexpr double kSmallMessage = 4096;  // bytes
 constexpr double kHot = 1.5;            // of the rows of others: a rank with hot experts
+constexpr double kHardlyWait = 20;      // times the rate of the slow wire
+constexpr double kLittle = 0.1;         // of what is waited for wires
+constexpr double kOffCore = 0.5;        // of a step
 constexpr double kLess = 0.6;           // of the waits of other nodes: what it sends may be slow
 constexpr const char* kFullDecides =
     "FULL decides which: traffic.record=FULL, or a number of steps in RUN_DIR/traffic/record while the run "
@@ -31,10 +34,12 @@ class WireCauseFinder {
         world_(static_cast<double>(figures_.ranks.size())) {
     if (HasNoWire(manifest_)) {
       AddCopies();
-    } else if (!AddSlowWire() && !AddUnknownWire()) {
-      AddLateByWire();
-      AddOperations();
+      return;
     }
+    const double rest = 1 - AddSlowWire();
+    if (rest < kLittle || (rest == 1 && AddUnknownWire())) return;
+    if (rest == 1) AddLateByWire();
+    AddOperations(rest);
   }
   std::vector<WaitCause>& causes() { return causes_; }
 
@@ -46,26 +51,48 @@ class WireCauseFinder {
                        "ranks on the host"});
   }
 
-  // Whether there is one.
-  bool AddSlowWire() {
-    if (!traffic_) return false;
+  // Its share of what is waited for wires; 0: there is none.
+  double AddSlowWire() {
+    if (!traffic_) return 0;
     const std::vector<SlowWire> wires = FindSlowWires(*traffic_, manifest_);
     for (const SlowWire& slow : wires) {
-      const std::string others =
-          IsKnown(slow.next_rate) ? Format(", what others get at %.1f MB/s", slow.next_rate / 1e6) : "";
+      const std::string others = !IsKnown(slow.next_rate) ? ""
+                                 : slow.next_rate > kHardlyWait * slow.rate
+                                     ? ", what others get is hardly waited for"
+                                     : Format(", what others get at %.1f MB/s", slow.next_rate / 1e6);
       const std::string way =
-          slow.to < 0     ? Format("what node %d sends", slow.from)
-          : slow.from < 0 ? Format("what goes to node %d", slow.to)
-                          : Format("what goes %s node %d %s node %d", slow.is_one_way ? "from" : "between",
-                                   slow.from, slow.is_one_way ? "to" : "and", slow.to);
-      const bool is_port = (slow.from < 0 || slow.to < 0) && !slow.is_one_way;
-      causes_.push_back({shares_.Wire() / static_cast<double>(wires.size()),
+          slow.to < 0 ? Format("what node %d sends", slow.from)
+          : slow.from < 0
+              ? Format("what goes to node %d", slow.to)
+              : Format("what goes %s node %d %s node %d", slow.way == SlowWire::kOneWay ? "from" : "between",
+                       slow.from, slow.way == SlowWire::kOneWay ? "to" : "and", slow.to);
+      const bool is_port = slow.from < 0 || slow.to < 0;
+      causes_.push_back({shares_.Wire() * slow.share,
                          Format("a slow wire: %s comes at %.1f MB/s%s%s", way, slow.rate / 1e6, others,
-                                is_port ? "; it may be slow the other way too" : ""),
+                                !is_port || slow.way == SlowWire::kOneWay ? ""
+                                : slow.way == SlowWire::kBothWays         ? "; what goes to it is slow too"
+                                                                  : "; it may be slow the other way too") +
+                             NoCoreText(slow),
                          "look at that link: cable, switch port, other jobs; --matrix replays these bytes "
                          "with nccl-tests"});
     }
-    return !wires.empty();
+    return wires.empty() ? 0 : wires.front().share;
+  }
+
+  // Bytes come late to and from ranks that have no core to look.
+  std::string NoCoreText(const SlowWire& slow) const {
+    for (const int node : {slow.from, slow.to}) {
+      double off = 0, all = 0;
+      for (size_t r = 0; r < figures_.ranks.size(); ++r) {
+        if (manifest_.node_of_rank[r] != node) continue;
+        off += figures_.ranks[r].off_core;
+        all += figures_.ranks[r].step;
+      }
+      if (off > kOffCore * all)
+        return Format("; ranks of node %d had no core for %s of a step, which looks alike", node,
+                      PercentText(off / all));
+    }
+    return "";
   }
 
   // Sums tell that wires hold ranks up, and not which one: those that are held up are not at fault.
@@ -128,8 +155,8 @@ class WireCauseFinder {
                            : "their wires: compare nodes with unipool check_nodes"});
   }
 
-  // With all layers and lanes together.
-  void AddOperations() {
+  // With all layers and lanes together; `part` of what they wait.
+  void AddOperations(double part) {
     struct Operation {
       double ns = 0;
       VolumeFigures volume;
@@ -144,7 +171,7 @@ class WireCauseFinder {
       all += ns;
     }
     for (auto& [name, operation] : operations) {
-      operation.ns *= std::min(1.0, shares_.wire_waits / std::max(1.0, all));  // the rest had no core
+      operation.ns *= part * std::min(1.0, shares_.wire_waits / std::max(1.0, all));  // the rest had no core
       AddOperation(name, operation.ns, operation.volume);
     }
   }

@@ -176,7 +176,7 @@ class ReportTest(RunTest):
         self.assertIn("torn", text)
         self.assertIn("steps 2 to 3", text)
         with open(path, "wb") as file:
-            file.write(data.replace(b'"unipool_traffic":1', b'"unipool_traffic":8', 1))
+            file.write(data.replace(b'"unipool_traffic":2', b'"unipool_traffic":8', 1))
         self.assertIn("format 8", self.Run("report", "run", code=2).text)
 
     def test_a_run_that_goes_on_and_one_that_was_killed(self) -> None:

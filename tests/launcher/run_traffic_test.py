@@ -166,7 +166,7 @@ class TrafficTest(RunTest):
         got: dict[Any, int] = {}
         for rank, file in enumerate(files):
             self.assertEqual(file["cut"], 0)
-            self.assertEqual((file["header"]["unipool_traffic"], file["header"]["rank"]), (1, rank))
+            self.assertEqual((file["header"]["unipool_traffic"], file["header"]["rank"]), (2, rank))
             self.assertEqual([step[0] for step in file["steps"]], [2, 3, 4])
             for step in file["steps"]:
                 self.assertEqual(step[4], 0, "dropped")

@@ -24,8 +24,9 @@ struct ExampleCall {
 struct ExampleExchange {
   std::string operation = "dispatch forward";
   int lane = 0, layer = 0, slot_time = 0, row_bytes = 8;
-  std::vector<ExampleCall> calls;           // by rank
-  std::vector<std::vector<int64_t>> bytes;  // [from][to]; diagonal: own blocks
+  std::vector<ExampleCall> calls;                   // by rank
+  std::vector<std::vector<int64_t>> bytes;          // [from][to]; diagonal: own blocks
+  std::vector<std::vector<int64_t>> arrivals = {};  // [from][to], true time; empty: nobody looked
   bool first_use = false;
 };
 
@@ -193,7 +194,12 @@ class ExampleRun {
         record.bytes_self = exchange.bytes[p][p];
       else if (exchange.bytes[rank][p] + exchange.bytes[p][rank] > 0)
         peers.push_back(
-            {.peer = p, .bytes_to = exchange.bytes[rank][p], .bytes_from = exchange.bytes[p][rank]});
+            {.peer = p,
+             .arrived_us = exchange.arrivals.empty()
+                               ? -1
+                               : static_cast<int32_t>((exchange.arrivals[p][rank] - call.start) / 1000),
+             .bytes_to = exchange.bytes[rank][p],
+             .bytes_from = exchange.bytes[p][rank]});
     }
     writer.Add(record, peers);
   }

@@ -18,6 +18,7 @@ struct Planted {
   std::vector<double> port_megabytes_per_second;          // of all bytes of a rank, each way; empty: no limit
   std::vector<double> held_us;    // beyond the end of the wire in each wait, by rank; empty: none
   bool buffered = false;          // a sender does not wait until its bytes have gone
+  bool sees_arrivals = false;     // of each peer's bytes
   bool backward_is_idle = false;  // nothing is exchanged in the backward lane
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
@@ -42,6 +43,7 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step =
       exchange.slot_time = i;
       exchange.bytes.assign(world, std::vector<int64_t>(world, 0));
       exchange.calls.resize(world);
+      if (planted.sees_arrivals) exchange.arrivals.assign(world, std::vector<int64_t>(world, 0));
       for (size_t from = 0; from < world; ++from) {
         for (size_t to = 0; to < world; ++to) {
           const double hot = exchange.layer == planted.hot_layer ? planted.rows[to] : 1;
@@ -65,18 +67,23 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step =
       }
       for (size_t r = 0; r < world; ++r) {
         double wire = 0;  // ns
+        const double held = planted.held_us.empty() ? 0 : 1000 * planted.held_us[r];
         for (size_t p = 0; p < world; ++p) {
           const auto rate = [&](size_t from, size_t to) {
             return planted.megabytes_per_second.empty() ? 1000.0 : planted.megabytes_per_second[from][to];
           };
           if (p == r) continue;
-          wire = std::max(
-              {wire, port[p], port[r], 1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
+          const double from =
+              std::max({port[p], port[r], 1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
+          wire = std::max(wire, from);
+          if (planted.sees_arrivals) {
+            const int64_t both = std::max(exchange.calls[p].wait_enter, exchange.calls[r].wait_enter);
+            exchange.arrivals[p][r] = both + std::llround(from + held);
+          }
           if (!planted.buffered)
             wire = std::max(wire, 1000.0 * static_cast<double>(exchange.bytes[r][p]) / rate(r, p));
         }
-        if (!planted.held_us.empty()) wire += 1000 * planted.held_us[r];
-        exchange.calls[r].wait_leave = now[r] = last + 5 + std::llround(wire);
+        exchange.calls[r].wait_leave = now[r] = last + 5 + std::llround(wire + held);
       }
       exchanges.push_back(exchange);
     }

@@ -64,7 +64,7 @@ TEST(TrafficWindow, HasWhatEachRankAdded) {
   EXPECT_EQ(text.dropped, 0);
   EXPECT_EQ(text.problems, "rank 2: disk full");
   const Json json = Json::parse(text.json);
-  EXPECT_EQ(json["unipool_traffic"], 1);
+  EXPECT_EQ(json["unipool_traffic"], kTrafficFormat);
   EXPECT_EQ(json["first_step"], 5);
   EXPECT_EQ(json["last_step"], 9);
   EXPECT_EQ(json["steps"], 5);

@@ -118,6 +118,22 @@ TEST_F(WaitSharesTest, TellsAStoppedRank) {
   EXPECT_THAT(report.verdict.causes[0].change, HasSubstr("it was stopped"));
 }
 
+// What comes late to a rank that does not look seems to come on a slow wire.
+TEST_F(WaitSharesTest, ALackOfCoresLooksLikeASlowWire) {
+  Planted plan = Plan();
+  plan.held_us = {0, 0, 3000, 0};
+  plan.sees_arrivals = plan.buffered = true;
+  run_.nodes_ = {0, 1, 2, 3};
+  run_.cpu_share_ = {0.99, 0.99, 0.05, 0.99};
+  run_.queued_share_ = {0, 0, 0.01, 0};
+  const TrafficReport report = Report(plan);
+  ASSERT_FALSE(report.verdict.causes.empty());
+  EXPECT_THAT(report.verdict.causes[0].what, HasSubstr("rank 2 (node 2) goes without a core")) << SeedText();
+  ASSERT_GE(report.verdict.causes.size(), 2U) << SeedText();
+  EXPECT_THAT(report.verdict.causes[1].what, AllOf(HasSubstr("a slow wire: what goes to node 2"),
+                                                   HasSubstr("ranks of node 2 had no core for 95 %")));
+}
+
 // The same times on ranks that had their cores throughout.
 TEST_F(WaitSharesTest, ASlowProcessorHasItsCore) {
   Planted plan = Plan();

@@ -228,8 +228,8 @@ TEST_F(TrafficFileTest, RefusesAnotherFormatWithBothVersions) {
   header_.format = kTrafficFormat + 1;
   TrafficFileWriter writer(Path(), header_);
   EXPECT_EQ(writer.Flush(), "");
+  EXPECT_THAT(ReadProblem(), HasSubstr("format 3"));
   EXPECT_THAT(ReadProblem(), HasSubstr("format 2"));
-  EXPECT_THAT(ReadProblem(), HasSubstr("format 1"));
   EXPECT_THAT(ReadProblem(), HasSubstr("that version"));
   EXPECT_THAT(ReadProblem(), HasSubstr("this version"));
 }

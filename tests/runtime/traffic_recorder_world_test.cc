@@ -4,6 +4,7 @@
 #include <random>
 #include <thread>
 
+#include "runtime/arrival_times.h"
 #include "runtime/range.h"
 #include "runtime/traffic_recorder.h"
 #include "tests/fresh_seed.h"
@@ -124,6 +125,10 @@ TEST(TrafficRecorder, BytesAreExact) {
         EXPECT_EQ(peers[i].peer, expected[i].peer);
         EXPECT_EQ(peers[i].bytes_to, expected[i].bytes_to);
         EXPECT_EQ(peers[i].bytes_from, expected[i].bytes_from);
+        // MPI alone sees them; no later than the wait's end, to the microsecond.
+        const bool sees = dynamic_cast<const ArrivalTimes*>(world.communicator) && peers[i].bytes_from > 0;
+        EXPECT_EQ(peers[i].arrived_us >= 0, sees);
+        EXPECT_LE(peers[i].arrived_us, (r.wait_leave_ns - r.start_ns) / 1000);
       }
     }
     const TrafficTotals& window = rank.recorder.tally().window();

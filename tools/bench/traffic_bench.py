@@ -2,7 +2,9 @@
 """What recording costs a step: runs with traffic.record OFF, SUMMARY and FULL in turn, as often as asked, with equal
 losses. A run counts with the fastest tenth of its steps and with the processor time of all its ranks; others' work on the
 machine disturbs the latter less. Prints for each mode the median of its runs and the change against OFF of the same round:
-median and the interval that holds the true median in 95 of 100 cases (order statistics).
+median and the interval that holds the true median in 95 of 100 cases (order statistics). Two runs of the same mode differ by
+some percent, so what FULL costs beside SUMMARY is also measured within one run that turns it on for every other ten steps. What
+SUMMARY costs is some nanoseconds an exchange: build/tools/bench/recorder_bench.
 
   tools/bench/traffic_bench.py [--ranks N] [--rounds N] [--steps N] [--mpi] [field.path=value ...]
 """
@@ -15,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MODES = ["OFF", "SUMMARY", "FULL"]
@@ -25,24 +28,41 @@ data { train: "book.txt" split: "90,10,0" }
 """
 
 
-def Run(folder: str, mode: str, options: argparse.Namespace) -> tuple[float, float, list[float]]:
-    """Seconds of a step at the border of the fastest tenth, without the first three; processor seconds; all losses."""
+BLOCK = 10  # steps of one run with FULL, then as many without
+
+
+def Train(folder: str, mode: str, options: argparse.Namespace, every: int, recorded: int, steps: int) -> list[dict[str, Any]]:
+    """The metrics of a run of so many steps; of each `every` of them so many are recorded singly."""
     run_dir = os.path.join(folder, mode)
     command = [os.path.join(ROOT, "build", "unipool"), "train", "bench.txtpb", f"run_dir={run_dir}", "--anew",
-               f"train.steps={options.steps}", f"parallel.ranks={options.ranks}", f"traffic.record={mode}",
-               "traffic.first_step=0", f"traffic.num_steps={options.steps}", "traffic.max_megabytes=100000", *options.overrides]
+               f"train.steps={steps}", f"parallel.ranks={options.ranks}", f"traffic.record={mode}", f"traffic.every={every}",
+               f"traffic.first_step={every - recorded}", f"traffic.num_steps={recorded}", "traffic.max_megabytes=100000",
+               *options.overrides]
     if options.mpi:
         command = ["mpirun", "-np", str(options.ranks), *command]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if outcome.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit code {outcome.returncode}\n{outcome.stdout}{outcome.stderr}")
     with open(os.path.join(run_dir, "metrics.jsonl")) as file:
-        lines = [json.loads(line) for line in file]
+        return [json.loads(line) for line in file]
+
+
+def Run(folder: str, mode: str, options: argparse.Namespace) -> tuple[float, float, list[float]]:
+    """Seconds of a step at the border of the fastest tenth, without the first three; processor seconds; all losses."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    lines = Train(folder, mode, options, options.steps, options.steps, options.steps)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = sorted(line["step_seconds"] for line in lines[3:])
     processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return seconds[len(seconds) // 10], processor, [line["loss"] for line in lines]
+
+
+def Within(folder: str, options: argparse.Namespace) -> list[float]:
+    """What FULL adds to a step in percent, from each block of steps with it and the block before it."""
+    lines = Train(folder, "FULL", options, 2 * BLOCK, BLOCK, 2 * BLOCK * options.blocks)
+    seconds = [line["step_seconds"] for line in lines]
+    blocks = [statistics.median(seconds[first:first + BLOCK]) for first in range(0, len(seconds), BLOCK)]
+    return [100 * (full / without - 1) for without, full in zip(blocks[2::2], blocks[3::2])]  # the first ones warm up
 
 
 def Interval(values: list[float]) -> tuple[float, float]:
@@ -61,6 +81,7 @@ def Main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--blocks", type=int, default=150, help="of ten steps with FULL, in one run")
     parser.add_argument("--mpi", action="store_true")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -79,6 +100,7 @@ def Main() -> None:
                 processor[mode].append(cost)
             if not losses["OFF"] == losses["SUMMARY"] == losses["FULL"]:
                 sys.exit("losses differ between the modes")
+        within = Within(folder, options)
     print(f"{options.ranks} ranks, {'MPI' if options.mpi else 'threads'}, {options.rounds} rounds; losses are the same bit for bit")
     for what, seconds in [("step", steps), ("processor time of the run", processor)]:
         print(what)
@@ -87,6 +109,8 @@ def Main() -> None:
             low, high = Interval(change)
             print(f"{mode:8} {1e3 * statistics.median(seconds[mode]):9.2f} ms   {statistics.median(change):+6.2f} %"
                   f"   ({low:+.2f} .. {high:+.2f} %)")
+    low, high = Interval(within)
+    print(f"step with FULL, against steps without in the same run: {statistics.median(within):+.2f} %   ({low:+.2f} .. {high:+.2f} %)")
 
 
 if __name__ == "__main__":
