@@ -1,14 +1,27 @@
 // One training step of a small UniPool model on one thread, in FP32 and with BF16 products: how fast, where
 // the time goes, and how far from what the machine could do. Prints a line per kind of kernel and a summary.
 //   step_bench [STEPS]
+//   step_bench --turns FP32|BF16
+//     A step for each line of the standard input and a JSON line after it, so that torch_bench.py can let it
+//     take turns with another program.
+//   step_bench --write FOLDER STEPS
+//     For other programs the configuration (step.txtpb) and the samples of so many steps (samples.i32,
+//     int32 [STEPS, 8, 257]).
 // Steps of both take turns. A step's time is the median processor time of the thread, so that other programs
 // disturb it less; kernels' times are wall time.
 // Floor: for each kernel call the longer of its arithmetic at peak and its least bytes at copy bandwidth,
 // summed.
+#include <google/protobuf/text_format.h>
+
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <iostream>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "kernels/bf16_products.h"
@@ -19,6 +32,8 @@
 
 namespace unipool {
 namespace {
+
+constexpr double kLearningRate = 1e-4;
 
 Config BenchConfig(TrainConfig::Precision precision) {
   Config config;
@@ -36,6 +51,9 @@ Config BenchConfig(TrainConfig::Precision precision) {
   config.mutable_train()->set_global_batch(8);
   config.mutable_train()->set_micro_batch(8);
   config.mutable_train()->set_precision(precision);
+  config.mutable_train()->set_lr(kLearningRate);
+  config.mutable_train()->set_lr_schedule(TrainConfig::CONSTANT);
+  config.mutable_train()->set_warmup_fraction(0);
   return config;
 }
 
@@ -82,11 +100,10 @@ struct Variant {
     FillSamples(samples, step);
     engine.parts().place.stream().set_profile(counts ? &profile : nullptr);
     const double start = ThreadSeconds();
-    const StepReport report = engine.TrainStep(step, 1e-4, samples);
-    if (!counts) return;
-    seconds.push_back(ThreadSeconds() - start);
-    zero_share = report.load.zero_score_share;
+    const StepReport report = engine.TrainStep(step, kLearningRate, samples);
     loss = report.loss;
+    zero_share = report.load.zero_score_share;
+    if (counts) seconds.push_back(ThreadSeconds() - start);
   }
   double tokens_per_second() const {
     return double(config.model().seq_length()) * config.train().global_batch() / Median(seconds);
@@ -156,10 +173,50 @@ void Run(World& world, int steps) {
               world.memory->peak_bytes() / 1e6);
 }
 
+void TakeTurns(World& world, TrainConfig::Precision precision) {
+  Variant variant("", precision, 0, 0, world);
+  std::string line;
+  for (int64_t step = 0; std::getline(std::cin, line); ++step) {
+    const auto now = [] { return std::chrono::steady_clock::now(); };
+    const auto start = now();
+    const std::clock_t processor_start = std::clock();  // of the whole process
+    variant.Step(step, false);
+    const double processor_seconds = static_cast<double>(std::clock() - processor_start) / CLOCKS_PER_SEC;
+    const double seconds = std::chrono::duration<double>(now() - start).count();
+    std::printf("{\"seconds\": %.6f, \"processor_seconds\": %.6f, \"loss\": %.6f}\n", seconds,
+                processor_seconds, variant.loss);
+    std::fflush(stdout);
+  }
+}
+
+void WriteInputs(const std::string& folder, int steps) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(BenchConfig(TrainConfig::FP32), &text);
+  std::ofstream(folder + "/step.txtpb") << text;
+  std::ofstream file(folder + "/samples.i32", std::ios::binary);
+  std::vector<int32_t> tokens(8 * 257);
+  for (int64_t step = 0; step < steps; ++step) {
+    FillSamples(Tensor(tokens.data(), DType::kI32, {1, 8, 257}), step);
+    file.write(reinterpret_cast<const char*>(tokens.data()),
+               static_cast<std::streamsize>(tokens.size() * sizeof(int32_t)));
+  }
+  CHECK(file.good()) << folder;
+}
+
 }  // namespace
 }  // namespace unipool
 
 int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "";
+  if (mode == "--write" && argc == 4) {
+    unipool::WriteInputs(argv[2], std::atoi(argv[3]));
+    return 0;
+  }
+  if (mode == "--turns" && argc == 3) {
+    const auto precision =
+        argv[2] == std::string("BF16") ? unipool::TrainConfig::BF16 : unipool::TrainConfig::FP32;
+    return unipool::RunWorld({}, [&](unipool::World& world) { unipool::TakeTurns(world, precision); });
+  }
   const int steps = argc > 1 ? std::max(1, std::atoi(argv[1])) : 10;
   return unipool::RunWorld({}, [&](unipool::World& world) { unipool::Run(world, steps); });
 }

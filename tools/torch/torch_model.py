@@ -14,13 +14,35 @@ from torch.autograd import Function
 from torch_inputs import fail, read_safetensors, router_constant
 
 
+def row_ranges(offsets: Tensor) -> list[tuple[int, int, int]]:
+    """(expert, first row, row behind its last) of all experts; offsets are the ends."""
+    ends = offsets.tolist()
+    return list(zip(range(len(ends)), [0] + ends[:-1], ends))
+
+
 def grouped_loop(a: Tensor, b: Tensor, offsets: Tensor) -> Tensor:
     """What grouped_mm computes, a product at a time: [R, I] x [E, I, O] -> [R, O], or [I, R] x [R, O] -> [E, I, O]."""
-    ends = offsets.tolist()
-    begins = [0] + ends[:-1]
-    if b.dim() == 3:
-        return torch.cat([a[begin:end] @ b[e] for e, (begin, end) in enumerate(zip(begins, ends))])
-    return torch.stack([a[:, begin:end] @ b[begin:end] for begin, end in zip(begins, ends)])
+    ranges = row_ranges(offsets)
+    if b.dim() != 3:
+        return torch.stack([a[:, begin:end] @ b[begin:end] for _, begin, end in ranges])
+    if torch.is_grad_enabled():
+        return torch.cat([a[begin:end] @ b[e] for e, begin, end in ranges])
+    out = a.new_empty(a.shape[0], b.shape[2])
+    for e, begin, end in ranges:
+        torch.mm(a[begin:end], b[e], out=out[begin:end])
+    return out
+
+
+def add_grouped_loop(total: Tensor, a: Tensor, b: Tensor, offsets: Tensor, is_first: bool) -> None:
+    """total [E, I, O] += a^T b over the rows of each expert, with no array between; is_first: total holds nothing yet."""
+    for e, begin, end in row_ranges(offsets):
+        if is_first and begin == end:
+            total[e].zero_()
+        elif begin < end and total.dtype != a.dtype:
+            product = a[begin:end].t() @ b[begin:end]
+            total[e].copy_(product) if is_first else total[e].add_(product)
+        elif begin < end:
+            torch.addmm(total[e], a[begin:end].t(), b[begin:end], beta=0 if is_first else 1, out=total[e])
 
 
 def grouped_mm(a: Tensor, b: Tensor, offsets: Tensor) -> Tensor:
@@ -117,6 +139,7 @@ class Pool:
         # Of each layer: experts, rows, gradient of gate and up, activation, gradient of the answer.
         self.waiting: list[list[Tensor]] = [[] for _ in range(5)]
 
+    @torch.no_grad()
     def finish_microbatch(self) -> None:
         if not self.waiting[0]:
             return
@@ -130,8 +153,13 @@ class Pool:
             for side in (left, right):
                 sides.append(torch.cat(self.waiting[side])[order])
                 self.waiting[side] = []
-            grad = self.product(sides[0].t(), sides[1], offsets)
-            self.add_where(self.model.gradient_sum(weight), grad, counts)
+            total, is_first = self.model.gradient_sum(weight)
+            if self.product is grouped_loop:
+                add_grouped_loop(total, sides[0], sides[1], offsets, is_first)
+                continue
+            if is_first:
+                total.zero_()
+            self.add_where(total, self.product(sides[0].t(), sides[1], offsets), counts)
         self.waiting = [[] for _ in range(5)]
 
 
@@ -176,6 +204,7 @@ class Model:
         self.masters: list[Tensor] = []
         self.work: list[Tensor] = []
         self.sums: dict[Tensor, Tensor] = {}
+        self.begun: set[Tensor] = set()  # of the sums of expert weights, those with gradients of this step
         self.decays: list[bool] = []
 
         def declare(names: list[str], shape: tuple[int, ...], mean: float = 0.0, spread: float = 0.0,
@@ -186,7 +215,9 @@ class Model:
                 master = torch.randn(shape, device=self.options.device) * spread
             else:
                 master = torch.full(shape, mean, device=self.options.device)
-            work = master if wide or self.dtype == torch.float32 else master.to(self.dtype)
+            if self.options.masters == "NONE" and not wide:
+                master = master.to(self.dtype)
+            work = master if wide else master.to(self.dtype)  # the same tensor where the types are equal
             work.requires_grad_(True)
             self.masters.append(master)
             self.work.append(work)
@@ -223,8 +254,11 @@ class Model:
             down = declare([name(e, "down") for e in own], (len(own), m.hidden, f), spread=out_std)
             self.pools.append(Pool(self, gate_up, down))
 
-    def gradient_sum(self, work: Tensor) -> Tensor:
-        return self.sums[work]
+    def gradient_sum(self, work: Tensor) -> tuple[Tensor, bool]:
+        """The sum of an expert weight's gradients, and whether it holds nothing of this step yet."""
+        is_first = work not in self.begun
+        self.begun.add(work)
+        return self.sums[work], is_first
 
     def add_to_sum(self, work: Tensor) -> None:
         self.sums[work].add_(work.grad)

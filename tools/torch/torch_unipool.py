@@ -35,7 +35,10 @@ class Optimizer:
         groups = [{"params": [p for p, decays in zip(model.masters, model.decays) if decays == kind],
                    "weight_decay": t.weight_decay if kind else 0.0} for kind in (True, False)]
         self.adamw = torch.optim.AdamW(groups, lr=t.lr, betas=(t.beta1, t.beta2), eps=t.adam_eps,
-                                       fused=model.options.device == "cuda")
+                                       fused=True)
+        self.scales_in_update = model.options.device == "cpu"  # the fused update can divide gradients as it reads them
+        if self.scales_in_update:
+            self.adamw.found_inf = torch.zeros(())
         self.copies = [(work, master) for work, master in zip(model.work, model.masters) if work is not master]
 
     @torch.no_grad()
@@ -48,15 +51,18 @@ class Optimizer:
             elif master.grad is None:
                 master.grad = torch.zeros_like(master)
         grads = [master.grad for master in model.masters]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-        if clip > 0:
+        norm = torch.linalg.vector_norm(torch.stack([part.float() for part in torch._foreach_norm(grads)]))
+        if clip > 0 and self.scales_in_update:
+            self.adamw.grad_scale = (norm / clip).clamp(min=1)
+        elif clip > 0:
             torch._foreach_mul_(grads, (clip / norm).clamp(max=1))
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()
         if self.copies:
             torch._foreach_copy_([work for work, _ in self.copies], [master for _, master in self.copies])
-        torch._foreach_zero_(grads)
+        torch._foreach_zero_([grad for grad, work in zip(grads, model.work) if work not in model.begun])
+        model.begun.clear()
         return norm
 
 
@@ -71,9 +77,11 @@ def train(config: Any, options: argparse.Namespace) -> tuple[list[float], list[f
     shares = torch.zeros(model.blocks, model.block_experts, device=options.device)
     losses, norms, seconds = list[float](), list[float](), list[float]()
     for step in range(options.steps):
+        if options.turns and not sys.stdin.readline():
+            break
         if is_cuda:
             torch.cuda.synchronize()
-        begin = time.perf_counter()
+        begin, processor_begin = time.perf_counter(), time.process_time()
         tokens = samples.read(step).to(options.device)
         loss_sum: Any = 0.0  # tensors from the first microbatch on
         counts: Any = 0
@@ -92,6 +100,9 @@ def train(config: Any, options: argparse.Namespace) -> tuple[list[float], list[f
         if is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
+        if options.turns:
+            print(json.dumps({"seconds": seconds[-1], "processor_seconds": time.process_time() - processor_begin,
+                              "loss": losses[-1]}), flush=True)
         print(f"step {step + 1} loss {losses[-1]:.6f} grad_norm {norms[-1]:.4f} "
               f"tokens/s {model.tokens_per_step / seconds[-1]:.0f}", file=sys.stderr, flush=True)
         if is_cuda and step + 1 == options.warmup:
@@ -135,6 +146,11 @@ def parse() -> argparse.Namespace:
                         "default: random tokens")
     parser.add_argument("--init", metavar="FOLDER", help="safetensors to start from, as unipool writes and reads them; "
                         "default: random weights")
+    parser.add_argument("--masters", choices=["FP32", "NONE"], default="FP32",
+                        help="with BF16: weights of which the update keeps fp32 masters (default), or bf16 weights, gradients "
+                        "and moments alone")
+    parser.add_argument("--turns", action="store_true", help="a step for each line of the standard input, to take turns with "
+                        "other programs; prints a JSON line after each")
     parser.add_argument("--weight_grads", choices=["TOGETHER", "PER_LAYER"], default="TOGETHER",
                         help="TOGETHER (default): gradients of expert weights once per microbatch, from the rows of all "
                         "layers; PER_LAYER: what autograd does, a gradient of the whole pool in each layer, and their sum")
