@@ -177,6 +177,27 @@ class TimelineTest(InFolder):
         self.assertIn("| all | 0.395 ms | 63.3 % | 39.2 %, 61.3 % | 3: 0.145 ms | 0.000 ms |", timeline.Text())
         self.assertIn("| `exchange` | stream 14 | 1 | 0.100 ms | 40.0 % | 100.0 us |", timeline.Text())
 
+    def test_where_the_host_spent_its_time(self) -> None:
+        # Of step 2 and step 3: 200 us each, in which three ranges lie; one has another one within it.
+        made = Made()
+        for step in (1, 2, 3):
+            begin = made.now
+            made.Kernel("PlaceKernel", unit="row_order", after=5.0)
+            made.Kernel("GroupKernel", unit="adamw", after=5.0, length=300.0)
+            made.Range(begin, begin + 200, f"step {step}")
+            made.Range(begin + 10, begin + 40, "forward lane, microbatch 3, stage 0, layer 1: experts")
+            made.Range(begin + 50, begin + 100, f"forward lane, microbatch {step}, stage 0, layer 2: experts")
+            made.Range(begin + 60, begin + 70, "time 3, slot 4")
+            made.now = begin + 400
+        text = self.Timeline(made, skip=1).Text()
+        self.assertIn("| host was in | a step | host's time a step | of its steps | mean | longest |", text)
+        self.assertIn("| forward: experts | 2 | 0.070 ms | 35.0 % | 35.0 us | 40.0 us |", text)
+        self.assertIn("| time N, slot N | 1 | 0.010 ms | 5.0 % | 10.0 us | 10.0 us |", text)
+        self.assertIn("| step N | 1 | 0.120 ms | 60.0 % | 120.0 us | 120.0 us |", text)
+        made = Made()
+        made.Step(1, ranges=False)
+        self.assertNotIn("host was in | a step", self.Timeline(made).Text())
+
     def test_random_work_against_a_painted_line(self) -> None:
         seed = random.randrange(1 << 30)
         random.seed(seed)

@@ -115,6 +115,20 @@ class Timeline:
                          Milliseconds(time / len(self.steps)), Percent(time, total), f"{time / len(lengths) / 1000:.1f} us"])
         return Table(["operation", "stream", "a step", "time a step", "of compute busy", "mean"], rows)
 
+    def HostTable(self) -> str:
+        """Where the host's time went, whether or not the device waited for it. Empty where its ranges are not known."""
+        names = {f"step {step.name}" for step in self.steps}
+        steps = [r for r in self.host.steps if r.name in names]
+        spent: dict[str, list[int]] = collections.defaultdict(list)
+        for step in steps:
+            for kind, times in self.host.Spent(step.start, step.end).items():
+                spent[kind] += times
+        total = sum(step.end - step.start for step in steps)
+        rows = [[kind, f"{len(times) / len(steps):.4g}", Milliseconds(sum(times) / len(steps)), Percent(sum(times), total),
+                 f"{sum(times) / len(times) / 1000:.1f} us", f"{max(times) / 1000:.1f} us"]
+                for kind, times in sorted(spent.items(), key=lambda item: -sum(item[1]))[:MOST_ROWS]]
+        return Table(["host was in", "a step", "host's time a step", "of its steps", "mean", "longest"], rows) if rows else ""
+
     def Aim(self) -> str:
         left = self.unexplained
         aim = f"Aim: no gap above {self.limit_us:g} us on the compute stream outside the count exchange: "
@@ -140,7 +154,7 @@ class Timeline:
         text += [self.StepTable(), self.Aim()]
         if self.gaps:
             text += [self.CauseTable(), self.GapTable()]
-        return "\n\n".join([*text, self.OperationTable()])
+        return "\n\n".join([*text, self.OperationTable(), *filter(None, [self.HostTable()])])
 
     def WriteTrace(self, path: str, num_steps: int = 2) -> None:
         """The last num_steps steps: streams of the device, gaps with their cause, ranges of the host."""

@@ -111,6 +111,19 @@ class Host:
         i = bisect.bisect_right(self.times, time) - 1
         return self.names[i] if i >= 0 else ()
 
+    def Spent(self, start: int, end: int) -> dict[str, list[int]]:
+        """By kind of range: for each of its ranges that begin within [start, end), the time in it and in none within it."""
+        spent: dict[str, list[int]] = {}
+        last = bisect.bisect_left(self.times, end)
+        for i in range(bisect.bisect_left(self.times, start), last):
+            was_open = self.names[i - 1] if i else ()
+            time = (self.times[i + 1] if i + 1 < len(self.times) else self.times[i]) - self.times[i]
+            times = spent.setdefault(HostText(self.names[i]), [])
+            if len(self.names[i]) > len(was_open) or not times:
+                times.append(0)
+            times[-1] += time
+        return spent
+
     def Touches(self, start: int, end: int, suffix: str) -> bool:
         """Was the host in an innermost range whose name ends so, at any time in between?"""
         first = max(0, bisect.bisect_right(self.times, start) - 1)
