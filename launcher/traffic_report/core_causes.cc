@@ -41,6 +41,12 @@ class CoreFinder {
     return shares_.late[r].core * static_cast<double>(figures_.ranks.size()) + std::max(0.0, held);
   }
 
+  // Than the others do, where that is known.
+  bool LacksMore(size_t r) const {
+    const double more = ExcessOf(figures_.ranks, r, [&](size_t i) { return figures_.ranks[i].off_core; });
+    return !IsKnown(more) || more > kTelling * figures_.ranks[r].step;
+  }
+
   // The rank whose value is much larger than any other's, and tells; -1: there is none.
   template <class Value>
   int Outstanding(Value value) const {
@@ -54,7 +60,7 @@ class CoreFinder {
   // On a crowded host ranks give their cores away while they wait, so time without one alone does not tell.
   int AtFault() const {
     int rank = Outstanding([&](size_t r) { return Stopped(r); });
-    if (rank < 0) rank = Outstanding([&](size_t r) { return Blame(r); });
+    if (rank < 0) rank = Outstanding([&](size_t r) { return LacksMore(r) ? Blame(r) : 0; });
     if (rank < 0)
       rank = Outstanding([&](size_t r) {
         const double off = figures_.ranks[r].off_core;

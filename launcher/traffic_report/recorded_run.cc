@@ -61,7 +61,8 @@ class FolderReader {
         fs::is_directory(path_, error)
             ? path_.string() +
                   ": no window and no exchange was recorded yet. A window is written every "
-                  "traffic.every steps and when the run ends"
+                  "traffic.every steps and when the run ends; while it goes on, a number of steps in " +
+                  (path_ / "record").string() + " records every exchange of the next ones"
             : path_.string() + ": is not there, so no exchanges were recorded";
     return begin +
            "; train with traffic.record=SUMMARY (sums and matrices, the default) or "

@@ -10,40 +10,48 @@
 namespace unipool {
 namespace {
 
-constexpr size_t kFewestTimes = 8;     // of a pair of nodes
-constexpr double kSlower = 1.0 / 0.6;  // times as slow as the slowest of the others
-constexpr double kLeastShare = 0.25;   // of waits for the wire
-constexpr double kFewestBytes = 0.25;  // of the large exchanges; small ones show latency
-
-using Pair = std::pair<int, int>;  // nodes: from, to
+constexpr size_t kFewestExchanges = 8;
+constexpr double kSlower = 1.4;       // times as slow as the slowest of the others, in an exchange
+constexpr double kMostOften = 0.5;    // of the bytes of exchanges that anybody waits for
+constexpr double kLink = 0.1;         // a slow link makes its ports slow, as often
+constexpr double kLeastShare = 0.25;  // of waits for the wire
+constexpr double kLarge = 0.25;       // of the large exchanges; small ones show latency
+constexpr int kMostNodesForLinks = 16;
+constexpr size_t kMostPorts = 8;           // of more nodes, whose ports are guesses
+constexpr size_t kMostWork = 500'000'000;  // guesses x pairs of nodes x exchanges
 
 // What came from one node to another in an exchange, and how long the receiver and the sender both waited
 // until its last byte was there.
 struct Arrival {
-  int64_t exchange = 0;
+  int from = 0, to = 0;
   double bytes = 0, ns = 0;
 };
+using Exchange = std::vector<Arrival>;
 
-// Of values with weights; kUnknown: there are none.
-double WeightedQuantile(std::vector<std::pair<double, double>> values, double part) {
-  std::sort(values.begin(), values.end());
-  double whole = 0, below = 0;
-  for (const auto& [value, weight] : values) whole += weight;
-  for (const auto& [value, weight] : values) {
-    below += weight;
-    if (below >= part * whole) return value;
+struct Group {
+  double bytes = 0, ns = 0;
+  void Add(const Arrival& arrival) {
+    bytes += arrival.bytes;
+    ns = std::max(ns, arrival.ns);
   }
-  return kUnknown;
-}
+  double NsPerByte() const { return bytes > 0 ? ns / bytes : 0; }
+};
 
 // A guess: what is slow.
 struct Guess {
   SlowWire wire;
-  bool Blames(const Pair& pair) const {
-    const bool there = (wire.from < 0 || pair.first == wire.from) && (wire.to < 0 || pair.second == wire.to);
-    const bool back = (wire.from < 0 || pair.second == wire.from) && (wire.to < 0 || pair.first == wire.to);
-    return there || (wire.way == SlowWire::kBothWays && back);
+  double wins = 0, whole = 0;  // bytes of exchanges in which it is clearly the slowest, and of all
+  size_t exchanges = 0;
+  double Often() const { return whole > 0 ? wins / whole : 0; }
+  bool IsPort() const { return wire.from < 0 || wire.to < 0; }
+  bool BlamesThere(const Arrival& a) const {
+    return (wire.from < 0 || a.from == wire.from) && (wire.to < 0 || a.to == wire.to);
   }
+  bool BlamesBack(const Arrival& a) const {
+    return wire.way == SlowWire::kBothWays && (wire.from < 0 || a.to == wire.from) &&
+           (wire.to < 0 || a.from == wire.to);
+  }
+  bool Blames(const Arrival& a) const { return BlamesThere(a) || BlamesBack(a); }
 };
 
 class ArrivalFinder {
@@ -51,49 +59,40 @@ class ArrivalFinder {
   ArrivalFinder(const JoinedTraffic& traffic, const std::vector<int>& node_of_rank)
       : traffic_(traffic), node_of_rank_(node_of_rank) {
     nodes_ = 1 + *std::max_element(node_of_rank_.begin(), node_of_rank_.end());
-    for (size_t i = 0; i < traffic_.exchanges.size(); ++i) Collect(static_cast<int64_t>(i));
+    for (const JoinedExchange& exchange : traffic_.exchanges) Collect(exchange);
     LeaveOutSmall();
-    for (const auto& [pair, arrivals] : arrivals_) {
-      std::vector<std::pair<double, double>> times;
-      for (const Arrival& a : arrivals) times.emplace_back(a.ns / a.bytes, a.bytes);
-      if (times.size() < kFewestTimes) continue;
-      ns_per_byte_[pair] = {.quick = WeightedQuantile(times, 0.25), .median = WeightedQuantile(times, 0.5)};
-    }
   }
-  bool HasArrivals() const { return !arrivals_.empty(); }
+  bool HasArrivals() const { return has_arrivals_; }
 
   std::vector<SlowWire> Find() const {
-    if (ns_per_byte_.size() < 2) return {};
-    const Guess* best = nullptr;
-    double clearest = kSlower;
-    const std::vector<Guess> guesses = Guesses();
-    for (const Guess& guess : guesses) {
-      const double separation = Separation(guess);
-      if (separation < clearest) continue;
-      clearest = separation;
-      best = &guess;
+    if (exchanges_.size() < kFewestExchanges) return {};
+    std::vector<Guess> guesses = Guesses();
+    const size_t work = guesses.size() * static_cast<size_t>(nodes_ * nodes_) * exchanges_.size();
+    const size_t stride = 1 + work / kMostWork;
+    for (size_t i = 0; i < exchanges_.size(); i += stride) {
+      for (Guess& guess : guesses) Judge(guess, exchanges_[i]);
     }
-    if (!best) return {};
-    SlowWire wire = best->wire;
-    wire.share = ShareOf(*best);
+    const auto less_often = [](const Guess& a, const Guess& b) {
+      return a.Often() - (a.IsPort() ? kLink : 0) < b.Often() - (b.IsPort() ? kLink : 0);
+    };
+    const Guess& best = *std::max_element(guesses.begin(), guesses.end(), less_often);
+    // A rank without a core may be the slowest now and then; its standard error is at most that of a coin.
+    if (best.exchanges < kFewestExchanges ||
+        best.Often() < kMostOften + 0.5 / std::sqrt(static_cast<double>(best.exchanges)))
+      return {};
+    SlowWire wire = best.wire;
+    wire.share = ShareOf(best);
     if (wire.share < kLeastShare) return {};
-    const bool by_sender = wire.from >= 0;
-    wire.rate = RateOf(
-        [&](const Pair& pair) {
-          return (by_sender ? pair.first : pair.second) == (by_sender ? wire.from : wire.to) &&
-                 best->Blames(pair);
-        },
-        by_sender);
-    wire.next_rate = RateOf([&](const Pair& pair) { return !best->Blames(pair); }, by_sender);
+    wire.rate = RateOf(best, true);
+    wire.next_rate = RateOf(best, false);
     if (!IsKnown(wire.rate)) return {};
     return {wire};
   }
 
  private:
   // Between nodes; the last of their ranks' counts.
-  void Collect(int64_t index) {
-    const JoinedExchange& exchange = traffic_.exchanges[index];
-    std::map<Pair, Arrival> of_exchange;
+  void Collect(const JoinedExchange& exchange) {
+    std::map<std::pair<int, int>, Arrival> arrivals;
     for (size_t p = 0; p < exchange.parts.size(); ++p) {
       const ExchangePart& part = exchange.parts[p];
       if (!part.recorded || part.exposed < 0) return;
@@ -105,116 +104,158 @@ class ArrivalFinder {
         const ExchangePart& sender = exchange.parts[peer.peer];
         const int64_t begin = std::max({part.start, sender.start, part.wait_enter, sender.wait_enter});
         const int64_t end = part.start + int64_t{1000} * peer.arrived_us;
-        Arrival& arrival = of_exchange.try_emplace({from, to}, Arrival{.exchange = index}).first->second;
+        Arrival& arrival = arrivals.try_emplace({from, to}, Arrival{.from = from, .to = to}).first->second;
         arrival.bytes += static_cast<double>(peer.bytes_from);
         arrival.ns = std::max(arrival.ns, static_cast<double>(end - begin));
       }
     }
-    for (const auto& [pair, arrival] : of_exchange) arrivals_[pair].push_back(arrival);
+    if (arrivals.empty()) return;
+    has_arrivals_ = true;
+    Exchange all;
+    for (const auto& [pair, arrival] : arrivals) all.push_back(arrival);
+    exchanges_.push_back(std::move(all));
   }
   int NodeOf(const JoinedExchange& exchange, size_t part) const {
     return node_of_rank_[traffic_.WorldRank(exchange, static_cast<int>(part))];
   }
 
+  static double LargestOf(const Exchange& exchange) {
+    double largest = 0;
+    for (const Arrival& arrival : exchange) largest = std::max(largest, arrival.bytes);
+    return largest;
+  }
   void LeaveOutSmall() {
     std::vector<double> sizes;
-    for (const auto& [pair, arrivals] : arrivals_) {
-      for (const Arrival& arrival : arrivals) sizes.push_back(arrival.bytes);
-    }
+    for (const Exchange& exchange : exchanges_) sizes.push_back(LargestOf(exchange));
     if (sizes.empty()) return;
-    const double large = kFewestBytes * Quantile(std::move(sizes), 0.9);
-    for (auto& [pair, arrivals] : arrivals_)
-      std::erase_if(arrivals, [&](const Arrival& a) { return a.bytes < large; });
+    const double large = kLarge * Quantile(std::move(sizes), 0.9);
+    std::erase_if(exchanges_, [&](const Exchange& exchange) {
+      return LargestOf(exchange) < large ||  // nobody waited
+             std::all_of(exchange.begin(), exchange.end(), [](const Arrival& a) { return a.ns <= 0; });
+    });
+  }
+
+  // Nodes whose port may be slow: of many, those that most often send or receive the slowest.
+  std::vector<int> Suspects() const {
+    std::vector<std::pair<size_t, int>> slowest(nodes_);
+    for (int node = 0; node < nodes_; ++node) slowest[node].second = node;
+    for (const Exchange& exchange : exchanges_) {
+      std::vector<Group> out(nodes_), in(nodes_);
+      for (const Arrival& a : exchange) {
+        out[a.from].Add(a);
+        in[a.to].Add(a);
+      }
+      for (const auto* groups : {&out, &in}) {
+        const auto most =
+            std::max_element(groups->begin(), groups->end(),
+                             [](const Group& a, const Group& b) { return a.NsPerByte() < b.NsPerByte(); });
+        ++slowest[std::distance(groups->begin(), most)].first;
+      }
+    }
+    std::stable_sort(slowest.begin(), slowest.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    if (nodes_ > kMostNodesForLinks) slowest.resize(kMostPorts);
+    std::vector<int> suspects;
+    for (const auto& [times, node] : slowest) suspects.push_back(node);
+    return suspects;
   }
 
   std::vector<Guess> Guesses() const {
     std::vector<Guess> guesses;
-    for (int node = 0; node < nodes_; ++node) {
+    for (const int node : Suspects()) {
+      if (nodes_ == 2) {
+        guesses.push_back({{.from = node, .to = 1 - node, .way = SlowWire::kOneWay}});
+        continue;
+      }
       guesses.push_back({{.from = node, .way = SlowWire::kOneWay}});
       guesses.push_back({{.to = node, .way = SlowWire::kOneWay}});
       guesses.push_back({{.from = node, .way = SlowWire::kBothWays}});
     }
-    for (const auto& [pair, ns] : ns_per_byte_) {
-      guesses.push_back({{.from = pair.first, .to = pair.second, .way = SlowWire::kOneWay}});
-      if (pair.first < pair.second)
-        guesses.push_back({{.from = pair.first, .to = pair.second, .way = SlowWire::kBothWays}});
+    if (nodes_ < 3 || nodes_ > kMostNodesForLinks) return guesses;
+    for (int from = 0; from < nodes_; ++from) {
+      for (int to = 0; to < nodes_; ++to) {
+        if (from != to) guesses.push_back({{.from = from, .to = to, .way = SlowWire::kOneWay}});
+        if (from < to) guesses.push_back({{.from = from, .to = to, .way = SlowWire::kBothWays}});
+      }
     }
     return guesses;
   }
 
-  // How many times as slow the quickest pair that it blames is as the slowest of the others; 0: one of these
-  // is missing. Bytes on a slow wire are never quick. Those of a rank that had no core are now and then: so
-  // the quickest quarter of what is blamed counts.
-  double Separation(const Guess& guess) const {
-    double inside = -1;
-    for (const auto& [pair, ns] : ns_per_byte_) {
-      if (guess.Blames(pair)) inside = inside < 0 ? ns.quick : std::min(inside, ns.quick);
+  // Whether what the guess blames is clearly slower in this exchange than all the rest. Bytes that share a port
+  // are looked at together, since who is served first is quick.
+  void Judge(Guess& guess, const Exchange& exchange) const {
+    Group there, back;
+    std::vector<Group> out(nodes_), in(nodes_);
+    double slowest = 0, bytes = 0;  // of single links
+    bool has_others = false;
+    for (const Arrival& a : exchange) {
+      bytes += a.bytes;
+      if (guess.BlamesThere(a)) there.Add(a);
+      if (guess.BlamesBack(a)) back.Add(a);
+      if (guess.Blames(a)) continue;
+      has_others = true;
+      if (guess.IsPort()) {
+        out[a.from].Add(a);
+        in[a.to].Add(a);
+      } else {
+        slowest = std::max(slowest, a.ns / a.bytes);
+      }
     }
-    const double outside = SlowestOther(guess);
-    if (inside <= 0 || outside < 0) return 0;
-    return outside == 0 ? HUGE_VAL : inside / outside;
-  }
-
-  // -1: it blames all.
-  double SlowestOther(const Guess& guess) const {
-    double slowest = -1;
-    for (const auto& [pair, ns] : ns_per_byte_) {
-      if (!guess.Blames(pair)) slowest = std::max(slowest, ns.median);
+    const bool both = guess.wire.way == SlowWire::kBothWays;
+    if (!has_others || there.bytes <= 0 || (both && back.bytes <= 0)) return;
+    for (const auto* groups : {&out, &in}) {
+      for (const Group& group : *groups) slowest = std::max(slowest, group.NsPerByte());
     }
-    return slowest;
+    const double blamed = both ? std::min(there.NsPerByte(), back.NsPerByte()) : there.NsPerByte();
+    ++guess.exchanges;
+    guess.whole += bytes;
+    if (blamed > kSlower * slowest) guess.wins += bytes;
   }
 
   // Of the time that nodes wait for bytes: what they would not, did the blamed ones come like the others.
   double ShareOf(const Guess& guess) const {
-    struct Waits {
-      double all = 0, others = 0;
-    };
-    const double outside = SlowestOther(guess);
-    std::map<std::pair<int64_t, int>, Waits> waits;  // by exchange and receiver
-    for (const auto& [pair, arrivals] : arrivals_) {
-      for (const Arrival& arrival : arrivals) {
-        Waits& wait = waits[{arrival.exchange, pair.second}];
-        wait.all = std::max(wait.all, arrival.ns);
-        const double like_others =
-            guess.Blames(pair) ? std::min(arrival.ns, outside * arrival.bytes) : arrival.ns;
-        wait.others = std::max(wait.others, like_others);
-      }
-    }
     double all = 0, others = 0;
-    for (const auto& [key, wait] : waits) {
-      all += wait.all;
-      others += wait.others;
+    for (const Exchange& exchange : exchanges_) {
+      double slowest = 0;
+      for (const Arrival& a : exchange) {
+        if (!guess.Blames(a)) slowest = std::max(slowest, a.ns / a.bytes);
+      }
+      std::map<int, std::pair<double, double>> waits;  // by receiver: now, and then
+      for (const Arrival& a : exchange) {
+        auto& [now, then] = waits[a.to];
+        now = std::max(now, a.ns);
+        then = std::max(then, guess.Blames(a) ? std::min(a.ns, slowest * a.bytes) : a.ns);
+      }
+      for (const auto& [node, wait] : waits) {
+        all += wait.first;
+        others += wait.second;
+      }
     }
     return all <= 0 ? 0 : 1 - others / all;
   }
 
-  // Bytes a second of what one sender, or one receiver, has under way in an exchange, of the pairs chosen.
-  template <class Chosen>
-  double RateOf(const Chosen& chosen, bool by_sender) const {
-    std::map<std::pair<int64_t, int>, Arrival> sums;
-    for (const auto& [pair, arrivals] : arrivals_) {
-      if (!chosen(pair)) continue;
-      for (const Arrival& arrival : arrivals) {
-        Arrival& sum = sums[{arrival.exchange, by_sender ? pair.first : pair.second}];
-        sum.bytes += arrival.bytes;
-        sum.ns = std::max(sum.ns, arrival.ns);
+  // Bytes a second of what one sender (or one receiver, where that is blamed) has under way in an exchange: the
+  // median of what is blamed, or of what is not.
+  double RateOf(const Guess& guess, bool blamed) const {
+    const bool by_sender = guess.wire.from >= 0;
+    std::vector<double> rates;
+    for (const Exchange& exchange : exchanges_) {
+      std::map<int, Group> groups;
+      for (const Arrival& a : exchange) {
+        if (blamed ? guess.BlamesThere(a) : !guess.Blames(a)) groups[by_sender ? a.from : a.to].Add(a);
+      }
+      for (const auto& [node, group] : groups) {
+        if (group.ns > 0) rates.push_back(1e9 * group.bytes / group.ns);
       }
     }
-    std::vector<std::pair<double, double>> rates;
-    for (const auto& [key, sum] : sums) {
-      if (sum.ns > 0) rates.emplace_back(1e9 * sum.bytes / sum.ns, sum.bytes);
-    }
-    return rates.size() < kFewestTimes ? kUnknown : WeightedQuantile(std::move(rates), 0.5);
+    return rates.size() < kFewestExchanges ? kUnknown : Quantile(std::move(rates), 0.5);
   }
 
   const JoinedTraffic& traffic_;
   const std::vector<int>& node_of_rank_;
   int nodes_ = 0;
-  std::map<Pair, std::vector<Arrival>> arrivals_;
-  struct Times {
-    double quick = 0, median = 0;
-  };
-  std::map<Pair, Times> ns_per_byte_;  // weighted by bytes
+  bool has_arrivals_ = false;
+  std::vector<Exchange> exchanges_;
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ class Sharing {
     shares_.held.resize(figures_.ranks.size());
     const WaitFigures waits = figures_.MeanWaits();
     shares_.stalled = waits.stalled;
+    if (traffic_) shares_.slow_wires = FindSlowWires(*traffic_, manifest_);
     FindHeld();
     FindDrain(waits.Idle());
     FindLate(waits.Idle() - shares_.drain);
@@ -145,6 +146,14 @@ class Sharing {
            ratio([&](size_t i) { return figures_.ranks[i].volume.Wire(); }) > kHot;
   }
 
+  // How much longer than the others it had no core, or was stopped: nobody else had its core meanwhile.
+  double LackOfCore(size_t r) const {
+    const double off = Excess(r, [&](size_t i) { return figures_.ranks[i].off_core; });
+    const double stopped =
+        Excess(r, [&](size_t i) { return figures_.ranks[i].off_core - figures_.ranks[i].queued; });
+    return IsKnown(stopped) ? std::max(off, stopped) : off;
+  }
+
   void ShareOut(size_t r, double owed) {
     LateShare& late = shares_.late[r];
     const double each = owed * world_ / std::max(1.0, world_ - 1);
@@ -155,7 +164,7 @@ class Sharing {
     core += HeldLonger(r, &HeldShare::core);
     double wire = HeldLonger(r, &HeldShare::wire);
     // Ranks give their core away while they wait, all alike; one that has it less than they do lacks it.
-    const double off = Excess(r, [&](size_t i) { return figures_.ranks[i].off_core; }) - core;
+    const double off = LackOfCore(r) - core;
     if (IsKnown(off)) {
       const double part = std::clamp(off, 0.0, wire);
       core += part;
@@ -169,7 +178,12 @@ class Sharing {
     if (all < kExplains * each) {
       // It computes no longer than others, and had no core for longer than they waited for it.
       const bool lacks = HasNoWire(manifest_) && figures_.ranks[r].off_core > each;
-      (lacks ? late.core : late.turns) = owed;
+      if (lacks) {
+        late.core = owed;
+      } else {  // a slow wire holds up who it serves, all in turns
+        late.wire = shares_.slow_wires.empty() ? 0 : owed * shares_.slow_wires.front().share;
+        late.turns = owed - late.wire;
+      }
       return;
     }
     for (double* one : {&computes, &core, &wire}) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "launcher/traffic_report/slow_wire.h"
 #include "launcher/traffic_report/traffic_figures.h"
 #include "launcher/traffic_report/verdict.h"
 
@@ -35,6 +36,7 @@ struct WaitShares {
   double core_waits = 0, wire_waits = 0;  // of exposed
   std::vector<LateShare> late;            // by rank
   std::vector<HeldShare> held;            // by rank
+  std::vector<SlowWire> slow_wires;       // that explain waits for wires; one at most
   double Late() const;                    // ranks that compute longer, or take turns
   double Core() const;
   double Wire() const;

@@ -9,10 +9,12 @@ namespace unipool {
 namespace {
 
 constexpr double kSmallMessage = 4096;  // bytes
+constexpr double kLatencyCounts = 1e5;  // bytes; more take longer than the latency of any wire in use
 constexpr double kHot = 1.5;            // of the rows of others: a rank with hot experts
 constexpr double kHardlyWait = 20;      // times the rate of the slow wire
 constexpr double kLittle = 0.1;         // of what is waited for wires
 constexpr double kOffCore = 0.5;        // of a step
+constexpr double kMoreOff = 1.25;       // than the ranks of other nodes
 constexpr double kLess = 0.6;           // of the waits of other nodes: what it sends may be slow
 constexpr const char* kFullDecides =
     "FULL decides which: traffic.record=FULL, or a number of steps in RUN_DIR/traffic/record while the run "
@@ -47,14 +49,13 @@ class WireCauseFinder {
   void AddCopies() {
     causes_.push_back({shares_.copies,
                        "bytes are copied between ranks of the host, and ranks find out that they are",
-                       "fewer bytes: a smaller moe.top_k; fewer exchanges: a larger train.micro_batch; fewer "
-                       "ranks on the host"});
+                       std::string(manifest_.top_k > 1 ? "fewer bytes: a smaller moe.top_k; " : "") +
+                           "fewer exchanges: a larger train.micro_batch; fewer ranks on the host"});
   }
 
   // Its share of what is waited for wires; 0: there is none.
   double AddSlowWire() {
-    if (!traffic_) return 0;
-    const std::vector<SlowWire> wires = FindSlowWires(*traffic_, manifest_);
+    const std::vector<SlowWire>& wires = shares_.slow_wires;
     for (const SlowWire& slow : wires) {
       const std::string others = !IsKnown(slow.next_rate) ? ""
                                  : slow.next_rate > kHardlyWait * slow.rate
@@ -79,18 +80,28 @@ class WireCauseFinder {
     return wires.empty() ? 0 : wires.front().share;
   }
 
-  // Bytes come late to and from ranks that have no core to look.
+  // Of a step, how long the ranks of a node had no core, or others'; NaN: not known.
+  double OffCore(int node, bool others) const {
+    double off = 0, all = 0;
+    for (size_t r = 0; r < figures_.ranks.size(); ++r) {
+      if ((manifest_.node_of_rank[r] == node) == others) continue;
+      off += figures_.ranks[r].off_core;
+      all += figures_.ranks[r].step;
+    }
+    return off / std::max(1.0, all);
+  }
+
+  // Bytes come late to and from ranks that have no core to look. Ranks give it away while they wait, all alike.
+  bool LacksCore(int node) const {
+    const double off = OffCore(node, false);
+    return off > kOffCore && off > kMoreOff * OffCore(node, true);
+  }
+
   std::string NoCoreText(const SlowWire& slow) const {
     for (const int node : {slow.from, slow.to}) {
-      double off = 0, all = 0;
-      for (size_t r = 0; r < figures_.ranks.size(); ++r) {
-        if (manifest_.node_of_rank[r] != node) continue;
-        off += figures_.ranks[r].off_core;
-        all += figures_.ranks[r].step;
-      }
-      if (off > kOffCore * all)
+      if (node >= 0 && LacksCore(node))
         return Format("; ranks of node %d had no core for %s of a step, which looks alike", node,
-                      PercentText(off / all));
+                      PercentText(OffCore(node, false)));
     }
     return "";
   }
@@ -101,12 +112,12 @@ class WireCauseFinder {
     if (traffic_ || manifest_.carrier == "emulated" ||
         (guess.empty() && shares_.WireLate() < 0.1 * shares_.Wire()))
       return false;
-    causes_.push_back(
-        {shares_.Wire(),
-         "ranks wait for wires between nodes, and for others that do; which wire is slow these sums "
-         "do not tell" +
-             guess,
-         kFullDecides});
+    causes_.push_back({shares_.Wire(),
+                       "ranks wait for wires between nodes, and for others that do; whether one of them is "
+                       "slow, and which, "
+                       "these sums do not tell" +
+                           guess,
+                       kFullDecides});
     return true;
   }
 
@@ -126,6 +137,7 @@ class WireCauseFinder {
     const auto [least, least_node] = order[0];
     const auto [most, most_node] = order[count - 1];
     const double second = order[1].first, next = order[count - 2].first;
+    if (LacksCore(least_node) || LacksCore(most_node)) return "";
     if (least < kLess * second)
       return Format("; node %d waits %s and others %s or more, so perhaps it is what node %d sends",
                     least_node, TimeText(least), TimeText(second), least_node);
@@ -135,12 +147,21 @@ class WireCauseFinder {
     return "";
   }
 
+  // Those that wait for a wire are not at fault. Only where wires are described are they the slow ones.
   void AddLateByWire() {
+    if (shares_.WireLate() <= 0) return;
+    if (manifest_.carrier != "emulated") {
+      causes_.push_back(
+          {shares_.WireLate(),
+           "others wait for ranks that wait for wires themselves; no wire is clearly slower than "
+           "the rest",
+           FewerBytes(true)});
+      return;
+    }
     std::vector<size_t> ranks;
     for (size_t r = 0; r < shares_.late.size(); ++r) {
       if (shares_.late[r].wire > 0) ranks.push_back(r);
     }
-    if (ranks.empty()) return;
     std::stable_sort(ranks.begin(), ranks.end(),
                      [&](size_t a, size_t b) { return shares_.late[a].wire > shares_.late[b].wire; });
     ranks.resize(std::min<size_t>(ranks.size(), 4));
@@ -150,9 +171,7 @@ class WireCauseFinder {
                       RankName(manifest_, static_cast<int>(r)), TimeText(figures_.ranks[r].waits.exposed));
     }
     causes_.push_back({shares_.WireLate(), "others wait for ranks whose bytes come late: " + names,
-                       manifest_.carrier == "emulated"
-                           ? "the wires that parallel.emulate describes, or fewer bytes on them"
-                           : "their wires: compare nodes with unipool check_nodes"});
+                       "the wires that parallel.emulate describes, or fewer bytes on them"});
   }
 
   // With all layers and lanes together; `part` of what they wait.
@@ -185,7 +204,8 @@ class WireCauseFinder {
       cause.what += Format(", %s of it between nodes", PercentText(volume.inter / volume.Wire()));
     const double each = bytes / std::max(1.0, count);
     const bool small =
-        each < kSmallMessage || (evidence_ && evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each);
+        each < kSmallMessage ||
+        (each < kLatencyCounts && evidence_ && evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each);
     cause.change = ChangeOf(name, volume.inter > 0, small);
     if (const int hot = HottestRank(); hot >= 0 && IsOfRows(name) && !small) {
       cause.what += "; " + RankName(manifest_, hot) + " " + MoreRowsText(inputs_, hot);
@@ -194,17 +214,22 @@ class WireCauseFinder {
     causes_.push_back(cause);
   }
 
-  static std::string ChangeOf(const std::string& operation, bool between_nodes, bool small) {
+  std::string ChangeOf(const std::string& operation, bool between_nodes, bool small) const {
     if (!IsOfRows(operation) && !operation.starts_with("counts"))
       return small ? "few bytes once a step: the latency of wires counts, and no setting changes it"
                    : "once a step: a larger train.global_batch makes it rarer";
     if (small)
       return "messages are small, latency counts: a larger train.micro_batch makes them fewer and larger";
+    return FewerBytes(between_nodes);
+  }
+
+  std::string FewerBytes(bool between_nodes) const {
     return std::string(between_nodes
                            ? "fewer bytes between nodes: parallel.pool_replicas, a copy of the pool "
                              "for some of them; "
                            : "") +
-           "fewer bytes at all: a smaller moe.top_k; parallel.lanes=INTERLEAVED hides most";
+           (manifest_.top_k > 1 ? "fewer bytes at all: a smaller moe.top_k; " : "") +
+           "parallel.lanes=INTERLEAVED, the default, hides most";
   }
 
   // That receives many more rows than the others; -1: none does.

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "launcher/traffic_report/traffic_report.h"
 #include "tests/fresh_seed.h"
 #include "tests/launcher/traffic_planted.h"
@@ -14,7 +16,7 @@ struct Wires {
   std::vector<int> nodes;
   std::vector<double> ports = {};
   bool buffered = false;
-  bool sees_arrivals = false;
+  bool sees_arrivals = false, has_bursts = false, sends_in_turn = false;
 };
 
 std::vector<SlowWire> FindWires(const Wires& wires) {
@@ -30,6 +32,8 @@ std::vector<SlowWire> FindWires(const Wires& wires) {
   plan.port_megabytes_per_second = wires.ports;
   plan.buffered = wires.buffered;
   plan.sees_arrivals = wires.sees_arrivals;
+  plan.has_bursts = wires.has_bursts;
+  plan.sends_in_turn = wires.sends_in_turn;
   AddPlanted(run, plan);
   run.Write();
   const TrafficReport report = MakeTrafficReport(run.path(), {});
@@ -38,6 +42,12 @@ std::vector<SlowWire> FindWires(const Wires& wires) {
 
 std::vector<std::vector<double>> Everywhere(size_t ranks, double rate) {
   return std::vector<std::vector<double>>(ranks, std::vector<double>(ranks, rate));
+}
+
+std::vector<int> NodesOf(int size) {
+  std::vector<int> nodes(size);
+  std::iota(nodes.begin(), nodes.end(), 0);
+  return nodes;
 }
 
 SlowWire ExpectWire(const std::vector<SlowWire>& found, int from, int to) {
@@ -135,10 +145,8 @@ TEST(SlowWire, FindsAPortThatIsSlowBothWays) {
     for (const int slow : {0, size - 1}) {
       std::vector<double> ports(size, 1000);
       ports[slow] = 50;
-      std::vector<int> nodes;
-      for (int n = 0; n < size; ++n) nodes.push_back(n);
       const SlowWire found = ExpectWire(FindWires({.megabytes_per_second = Everywhere(size, 1000),
-                                                   .nodes = nodes,
+                                                   .nodes = NodesOf(size),
                                                    .ports = ports,
                                                    .buffered = true,
                                                    .sees_arrivals = true}),
@@ -147,6 +155,31 @@ TEST(SlowWire, FindsAPortThatIsSlowBothWays) {
       EXPECT_NEAR(found.rate, 50e6, 10e6) << SeedText();
       EXPECT_GT(found.share, 0.8) << SeedText();
     }
+  }
+}
+
+// Some bytes go at once, out of a buffer, and who is served first waits least: so it is on real wires.
+TEST(SlowWire, FindsAPortBesideBurstsAndTurns) {
+  for (const int size : {3, 4, 8, 20}) {
+    std::vector<double> ports(size, 300);
+    ports[1] = 60;
+    const SlowWire found = ExpectWire(FindWires({.megabytes_per_second = Everywhere(size, 1000),
+                                                 .nodes = NodesOf(size),
+                                                 .ports = ports,
+                                                 .buffered = true,
+                                                 .sees_arrivals = true,
+                                                 .has_bursts = true}),
+                                      1, -1);
+    EXPECT_EQ(found.way, SlowWire::kBothWays);
+    auto rates = Everywhere(size, 300);
+    for (double& rate : rates[1]) rate = 60;
+    ExpectWire(FindWires({.megabytes_per_second = rates,
+                          .nodes = NodesOf(size),
+                          .buffered = true,
+                          .sees_arrivals = true,
+                          .has_bursts = true,
+                          .sends_in_turn = true}),
+               1, -1);
   }
 }
 

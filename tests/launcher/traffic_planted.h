@@ -19,6 +19,8 @@ struct Planted {
   std::vector<double> held_us;    // beyond the end of the wire in each wait, by rank; empty: none
   bool buffered = false;          // a sender does not wait until its bytes have gone
   bool sees_arrivals = false;     // of each peer's bytes
+  bool has_bursts = false;        // every third exchange goes at once
+  bool sends_in_turn = false;     // a sender serves the ranks after it one by one
   bool backward_is_idle = false;  // nothing is exchanged in the backward lane
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
@@ -73,8 +75,10 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step =
             return planted.megabytes_per_second.empty() ? 1000.0 : planted.megabytes_per_second[from][to];
           };
           if (p == r) continue;
-          const double from =
+          double from =
               std::max({port[p], port[r], 1000.0 * static_cast<double>(exchange.bytes[p][r]) / rate(p, r)});
+          if (planted.sends_in_turn) from *= static_cast<double>((r + world - p) % world) / (world - 1.0);
+          if (planted.has_bursts && i % 3 == 0) from = 0;
           wire = std::max(wire, from);
           if (planted.sees_arrivals) {
             const int64_t both = std::max(exchange.calls[p].wait_enter, exchange.calls[r].wait_enter);

@@ -134,6 +134,21 @@ TEST_F(WaitSharesTest, ALackOfCoresLooksLikeASlowWire) {
                                                    HasSubstr("ranks of node 2 had no core for 95 %")));
 }
 
+// Its bytes come late since it was stopped while it waited. Nobody else had its core, as on the others.
+TEST_F(WaitSharesTest, AStopIsNoLateWire) {
+  Planted plan = Plan();
+  plan.held_us = {0, 0, 1000, 0};
+  plan.sees_arrivals = plan.buffered = true;
+  run_.nodes_ = {0, 1, 2, 3};
+  run_.cpu_share_ = {0.2, 0.2, 0.2, 0.2};
+  run_.queued_share_ = {0.8, 0.8, 0.1, 0.8};
+  const TrafficReport report = Report(plan);
+  ASSERT_FALSE(report.verdict.causes.empty());
+  const auto is_named = [](const WaitCause& cause) { return cause.what.find("rank 2 (node 2) goes") == 0; };
+  EXPECT_TRUE(std::any_of(report.verdict.causes.begin(), report.verdict.causes.end(), is_named))
+      << SeedText();
+}
+
 // The same times on ranks that had their cores throughout.
 TEST_F(WaitSharesTest, ASlowProcessorHasItsCore) {
   Planted plan = Plan();
