@@ -178,6 +178,15 @@ __global__ void __launch_bounds__(QueryTiles<kWidth>::kThreads) QueryGradientKer
     for (int half = 0; half < 2; ++half)
       terms[r][half] = a.TermsOf(place.sequence, place.head)[warp_query + 16 * r + 8 * half + lane / 4];
   }
+  // Queries meet every tile of keys: they stay in registers as far as these suffice (235 at width 64, with
+  // which two blocks still fit an SM). Douts beside them would spill.
+  constexpr bool kHolds = kWidth <= 64;
+  HeldRows<Tiles::kRowTiles, kHolds ? kWidth : 16> held_queries;
+  if constexpr (kHolds) {
+    WaitCopies<0>();
+    __syncthreads();
+    held_queries.Load(queries, warp_row);
+  }
   Sums<Tiles::kRowTiles, kWidth / 8> dqueries;
   dqueries.Clear();
   for (int tile = 0; tile < num_tiles; ++tile) {
@@ -190,7 +199,11 @@ __global__ void __launch_bounds__(QueryTiles<kWidth>::kThreads) QueryGradientKer
     const Bf16* const values = keys + kTile;
     typename Tiles::Pairs pairs;  // scores, probabilities
     pairs.Clear();
-    pairs.template AddTransposedProduct<kWidth>(queries, warp_row, keys);
+    if constexpr (kHolds) {
+      pairs.AddTransposedProduct(held_queries, keys);
+    } else {
+      pairs.template AddTransposedProduct<kWidth>(queries, warp_row, keys);
+    }
     const bool masked = first_key + kOther - 1 > warp_query;
     ForPairs<Tiles>([&](int r, int c, int e, int own, int other) {
       float& pair = pairs.value[r][c][e];

@@ -112,6 +112,21 @@ __device__ inline void LoadB(uint32_t (&b)[4], const Bf16* tile, int row, int n)
   LoadMatricesTransposed(b, tile + TileLayout<kWidth>::At(row + lane % 16, 2 * n + lane / 16));
 }
 
+// Operands A of 16 kRowTiles rows of a tile over all its columns, in registers: for rows that meet many
+// tiles.
+template <int kRowTiles, int kWidth>
+struct HeldRows {
+  uint32_t operand[kWidth / 16][kRowTiles][4];
+
+  __device__ void Load(const Bf16* tile, int row) {
+#pragma unroll
+    for (int k = 0; k < kWidth / 16; ++k) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) LoadA<kWidth>(operand[k][r], tile, row + 16 * r, k);
+    }
+  }
+};
+
 // Sums (below) rounded to bf16 in half the registers: a sum's registers are those of an operand A.
 template <int kRowTiles, int kColumnTiles>
 struct RoundedSums {
@@ -164,6 +179,20 @@ struct Sums {
         uint32_t b[4];
         LoadBOfTranspose<kWidth>(b, b_tile, 16 * n, k);
         AddProduct(a, b, n);
+      }
+    }
+  }
+
+  // The same with rows that are held.
+  template <int kWidth>
+  __device__ void AddTransposedProduct(const HeldRows<kRowTiles, kWidth>& a, const Bf16* b_tile) {
+#pragma unroll
+    for (int k = 0; k < kWidth / 16; ++k) {
+#pragma unroll
+      for (int n = 0; n < kColumnTiles / 2; ++n) {
+        uint32_t b[4];
+        LoadBOfTranspose<kWidth>(b, b_tile, 16 * n, k);
+        AddProduct(a.operand[k], b, n);
       }
     }
   }
