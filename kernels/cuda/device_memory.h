@@ -1,5 +1,5 @@
 // Memory of a CUDA device. Allocate and small reservations take it whole. Reserve takes address space, which
-// Commit makes memory piece by piece.
+// Commit makes memory piece by piece, a little further than asked for (mapped_size.h).
 #pragma once
 
 #include <map>
@@ -35,7 +35,7 @@ class CudaMemory {
     std::vector<int64_t> pieces;  // sizes, in order; empty if taken whole
     bool is_whole = true;
   };
-  void Map(CUdeviceptr at, int64_t bytes);
+  bool Map(CUdeviceptr at, int64_t bytes);  // false: there is no memory left
   void Zero(void* data, int64_t bytes);
   void Count(int64_t bytes);
 

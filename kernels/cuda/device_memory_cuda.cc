@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/mapped_size.h"
 
 namespace unipool::cuda {
 namespace {
@@ -81,10 +82,10 @@ void* CudaMemory::Reserve(int64_t max_bytes) {
   return data;
 }
 
-void CudaMemory::Map(CUdeviceptr at, int64_t bytes) {
+bool CudaMemory::Map(CUdeviceptr at, int64_t bytes) {
   CUmemGenericAllocationHandle piece{};
   const CUresult result = calls_.create(&piece, bytes, &where_, 0);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY) Refuse(bytes, "more");
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) return false;
   UNIPOOL_CHECK_DRIVER(result, bytes << " bytes of memory");
   UNIPOOL_CHECK_DRIVER(calls_.map(at, bytes, 0, piece, 0), "mapping " << bytes << " bytes");
   // The mapping keeps the memory.
@@ -93,6 +94,7 @@ void CudaMemory::Map(CUdeviceptr at, int64_t bytes) {
   access.location = where_.location;
   access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
   UNIPOOL_CHECK_DRIVER(calls_.set_access(at, bytes, &access, 1), "access to " << bytes << " bytes");
+  return true;
 }
 
 void CudaMemory::Commit(void* data, int64_t bytes) {
@@ -101,9 +103,13 @@ void CudaMemory::Commit(void* data, int64_t bytes) {
   Block& block = found->second;
   CHECK_LE(bytes, block.max_bytes);
   if (block.is_whole || bytes <= block.mapped_bytes) return;
-  const int64_t more = (bytes - block.mapped_bytes + granularity_ - 1) / granularity_ * granularity_;
-  char* const begin = static_cast<char*>(data) + block.mapped_bytes;
-  Map(AsAddress(begin), more);
+  const int64_t mapped = block.mapped_bytes;
+  char* const begin = static_cast<char*>(data) + mapped;
+  int64_t more = NextMapped(bytes, mapped, block.max_bytes, granularity_) - mapped;
+  if (!Map(AsAddress(begin), more)) {  // then what is wanted, and no more
+    more = NextMapped(bytes, 0, block.max_bytes, granularity_) - mapped;
+    if (!Map(AsAddress(begin), more)) Refuse(more, "more");
+  }
   block.pieces.push_back(more);
   block.mapped_bytes += more;
   Count(more);
