@@ -4,13 +4,14 @@
 //   1 TableKernel   per expert, the rows of its copies; the first row of each expert and of each place; what
 //                   a row of a copy moves by
 //   2 DealKernel    a thread per choice
+#include "kernels/cuda/block_scan.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace unipool::cuda {
 namespace {
 
-constexpr int kThreads = 512, kWarps = kThreads / kWarp;
+constexpr int kThreads = 512;
 
 struct Tables {
   int32_t *first_row, *until, *shift, *begin;  // [M], [C], [C], [P]
@@ -23,35 +24,11 @@ struct Arguments {
   Tables scratch;
 };
 
-// first[i] = the sum of counts[0 .. i - 1], by the whole block: each thread takes neighbours.
-__device__ inline void Scan(int n, const int32_t* counts, int32_t* first) {
-  UNIPOOL_SHARED(int, warp_sums, [kWarps]);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
-  const int length = (n + kThreads - 1) / kThreads;
-  const int begin = min(thread * length, n), end = min(begin + length, n);
-  int own = 0;
-  for (int i = begin; i < end; ++i) own += counts[i];
-  int upto = own;
-#pragma unroll
-  for (int step = 1; step < kWarp; step *= 2) {
-    const int lower = __shfl_up_sync(kFullWarp, upto, step);
-    if (lane >= step) upto += lower;
-  }
-  if (lane == kWarp - 1) warp_sums[warp] = upto;
-  __syncthreads();
-  int before = upto - own;
-  for (int w = 0; w < warp; ++w) before += warp_sums[w];
-  for (int i = begin; i < end; ++i) {
-    first[i] = before;
-    before += counts[i];
-  }
-  __syncthreads();
-}
-
 __global__ void __launch_bounds__(kThreads) TableKernel(Arguments a) {
   const int thread = static_cast<int>(threadIdx.x);
   for (int p = thread; p < a.num_places; p += kThreads) a.rows_of_place[p] = 0;
-  Scan(a.num_experts, a.rows_of_expert, a.scratch.first_row);
+  ScanInBlock<kThreads>(a.num_experts, a.rows_of_expert, a.scratch.first_row);
+  __syncthreads();
   for (int e = thread; e < a.num_experts; e += kThreads) {
     const int d = (a.turn * 159 + e * 83) % kDealUnits;
     int before = 0;
@@ -65,7 +42,8 @@ __global__ void __launch_bounds__(kThreads) TableKernel(Arguments a) {
     DeviceCheck(before == a.rows_of_expert[e], "the copies of an expert have all its rows");
   }
   __syncthreads();
-  Scan(a.num_places, a.rows_of_place, a.scratch.begin);
+  ScanInBlock<kThreads>(a.num_places, a.rows_of_place, a.scratch.begin);
+  __syncthreads();
   for (int e = thread; e < a.num_experts; e += kThreads) {
     int before = 0;
     for (int i = a.first_copy[e]; i < a.first_copy[e + 1]; ++i) {

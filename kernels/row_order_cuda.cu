@@ -6,6 +6,7 @@
 //                   takes neighbouring choices, 32 at a time; equal places among them are ordered by lane,
 //                   and rows of earlier warps of the chunk come first.
 // Nothing depends on the order in which threads run: what atomics add up is read after a barrier only.
+#include "kernels/cuda/block_scan.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
@@ -93,30 +94,6 @@ __global__ void __launch_bounds__(kWarp* kSlices) ScanKernel(Arguments a) {
   }
 }
 
-// first[e] = the sum of totals[0 .. e - 1], by the whole block: each thread takes neighbours.
-__device__ inline void ScanTotals(int num_experts, const int32_t* totals, int* first) {
-  UNIPOOL_SHARED(int, warp_sums, [kWarps]);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
-  const int length = (num_experts + kThreads - 1) / kThreads;
-  const int begin = min(thread * length, num_experts), end = min(begin + length, num_experts);
-  int own = 0;
-  for (int e = begin; e < end; ++e) own += totals[e];
-  int upto = own;
-#pragma unroll
-  for (int step = 1; step < kWarp; step *= 2) {
-    const int lower = __shfl_up_sync(kFullWarp, upto, step);
-    if (lane >= step) upto += lower;
-  }
-  if (lane == kWarp - 1) warp_sums[warp] = upto;
-  __syncthreads();
-  int before = upto - own;
-  for (int w = 0; w < warp; ++w) before += warp_sums[w];
-  for (int e = begin; e < end; ++e) {
-    first[e] = before;
-    before += totals[e];
-  }
-}
-
 // ranks[i] = how many earlier choices of this warp have the place of the lane's i-th; counts, 0 at first,
 // become the warp's choices per place.
 __device__ inline void RankInWarp(const int (&places)[kPerLane], uint16_t* counts, int (&ranks)[kPerLane]) {
@@ -147,7 +124,7 @@ __global__ void __launch_bounds__(kThreads) PlaceKernel(Arguments a) {
   LoadPlaces(a, places);
   for (int i = thread; i < kWarps / 2 * num_experts; i += kThreads)
     reinterpret_cast<uint32_t*>(warp_counts)[i] = 0;
-  ScanTotals(num_experts, a.rows_of_expert, first);
+  ScanInBlock<kThreads>(num_experts, a.rows_of_expert, first);
   __syncthreads();
   RankInWarp(places, warp_counts + warp * num_experts, ranks);
   __syncthreads();
