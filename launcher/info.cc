@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/bf16_products.h"
+#include "kernels/cuda_context.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/reports/readable_number.h"
@@ -13,6 +14,7 @@
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
 #include "models/settings.h"
+#include "models/slot_choice.h"
 #include "models/stage_layers.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
@@ -216,16 +218,39 @@ std::string InfoText(const Config& config, int world_size) {
       world["ranks"].get<int>(), world["replicas"].get<int>(), world["stages"].get<int>(),
       world["data"].get<int>(), PrecisionText(config).c_str());
   text += RankTables(info["ranks"]);
-  if (config.device() == DeviceType::CUDA)
+  if (config.device() == DeviceType::CUDA) {
+    text += Format("with weight gradients of %d slots at once (train.weight_grad_slots)\n",
+                   WeightGradSlots(config));
     text += "what CUDA, cuBLAS and NCCL hold of each GPU is not in this, and not measured yet\n";
+  }
   return text;
 }
 
+namespace {
+
+// Memory of this machine's GPU; 0 where it has none, since `info` says what is needed elsewhere too.
+int64_t DeviceBytes() {
+  try {
+    return AskCudaDevice(0).total_bytes;
+  } catch (const UserError&) {
+    return 0;
+  }
+}
+
+// The plan of a run here: each rank with a GPU as this machine's.
+Config WithSlotsOfThisMachine(const Config& config, int world_size) {
+  if (!LeavesSlotsOpen(config)) return config;
+  return WithSlotsFor(config, MeshShapeOf(config.parallel(), world_size), DeviceBytes());
+}
+
+}  // namespace
+
 int InfoCommand(const CommandLine& command_line) {
-  const Config config = LoadConfig(command_line);
-  const int world_size = config.parallel().ranks();
-  ValidateConfig(config, world_size);
+  const Config asked = LoadConfig(command_line);
+  const int world_size = asked.parallel().ranks();
+  ValidateConfig(asked, world_size);
   if (!IsPrintingProcess()) return 0;
+  const Config config = WithSlotsOfThisMachine(asked, world_size);
   const std::string text =
       command_line.json ? InfoJson(config, world_size).dump() + "\n" : InfoText(config, world_size);
   PrintResult(text);

@@ -47,7 +47,7 @@ Trainer::Trainer(const Config& config, TrafficRun& traffic, RunControl& control)
     for (const std::string& warning : DataWarnings(config)) report_.Say("warning: " + warning);
     report_.Say(origin);
     if (const std::string lost = control_.HowTheLastWasLost(); !lost.empty()) report_.Say("note: " + lost);
-    report_.Say(engine_->parts().place.transport());
+    report_.Say(engine_->parts().AboutDevice());
   }
   report_.OpenFiles(step_);
   RunTogether(*world_.communicator, [&] {

@@ -4,9 +4,11 @@
 
 #include "models/memory_plan.h"
 #include "models/settings.h"
+#include "models/slot_choice.h"
 #include "models/stage_layers.h"
 #include "parallel/shadow_placement.h"
 #include "runtime/emulated_communicator.h"
+#include "runtime/format.h"
 
 namespace unipool {
 
@@ -91,7 +93,7 @@ ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& o
   return {.types = TypesOfParts(parts.config, options),
           .max_rows = parts.mesh.shape().pool() * rows,
           .recompute = parts.config.train().recompute_experts(),
-          .weight_grad_slots = WeightGradSlots(parts.config),
+          .weight_grad_slots = parts.weight_grad_slots,
           .trainable = IsTraining(options),
           .pool = &parts.mesh.pool()};
 }
@@ -140,6 +142,7 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
            options.recorder),
       layers_per_stage(LayersPerStage(config, mesh.shape())),
       schedule(ScheduleOf(config, mesh.shape(), layers_per_stage, options)),
+      weight_grad_slots(IsTraining(options) ? ChooseWeightGradSlots(config, world, place.device()) : 1),
       placement(FirstPlacement(spec, config.parallel().placement(), schedule, mesh.shape())
                     .WithRoom(IsTraining(options) ? ShadowsPerRank(config, mesh.shape()) : 0)),
       clock(ClockOf(world)),
@@ -155,6 +158,14 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
       replacer(spec, config.parallel(), mesh, schedule, ShareOfACopy(*this, options), placement, experts,
                optimizer ? &*optimizer : nullptr, place.stream(), place.memory()) {
   executor.set_meter(options.meter);
+}
+
+std::string EngineParts::AboutDevice() const {
+  if (!LeavesSlotsOpen(config)) return place.transport();
+  return place.transport() +
+         Format(
+             "\nweight gradients of %d slots at once, by the memory of the devices (train.weight_grad_slots)",
+             weight_grad_slots);
 }
 
 }  // namespace unipool

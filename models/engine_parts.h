@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "models/compute_place.h"
@@ -35,12 +36,17 @@ struct EngineParts {
   // (launcher/config.h).
   EngineParts(const Config& config, World& world, const EngineOptions& options);
 
+  // How device memory travels and why, and what was chosen by the device's memory; lines for people. Empty on
+  // the CPU.
+  std::string AboutDevice() const;
+
   const Config config;
   const ModelSpec spec;
   ComputePlace place;
   const Mesh mesh;
   const std::vector<int> layers_per_stage;
   const SlotSchedule schedule;  // of a training step
+  const int weight_grad_slots;  // models/slot_choice.h
   ExpertPlacement placement;    // changes between steps only, through the replacer
   WaitClock clock;
   ExpertUse use;

@@ -32,6 +32,8 @@ class DeviceContext : public DeviceMemory {
   virtual std::string name() const { return "device"; }  // for people
   // Two ranks of one host have equal ids only if they share one device.
   virtual std::string id() const { return "device"; }
+  // All memory of the device, whoever uses it; 0: not known.
+  virtual int64_t total_bytes() const { return 0; }
   // The most bytes of device memory that were taken at one time.
   virtual int64_t peak_bytes() const { return 0; }
 

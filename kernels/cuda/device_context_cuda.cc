@@ -48,10 +48,24 @@ ChosenDevice Choose(int local_rank) {
   return {device, count, properties.name, UuidText(properties.uuid)};
 }
 
+struct MemorySizes {
+  int64_t total, free;
+};
+
+// Of the calling thread's device, which `device` names.
+MemorySizes AskMemory(int device) {
+  size_t free = 0, total = 0;
+  UNIPOOL_CHECK_CUDA(cudaMemGetInfo(&free, &total), "the memory of GPU " << device);
+  return {static_cast<int64_t>(total), static_cast<int64_t>(free)};
+}
+
 class CudaContext final : public DeviceContext {
  public:
   explicit CudaContext(const ChosenDevice& chosen)
-      : name_(chosen.name), id_(chosen.id), memory_(chosen.device, chosen.name) {
+      : name_(chosen.name),
+        id_(chosen.id),
+        total_bytes_(AskMemory(chosen.device).total),
+        memory_(chosen.device, chosen.name) {
     int least = 0, greatest = 0;
     UNIPOOL_CHECK_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest), "priorities of streams");
     for (const DeviceQueue queue : {DeviceQueue::kCompute, DeviceQueue::kCommunication}) {
@@ -71,6 +85,7 @@ class CudaContext final : public DeviceContext {
 
   std::string name() const override { return name_; }
   std::string id() const override { return id_; }
+  int64_t total_bytes() const override { return total_bytes_; }
   int64_t peak_bytes() const override { return memory_.peak_bytes(); }
   void* queue(DeviceQueue queue) override { return Of(queue); }
   void* blas() override {
@@ -138,6 +153,7 @@ class CudaContext final : public DeviceContext {
   cudaStream_t& Of(DeviceQueue queue) { return streams_[static_cast<int>(queue)]; }
 
   const std::string name_, id_;
+  const int64_t total_bytes_;
   CudaMemory memory_;
   cudaStream_t streams_[2] = {};
   Event drained_[2] = {};
@@ -176,13 +192,12 @@ std::unique_ptr<DeviceContext> MakeCudaContext(int local_rank) {
 
 CudaDeviceFacts AskCudaDevice(int local_rank) {
   const ChosenDevice chosen = Choose(local_rank);
-  size_t free = 0, total = 0;
-  UNIPOOL_CHECK_CUDA(cudaMemGetInfo(&free, &total), "the memory of GPU " << chosen.device);
+  const MemorySizes memory = AskMemory(chosen.device);
   return {.num_devices = chosen.num_devices,
           .name = chosen.name,
           .id = chosen.id,
-          .total_bytes = static_cast<int64_t>(total),
-          .free_bytes = static_cast<int64_t>(free)};
+          .total_bytes = memory.total,
+          .free_bytes = memory.free};
 }
 
 }  // namespace unipool

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "models/settings.h"
+#include "models/slot_choice.h"
 #include "models/stage_layers.h"
 #include "runtime/errors.h"
 #include "runtime/range.h"
@@ -233,7 +234,8 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   for (const WireKind kind : {kIntraNode, kInterNode}) forecast.bytes[kind] = full.bytes[kind];
   for (const WalkedRank& rank : full.walked)
     forecast.rank_bytes.push_back(rank.bytes[kIntraNode] + rank.bytes[kInterNode]);
-  const Config resolved = WithChoices(config, mesh);
+  const auto room = std::llround(1e9 * cluster.config.memory().gigabytes());
+  const Config resolved = WithSlotsFor(WithChoices(config, mesh), mesh, room);
   for (int stage = 0; stage < mesh.stages; ++stage) {
     forecast.memory.push_back(MemoryOf(resolved, mesh, stage, cluster.config.memory().slack()));
   }

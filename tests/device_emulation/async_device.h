@@ -65,6 +65,8 @@ class AsyncDevice final : public DeviceContext {
     int64_t num_drains = 0;
   };
   const Records& records() const { return records_; }
+  // As a device that knows its size. At first it does not.
+  void SetTotalBytes(int64_t bytes) { total_bytes_ = bytes; }
   // After so many more commits that take memory, Commit refuses, as a GPU does that has no memory left.
   void RunOutAfter(int64_t commits) { most_commits_ = records_.num_commits + commits; }
   static constexpr int64_t kOperationNs = 1000;
@@ -77,6 +79,7 @@ class AsyncDevice final : public DeviceContext {
   // it.
   void HostAccess(const std::string& name, const Access& access);
 
+  int64_t total_bytes() const override { return total_bytes_; }
   int64_t peak_bytes() const override { return records_.peak_bytes; }
   void* queue(DeviceQueue queue) override;
   void* Allocate(int64_t bytes) override;
@@ -166,6 +169,7 @@ class AsyncDevice final : public DeviceContext {
   std::vector<OpenRange> open_ranges_;
   Records records_;
   int64_t most_commits_ = INT64_MAX;
+  int64_t total_bytes_ = 0;
   int64_t now_ns_ = 0;        // work of either queue takes kOperationNs
   std::string late_problem_;  // what a function that may not throw has found; the next call throws it
   bool broken_ = false;       // an error was thrown, so nothing runs any more and nothing is pending

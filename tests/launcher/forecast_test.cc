@@ -98,6 +98,23 @@ TEST_F(ForecastTest, PartsAndLossesAddUp) {
   EXPECT_LT(forecast.share_of_ideal(), 1);
 }
 
+// The room of the cluster file is that of the GPU: a tenth of it stays free with what is planned.
+TEST_F(ForecastTest, SlotsABankGoByTheMemoryOfTheCluster) {
+  const auto level = [this](const Config& config, double gigabytes) {
+    return Plan(config, MakeCluster(Format("intra_node { } memory { gigabytes: %.9f }", gigabytes)))
+        .memory[0]
+        .level;
+  };
+  const auto with = [](const std::string& slots) {
+    return Settings({"device=CUDA", "parallel.ranks=2", "train.weight_grad_slots=" + slots});
+  };
+  EXPECT_EQ(level(with("0"), 100), level(with("12"), 100));
+  EXPECT_EQ(level(with("0"), 1e-3), level(with("4"), 100));
+  EXPECT_EQ(level(with("0"), 0), level(with("4"), 100)) << "a file without a room";
+  EXPECT_NE(level(with("12"), 100), level(with("4"), 100));
+  EXPECT_EQ(level(with("5"), 100), level(with("5"), 1e-3));
+}
+
 TEST_F(ForecastTest, MoreImbalanceIsNeverFaster) {
   const Cluster cluster = MakeCluster("intra_node { }");
   const Config config = Settings({"parallel.ranks=6"});

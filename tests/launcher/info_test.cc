@@ -136,5 +136,11 @@ TEST(Info, LinesFitATerminal) {
   EXPECT_GT(count, 20);
 }
 
+TEST(Info, OfCudaSaysWithHowManySlotsABankItReckons) {
+  EXPECT_THAT(InfoText(Preset("unipool_182m"), 1), HasSubstr("weight gradients of 4 slots at once"));
+  EXPECT_THAT(InfoText(Preset("unipool_182m", {"train.weight_grad_slots=8"}), 1),
+              HasSubstr("weight gradients of 8 slots at once"));
+}
+
 }  // namespace
 }  // namespace unipool

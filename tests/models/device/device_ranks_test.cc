@@ -46,6 +46,19 @@ void OnDevices(int ranks, const std::function<void(World&, AsyncDevice&)>& body,
   EXPECT_EQ(exit_code, 0);
 }
 
+// The device of rank 1 is the smaller one.
+TEST(DeviceRanks, TheSmallestDeviceDecidesOnSlotsABankForAll) {
+  const Config config = OnDevice(ConfigFor({}));
+  std::vector<int> slots(2);
+  for (const bool all_are_large : {true, false}) {
+    OnDevices(2, [&](World& world, AsyncDevice& device) {
+      device.SetTotalBytes(all_are_large || world.rank() == 0 ? int64_t{1} << 40 : 1);
+      slots[world.rank()] = TrainingEngine(config, world, {.device = &device}).parts().weight_grad_slots;
+    });
+    EXPECT_EQ(slots, std::vector<int>(2, all_are_large ? 12 : 4));
+  }
+}
+
 RunTrace TrainOnDevices(int ranks, const Config& config, int mix) {
   RunTrace trace;
   OnDevices(

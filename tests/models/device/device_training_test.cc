@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "models/memory_plan.h"
 #include "tests/models/device/device_run.h"
 
 namespace unipool {
@@ -121,6 +122,29 @@ TEST(DeviceTraining, LaterStepsTakeNoMemoryAndMakeNoEvents) {
     EXPECT_EQ(engine.parts().place.memory().peak_bytes(), bytes);
     EXPECT_GT(after.num_operations, before.num_operations);
   }
+}
+
+// A device of the size planned for 8 slots, of which a tenth stays free.
+TEST(DeviceTraining, SlotsABankGoByTheMemoryOfTheDevice) {
+  Config config = OnDevice(DeviceConfigOf({.experts = 7, .layers = 3}));
+  ASSERT_EQ(config.train().weight_grad_slots(), 0);
+  config.mutable_train()->set_global_batch(8);  // 24 backward slots: as many as two banks of 12 hold
+  Config eight = config;
+  eight.mutable_train()->set_weight_grad_slots(8);
+  const auto room = static_cast<int64_t>(
+      static_cast<double>(PlanMemory(eight, {.data = 1}, 0, /*imbalance=*/2).total()) / 0.9);
+  const auto slots = [](const Config& of, int64_t bytes) {
+    OneRank one;
+    AsyncDevice device(RunPolicy::kEager);
+    device.SetTotalBytes(bytes);
+    return TrainingEngine(of, one.world, {.device = &device}).parts().weight_grad_slots;
+  };
+  EXPECT_EQ(slots(config, room + 2), 8);
+  EXPECT_EQ(slots(config, room - 2), 4);
+  EXPECT_EQ(slots(config, 2 * room), 12);
+  EXPECT_EQ(slots(config, 0), 4) << "a device that does not tell its size";
+  config.mutable_train()->set_weight_grad_slots(3);
+  EXPECT_EQ(slots(config, 2 * room), 3);
 }
 
 TEST(DeviceTraining, RangesShowStepSlotLaneAndOperation) {
