@@ -4,6 +4,17 @@
 
 namespace unipool {
 
+namespace {
+
+std::optional<Stream> OtherQueue(DeviceContext* device, MemoryMeter& memory) {
+  if (!device) return {};
+  return std::optional<Stream>(
+      std::in_place, memory,
+      CudaQueue{.stream = device->queue(DeviceQueue::kCommunication), .memory = device});
+}
+
+}  // namespace
+
 LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& options,
                              const ExpertPlacement& placement, ExpertUse& use, Stream& stream,
                              MemoryMeter& memory)
@@ -12,6 +23,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, const LanguageModelOptions& 
       placement_(placement),
       use_(use),
       stream_(stream),
+      communication_(OtherQueue(options.device, memory)),
       memory_(memory),
       inputs_(spec, shape().tokens(), options.is_first, parameters_, options.device, stream, memory),
       layers_(DeclareLayers(use)),
@@ -136,8 +148,11 @@ const DispatchHandle& LanguageModel::Handle(int microbatch, int layer) {
   return saved_.Of(microbatch, layer).moe.handle;
 }
 
-void LanguageModel::ForwardPermute(int microbatch, int layer, const Tensor& send_rows) {
-  layers_[layer]->moe.ForwardPermute(saved_.Of(microbatch, layer).moe, send_rows);
+void LanguageModel::ForwardPermute(int microbatch, int layer, const Tensor& send_rows, DeviceQueue queue) {
+  const bool is_beside = communication_ && queue == DeviceQueue::kCommunication;
+  if (is_beside) communication_->set_profile(stream_.profile());
+  layers_[layer]->moe.ForwardPermute(saved_.Of(microbatch, layer).moe, send_rows,
+                                     is_beside ? *communication_ : stream_);
 }
 
 Tensor LanguageModel::ReturnedRows(Lane lane, int microbatch, int layer) {

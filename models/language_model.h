@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "models/attention_layer.h"
@@ -81,7 +82,7 @@ class LanguageModel : public PipelineStage, public SpreadHead {
   bool counts_on_device() const override { return options_.device != nullptr; }
   void Plan(int microbatch, int layer, const ExchangeLabel& label) override;
   const DispatchHandle& Handle(int microbatch, int layer) override;
-  void ForwardPermute(int microbatch, int layer, const Tensor& send_rows) override;
+  void ForwardPermute(int microbatch, int layer, const Tensor& send_rows, DeviceQueue queue) override;
   Tensor ReturnedRows(Lane lane, int microbatch, int layer) override;
   void ForwardUnpermute(int microbatch, int layer) override;
   void Head(int microbatch, int part, int num_parts) override;
@@ -130,6 +131,7 @@ class LanguageModel : public PipelineStage, public SpreadHead {
   const ExpertPlacement& placement_;
   ExpertUse& use_;
   Stream& stream_;
+  std::optional<Stream> communication_;  // of the device's other queue
   MemoryMeter& memory_;
   DenseParameters parameters_;
   TokenInputs inputs_;

@@ -47,7 +47,7 @@ Tensor LanguageModel::Decode(int32_t token, int64_t position, ExpertHost& expert
     const OwnerBatch batch{.expert_offsets = state.expert_offsets,
                            .experts = {0, std::ssize(plan.rows_of_expert)},
                            .x = state.rows.Rows(0, plan.num_rows)};
-    layers_[l]->moe.ForwardPermute(saved.moe, batch.x);
+    layers_[l]->moe.ForwardPermute(saved.moe, batch.x, stream_);
     experts.Forward(batch, Tensor{}, saved.moe.rows_of_y());
     layers_[l]->moe.ForwardUnpermute(saved.moe, saved.attention.x);
   }

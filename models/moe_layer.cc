@@ -51,8 +51,8 @@ void MoeLayer::Plan(Saved& saved) {
   BuildSendPlan(placement_, plan);
 }
 
-void MoeLayer::ForwardPermute(const Saved& saved, const Tensor& rows) {
-  Permute(stream_, saved.normed, saved.tokens_of_rows(), rows);
+void MoeLayer::ForwardPermute(const Saved& saved, const Tensor& rows, Stream& stream) {
+  Permute(stream, saved.normed, saved.tokens_of_rows(), rows);
 }
 
 void MoeLayer::ForwardUnpermute(const Saved& saved, const Tensor& out) {

@@ -63,7 +63,8 @@ class MoeLayer {
   void Plan(Saved& saved);  // when the report has reached the host
   // What the layer chose. Valid until the next call.
   LayerChoices ChoicesOf(const Report& report);
-  void ForwardPermute(const Saved& saved, const Tensor& rows /*[N, D]*/);
+  // In the queue of `stream`.
+  void ForwardPermute(const Saved& saved, const Tensor& rows /*[N, D]*/, Stream& stream);
   void ForwardUnpermute(const Saved& saved, const Tensor& out /*[T, D]*/);
 
   // Writes the rows to send, [N, D], and keeps the gradient of the weights in `scratch`.

@@ -20,6 +20,7 @@ struct CommunicationDevice {
 };
 
 // Start means: do this exchange after all work of the compute queue so far, beside what it is given later.
+// Within an EarlyStart (runtime/device_context.h) it comes after less.
 // Wait means: what the compute queue is given from now on comes after the exchange. The work itself may be
 // done long after either returns. Split is not for device memory (CHECK): split the host's communicator and
 // wrap the part.

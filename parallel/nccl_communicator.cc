@@ -100,8 +100,7 @@ NcclTraffic::Ticket NcclTraffic::Start(std::span<const int> members, int rank,
     if (moves(p) && static_cast<int>(p) != rank) x.peers.push_back(members[p]);
   }
   DeviceContext& device = device_.context;
-  device.Record(computed_, DeviceQueue::kCompute);
-  device.AwaitEvent(DeviceQueue::kCommunication, computed_);
+  device.AwaitStart(computed_);
   if (!x.peers.empty()) {
     Launch(members, rank, send, recv);
     Settle(x);

@@ -31,6 +31,7 @@
 #pragma once
 
 #include "parallel/token_dispatcher.h"
+#include "runtime/device_context.h"
 
 namespace unipool {
 
@@ -89,8 +90,9 @@ class PipelineStage {
   // The handle that Plan made. It stays as it is until BackwardRoute of this microbatch and layer (until
   // ForwardUnpermute when the schedule is forward only).
   virtual const DispatchHandle& Handle(int microbatch, int layer) = 0;
-  // Writes the rows to send: the hidden state of each row's token.
-  virtual void ForwardPermute(int microbatch, int layer, const Tensor& send_rows /*[N, D]*/) = 0;
+  // Writes the rows to send: the hidden state of each row's token. `queue`: of the device, whose work it is.
+  virtual void ForwardPermute(int microbatch, int layer, const Tensor& send_rows /*[N, D]*/,
+                              DeviceQueue queue) = 0;
   // [N, D] where the experts' answers go: outputs in the forward lane, input gradients in the backward lane.
   virtual Tensor ReturnedRows(Lane lane, int microbatch, int layer) = 0;
   // Weighted sum of each token's returned rows, and the residual: the layer's output.

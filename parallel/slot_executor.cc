@@ -39,7 +39,11 @@ SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, Pipeli
       lane_order_(lane_order),
       device_(device),
       boundary_(mesh, stage),
-      head_exchange_(mesh) {}
+      head_exchange_(mesh) {
+  if (!SendsEarly()) return;
+  routed_ = device_->MakeEvent();
+  gathered_ = device_->MakeEvent();
+}
 
 void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
   const std::string name = device_ ? Format("step %d", step) : "";
@@ -101,6 +105,8 @@ void SlotExecutor::ForwardDense(SlotId slot) {
     Metered(WorkKind::kDenseForward, Tokens(work.microbatch), {},
             [&] { stage_.ForwardRoute(work.microbatch, work.layer); });
   }
+  // Behind it nothing of the compute queue uses what dispatch F reads and fills, until the lane's experts do.
+  if (SendsEarly()) device_->Record(routed_, DeviceQueue::kCompute);
   // While the counts are on their way to the host, the device has these to do.
   if (stage_.counts_on_device()) WeightGradients(WeightPart::kSecond);
   const Range range(*this, "row counts and dispatch", Lane::kForward, work);
@@ -111,8 +117,12 @@ void SlotExecutor::ForwardDense(SlotId slot) {
   const DispatchHandle& handle = stage_.Handle(work.microbatch, work.layer);
   dispatcher_.StartCounts(slot, &handle);
   const Tensor send_rows = dispatcher_.SendRows(Lane::kForward, slot, handle);
-  Metered(WorkKind::kRows, Rows(work), {},
-          [&] { stage_.ForwardPermute(work.microbatch, work.layer, send_rows); });
+  const EarlyStart early(SendsEarly() ? device_ : nullptr, routed_);
+  Metered(WorkKind::kRows, Rows(work), {}, [&] {
+    stage_.ForwardPermute(work.microbatch, work.layer, send_rows,
+                          SendsEarly() ? DeviceQueue::kCommunication : DeviceQueue::kCompute);
+  });
+  if (SendsEarly()) device_->Record(gathered_, DeviceQueue::kCommunication);
   dispatcher_.StartDispatch(Lane::kForward, slot, &handle,
                             stage_.ReturnedRows(Lane::kForward, work.microbatch, work.layer));
 }
@@ -147,6 +157,8 @@ void SlotExecutor::BackwardDense(SlotId slot) {
 void SlotExecutor::ForwardExperts(SlotId slot) {
   if (!schedule_->AnyWork(Lane::kForward, slot)) return;
   const Range range(*this, "experts", Lane::kForward, slot);
+  // An exchange in which this rank has nothing for others and gets nothing waits for nothing.
+  if (SendsEarly()) device_->AwaitEvent(DeviceQueue::kCompute, gathered_);
   for (int piece = 0; piece < dispatcher_.NumPieces(Lane::kForward, slot); ++piece) {
     const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot, piece);
     const Tensor keep = dispatcher_.KeepRows(slot), answers = dispatcher_.AnswerRows(Lane::kForward);

@@ -86,6 +86,10 @@ class SlotExecutor {
     return meter_ ? static_cast<double>(stage_.Handle(work.microbatch, work.layer).plan.num_rows) : 0;
   }
 
+  // The forward lane's rows are gathered and sent without waiting for weight gradients that the compute queue
+  // was given before. On one rank nothing is sent.
+  bool SendsEarly() const { return device_ && mesh_.pool().size() > 1; }
+
   int stage() const { return mesh_.position().stage; }
   LaneWork Work(Lane lane, SlotId slot) const { return schedule_->Work(lane, stage(), slot); }
   int Microbatch(Lane lane, int time) const { return schedule_->Microbatch(lane, stage(), time); }
@@ -97,6 +101,8 @@ class SlotExecutor {
   const LaneOrder lane_order_;
   DeviceContext* const device_;
   WorkMeter* meter_ = nullptr;
+  // Of a device: what the router left is there; the rows to send are gathered.
+  DeviceContext::Event routed_ = -1, gathered_ = -1;
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = 0;
   Pending pending_[2];  // per lane

@@ -93,8 +93,7 @@ void StagedTraffic::CopyOut(Exchange& x, int rank, std::span<const SendBlock> se
   const bool own = send[rank].bytes > 0;
   if (!own && !x.piece) return;
   DeviceContext& device = device_.context;
-  device.Record(computed_, DeviceQueue::kCompute);
-  device.AwaitEvent(DeviceQueue::kCommunication, computed_);
+  device.AwaitStart(computed_);
   for (size_t p = 0; p < send.size(); ++p) {
     if (x.out[p].bytes == 0) continue;
     device.Copy(DeviceQueue::kCommunication, const_cast<void*>(x.out[p].data), send[p].data, send[p].bytes);

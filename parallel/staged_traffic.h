@@ -1,8 +1,9 @@
 // All exchanges of device memory of one rank that travel through pinned host memory, over all its
 // communicators, in the order of their starts.
 //
-//   Start   The communication queue waits for all work of the compute queue so far. Then it copies the blocks
-//           that leave into pinned memory, and records the event `copied` behind them.
+//   Start   The communication queue waits for all work of the compute queue so far (within an
+//           EarlyStart for less). Then it copies the blocks that leave into pinned memory, and records the
+//           event `copied` behind them.
 //   post    Once `copied` is done, the host communicator starts the exchange between pinned memories. Whoever
 //           comes by posts what is ready: every Start and Wait of the rank's communicators, of device and of
 //           host memory (HostGate), and every wait of the host for an event.

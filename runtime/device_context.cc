@@ -52,6 +52,12 @@ void DeviceContext::WaitOnHost(Event event, const ExchangeLabel& label) {
   }
 }
 
+void DeviceContext::AwaitStart(Event computed) {
+  if (starts_early()) return;  // EarlyStart has waited
+  Record(computed, DeviceQueue::kCompute);
+  AwaitEvent(DeviceQueue::kCommunication, computed);
+}
+
 void* DeviceContext::Staging() {
   if (!staging_) staging_ = AllocatePinned(kPieceBytes);
   return staging_;

@@ -77,6 +77,11 @@ class DeviceContext : public DeviceMemory {
   void Upload(void* device, const void* host, int64_t bytes);
   void Download(void* host, const void* device, int64_t bytes);
 
+  // The communication queue waits for what an exchange of device memory that starts now comes after: all work
+  // of the compute queue so far, or what the living EarlyStart says. `computed` is an event of the caller's.
+  void AwaitStart(Event computed);
+  bool starts_early() const { return early_starts_ > 0; }
+
   // Named ranges on the time line of a profiler. They nest. `name` is read before the call returns.
   virtual void PushRange(const char* name) = 0;
   virtual void PopRange() = 0;
@@ -92,10 +97,32 @@ class DeviceContext : public DeviceMemory {
   void* Staging();  // pinned, for one piece
 
   void* staging_ = nullptr;
+  friend class EarlyStart;
+  int early_starts_ = 0;
   std::vector<std::pair<int, Watch>> watches_;
   std::vector<std::pair<int, Poll>> polls_;
   int next_number_ = 0;
   const ExchangeLabel* waiting_for_ = nullptr;
+};
+
+// Exchanges of device memory that start from here to the end of the block do not wait for all work of the
+// compute queue so far. They come after the work in front of `ready` and after what the communication queue
+// has been given. REQUIRES: no work behind `ready` uses the memory that they name. `device` null: nothing.
+class EarlyStart {
+ public:
+  EarlyStart(DeviceContext* device, DeviceContext::Event ready) : device_(device) {
+    if (!device_) return;
+    device_->AwaitEvent(DeviceQueue::kCommunication, ready);
+    ++device_->early_starts_;
+  }
+  ~EarlyStart() {
+    if (device_) --device_->early_starts_;
+  }
+  EarlyStart(const EarlyStart&) = delete;
+  EarlyStart& operator=(const EarlyStart&) = delete;
+
+ private:
+  DeviceContext* device_;
 };
 
 // A profiler's range from here to the end of the block. Does nothing where `device` is null.

@@ -38,7 +38,8 @@ int64_t DeviceTimes::BeforeStart() {
   if (num_taken_ == num_allowed_) return -1;
   const auto& events = events_[num_taken_];
   device_.Record(events[kQueue], DeviceQueue::kCommunication);
-  device_.Record(events[kComputed], DeviceQueue::kCompute);
+  device_.Record(events[kComputed],
+                 device_.starts_early() ? DeviceQueue::kCommunication : DeviceQueue::kCompute);
   return num_taken_++;
 }
 

@@ -13,7 +13,8 @@ namespace unipool {
 
 // Nanoseconds since the step's anchor.
 struct DeviceExchangeTimes {
-  // The communication queue had come so far, and the compute queue had done what is to be sent. Then what the
+  // The communication queue had come so far, and the compute queue had done what is to be sent
+  // (where an EarlyStart waited for that, the first alone). Then what the
   // communication queue was given with the start was done. Where blocks go through host memory that is the
   // copy to it, and the rest is the host's.
   int64_t begin_ns = 0, end_ns = 0;

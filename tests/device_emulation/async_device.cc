@@ -369,8 +369,10 @@ void AsyncDevice::PushRange(const char* name) {
 void AsyncDevice::PopRange() {
   if (open_ranges_.empty()) return Fail("a range is closed that was never opened");
   const OpenRange& range = open_ranges_.back();
+  const Clock& sent = races_.clock(Actor::kCommunicationQueue);
   records_.ranges.push_back({range.name, static_cast<int>(open_ranges_.size()) - 1,
-                             records_.num_operations - range.first_operation});
+                             records_.num_operations - range.first_operation,
+                             sent[static_cast<int>(Actor::kComputeQueue)]});
   open_ranges_.pop_back();
 }
 

@@ -47,11 +47,13 @@ class AsyncDevice final : public DeviceContext {
     std::string name;
     int depth;  // 0: outermost
     int64_t num_operations;
+    int64_t compute_awaited;  // as HostWait::compute_needed: of the communication queue, when it was closed
   };
   struct HostWait {
     Event event;
     ExchangeLabel label;
     int64_t operations_behind;  // enqueued behind the event: what the device can do meanwhile
+    int64_t compute_needed;     // what the event waits for of the compute queue: all up to this moment
   };
   // What was done so far. The difference of two counts tells what one step did.
   struct Records {
@@ -102,7 +104,8 @@ class AsyncDevice final : public DeviceContext {
  protected:
   void OnHostWait(Event event, const ExchangeLabel& label) override {
     const Moment& last = StateOf(event).last;
-    records_.host_waits.push_back({event, label, queues_[last.queue].num_enqueued() - last.end});
+    records_.host_waits.push_back({event, label, queues_[last.queue].num_enqueued() - last.end,
+                                   StateOf(event).clock[static_cast<int>(Actor::kComputeQueue)]});
   }
 
  private:

@@ -79,7 +79,7 @@ class ToyStage : public PipelineStage, public SpreadHead {
   }
   const DispatchHandle& Handle(int m, int l) override { return Of(m).layers[l].handle; }
 
-  void ForwardPermute(int m, int l, const Tensor& rows) override {
+  void ForwardPermute(int m, int l, const Tensor& rows, DeviceQueue) override {
     const Layer& layer = Of(m).layers[l];
     ForEachSent(m, l, [&](int choice, int row) {
       for (int c = 0; c < D; ++c) rows.as<float>()[row * D + c] = layer.u[choice / K * D + c];

@@ -149,5 +149,38 @@ TEST(DeviceRanksDeathTest, ADeviceWithoutMemoryEndsTheJobWithASentence) {
   }
 }
 
+// Rows for the experts leave behind the router alone: not behind weight gradients, which the compute queue
+// was given while the host waited for the counts.
+TEST(DeviceRanks, DispatchDoesNotWaitForWeightGradients) {
+  Config config = OnDevice(ConfigFor({}));
+  config.mutable_train()->set_weight_grad_slots(1);
+  const int exit_code = RunWorld({.num_threads = 2}, [&](World& world) {
+    AsyncDevice device(RunPolicy::kLate);
+    TrainingEngine engine(config, world, {.device = &device});
+    RunSteps(engine, config, 0, 1);
+    device.ForgetRecords();
+    RunSteps(engine, config, 1, 2);
+    std::vector<int64_t> counted;  // what the compute queue had done when a slot's counts were there
+    for (const AsyncDevice::HostWait& wait : device.records().host_waits) {
+      if (std::string(wait.label.operation) == "row counts") counted.push_back(wait.compute_needed);
+    }
+    bool is_beside = false;
+    int num_beside = 0;
+    size_t slot = 0;
+    for (const AsyncDevice::ClosedRange& range : device.records().ranges) {
+      if (range.name.find("attention and router") != std::string::npos) is_beside = false;
+      if (range.name == "weight gradients" && range.num_operations > 0) is_beside = true;
+      if (range.name.find("row counts and dispatch") == std::string::npos) continue;
+      // The mark behind the router is one more moment than the counts.
+      EXPECT_LE(range.compute_awaited, counted.at(slot) + 1) << "slot " << slot;
+      num_beside += is_beside;
+      ++slot;
+    }
+    EXPECT_EQ(slot, counted.size());
+    EXPECT_GT(num_beside, 3);
+  });
+  EXPECT_EQ(exit_code, 0);
+}
+
 }  // namespace
 }  // namespace unipool
