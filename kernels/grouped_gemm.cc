@@ -12,6 +12,8 @@ namespace {
 
 // Results beyond this do not stay in the caches until they are read again.
 constexpr int64_t kStreamedBytes = 32 << 20;
+// Of rows, which are written in columns: lines far apart, each of which would be read before it is written.
+constexpr int64_t kStreamedRowBytes = 8 << 20;
 
 struct Groups {
   int64_t count, outer, inner;  // E, O, I
@@ -180,9 +182,11 @@ void GroupedGemmForward(Stream& stream, GroupOffsets offsets, const Tensor& x, c
   if (stream.device() == Device::kCuda) return cuda::GroupedGemmForward(stream, offsets, x, w, y);
   if (is_bf16) return Bf16RowsOnHost(offsets, x, w, Trans::kYes, y);
   DispatchFloat(w.dtype, [&]<class T>() {
+    GemmHints<T> hints;
+    if (y.bytes() >= kStreamedRowBytes) hints.store = StoreKind::kStreamed;
     ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
       GemmBlocked<T>(Trans::kNo, Trans::kYes, {rows, o, i}, 1, x.as<T>() + begin * i, i,
-                     w.as<T>() + e * o * i, i, 0, y.as<T>() + begin * o, o, {});
+                     w.as<T>() + e * o * i, i, 0, y.as<T>() + begin * o, o, hints);
     });
   });
 }

@@ -15,8 +15,9 @@ constexpr int64_t kDirectK = 256;                                        // a q 
 constexpr int64_t kSwappedK = 1024;         // the most that leaves room for 128 packed rows
 constexpr int64_t kFetchBytes = 128 << 10;  // of b fetched ahead
 constexpr int64_t kUnpackedTiles = 8;       // up to so many row tiles read b where it lies
-constexpr int kDirectRows = MostRows(TileForm::kDirect), kSwappedRows = MostRows(TileForm::kSwapped);
-constexpr int kSwappedColumns = 4 * kSwappedRows;  // columns of c finished at a time
+constexpr int kDirectRows = MostRows(TileForm::kDirect), kSwappedRows = MostRows(TileForm::kRows);
+// Columns of c finished at a time: whole tiles and whole vectors.
+constexpr int kSwappedColumns = 4 * kSwappedRows;
 
 struct PackBuffers {
   alignas(64) char p[kPackedPBytes + 2 * kVectorBytes];
@@ -63,19 +64,20 @@ struct Product {
   void RunDots() const;
 
   T BetaAt(int64_t k0) const { return k0 == 0 ? beta : T(1); }
-  bool Streams() const {  // whole aligned vectors, overwritten, once
-    return hints.store == StoreKind::kStreamed && shape.k <= kDirectK && beta == 0 && ldc % kLanes<T> == 0 &&
+  // c gets whole aligned vectors, overwritten, in one block of at most most_k.
+  bool Streams(int64_t most_k) const {
+    return hints.store == StoreKind::kStreamed && shape.k <= most_k && beta == 0 && ldc % kLanes<T> == 0 &&
            reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0;
   }
-  void AddSwappedBlock(const T* block, int64_t m0, int64_t num_m, int64_t n0, int64_t num_n,
-                       T block_beta) const;
+  void AddTransposed(const T* block, int64_t block_stride, int64_t m0, int64_t num_m, int64_t n0,
+                     int64_t num_n, T block_beta, StoreKind store) const;
 };
 
 template <class T>
 void Product<T>::RunRowByRow() const {
   T* const packed_p = reinterpret_cast<T*>(pack_buffers.p);
   T* const packed_q = reinterpret_cast<T*>(pack_buffers.q);
-  const StoreKind store = Streams() ? StoreKind::kStreamed : StoreKind::kCached;
+  const StoreKind store = Streams(kDirectK) ? StoreKind::kStreamed : StoreKind::kCached;
   // c comes from memory: a tile is fetched some tiles ahead, the shorter their time the more of them.
   const int64_t ahead = shape.k >= 192 ? 0 : shape.k >= 64 ? 1 : shape.k >= 24 ? 2 : 4;
   for (int64_t k0 = 0; k0 < shape.k; k0 += kDirectK) {
@@ -109,9 +111,7 @@ void Product<T>::RunRowByRow() const {
       }
     }
   }
-#if defined(__AVX512F__)
-  if (store == StoreKind::kStreamed) __builtin_ia32_sfence();
-#endif
+  if (store == StoreKind::kStreamed) EndStreaming();
 }
 
 template <class T>
@@ -137,12 +137,12 @@ void Product<T>::RunPanelByPanel() const {
         Pack<T>(static_cast<int>(tiles.length(i)))(a, m0 + tiles.begin(i), k0, num_k,
                                                    packed_p + tiles.begin(i) * num_k);
       }
-      const int lines = tiles.count == 1 ? 2 : 1;
+      const int64_t num_steps = num_panels * tiles.count * num_k;
       Prefetcher<T> fetch;
       if (once && k0 + most_k < shape.k) {
-        fetch = {b.at(0, k0 + most_k), std::min(most_k, shape.k - k0 - most_k), shape.n, b.stride, lines};
+        fetch = {b.at(0, k0 + most_k), std::min(most_k, shape.k - k0 - most_k), shape.n, b.stride, num_steps};
       } else if (once && hints.next_b) {
-        fetch = {hints.next_b, std::min(most_k, shape.k), shape.n, b.stride, lines};
+        fetch = {hints.next_b, std::min(most_k, shape.k), shape.n, b.stride, num_steps};
       }
       for (int64_t j = 0; j < num_panels; ++j) {
         const Panel<T> panel(j, shape.n);
@@ -156,7 +156,7 @@ void Product<T>::RunPanelByPanel() const {
         }
         if (!b.k_contiguous && !once && j + 1 < num_panels) {
           fetch = {b.at(panel.begin + kTileColumns<T>, k0), num_k, Panel<T>(j + 1, shape.n).columns, b.stride,
-                   2};
+                   tiles.count * num_k};
         }
         args.fetch = &fetch;
         for (int64_t i = 0; i < tiles.count; ++i) {
@@ -172,16 +172,40 @@ void Product<T>::RunPanelByPanel() const {
   }
 }
 
-// c[m0.., n0..] gets a finished block [num_m, kSwappedColumns] of the product.
+// c[m0.., n0..] gets a finished block of the product that lies as [num_n, block_stride].
 template <class T>
-void Product<T>::AddSwappedBlock(const T* block, int64_t m0, int64_t num_m, int64_t n0, int64_t num_n,
-                                 T block_beta) const {
-  for (int64_t i = 0; i < num_m; ++i, block += kSwappedColumns) {
-    T* row = c + (m0 + i) * ldc + n0;
-    if (block_beta == 0) {
-      for (int64_t j = 0; j < num_n; ++j) row[j] = alpha * block[j];
-    } else {
-      for (int64_t j = 0; j < num_n; ++j) row[j] = alpha * block[j] + block_beta * row[j];
+void Product<T>::AddTransposed(const T* block, int64_t block_stride, int64_t m0, int64_t num_m, int64_t n0,
+                               int64_t num_n, T block_beta, StoreKind store) const {
+  constexpr int kL = kLanes<T>;
+  const Vec<T> scale = Broadcast(alpha), old_scale = Broadcast(block_beta);
+  for (int64_t n = 0; n < num_n; n += kL) {
+    const int64_t columns = std::min<int64_t>(kL, num_n - n);
+    for (int64_t m = 0; m < num_m; m += kL) {
+      Vec<T> square[kL];
+#pragma GCC unroll 16
+      for (int i = 0; i < kL; ++i) square[i] = Load(block + (n + i) * block_stride + m);
+      TransposeSquare<T>(square);
+      const int64_t rows = std::min<int64_t>(kL, num_m - m);
+      T* to = c + (m0 + m) * ldc + n0 + n;
+      if (columns == kL) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kL; ++i, to += ldc) {
+          if (i >= rows) break;
+          if (store == StoreKind::kStreamed) {
+            StreamStore(to, scale * square[i]);
+          } else {
+            Store(to, block_beta == 0 ? scale * square[i] : scale * square[i] + old_scale * Load(to));
+          }
+        }
+      } else {
+        for (int64_t i = 0; i < rows; ++i, to += ldc) {
+          T row[kL];
+          Store(row, square[i]);
+          for (int64_t j = 0; j < columns; ++j) {
+            to[j] = block_beta == 0 ? alpha * row[j] : alpha * row[j] + block_beta * to[j];
+          }
+        }
+      }
     }
   }
 }
@@ -195,17 +219,23 @@ void Product<T>::RunSwapped() const {
   constexpr int64_t capacity = kPackedQBytes / static_cast<int64_t>(sizeof(T));
   const int64_t most_k = shape.m <= capacity / kSwappedK ? kSwappedK : kSwappedK / 2;
   const int64_t most_rows = capacity / most_k;
+  const StoreKind store = Streams(most_k) ? StoreKind::kStreamed : StoreKind::kCached;
   for (int64_t k0 = 0; k0 < shape.k; k0 += most_k) {
     const int64_t num_k = std::min(most_k, shape.k - k0);
     for (int64_t m0 = 0; m0 < shape.m; m0 += most_rows) {
       const int64_t num_m = std::min(most_rows, shape.m - m0);
       const int64_t num_panels = Panel<T>::Count(num_m);
+      const int64_t block_stride = PackedColumns<T>(num_m);
       PackPanels(a, m0, num_m, k0, num_k, packed_q);
       for (int64_t n0 = 0; n0 < shape.n; n0 += kSwappedColumns) {
         const int64_t num_n = std::min<int64_t>(kSwappedColumns, shape.n - n0);
         for (int64_t i = 0; i < num_n; i += kSwappedRows) {
           const int rows = static_cast<int>(std::min<int64_t>(kSwappedRows, num_n - i));
           const int64_t later = n0 + i + kSwappedRows;
+          Prefetcher<T> fetch;
+          if (later + kSwappedRows <= shape.n) {
+            fetch = {b.at(later, k0), kSwappedRows, num_k, b.stride, num_panels * num_k};
+          }
           for (int64_t j = 0; j < num_panels; ++j) {
             const Panel<T> panel(j, num_m);
             TileArgs<T> args{num_k,
@@ -213,20 +243,21 @@ void Product<T>::RunSwapped() const {
                              b.stride,
                              packed_q + panel.begin * num_k,
                              panel.width(),
-                             block + panel.begin * kSwappedColumns + i,
-                             kSwappedColumns,
+                             block + i * block_stride + panel.begin,
+                             block_stride,
                              1,
                              0,
-                             panel.columns};
-            if (j == 0 && later + kSwappedRows <= shape.n) args.next_p = b.at(later, k0);
-            TileFor<T>(TileForm::kSwapped, rows, panel.vectors)(args);
+                             panel.width()};
+            args.fetch = &fetch;
+            TileFor<T>(TileForm::kRows, rows, panel.vectors)(args);
           }
         }
-        AddSwappedBlock(block, m0, num_m, n0, num_n, BetaAt(k0));
+        AddTransposed(block, block_stride, m0, num_m, n0, num_n, BetaAt(k0), store);
         PollPoint();
       }
     }
   }
+  if (store == StoreKind::kStreamed) EndStreaming();
 }
 
 template <class T>

@@ -1,9 +1,5 @@
 #include "kernels/cpu/gemm_tile.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 #include <array>
 #include <cstring>
 #include <utility>
@@ -12,15 +8,6 @@
 
 namespace unipool {
 namespace {
-
-template <class T>
-[[gnu::always_inline]] inline void StreamStore(T* to, const Vec<T>& value) {
-#if defined(__AVX512F__)
-  _mm512_stream_pd(reinterpret_cast<double*>(to), reinterpret_cast<const __m512d&>(value));
-#else
-  Store(to, value);
-#endif
-}
 
 template <class T, int R, int N>
 [[gnu::always_inline]] inline void StoreRows(const TileArgs<T>& a, Vec<T> (&acc)[R][N]) {
@@ -53,6 +40,21 @@ template <class T, int R, int N>
   }
 }
 
+// Runs step a.k times, and fetches meanwhile what a.fetch says.
+template <class T, class Step>
+[[gnu::always_inline]] inline void ForEachK(const TileArgs<T>& a, const Step& step) {
+  if (a.fetch && a.fetch->active()) {
+    Prefetcher<T> fetch = *a.fetch;
+    for (int64_t k = 0; k < a.k; ++k) {
+      fetch.Step();
+      step();
+    }
+    *a.fetch = fetch;
+  } else {
+    for (int64_t k = 0; k < a.k; ++k) step();
+  }
+}
+
 template <class T, int R, int N>
 void DirectTile(const TileArgs<T>& a) {
   Vec<T> acc[R][N] = {};
@@ -63,7 +65,7 @@ void DirectTile(const TileArgs<T>& a) {
       for (int v = 0; v < N; ++v) __builtin_prefetch(c + v * kLanes<T>, 1);
     }
   }
-  const auto step = [&] {
+  const auto step = [&]() __attribute__((always_inline)) {
     Vec<T> row[N];
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) row[v] = Load(q + v * kLanes<T>);
@@ -76,45 +78,12 @@ void DirectTile(const TileArgs<T>& a) {
     p += a.p_stride;
     q += a.q_stride;
   };
-  if (a.fetch && a.fetch->active()) {
-    Prefetcher<T> fetch = *a.fetch;
-    for (int64_t k = 0; k < a.k; ++k) {
-      fetch.Step();
-      step();
-    }
-    *a.fetch = fetch;
-  } else {
-    for (int64_t k = 0; k < a.k; ++k) step();
-  }
+  ForEachK(a, step);
   StoreRows<T, R, N>(a, acc);
 }
 
-// acc[i][v] holds column i, rows v * lanes ... of the result.
 template <class T, int R, int N>
-[[gnu::always_inline]] inline void StoreTransposed(const TileArgs<T>& a, Vec<T> (&acc)[R][N]) {
-  constexpr int kL = kLanes<T>;
-#pragma GCC unroll 4
-  for (int v = 0; v < N; ++v) {
-#pragma GCC unroll 4
-    for (int begin = 0; begin < R; begin += kL) {
-      Vec<T> square[kL] = {};
-      const int count = R - begin < kL ? R - begin : kL;
-#pragma GCC unroll 16
-      for (int i = 0; i < count; ++i) square[i] = acc[begin + i][v];
-      TransposeSquare<T>(square);
-      T* c = a.c + v * kL * a.c_stride + begin;
-#pragma GCC unroll 16
-      for (int j = 0; j < kL; ++j) {
-        if (v * kL + j < a.columns) std::memcpy(c + j * a.c_stride, &square[j], count * sizeof(T));
-      }
-    }
-  }
-}
-
-// kRows and kSwapped.
-template <class T, int R, int N, bool kTransposed>
 void RowsTile(const TileArgs<T>& a) {
-  constexpr int kLine = 64 / sizeof(T);
   Vec<T> acc[R][N] = {};
   const int64_t r = a.p_stride;
   const T* p0 = a.p;  // three pointers and two strides reach twelve rows
@@ -126,7 +95,7 @@ void RowsTile(const TileArgs<T>& a) {
     const T* base = i < 4 ? p0 : i < 8 ? p1 : p2;
     return (i & 3) == 0 ? base[0] : (i & 3) == 1 ? base[r] : (i & 3) == 2 ? base[2 * r] : base[r3];
   };
-  const auto step = [&] {
+  const auto step = [&]() __attribute__((always_inline)) {
     Vec<T> row[N];
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) row[v] = Load(q + v * kLanes<T>);
@@ -139,19 +108,8 @@ void RowsTile(const TileArgs<T>& a) {
     ++p0, ++p1, ++p2;
     q += a.q_stride;
   };
-  int64_t k = 0;
-  for (; k + kLine <= a.k; k += kLine) {
-    if (kTransposed && a.next_p) {
-      for (int i = 0; i < R; ++i) __builtin_prefetch(a.next_p + i * r + k);
-    }
-    for (int u = 0; u < kLine; ++u) step();
-  }
-  for (; k < a.k; ++k) step();
-  if constexpr (kTransposed) {
-    StoreTransposed<T, R, N>(a, acc);
-  } else {
-    StoreRows<T, R, N>(a, acc);
-  }
+  ForEachK(a, step);
+  StoreRows<T, R, N>(a, acc);
 }
 
 template <class T, int M, int R>
@@ -190,7 +148,7 @@ constexpr TileFunction<T> Function() {
   if constexpr (kForm == TileForm::kDirect)
     return &DirectTile<T, R, N>;
   else
-    return &RowsTile<T, R, N, kForm == TileForm::kSwapped>;
+    return &RowsTile<T, R, N>;
 }
 template <class T, TileForm kForm, int N, int... R>
 constexpr auto Table(std::integer_sequence<int, R...>) {
@@ -218,8 +176,6 @@ TileFunction<T> TileFor(TileForm form, int rows, int vectors) {
       return Find<T, TileForm::kDirect>(rows, vectors);
     case TileForm::kRows:
       return Find<T, TileForm::kRows>(rows, vectors);
-    case TileForm::kSwapped:
-      return Find<T, TileForm::kSwapped>(rows, vectors);
   }
   LOG(FATAL) << "unknown form";
 }

@@ -1,12 +1,9 @@
 // The innermost part of a product. A tile of the result, up to R rows x 2 vectors, stays in registers while k
-// runs. q is read as vectors, p is broadcast. There are three forms, which differ in how p lies and in how
-// the result is stored:
-//   kDirect   tile[i][j] = sum_k p[k * p_stride + i] * q[k * q_stride + j]   stored as rows of c
-//   kRows     tile[i][j] = sum_k p[i * p_stride + k] * q[k * q_stride + j]   stored as rows of c
-//   kSwapped  tile[i][j] as kRows                                            c[j * c_stride + i] = tile[i][j]
-// kSwapped is for x W^T with few rows x. The weight is p, which is read from memory once and is not copied.
-// q is x, which is small.
-// A fourth function makes dot products of rows, for so few rows that most of a vector would be empty.
+// runs. q is read as vectors, p is broadcast. The result is stored as rows of c. There are two forms, which
+// differ in how p lies:
+//   kDirect   tile[i][j] = sum_k p[k * p_stride + i] * q[k * q_stride + j]
+//   kRows     tile[i][j] = sum_k p[i * p_stride + k] * q[k * q_stride + j]
+// A third function makes dot products of rows, for so few rows that most of a vector would be empty.
 #pragma once
 
 #include "kernels/cpu/prefetcher.h"
@@ -18,8 +15,8 @@ inline constexpr int kTileVectors = 2;
 template <class T>
 inline constexpr int kTileColumns = kTileVectors* kLanes<T>;
 
-enum class TileForm : uint8_t { kDirect, kRows, kSwapped };
-// The most rows of a tile. The vector registers limit kDirect, the address registers limit the other forms.
+enum class TileForm : uint8_t { kDirect, kRows };
+// The most rows of a tile. The vector registers limit kDirect, the address registers limit kRows.
 constexpr int MostRows(TileForm form) {
   if (kVectorRegisters < 32) return form == TileForm::kDirect ? 6 : 4;
   return form == TileForm::kDirect ? 14 : 12;
@@ -37,12 +34,11 @@ struct TileArgs {
   int64_t q_stride;
   T* c;
   int64_t c_stride;
-  T alpha, beta;                         // c = alpha * tile + beta * c; kSwapped: unused, c = tile
+  T alpha, beta;                         // c = alpha * tile + beta * c
   int columns;                           // valid columns of the tile, up to its width
   StoreKind store = StoreKind::kCached;  // kDirect and kRows, beta 0, c aligned to vectors
   const T* fetch_c = nullptr;            // kDirect: the tile of c to fetch meanwhile, this one or a later one
-  Prefetcher<T>* fetch = nullptr;        // kDirect: what else to fetch
-  const T* next_p = nullptr;             // kSwapped: the rows of p to fetch meanwhile
+  Prefetcher<T>* fetch = nullptr;        // what else to fetch
 };
 
 // The function for a tile of `rows` rows and `vectors` (1 or 2) vectors a row. For float and double.

@@ -3,6 +3,10 @@
 // AVX2, SSE or any other target.
 #pragma once
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <utility>
 
@@ -34,6 +38,22 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline void Store(T* to, const Vec<T>& value) {
   *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
+}
+// Goes past the caches where the processor can. REQUIRES to aligned to vectors. Before others read it:
+// EndStreaming.
+template <class T>
+[[gnu::always_inline]] inline void StreamStore(T* to, const Vec<T>& value) {
+#if defined(__AVX512F__)
+  _mm512_stream_pd(reinterpret_cast<double*>(to), reinterpret_cast<const __m512d&>(value));
+#else
+  Store(to, value);
+#endif
+}
+
+inline void EndStreaming() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
 }
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Broadcast(T value) {

@@ -131,6 +131,30 @@ TEST(GroupedGemmLarge, StreamedWeightGradientEqualsTheCachedOne) {
   for (int64_t j = 0; j < o * i; ++j) ASSERT_EQ(large[o * i + j], small[j]) << j;
 }
 
+// The same for rows; the memory is aligned as that of tensors, without which nothing goes past the caches.
+TEST(GroupedGemmLarge, StreamedRowsEqualTheCachedOnes) {
+  const int64_t o = 4096 + 16, i = 320;
+  const std::vector<int64_t> offsets{0, 250, 250, 283, 533};
+  const int64_t e_count = 4, rows = offsets.back();
+  std::mt19937_64 random(testing::UnitTest::GetInstance()->random_seed() + 23);
+  TestStream stream;
+  MemoryMeter meter;
+  const auto x = RandomArray<float>(random, {rows, i}), w = RandomArray<float>(random, {e_count, o, i});
+  Buffer buffer = Buffer::Allocate(meter, MemoryKind::kScratch, rows * o * int64_t{sizeof(float)});
+  const Tensor large = buffer.View(DType::kF32, {rows, o});
+  ASSERT_GE(large.bytes(), 8 << 20);
+  std::fill_n(large.as<float>(), large.size(), Poison<float>());
+  GroupedGemmForward(stream, offsets, x, w, large);
+  for (int64_t e = 0; e < e_count; ++e) {
+    const int64_t count = offsets[e + 1] - offsets[e];
+    if (count == 0) continue;
+    Array<float> small({count, o});
+    GroupedGemmForward(stream, std::vector<int64_t>{0, count}, x.tensor().Rows(offsets[e], count),
+                       w.tensor().Rows(e, 1), small);
+    for (int64_t j = 0; j < count * o; ++j) ASSERT_EQ(large.as<float>()[offsets[e] * o + j], small[j]) << j;
+  }
+}
+
 // <y, dy> = <x, dx> = <w, dw>: all three are the same triple sum.
 TEST(GroupedGemmAdjoint, ThreeProductsAgree) {
   const std::vector<int64_t> offsets{0, 7, 7, 40};
