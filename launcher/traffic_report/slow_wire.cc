@@ -135,28 +135,21 @@ class ArrivalFinder {
     });
   }
 
-  // Nodes whose port may be slow: of many, those that most often send or receive the slowest.
+  // Nodes whose port may be slow: of many, those whose bytes are waited for longest.
   std::vector<int> Suspects() const {
-    std::vector<std::pair<size_t, int>> slowest(nodes_);
+    std::vector<std::pair<double, int>> slowest(nodes_);
     for (int node = 0; node < nodes_; ++node) slowest[node].second = node;
     for (const Exchange& exchange : exchanges_) {
-      std::vector<Group> out(nodes_), in(nodes_);
       for (const Arrival& a : exchange) {
-        out[a.from].Add(a);
-        in[a.to].Add(a);
-      }
-      for (const auto* groups : {&out, &in}) {
-        const auto most =
-            std::max_element(groups->begin(), groups->end(),
-                             [](const Group& a, const Group& b) { return a.NsPerByte() < b.NsPerByte(); });
-        ++slowest[std::distance(groups->begin(), most)].first;
+        slowest[a.from].first += a.ns;
+        slowest[a.to].first += a.ns;
       }
     }
     std::stable_sort(slowest.begin(), slowest.end(),
                      [](const auto& a, const auto& b) { return a.first > b.first; });
     if (nodes_ > kMostNodesForLinks) slowest.resize(kMostPorts);
     std::vector<int> suspects;
-    for (const auto& [times, node] : slowest) suspects.push_back(node);
+    for (const auto& [ns, node] : slowest) suspects.push_back(node);
     return suspects;
   }
 
@@ -209,7 +202,9 @@ class ArrivalFinder {
     const double blamed = both ? std::min(there.NsPerByte(), back.NsPerByte()) : there.NsPerByte();
     ++guess.exchanges;
     guess.whole += bytes;
-    if (blamed > kSlower * slowest) guess.wins += bytes;
+    // Of links of one sender the last that it serves may be so much slower than the last but one.
+    const double in_turn = guess.IsPort() || nodes_ < 3 ? 1 : (nodes_ - 1.0) / (nodes_ - 2.0);
+    if (blamed > kSlower * in_turn * slowest) guess.wins += bytes;
   }
 
   // Of the time that nodes wait for bytes: what they would not, did the blamed ones come like the others.

@@ -137,8 +137,9 @@ TEST(Info, LinesFitATerminal) {
 }
 
 TEST(Info, OfCudaSaysWithHowManySlotsABankItReckons) {
-  EXPECT_THAT(InfoText(Preset("unipool_182m"), 1), HasSubstr("weight gradients of 4 slots at once"));
-  EXPECT_THAT(InfoText(Preset("unipool_182m", {"train.weight_grad_slots=8"}), 1),
+  EXPECT_THAT(InfoText(Preset("unipool_182m", {"device=CUDA"}), 1),
+              HasSubstr("weight gradients of 4 slots at once"));
+  EXPECT_THAT(InfoText(Preset("unipool_182m", {"device=CUDA", "train.weight_grad_slots=8"}), 1),
               HasSubstr("weight gradients of 8 slots at once"));
 }
 

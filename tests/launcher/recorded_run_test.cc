@@ -76,13 +76,13 @@ TEST_F(RecordedRunTest, CutsATornFile) {
 }
 
 TEST_F(RecordedRunTest, RefusesAnotherFormatWithBothVersions) {
-  Replace("rank-00001.bin", "\"unipool_traffic\":1", "\"unipool_traffic\":9");
+  Replace("rank-00001.bin", "\"unipool_traffic\":2", "\"unipool_traffic\":9");
   EXPECT_THAT(ProblemOf(run_.path()),
-              AllOf(HasSubstr("format 9"), HasSubstr("format 1"), HasSubstr("version abc")));
+              AllOf(HasSubstr("format 9"), HasSubstr("format 2"), HasSubstr("version abc")));
   run_.Write();
-  Replace("manifest.json", "\"unipool_traffic\":1", "\"unipool_traffic\":9");
+  Replace("manifest.json", "\"unipool_traffic\":2", "\"unipool_traffic\":9");
   EXPECT_THAT(ProblemOf(run_.path()),
-              AllOf(HasSubstr("format 9"), HasSubstr("format 1"), HasSubstr("version abc")));
+              AllOf(HasSubstr("format 9"), HasSubstr("format 2"), HasSubstr("version abc")));
 }
 
 TEST_F(RecordedRunTest, LeavesOutAnotherStart) {
