@@ -174,8 +174,8 @@ class ArrivalFinder {
     return guesses;
   }
 
-  // Whether what the guess blames is clearly slower in this exchange than all the rest. Bytes that share a port
-  // are looked at together, since who is served first is quick.
+  // Whether what the guess blames is clearly slower in this exchange than all the rest. Bytes that share a
+  // port are looked at together, since who is served first is quick.
   void Judge(Guess& guess, const Exchange& exchange) const {
     Group there, back;
     std::vector<Group> out(nodes_), in(nodes_);
@@ -229,8 +229,8 @@ class ArrivalFinder {
     return all <= 0 ? 0 : 1 - others / all;
   }
 
-  // Bytes a second of what one sender (or one receiver, where that is blamed) has under way in an exchange: the
-  // median of what is blamed, or of what is not.
+  // Bytes a second of what one sender (or one receiver, where that is blamed) has under way in an exchange:
+  // the median of what is blamed, or of what is not.
   double RateOf(const Guess& guess, bool blamed) const {
     const bool by_sender = guess.wire.from >= 0;
     std::vector<double> rates;

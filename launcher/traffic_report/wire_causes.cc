@@ -91,7 +91,8 @@ class WireCauseFinder {
     return off / std::max(1.0, all);
   }
 
-  // Bytes come late to and from ranks that have no core to look. Ranks give it away while they wait, all alike.
+  // Bytes come late to and from ranks that have no core to look. Ranks give it away while they wait, all
+  // alike.
   bool LacksCore(int node) const {
     const double off = OffCore(node, false);
     return off > kOffCore && off > kMoreOff * OffCore(node, true);
