@@ -152,11 +152,16 @@ class WireCauseFinder {
   void AddLateByWire() {
     if (shares_.WireLate() <= 0) return;
     if (manifest_.carrier != "emulated") {
-      causes_.push_back(
-          {shares_.WireLate(),
-           "others wait for ranks that wait for wires themselves; no wire is clearly slower than "
-           "the rest",
-           FewerBytes(true)});
+      WaitCause cause{.ns = shares_.WireLate(),
+                      .what = "others wait for ranks that wait for wires themselves; ",
+                      .change = FewerBytes(true)};
+      if (const int hot = HottestRank(); hot >= 0) {
+        cause.what += RankName(manifest_, hot) + " " + MoreRowsText(inputs_, hot);
+        cause.change = HotExpertsAdvice(manifest_);
+      } else {
+        cause.what += "no wire is clearly slower than the rest";
+      }
+      causes_.push_back(cause);
       return;
     }
     std::vector<size_t> ranks;

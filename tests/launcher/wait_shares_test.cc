@@ -134,6 +134,21 @@ TEST_F(WaitSharesTest, ALackOfCoresLooksLikeASlowWire) {
                                                    HasSubstr("ranks of node 2 had no core for 95 %")));
 }
 
+// No wire is slow, and whose bytes come last is not at fault: many rows are.
+TEST_F(WaitSharesTest, OnLevelWiresHotRowsAreTold) {
+  Planted plan = Plan();
+  plan.rows = {4, 1, 1, 1};
+  plan.hot_layer = 2;
+  plan.layers = 3;
+  plan.sees_arrivals = plan.buffered = true;
+  plan.megabytes_per_second.assign(4, std::vector<double>(4, 20));
+  run_.nodes_ = {0, 1, 2, 3};
+  const TrafficReport report = Report(plan);
+  std::string all;
+  for (const WaitCause& cause : report.verdict.causes) all += cause.what;
+  EXPECT_THAT(all, AllOf(HasSubstr("rank 0 (node 0) receives"), Not(HasSubstr("a slow wire")))) << SeedText();
+}
+
 // Its bytes come late since it was stopped while it waited. Nobody else had its core, as on the others.
 TEST_F(WaitSharesTest, AStopIsNoLateWire) {
   Planted plan = Plan();
