@@ -124,14 +124,16 @@ class ArrivalFinder {
     for (const Arrival& arrival : exchange) largest = std::max(largest, arrival.bytes);
     return largest;
   }
+  // And those that nobody waited for.
   void LeaveOutSmall() {
     std::vector<double> sizes;
     for (const Exchange& exchange : exchanges_) sizes.push_back(LargestOf(exchange));
     if (sizes.empty()) return;
     const double large = kLarge * Quantile(std::move(sizes), 0.9);
     std::erase_if(exchanges_, [&](const Exchange& exchange) {
-      return LargestOf(exchange) < large ||  // nobody waited
-             std::all_of(exchange.begin(), exchange.end(), [](const Arrival& a) { return a.ns <= 0; });
+      const bool nobody_waited =
+          std::all_of(exchange.begin(), exchange.end(), [](const Arrival& a) { return a.ns <= 0; });
+      return LargestOf(exchange) < large || nobody_waited;
     });
   }
 

@@ -115,8 +115,7 @@ class WireCauseFinder {
       return false;
     causes_.push_back({shares_.Wire(),
                        "ranks wait for wires between nodes, and for others that do; whether one of them is "
-                       "slow, and which, "
-                       "these sums do not tell" +
+                       "slow, and which, these sums do not tell" +
                            guess,
                        kFullDecides});
     return true;

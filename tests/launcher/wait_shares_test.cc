@@ -19,6 +19,15 @@ class WaitSharesTest : public ::testing::Test {
  protected:
   static Planted Plan() { return {.layers = 6, .steps = 4, .seed = static_cast<uint32_t>(FreshSeed())}; }
 
+  // A node a rank; rank 2 looks for what came so long after it did.
+  Planted HeldOnItsNode(double held_us) {
+    Planted plan = Plan();
+    plan.held_us = {0, 0, held_us, 0};
+    plan.sees_arrivals = plan.buffered = true;
+    run_.nodes_ = {0, 1, 2, 3};
+    return plan;
+  }
+
   TrafficReport Report(const Planted& planted) {
     AddPlanted(run_, planted);
     run_.Write();
@@ -120,10 +129,7 @@ TEST_F(WaitSharesTest, TellsAStoppedRank) {
 
 // What comes late to a rank that does not look seems to come on a slow wire.
 TEST_F(WaitSharesTest, ALackOfCoresLooksLikeASlowWire) {
-  Planted plan = Plan();
-  plan.held_us = {0, 0, 3000, 0};
-  plan.sees_arrivals = plan.buffered = true;
-  run_.nodes_ = {0, 1, 2, 3};
+  const Planted plan = HeldOnItsNode(3000);
   run_.cpu_share_ = {0.99, 0.99, 0.05, 0.99};
   run_.queued_share_ = {0, 0, 0.01, 0};
   const TrafficReport report = Report(plan);
@@ -136,13 +142,11 @@ TEST_F(WaitSharesTest, ALackOfCoresLooksLikeASlowWire) {
 
 // No wire is slow, and whose bytes come last is not at fault: many rows are.
 TEST_F(WaitSharesTest, OnLevelWiresHotRowsAreTold) {
-  Planted plan = Plan();
+  Planted plan = HeldOnItsNode(0);
   plan.rows = {4, 1, 1, 1};
   plan.hot_layer = 2;
   plan.layers = 3;
-  plan.sees_arrivals = plan.buffered = true;
   plan.megabytes_per_second.assign(4, std::vector<double>(4, 20));
-  run_.nodes_ = {0, 1, 2, 3};
   const TrafficReport report = Report(plan);
   std::string all;
   for (const WaitCause& cause : report.verdict.causes) all += cause.what;
@@ -151,10 +155,7 @@ TEST_F(WaitSharesTest, OnLevelWiresHotRowsAreTold) {
 
 // Its bytes come late since it was stopped while it waited. Nobody else had its core, as on the others.
 TEST_F(WaitSharesTest, AStopIsNoLateWire) {
-  Planted plan = Plan();
-  plan.held_us = {0, 0, 1000, 0};
-  plan.sees_arrivals = plan.buffered = true;
-  run_.nodes_ = {0, 1, 2, 3};
+  const Planted plan = HeldOnItsNode(1000);
   run_.cpu_share_ = {0.2, 0.2, 0.2, 0.2};
   run_.queued_share_ = {0.8, 0.8, 0.1, 0.8};
   const TrafficReport report = Report(plan);
