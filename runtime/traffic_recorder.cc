@@ -108,17 +108,16 @@ Communicator::Ticket TrafficRecorder::Recorded::Start(std::span<const SendBlock>
     ++num_under_way_;
     return ticket;
   }
-  const TrafficClock& clock = recorder_.options_.clock;
-  x.start_ns = clock.Now();
-  if (board_) board_->Write(rank_, ticket, x.start_ns);
   BeginRecord(x, send, recv, label);
   DeviceTimes* const times = x.kept >= 0 && OnDevice() ? recorder_.device_times_.get() : nullptr;
   x.timed = times ? times->BeforeStart() : -1;
-  const int64_t enter_ns = clock.Now();
+  const TrafficClock& clock = recorder_.options_.clock;
+  x.start_ns = clock.Now();
+  if (board_) board_->Write(rank_, ticket, x.start_ns);
   x.carrier_ticket = carrier_.Start(send, recv, label);
   const int64_t done_ns = clock.Now();
   if (x.timed >= 0) times->AfterStart(x.timed);
-  x.tallied.start_ns = told_ ? 0 : done_ns - enter_ns;
+  x.tallied.start_ns = told_ ? 0 : done_ns - x.start_ns;
   if (x.kept >= 0) {
     ExchangeRecord& record = recorder_.keep_.record(x.kept);
     record.sequence = ticket;

@@ -16,11 +16,17 @@ void TrafficTally::SetLayers(int layers) {
 }
 
 int TrafficTally::IndexOf(int communicator, const char* operation) {
-  for (int i = 0; i < num_operations_; ++i) {
-    const Operation& known = operations_[i];
-    if (known.communicator != communicator) continue;
-    if (known.name == operation || std::strcmp(known.name, operation) == 0) return i;
-  }
+  const auto index_of = [&](auto is_it) {
+    int i = 0;
+    while (i < num_operations_ &&
+           (operations_[i].communicator != communicator || !is_it(operations_[i].name)))
+      ++i;
+    return i;
+  };
+  int known = index_of([&](const char* name) { return name == operation; });  // nearly always found
+  if (known == num_operations_)
+    known = index_of([&](const char* name) { return std::strcmp(name, operation) == 0; });
+  if (known < num_operations_) return known;
   if (num_operations_ == kMostOperations) return kMostOperations - 1;
   Operation& added = operations_[num_operations_];
   added.communicator = communicator;

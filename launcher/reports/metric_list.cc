@@ -210,7 +210,7 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"hidden_share", "", "steps on an emulated cluster", Repeats::kMeasured,
        "wire time for which nobody waited / all wire time of exchanges alone",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::hidden_share); }},
-      {"waited_for_rank", "", kWhereSplit, Repeats::kMeasured, "the rank that most idle time is owed to",
+      {"waited_for_rank", "", kWhereSplit, Repeats::kMeasured, "the rank that most idle time is owed to, whatever made it late (`report` tells)",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::waited_for_rank); }},
       {"waited_for_share", "", kWhereSplit, Repeats::kMeasured, "its share of all idle time",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::waited_for_share); }},

@@ -65,7 +65,8 @@ std::string RunWaitsText(const RunWaits& waits) {
   if (!waits.idle_ms || !waits.exposed_ms) return text + Format(": %.1f ms", waits.blocked_ms);
   text += Format(": %.1f ms for late ranks", *waits.idle_ms);
   if (waits.waited_for_rank && waits.waited_for_share && *waits.waited_for_rank >= 0)
-    text += Format(" (%.0f %% for rank %d)", 100 * *waits.waited_for_share, *waits.waited_for_rank);
+    text += Format(" (%.0f %% for rank %d, whatever made it late)", 100 * *waits.waited_for_share,
+                   *waits.waited_for_rank);
   return text + Format(", %.1f ms for the wire", *waits.exposed_ms);
 }
 

@@ -21,7 +21,7 @@ struct RunWaits {
 // Nothing where the run records no traffic, or has one rank. Of the file only the end is read.
 std::optional<RunWaits> ReadRunWaits(const std::string& run_dir);
 
-// "12 % of step 40: 300 ms for late ranks (63 % for rank 1), 178 ms for the wire"
+// "12 % of step 40: 300 ms for late ranks (63 % for rank 1, whatever made it late), 178 ms for the wire"
 std::string RunWaitsText(const RunWaits& waits);
 nlohmann::json RunWaitsJson(const RunWaits& waits);
 

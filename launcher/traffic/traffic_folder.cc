@@ -9,6 +9,7 @@
 
 #include "runtime/errors.h"
 #include "runtime/file_sum.h"
+#include "runtime/format.h"
 #include "runtime/tensor_file.h"
 
 namespace unipool {
@@ -18,6 +19,24 @@ namespace fs = std::filesystem;
 
 bool IsRecord(const std::string& name) {
   return name == "manifest.json" || name.rfind("rank-", 0) == 0 || name.rfind("window-", 0) == 0;
+}
+
+Trigger NotTaken(const std::string& found, int64_t steps) {
+  return {.steps = steps,
+          .problem = Format("expected a number of steps, 1 to %d, and found %s; %d %s recorded",
+                            Trigger::kMostSteps, found, steps, steps == 1 ? "step is" : "steps are")};
+}
+
+Trigger TriggerOf(const std::string& text, int64_t default_steps) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == text.npos) return {.steps = default_steps, .problem = ""};
+  const std::string word = text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin);
+  const bool is_number = word.find_first_not_of("0123456789") == word.npos;
+  if (!is_number) return NotTaken("\"" + word + "\"", default_steps);
+  const int64_t number = std::strtoll(word.c_str(), nullptr, 10);
+  if (number == 0) return NotTaken(word, default_steps);
+  if (number > Trigger::kMostSteps) return NotTaken(word, Trigger::kMostSteps);
+  return {.steps = number, .problem = ""};
 }
 
 }  // namespace
@@ -58,22 +77,23 @@ std::string TrafficFolder::Write(const std::string& name, const std::string& tex
   return "";
 }
 
-int64_t TrafficFolder::TakeTrigger(int64_t default_steps) const {
+Trigger TrafficFolder::TakeTrigger(int64_t default_steps) const {
   const std::string trigger = path_ + "/record";
   struct stat info {};
-  if (lstat(trigger.c_str(), &info) != 0) return 0;
-  int64_t steps = default_steps;
-  if (S_ISREG(info.st_mode) && info.st_size > 0 && info.st_size < 64) {
-    try {
-      const int64_t number = std::strtoll(ReadTextFile(trigger).c_str(), nullptr, 10);
-      if (number > 0) steps = number;
-    } catch (const UserError&) {
-      // It cannot be read: the default.
+  if (lstat(trigger.c_str(), &info) != 0) return {};
+  Trigger taken{.steps = std::min(default_steps, Trigger::kMostSteps), .problem = ""};
+  try {
+    if (S_ISREG(info.st_mode)) {
+      taken = info.st_size < 64 ? TriggerOf(ReadTextFile(trigger), taken.steps)
+                                : NotTaken(Format("%d bytes", info.st_size), taken.steps);
     }
+  } catch (const UserError& error) {
+    taken.problem = error.what();
   }
   std::error_code ignored;
-  if (!fs::remove(trigger, ignored)) return 0;  // a folder, or one that cannot go: it must not ask each step
-  return std::min(steps, kMostSteps);
+  if (!fs::remove(trigger, ignored)) return {};  // a folder, or one that cannot go: it must not ask each step
+  if (!taken.problem.empty()) taken.problem = trigger + ": " + taken.problem;
+  return taken;
 }
 
 }  // namespace unipool

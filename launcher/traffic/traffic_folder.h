@@ -7,6 +7,13 @@
 
 namespace unipool {
 
+// What a file `record` asked for.
+struct Trigger {
+  static constexpr int64_t kMostSteps = 1000;
+  int64_t steps = 0;    // 1 .. kMostSteps; 0: there is no file
+  std::string problem;  // the text was not taken as it is: what was, and what would be right; or ""
+};
+
 class TrafficFolder {
  public:
   explicit TrafficFolder(const std::string& run_dir);
@@ -17,10 +24,8 @@ class TrafficFolder {
   // Writes a file whole: there is the old one or the new one, never half of it. "" or what went wrong.
   std::string Write(const std::string& name, const std::string& text) const;
 
-  // The steps that the file `record` asks for, 1 .. kMostSteps, and removes it. 0: there is none. A file
-  // without a number asks for default_steps.
-  int64_t TakeTrigger(int64_t default_steps) const;
-  static constexpr int64_t kMostSteps = 1000;
+  // What the file `record` asks for; the file is removed. An empty one asks for default_steps.
+  Trigger TakeTrigger(int64_t default_steps) const;
 
  private:
   std::string path_;

@@ -113,6 +113,11 @@ std::map<int, TrafficClock> WrongClocks() {
   return clocks;
 }
 
+int64_t StepsInTurn() {
+  const char* text = std::getenv("UNIPOOL_TEST_RECORD_IN_TURN");
+  return text ? std::atoi(text) : 0;
+}
+
 TrafficOptions OptionsOf(const Config& config, const World& world, std::shared_ptr<TrafficBoard> board) {
   std::map<int, TrafficClock> wrong = WrongClocks();
   if (!wrong.empty()) board = nullptr;
@@ -133,7 +138,7 @@ void CheckTrafficSize(const Config& config, int world_size) {
 }
 
 TrafficRun::TrafficRun(const Config& config, World& world, std::shared_ptr<TrafficBoard> board)
-    : config_(config), plain_(world), world_(world), files_(config.run_dir()) {
+    : config_(config), plain_(world), world_(world), files_(config.run_dir()), steps_in_turn_(StepsInTurn()) {
   if (!Records(config)) return;
   recorder_ = std::make_unique<TrafficRecorder>(OptionsOf(config, world, std::move(board)));
   communicator_ = recorder_->RecordWorld(*world.communicator, "world");
@@ -256,6 +261,10 @@ bool TrafficRun::IsWritten(int64_t step) const {
   return files_.is_on() && (is_configured || num_to_keep_ > 0);
 }
 
+bool TrafficRun::IsLeftOut(int64_t step) const {
+  return steps_in_turn_ > 0 && 2 * (step % steps_in_turn_) < steps_in_turn_;
+}
+
 bool TrafficRun::EndsWindow(int64_t step) const {
   return (step + 1 - first_step_) % config_.traffic().every() == 0 || step + 1 == config_.train().steps();
 }
@@ -281,6 +290,7 @@ void TrafficRun::BeginStep(int64_t step) {
   if (!recorder_) return;
   step_ = step;
   num_asked_ = 0;
+  if (IsLeftOut(step)) return;
   if (window_.first < 0) window_.first = step;
   recorder_->BeginStep(step);
   if (cpu_.clock) cpu_.step = cpu_.clock->Now();
@@ -288,8 +298,10 @@ void TrafficRun::BeginStep(int64_t step) {
 }
 
 double TrafficRun::StepsAskedFor() const {
-  if (!recorder_ || plain_.rank() != 0 || !files_.is_on()) return 0;
-  return static_cast<double>(files_.folder().TakeTrigger(config_.traffic().num_steps()));
+  if (!recorder_ || plain_.rank() != 0 || !files_.is_on() || IsLeftOut(step_)) return 0;
+  const Trigger trigger = files_.folder().TakeTrigger(config_.traffic().num_steps());
+  PrintWarning(trigger.problem);
+  return static_cast<double>(trigger.steps);
 }
 
 StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, RunRequests& requests) {
@@ -297,7 +309,7 @@ StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, R
   std::copy(requests.count.begin(), requests.count.end(), riders.begin());
   riders.back() = StepsAskedFor();
   const StepReport report = engine.Update(step, lr, riders);
-  if (recorder_ && plain_.rank() == 0) {
+  if (recorder_ && plain_.rank() == 0 && !IsLeftOut(step)) {
     const EngineParts& parts = engine.parts();
     window_.experts.AddStep(parts.use.statistics.step_counts(), parts.placement, parts.use.visibility);
   }
@@ -307,7 +319,7 @@ StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, R
 }
 
 void TrafficRun::EndStep(StepReport& report) {
-  if (!recorder_) return;
+  if (!recorder_ || IsLeftOut(step_)) return;
   const int64_t end_ns = Now();
   cpu_.step = cpu_.clock ? cpu_.clock->Now().Since(cpu_.step) : ThreadCpu{};
   window_.cpu.Add(cpu_.step);
@@ -331,13 +343,12 @@ void TrafficRun::EndStep(StepReport& report) {
 
 void TrafficRun::WriteStep(int64_t end_ns) {
   const FileWork work(*plain_.communicator, "writes records of traffic");
-  const TrafficKeep& keep = recorder_->keep();
   const DeviceAnchor anchor = recorder_->device_anchor();
   files_.WriteStep(*recorder_, {.step = step_,
                                 .begin_ns = window_.begin_ns,
                                 .end_ns = end_ns,
-                                .num_exchanges = static_cast<int64_t>(keep.records().size()),
-                                .num_dropped = keep.num_dropped(),
+                                .num_exchanges = static_cast<int64_t>(recorder_->keep().records().size()),
+                                .num_dropped = recorder_->keep().num_dropped(),
                                 .anchor_device_ns = anchor.host_ns < 0 ? -1 : 0,
                                 .anchor_host_ns = anchor.host_ns,
                                 .anchor_uncertainty_ns = anchor.uncertainty_ns,

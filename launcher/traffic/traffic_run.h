@@ -22,7 +22,8 @@ void CheckTrafficSize(const Config& config, int world_size);
 
 // For tests of clocks that differ: UNIPOOL_TEST_CLOCK="RANK:SECONDS:PPM" in the environment makes the clock
 // of a rank wrong and lets the rank count as on a host of its own; several are separated by blanks. Ranks
-// that are threads then look at no board, as if they were processes.
+// that are threads then look at no board, as if they were processes. For the benchmark of what recording
+// costs: of UNIPOOL_TEST_RECORD_IN_TURN steps in turn the first half is not recorded.
 class TrafficRun {
  public:
   // `board`: shared by the ranks of this process. Records nothing with traffic.record: OFF.
@@ -48,6 +49,7 @@ class TrafficRun {
   double StepsAskedFor() const;        // by the trigger file, as rank 0 sees it
   bool IsWritten(int64_t step) const;  // the step's single exchanges
   bool IsSampled(int64_t step) const;  // the step's idle times are found out afterwards
+  bool IsLeftOut(int64_t step) const;  // not recorded at all
   bool EndsWindow(int64_t step) const;
   void PlanNext(int64_t next_step);
   void WriteStep(int64_t end_ns);
@@ -69,8 +71,9 @@ class TrafficRun {
     std::vector<int> cores;           // that its host's ranks may use
     std::vector<int64_t> offsets_ns;  // of its clock, to that of rank 0
   } of_rank_;
-  int64_t first_step_ = 0;  // of this start
-  int64_t step_ = -1;       // the running one, or the last one
+  const int64_t steps_in_turn_;  // 0: all steps are recorded
+  int64_t first_step_ = 0;       // of this start
+  int64_t step_ = -1;            // the running one, or the last one
   struct {
     int64_t first = -1;                                           // step; -1: none since the last window
     int64_t ns = 0;                                               // of all its steps

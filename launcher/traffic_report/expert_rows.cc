@@ -137,7 +137,7 @@ std::string HotExpertsText(const ExpertRows& rows, int world_rank) {
     if (rows.layers.size() > 1)
       text += Format(", most in layer %d (%.1f x)", rows.layers[most], rows.Ratio(expert, most));
   }
-  return text;
+  return text.empty() ? text : text + Format(" (steps %d to %d)", rows.first, rows.last);
 }
 
 }  // namespace unipool

@@ -38,8 +38,8 @@ struct ExpertRows {
 // Of windows that hold some of the steps `first` to `last`; all, if none does. layer >= 0: this one alone.
 ExpertRows ExpertRowsOf(const RecordedRun& run, int64_t first, int64_t last, int layer = -1);
 
-// "; expert 3 alone gets 41 % of all rows, 3.3 x an expert's mean, most in layer 1 (6.1 x)": the experts of a
-// rank that make it hot; "" where none of them is clearly above the mean.
+// "; expert 3 alone gets 41 % of all rows, 3.3 x an expert's mean, most in layer 1 (6.1 x) (steps 0 to 9)":
+// the experts of a rank that make it hot; "" where none of them is clearly above the mean.
 std::string HotExpertsText(const ExpertRows& rows, int world_rank);
 
 }  // namespace unipool

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "launcher/traffic_report/wait_causes.h"
 #include "runtime/format.h"
@@ -8,9 +9,10 @@ namespace unipool {
 namespace {
 
 constexpr double kMuch = 1.5,
-                 kMostOwed = 0.6;   // of an even share of late time, and of all of it: names a rank
-constexpr double kPlace = 0.25;     // of what a rank is waited for: worth naming where
-constexpr double kMoreRows = 1.15;  // of the rows of others
+                 kMostOwed = 0.6;     // of an even share of late time, and of all of it: names a rank
+constexpr double kPlace = 0.25;       // of what a rank is waited for: worth naming where
+constexpr double kMoreRows = 1.15;    // of the rows of others
+constexpr double kMuchLonger = 1.15;  // than others compute: names a second rank
 
 class LateFinder {
  public:
@@ -20,12 +22,15 @@ class LateFinder {
         figures_(*inputs_.figures),
         shares_(inputs.shares),
         idle_(std::max(1.0, figures_.MeanWaits().Idle())) {
-    double left = shares_.Late();
-    const size_t latest = Latest();
-    const double ns = Share(latest);
-    const bool is_named = ns > 0.05 * idle_ && ns > std::min(kMuch / World(), kMostOwed) * left;
-    if (is_named) {
-      AddRank(static_cast<int>(latest), ns);
+    const double all = shares_.Late();
+    double left = all;
+    for (const size_t rank : Latest()) {
+      const double ns = Share(rank);
+      const bool is_first = left == all;
+      if (ns <= 0.05 * idle_ || ns <= std::min(is_first ? kMuch / World() : 1 / World(), kMostOwed) * all)
+        break;
+      if (!is_first && ComputesLonger(rank) < kMuchLonger) continue;
+      AddRank(static_cast<int>(rank), ns);
       left -= ns;
     }
     AddTurns(left);
@@ -36,12 +41,18 @@ class LateFinder {
   double World() const { return static_cast<double>(figures_.ranks.size()); }
   double Share(size_t r) const { return shares_.late[r].computes + shares_.late[r].turns; }
 
-  size_t Latest() const {
-    size_t latest = 0;
-    for (size_t r = 1; r < shares_.late.size(); ++r) {
-      if (Share(r) > Share(latest)) latest = r;
-    }
-    return latest;
+  // Ranks, the one that others wait for most first.
+  std::vector<size_t> Latest() const {
+    std::vector<size_t> order(shares_.late.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return Share(a) > Share(b); });
+    return order;
+  }
+
+  // Its compute / the mean of the others.
+  double ComputesLonger(size_t rank) const {
+    const auto compute = [&](size_t r) { return figures_.ranks[r].Compute(); };
+    return compute(rank) / std::max(1.0, compute(rank) - ExcessOf(figures_.ranks, rank, compute));
   }
 
   // Where others wait for this rank most, and its share of what they wait for it.
@@ -64,10 +75,7 @@ class LateFinder {
 
   void AddRank(int rank, double ns) {
     const LateShare& late = shares_.late[rank];
-    const double own = figures_.ranks[rank].Compute();
-    const double longer =
-        ExcessOf(figures_.ranks, rank, [&](size_t r) { return figures_.ranks[r].Compute(); });
-    const double rows = RowsRatio(figures_, rank), compute = own / std::max(1.0, own - longer);
+    const double rows = RowsRatio(figures_, rank), compute = ComputesLonger(rank);
     WaitCause cause{.ns = ns};
     cause.what = Format("others wait for %s: %s of all idle time%s", RankName(manifest_, rank),
                         PercentText(ns / idle_), PlaceOf(rank));

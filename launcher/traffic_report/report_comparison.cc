@@ -99,7 +99,7 @@ TrafficComparison CompareTraffic(const TrafficReport& own, const TrafficReport& 
     comparison.numbers.push_back(Compared(name, own, other, value));
   };
   add("step", [](S s) { return s.step; });
-  add("compute", [](S s) { return s.step - s.waits.blocked; });
+  add("not blocked", [](S s) { return s.step - s.waits.blocked; });
   add("blocked", [](S s) { return s.waits.blocked; });
   if (split) {
     add("idle (late senders)", [](S s) { return s.waits.idle; });
@@ -135,9 +135,12 @@ std::string TrafficComparisonText(const TrafficComparison& comparison) {
   for (const std::string& difference : comparison.differences)
     differences += "these are unlike runs in " + difference + "\n";
   return "this:  " + comparison.own + "\nother: " + comparison.other + "\n" + differences + "\n" +
-         Lines(comparison.numbers, "a step, ms") + "\n" +
+         Lines(comparison.numbers, "a step, ms: medians") + "\n" +
          Lines(comparison.cells, "blocked, ms a step, mean of ranks") +
-         "\n~: no larger than what steps of one run differ by\n";
+         "\n~: no larger than what steps of one run differ by\n"
+         "A step takes as long as its slowest rank; what ranks wait for is the mean of ranks, and \"not "
+         "blocked\"\n"
+         "the difference. The report of one run shows means over steps instead of medians.\n";
 }
 
 HtmlScreen ComparisonScreen(const TrafficComparison& comparison) {
@@ -151,8 +154,12 @@ HtmlScreen ComparisonScreen(const TrafficComparison& comparison) {
     unlike += "<p>These are unlike runs in " + MarkupText(difference) + ".</p>\n";
   return {"compare", "Compared",
           "<p>This is " + MarkupText(comparison.own) + ", the other " + MarkupText(comparison.other) +
-              ". noise: no larger than what steps of one run differ by.</p>\n" + unlike +
-              table_of(comparison.numbers, "a step, ms") + table_of(comparison.cells, "blocked, ms a step")};
+              ". noise: no larger than what steps of one run differ by. Times are medians over steps; a step "
+              "takes "
+              "as long as its slowest rank, waits are means of ranks, and \"not blocked\" is the "
+              "difference.</p>\n" +
+              unlike + table_of(comparison.numbers, "a step, ms: medians") +
+              table_of(comparison.cells, "blocked, ms a step")};
 }
 
 }  // namespace unipool

@@ -37,9 +37,10 @@ std::string OtherText(const TrafficReport& report, double ns) {
 std::string Head(const TrafficReport& report) {
   const RecordedManifest& manifest = report.run.manifest;
   const int nodes = 1 + *std::max_element(manifest.node_of_rank.begin(), manifest.node_of_rank.end());
-  std::string text = Format("%s: %d ranks on %d %s (%s), %d %s\n", report.run.run_dir, manifest.world, nodes,
-                            nodes == 1 ? "node" : "nodes", manifest.carrier.empty() ? "?" : manifest.carrier,
-                            manifest.stages, manifest.stages == 1 ? "stage" : "stages");
+  std::string text = Format("%s: %d %s on %d %s (%s), %d %s\n", report.run.run_dir, manifest.world,
+                            manifest.world == 1 ? "rank" : "ranks", nodes, nodes == 1 ? "node" : "nodes",
+                            manifest.carrier.empty() ? "?" : manifest.carrier, manifest.stages,
+                            manifest.stages == 1 ? "stage" : "stages");
   text += SourceText(report) + "\n";
   const WaitFigures waits = report.figures.MeanWaits();
   std::vector<double> steps;
@@ -243,9 +244,10 @@ std::string Wrapped(const std::string& text, size_t columns, size_t indent) {
 std::string SourceText(const TrafficReport& report) {
   const std::vector<StepFigures>& steps = report.figures.steps;
   if (steps.empty()) return "no steps";
-  return Format("%s of steps %d to %d (%.0f steps)",
-                report.HasRecords() ? "records of every exchange" : "sums", steps.front().first,
-                steps.back().last, report.figures.num_steps);
+  const char* what = report.HasRecords() ? "records of every exchange" : "sums";
+  if (report.figures.num_steps == 1) return Format("%s of step %d", what, steps.front().first);
+  return Format("%s of steps %d to %d (%.0f steps)", what, steps.front().first, steps.back().last,
+                report.figures.num_steps);
 }
 
 std::vector<std::pair<CellKey, const CellFigures*>> CellsByBlocked(const TrafficFigures& figures) {

@@ -243,7 +243,7 @@ TEST(PlantedDelay, IsOwedToItsRankAndLayer) {
       EXPECT_NEAR(told.idle_ms, seen.idle_ms, 0.05 * seen.idle_ms + 0.2);
       EXPECT_NEAR(told.share, seen.share, delay == 0 ? 1 : 0.1);
       if (delay == 0) seen_without = seen.idle_ms;
-      if (delay < 5 || seen.share < 0.95 || seen_without > 0.3) continue;  // the machine was busy
+      if (delay < 5 || seen.share < 0.97 || seen_without > 0.3) continue;  // the machine was busy
       EXPECT_GE(told.share, 0.95);
       EXPECT_NEAR(told.idle_ms, delay, 0.1 * delay);
       EXPECT_EQ(told.verdict, "skew-dominated");

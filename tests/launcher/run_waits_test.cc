@@ -31,7 +31,8 @@ constexpr const char* kSplit =
 
 TEST_F(RunWaitsTest, TellsTheNewestStepThatKnowsWhatFor) {
   EXPECT_EQ(Text(std::string(kSplit) + "\n" + kBlocked + "\n"),
-            "20 % of step 4: 70.0 ms for late ranks (90 % for rank 1), 30.0 ms for the wire");
+            "20 % of step 4: 70.0 ms for late ranks (90 % for rank 1, whatever made it late), 30.0 ms for "
+            "the wire");
   EXPECT_EQ(Text(std::string(kBlocked) + "\n"), "12 % of step 7: 60.0 ms");
 }
 

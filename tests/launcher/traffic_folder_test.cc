@@ -49,24 +49,30 @@ TEST_F(TrafficFolderTest, ProblemsAreSentences) {
 }
 
 TEST_F(TrafficFolderTest, TheTriggerIsTakenOnce) {
-  EXPECT_EQ(folder_.TakeTrigger(3), 0);
+  EXPECT_EQ(folder_.TakeTrigger(3).steps, 0);
   EXPECT_EQ(folder_.Prepare(), "");
   const std::string trigger = folder_.path() + "/record";
   const auto take = [&](const std::string& text) {
     WriteTextFile(trigger, text);
-    const int64_t steps = folder_.TakeTrigger(3);
+    const Trigger taken = folder_.TakeTrigger(3);
     EXPECT_FALSE(fs::exists(trigger));
-    EXPECT_EQ(folder_.TakeTrigger(3), 0);
-    return steps;
+    EXPECT_EQ(folder_.TakeTrigger(3).steps, 0);
+    EXPECT_EQ(taken.problem.empty(), text.find_first_not_of(" \n") == text.npos || taken.steps == 7)
+        << taken.problem;
+    return taken.steps;
   };
   EXPECT_EQ(take("7\n"), 7);
   EXPECT_EQ(take(""), 3);
   EXPECT_EQ(take("many"), 3);
   EXPECT_EQ(take("-2"), 3);
-  EXPECT_EQ(take("99999999999"), TrafficFolder::kMostSteps);
+  EXPECT_EQ(take(" \n"), 3);
+  EXPECT_EQ(take("0"), 3);
+  EXPECT_EQ(take("7 steps"), 3);
+  EXPECT_EQ(take("100000"), Trigger::kMostSteps);
+  EXPECT_EQ(take("99999999999999999999"), Trigger::kMostSteps);
   EXPECT_EQ(take(std::string(1000, '9')), 3);
   fs::create_directories(trigger + "/full");  // cannot be taken away, so it asks for nothing
-  EXPECT_EQ(folder_.TakeTrigger(3), 0);
+  EXPECT_EQ(folder_.TakeTrigger(3).steps, 0);
 }
 
 }  // namespace

@@ -42,6 +42,19 @@ TEST_F(TrafficVerdictTest, NamesASlowRank) {
   EXPECT_THAT(ReportText(report), HasSubstr("Verdict: skew-dominated"));
 }
 
+// Two ranks are slow alike: either comes last in half of the exchanges.
+TEST_F(TrafficVerdictTest, NamesTwoSlowRanks) {
+  Planted plan = Plan();
+  plan.steps = 20;
+  plan.compute_us[1] = plan.compute_us[3] = 300;
+  const TrafficReport report = Report(plan);
+  EXPECT_EQ(report.verdict.kind, "skew-dominated") << report.verdict.reason << SeedText();
+  std::string both;
+  for (const WaitCause& cause : report.verdict.causes) both += cause.what;
+  EXPECT_THAT(both, AllOf(HasSubstr("others wait for rank 1"), HasSubstr("others wait for rank 3")))
+      << SeedText();
+}
+
 // The experts of rank 1 get six times the rows in layer 3, and it computes longer because of it.
 TEST_F(TrafficVerdictTest, NamesAHotExpert) {
   Planted plan = Plan();

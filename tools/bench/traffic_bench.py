@@ -3,8 +3,8 @@
 losses. A run counts with the fastest tenth of its steps and with the processor time of all its ranks; others' work on the
 machine disturbs the latter less. Prints for each mode the median of its runs and the change against OFF of the same round:
 median and the interval that holds the true median in 95 of 100 cases (order statistics). Two runs of the same mode differ by
-some percent, so what FULL costs beside SUMMARY is also measured within one run that turns it on for every other ten steps. What
-SUMMARY costs is some nanoseconds an exchange: build/tools/bench/recorder_bench.
+some percent, so each mode is also measured within one run: SUMMARY against no recording at all, and FULL against SUMMARY, in
+turn for ten steps each. build/tools/bench/recorder_bench has the nanoseconds of an exchange.
 
   tools/bench/traffic_bench.py [--ranks N] [--rounds N] [--steps N] [--mpi] [field.path=value ...]
 """
@@ -31,8 +31,10 @@ data { train: "book.txt" split: "90,10,0" }
 BLOCK = 10  # steps of one run with FULL, then as many without
 
 
-def Train(folder: str, mode: str, options: argparse.Namespace, every: int, recorded: int, steps: int) -> list[dict[str, Any]]:
-    """The metrics of a run of so many steps; of each `every` of them so many are recorded singly."""
+def Train(folder: str, mode: str, options: argparse.Namespace, every: int, recorded: int, steps: int,
+          in_turn: int = 0) -> list[dict[str, Any]]:
+    """The metrics of a run of so many steps; of each `every` of them so many are recorded singly. Of `in_turn` steps the first
+    half is not recorded at all."""
     run_dir = os.path.join(folder, mode)
     command = [os.path.join(ROOT, "build", "unipool"), "train", "bench.txtpb", f"run_dir={run_dir}", "--anew",
                f"train.steps={steps}", f"parallel.ranks={options.ranks}", f"traffic.record={mode}", f"traffic.every={every}",
@@ -40,7 +42,8 @@ def Train(folder: str, mode: str, options: argparse.Namespace, every: int, recor
                *options.overrides]
     if options.mpi:
         command = ["mpirun", "-np", str(options.ranks), *command]
-    outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = dict(os.environ, UNIPOOL_TEST_RECORD_IN_TURN=str(in_turn))
+    outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if outcome.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit code {outcome.returncode}\n{outcome.stdout}{outcome.stderr}")
     with open(os.path.join(run_dir, "metrics.jsonl")) as file:
@@ -57,12 +60,15 @@ def Run(folder: str, mode: str, options: argparse.Namespace) -> tuple[float, flo
     return seconds[len(seconds) // 10], processor, [line["loss"] for line in lines]
 
 
-def Within(folder: str, options: argparse.Namespace) -> list[float]:
-    """What FULL adds to a step in percent, from each block of steps with it and the block before it."""
-    lines = Train(folder, "FULL", options, 2 * BLOCK, BLOCK, 2 * BLOCK * options.blocks)
+def Within(folder: str, mode: str, options: argparse.Namespace) -> list[float]:
+    """What a mode adds to a step in percent, from each block of steps with it and the blocks before and behind it."""
+    steps = 2 * BLOCK * options.blocks
+    lines = (Train(folder, mode, options, 2 * BLOCK, BLOCK, steps) if mode == "FULL" else
+             Train(folder, mode, options, steps, 0, steps, in_turn=2 * BLOCK))
     seconds = [line["step_seconds"] for line in lines]
     blocks = [statistics.median(seconds[first:first + BLOCK]) for first in range(0, len(seconds), BLOCK)]
-    return [100 * (full / without - 1) for without, full in zip(blocks[2::2], blocks[3::2])]  # the first ones warm up
+    with_it = range(3, len(blocks) - 1, 2)  # the first ones warm up
+    return [100 * (2 * blocks[i] / (blocks[i - 1] + blocks[i + 1]) - 1) for i in with_it]
 
 
 def Interval(values: list[float]) -> tuple[float, float]:
@@ -100,7 +106,7 @@ def Main() -> None:
                 processor[mode].append(cost)
             if not losses["OFF"] == losses["SUMMARY"] == losses["FULL"]:
                 sys.exit("losses differ between the modes")
-        within = Within(folder, options)
+        within = {"SUMMARY, against none": Within(folder, "SUMMARY", options), "FULL, against SUMMARY": Within(folder, "FULL", options)}
     print(f"{options.ranks} ranks, {'MPI' if options.mpi else 'threads'}, {options.rounds} rounds; losses are the same bit for bit")
     for what, seconds in [("step", steps), ("processor time of the run", processor)]:
         print(what)
@@ -109,8 +115,10 @@ def Main() -> None:
             low, high = Interval(change)
             print(f"{mode:8} {1e3 * statistics.median(seconds[mode]):9.2f} ms   {statistics.median(change):+6.2f} %"
                   f"   ({low:+.2f} .. {high:+.2f} %)")
-    low, high = Interval(within)
-    print(f"step with FULL, against steps without in the same run: {statistics.median(within):+.2f} %   ({low:+.2f} .. {high:+.2f} %)")
+    print("step, within one run")
+    for what, change in within.items():
+        low, high = Interval(change)
+        print(f"{what:23}   {statistics.median(change):+6.2f} %   ({low:+.2f} .. {high:+.2f} %)")
 
 
 if __name__ == "__main__":
