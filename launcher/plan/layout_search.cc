@@ -1,6 +1,7 @@
 #include "launcher/plan/layout_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <tuple>
@@ -9,6 +10,7 @@
 #include "launcher/plan/forecast.h"
 #include "launcher/reports/readable_number.h"
 #include "models/settings.h"
+#include "models/slot_choice.h"
 #include "models/stage_layers.h"
 #include "parallel/stage_balance.h"
 #include "runtime/errors.h"
@@ -152,7 +154,9 @@ class Search {
   struct Memory {
     int64_t level = 0, twice = 0;
   };
-  Memory MemoryOf(const Config& config, const MeshShape& mesh) const {
+  Memory MemoryOf(const Config& asked, const MeshShape& mesh) const {
+    // What a run would choose on such a GPU, whatever max_memory says.
+    const Config config = WithSlotsFor(asked, mesh, std::llround(1e9 * cluster_.config.memory().gigabytes()));
     Memory memory;
     const double slack = 1 + cluster_.config.memory().slack();
     const double fixed = 1e9 * cluster_.config.memory().fixed_gigabytes();

@@ -133,5 +133,26 @@ TEST(LayoutSearch, MemoryAndGivenSettingsLimitIt) {
   for (const Layout& layout : fixed.layouts) EXPECT_EQ(layout.settings[2], "parallel.stages=3");
 }
 
+// As a run chooses on such a GPU, and as the plan of the layout itself counts them.
+TEST(LayoutSearch, SlotsABankGoByTheMemoryOfTheCluster) {
+  const auto memory = [](int slots, double gigabytes) {
+    Cluster cluster = ClusterOf("gigabit.txtpb");
+    cluster.config.mutable_memory()->set_gigabytes(gigabytes);
+    Config config = Small();
+    config.set_device(DeviceType::CUDA);
+    config.mutable_train()->set_weight_grad_slots(slots);
+    std::vector<int64_t> bytes;
+    for (const Layout& layout :
+         SearchLayouts(config, cluster, {}, {.ranks = {2}, .max_memory = 1e12}).layouts) {
+      bytes.push_back(layout.memory);
+    }
+    return bytes;
+  };
+  EXPECT_EQ(memory(0, 80), memory(12, 80));
+  EXPECT_EQ(memory(0, 1e-6), memory(4, 80));
+  EXPECT_EQ(memory(0, 0), memory(4, 80)) << "a file without a room";
+  EXPECT_NE(memory(12, 80), memory(4, 80));
+}
+
 }  // namespace
 }  // namespace unipool
