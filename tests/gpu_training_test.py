@@ -120,10 +120,32 @@ class GpuTrainingTest(unittest.TestCase):
         self.assertIn("Aim: no gap above 20 us on the compute stream outside the count exchange: reached.", checks["timeline"][1])
         self.assertIn("Steps 3 to 6, 4 of 6 in the record", checks["timeline"][1])
         self.assertTrue(os.path.getsize(self.Path("trace.json.gz")) > 0)
+        for name, run in (("fp32", "cpu"), ("bench", "bench-unipool-0"), ("bench", "bench-unipool-1"), ("timeline", "timeline")):
+            self.assertRegex(checks[name][1], rf"until its first step began: .*{run} \d+\.\d s")
+        self.assertNotIn("first step", checks["torch_same"][1])
         self.assertIn("PyTorch: not run", checks["bench"][1])
         self.assertRegex(checks["bench"][1], r"\| unipool \| \d+ \|")
         # 2 layers of (3072 of attention, 8 * 32 + 1 of the router, 3 * 32 * 32 of the expert), a head of 51200 rows, attention
         self.assertIn(f"{6 * (2 * (3072 + 257 + 3072 + 32 * 32) + 51200 * 32) / 1e9:.4f} GFLOP", checks["bench"][1])
+
+    def test_the_first_step_is_timed_from_its_beginning(self) -> None:
+        sys.path.insert(0, os.path.join(self.root, "tools/gpu"))
+        from training_runs import FirstStep  # pylint: disable=import-outside-toplevel  its folder is known only now
+        writer = ("import sys, time; time.sleep(0.6); file = open(sys.argv[1] + '/metrics.jsonl', 'a'); "
+                  "file.write('{\"step\": 1, \"loss\": 1, \"step_seconds\": 0.2}\\n'); file.flush(); time.sleep(1.5)")
+        for earlier_lines in ("", '{"step": 0, "loss": 1, "step_seconds": 0.1}\n'):
+            with open(self.Path("metrics.jsonl"), "w", encoding="utf-8") as file:
+                file.write(earlier_lines)
+            first = FirstStep(self.folder)
+            with first:
+                subprocess.run([sys.executable, "-c", writer, self.folder], check=True)
+            assert first.seconds is not None
+            self.assertGreater(first.seconds, 0.35)
+            self.assertLess(first.seconds, 1.6)  # not at the end of the run, also where the machine is slow to begin it
+        nothing = FirstStep(self.Path("nothing"))
+        with nothing:
+            pass
+        self.assertIsNone(nothing.seconds)
 
     def test_a_wrong_loss_is_found_where_it_begins(self) -> None:
         plant = {"match": "train.precision=FP32", "what": "loss", "step": 6, "factor": 1.001}

@@ -54,8 +54,8 @@ class Bench:
         runs = self.training.runs
         run_dir = runs.Path(name)
         with GpuMemory(seconds_between=2) as device:
-            runs.Run([runs.program, "train", *self.settings, f"data.train={self.data}", "data.split=1,0,0",
-                      f"run_dir={run_dir}", f"train.steps={self.steps}"], name)
+            runs.RunTraining([runs.program, "train", *self.settings, f"data.train={self.data}", "data.split=1,0,0",
+                              f"train.steps={self.steps}"], name, run_dir)
         metrics = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
         shutil.rmtree(run_dir)  # gigabytes of checkpoint
         zero_scores = max(metrics[step].get("zero_score_share", 0) for step in sorted(metrics)[WARMUP:])

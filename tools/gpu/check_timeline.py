@@ -24,9 +24,9 @@ def CheckTimeline(training: Training) -> Outcome:
     length, batch = training.Fields(settings, "seq_length", "global_batch")
     data, run_dir = runs.Path("timeline.txt"), runs.Path("timeline")
     RandomText(data, STEPS * batch * length)
-    runs.Run([runs.program, "train", *settings, f"data.train={data}", "data.split=1,0,0", f"run_dir={run_dir}",
-              f"train.steps={STEPS}"], "timeline", CUDA_INJECTION64_PATH=library, NVTX_INJECTION64_PATH=library,
-             UNIPOOL_TIMELINE=runs.Path("record.%p"))
+    runs.RunTraining([runs.program, "train", *settings, f"data.train={data}", "data.split=1,0,0", f"train.steps={STEPS}"],
+                     "timeline", run_dir, CUDA_INJECTION64_PATH=library, NVTX_INJECTION64_PATH=library,
+                     UNIPOOL_TIMELINE=runs.Path("record.%p"))
     metrics = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
     shutil.rmtree(run_dir)
     records = glob.glob(runs.Path("record.*"))

@@ -89,6 +89,7 @@ def main() -> int:
             outcome, text = Run(training, name, flags.bench_limit if name == "bench" else flags.limit)
             if outcome.startswith("FAILED"):
                 failed.append(name)
+            text = "\n\n".join(part for part in (text, training.runs.TellStarts()) if part)
             with open(flags.report, "a", encoding="utf-8") as report:
                 report.write(f"### {name}: {outcome}\n\n{text}\n\n")
     finally:

@@ -1,6 +1,7 @@
 """Runs of the program for gpu_training.py. Each is made once, under the limit of the check that wants it."""
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -58,12 +59,52 @@ class GpuMemory:
         return self.most - self.before if self.before is not None and self.most else None
 
 
+class FirstStep:
+    """Seconds from the moment at which this is entered until a training run's first step began; None: there was no step."""
+
+    def __init__(self, run_dir: str) -> None:
+        self.metrics = os.path.join(run_dir, "metrics.jsonl")
+        self.seconds: float | None = None
+        self.stop = threading.Event()
+
+    def __enter__(self) -> FirstStep:
+        self.entered, self.lines_before = time.monotonic(), len(self.Lines())
+        self.thread = threading.Thread(target=self.Watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.Look()  # the run may have ended since the last
+
+    def Watch(self) -> None:
+        while not self.Look() and not self.stop.wait(0.02):
+            pass
+
+    def Look(self) -> bool:
+        now = time.monotonic()
+        steps = [line for line in self.Lines()[self.lines_before:] if b'"step_seconds"' in line]
+        if self.seconds is None and steps:
+            self.seconds = max(0.0, now - self.entered - float(json.loads(steps[0])["step_seconds"]))
+        return bool(steps)
+
+    def Lines(self) -> list[bytes]:
+        """Those that are written to their end."""
+        try:
+            with open(self.metrics, "rb") as file:
+                return [line for line in file if line.endswith(b"\n")]
+        except OSError:
+            return []
+
+
 class Runs:
     def __init__(self, program: str, mpirun: str) -> None:
         self.program, self.mpirun = os.path.abspath(program), mpirun
         self.work = tempfile.mkdtemp(prefix="unipool-gpu-training-")
         self.deadline = 0.0
         self.runs: dict[str, Steps | Exception] = {}
+        self.starts: list[str] = []  # "NAME 1.2 s" of the training runs whose first step nobody has told yet
 
     def Close(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
@@ -97,6 +138,20 @@ class Runs:
                 raise Failed(f"{name}: exit status {status}\n```\n{' '.join(command)}\n{tail}\n```")
             return text
 
+    def RunTraining(self, command: list[str], name: str, run_dir: str, **settings: str) -> None:
+        """As Run, and notes when the first step began."""
+        first = FirstStep(run_dir)
+        try:
+            with first:
+                self.Run([*command, f"run_dir={run_dir}"], name, **settings)
+        finally:
+            self.starts.append(f"{name} {first.seconds:.1f} s" if first.seconds is not None else f"{name} made no step")
+
+    def TellStarts(self) -> str:
+        """A paragraph on the training runs since the last call, or an empty text."""
+        starts, self.starts = self.starts, []
+        return f"Time from the start of the program until its first step began: {', '.join(starts)}." if starts else ""
+
     def Said(self, name: str, start: str) -> str:
         """What a command said on standard error in the first line that begins so, or an empty text."""
         with open(os.path.join(self.work, f"{name}.err"), encoding="utf-8", errors="replace") as file:
@@ -122,7 +177,7 @@ class Runs:
             run_dir = os.path.join(self.work, name)
             launcher = [self.mpirun, "--bind-to", "none", "-np", str(mpi)] if mpi else []
             try:
-                self.Run([*launcher, self.program, "train", *settings, f"run_dir={run_dir}"], name)
+                self.RunTraining([*launcher, self.program, "train", *settings], name, run_dir)
                 self.runs[name] = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
             except (Failed, NotFinished) as problem:
                 self.runs[name] = problem
