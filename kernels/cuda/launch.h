@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/scratch.h"
+#include "kernels/cuda/shared_allowance.h"
 #include "runtime/stream.h"
 
 namespace unipool::cuda {
@@ -28,19 +29,28 @@ inline cudaStream_t QueueOf(Stream& stream) {
   return static_cast<cudaStream_t>(stream.cuda().stream);
 }
 
+#ifdef __CUDACC__
+// Lets the kernel use so much dynamic shared memory on the thread's device.
+inline void AllowShared(const char* name, const void* kernel, int64_t bytes) {
+  static thread_local SharedAllowance allowance;
+  int device = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess && allowance.MustAsk(kernel, device, bytes)) {
+    error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  }
+  CHECK(error == cudaSuccess) << name << " with " << bytes
+                              << " bytes of shared memory: " << cudaGetErrorString(error);
+}
+#endif
+
 // `name` is how errors call the kernel. Arguments are copied, as CUDA does.
 template <class... P, class... A>
 void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, Stream& stream,
             A... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
 #ifdef __CUDACC__
-  if (AsksForShared(shape)) {
-    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                   static_cast<int>(shape.shared_bytes));
-    CHECK(error == cudaSuccess) << name << " with " << shape.shared_bytes
-                                << " bytes of shared memory: " << cudaGetErrorString(error);
-  }
+  if (AsksForShared(shape)) AllowShared(name, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   kernel<<<shape.grid, shape.block, shape.shared_bytes, QueueOf(stream)>>>(static_cast<P>(arguments)...);
   const cudaError_t error = cudaGetLastError();
   CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
