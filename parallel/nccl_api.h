@@ -1,7 +1,8 @@
 // What is asked of NCCL, without its header: one rank's communicator, which spans the job. The real one is in
 // nccl_api_cuda.cc, and tests play its part.
 //
-// Nothing here blocks. A call that fails is remembered, and Poll tells.
+// Init, GroupEnd and Finalize may wait for other ranks, as long as those do not come. A call that fails is
+// remembered, and HasFailed tells.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,9 @@ namespace unipool {
 
 class NcclApi {
  public:
-  enum class Progress { kDone, kUnderWay, kFailed };
-  virtual ~NcclApi() = default;        // frees the communicator, if Finalize or Abort has not
+  virtual ~NcclApi() = default;        // frees the communicator, if Abort has not
   virtual std::string UniqueId() = 0;  // bytes by which the ranks of a communicator find each other
+  // Waits until all ranks of the communicator have called it.
   virtual void Init(const std::string& unique_id, int rank, int size) = 0;
 
   // Between GroupStart and GroupEnd: sends and receives that a kernel in `queue` (cudaStream_t) does
@@ -22,13 +23,15 @@ class NcclApi {
   virtual void GroupStart() = 0;
   virtual void Send(const void* data, int64_t bytes, int peer, void* queue) = 0;
   virtual void Recv(void* data, int64_t bytes, int peer, void* queue) = 0;
+  // The kernel is in the queue when this returns. It waits for a peer only if this is the first group that
+  // sends to the peer or receives from it: NCCL then connects the two ranks in that direction.
   virtual void GroupEnd() = 0;
 
-  // How far the calls so far are, not the work in the queue. kFailed also when the work or a peer has failed.
-  virtual Progress Poll() = 0;
-  virtual std::string ErrorText() = 0;  // in NCCL's words
+  // Has a call, the work in the queue or a peer failed so far? Does not wait.
+  virtual bool HasFailed() = 0;
+  virtual std::string ErrorText() = 0;  // in NCCL's words; REQUIRES: HasFailed
 
-  virtual void Finalize() = 0;  // REQUIRES: all work is done. Poll until kDone.
+  virtual void Finalize() = 0;  // REQUIRES: all work is done
   virtual void Abort() = 0;     // ends also work that waits for a peer
 };
 

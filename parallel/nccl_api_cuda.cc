@@ -89,8 +89,9 @@ class Nccl : public NcclApi {
     ncclUniqueId id;
     CHECK_EQ(unique_id.size(), sizeof(id.internal));
     std::memcpy(id.internal, unique_id.data(), sizeof(id.internal));
+    // A communicator that does not block would start a thread for the launch of every group.
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
+    config.blocking = 1;
     Note(f_.init(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
   }
 
@@ -105,13 +106,13 @@ class Nccl : public NcclApi {
   }
   void GroupEnd() override { Note(f_.group_end(), "ncclGroupEnd"); }
 
-  Progress Poll() override {
-    if (failed_ != ncclSuccess || !comm_) return failed_ == ncclSuccess ? Progress::kDone : Progress::kFailed;
-    ncclResult_t state = ncclSuccess;
-    Note(f_.get_async_error(comm_, &state), "ncclCommGetAsyncError");
-    Note(state, "an asynchronous operation");
-    if (failed_ != ncclSuccess) return Progress::kFailed;
-    return state == ncclInProgress ? Progress::kUnderWay : Progress::kDone;
+  bool HasFailed() override {
+    if (failed_ == ncclSuccess && comm_) {
+      ncclResult_t state = ncclSuccess;
+      Note(f_.get_async_error(comm_, &state), "ncclCommGetAsyncError");
+      Note(state, "an asynchronous operation");
+    }
+    return failed_ != ncclSuccess;
   }
   std::string ErrorText() override {
     const char* details = f_.last_error(comm_);

@@ -1,10 +1,10 @@
 #include "parallel/nccl_communicator.h"
 
-#include <sched.h>
-
-#include <algorithm>
+#include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
+#include <thread>
 
 #include "runtime/watchdog.h"
 
@@ -14,8 +14,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kFirstExchanges = 64;  // so many exchanges back are remembered for the watchdog at least
 constexpr int64_t kIndexBits = 12;   // of a ticket; the rest counts
-constexpr Communicator::Ticket kNothing = 0;  // of an exchange without blocks
+constexpr Communicator::Ticket kNothing = 0;          // of an exchange without blocks
+constexpr std::chrono::milliseconds kGuardLooks{20};  // so often, at a call that may wait for other ranks
 constexpr ExchangeLabel kMaking{.operation = "making NCCL's communicator", .step = -1, .slot = -1};
+constexpr ExchangeLabel kConnecting{.operation = "connecting ranks by NCCL", .step = -1, .slot = -1};
 constexpr ExchangeLabel kEnding{.operation = "ending NCCL's communicator", .step = -1, .slot = -1};
 
 double SecondsSince(Clock::time_point begin) {
@@ -30,20 +32,23 @@ NcclTraffic::NcclTraffic(std::unique_ptr<NcclApi> nccl, const CommunicationDevic
       device_(device),
       world_(world),
       patience_(timeout),
+      greetings_(Buffer::Allocate(device.memory, MemoryKind::kExchange, 2 * world.size())),
       computed_(device.context.MakeEvent()) {
-  std::string id = world.rank() == 0 ? nccl_->UniqueId() : "";
-  id = world.AllGatherText(id, kMaking)[0];
-  nccl_->Init(id, world.rank(), world.size());
-  Exchange making;
-  making.label = kMaking;
-  for (int p = 0; p < world.size(); ++p) {
-    if (p != world.rank()) making.peers.push_back(p);
-  }
-  Settle(making);
   resting_.reserve(kFirstExchanges);
   for (int i = 0; i < kFirstExchanges; ++i) resting_.push_back(&AddExchange());
+  std::string id = world.rank() == 0 ? nccl_->UniqueId() : "";
+  id = world.AllGatherText(id, kMaking)[0];
+  Exchange making;
+  making.label = kMaking;
+  std::vector<int> everyone;
+  for (int p = 0; p < world.size(); ++p) {
+    everyone.push_back(p);
+    if (p != world.rank()) making.peers.push_back(p);
+  }
+  RunGuarded(making, [&] { nccl_->Init(id, world.rank(), world.size()); });
   watch_ = device.context.AddWatch(
       [this](const ExchangeLabel& label, double waited_seconds) { Watch(label, waited_seconds); });
+  if (world.size() > 1) Connect(everyone);
 }
 
 NcclTraffic::~NcclTraffic() {
@@ -52,12 +57,32 @@ NcclTraffic::~NcclTraffic() {
   } else {
     device_.context.Record(computed_, DeviceQueue::kCommunication);
     device_.context.WaitOnHost(computed_, kEnding);
-    nccl_->Finalize();
     Exchange ending;
     ending.label = kEnding;
-    Settle(ending);
+    RunGuarded(ending, [&] { nccl_->Finalize(); });
   }
   device_.context.RemoveWatch(watch_);
+}
+
+// One byte between every pair of ranks, in both directions, until it has arrived.
+void NcclTraffic::Connect(const std::vector<int>& everyone) {
+  std::vector<SendBlock> send;
+  std::vector<RecvBlock> recv;
+  char* bytes = static_cast<char*>(greetings_.data());
+  for (const int p : everyone) {
+    send.push_back({bytes + 2 * p, 1});
+    recv.push_back({bytes + 2 * p + 1, 1});
+  }
+  Exchange& x = TakeExchange();
+  x.label = kConnecting;
+  for (const int p : everyone) {
+    if (p != world_.rank()) x.peers.push_back(p);
+  }
+  RunGuarded(x, [&] { Launch(everyone, world_.rank(), send, recv); });
+  device_.context.Record(x.done, DeviceQueue::kCommunication);
+  device_.context.WaitOnHost(x.done, kConnecting);
+  x.waited = true;
+  resting_.push_back(&x);
 }
 
 NcclTraffic::Exchange& NcclTraffic::AddExchange() {
@@ -103,7 +128,7 @@ NcclTraffic::Ticket NcclTraffic::Start(std::span<const int> members, int rank,
   device.AwaitStart(computed_);
   if (!x.peers.empty()) {
     Launch(members, rank, send, recv);
-    Settle(x);
+    if (nccl_->HasFailed()) EndFailed(&x);
   }
   if (send[rank].bytes > 0) {
     device.Copy(DeviceQueue::kCommunication, recv[rank].data, send[rank].data, send[rank].bytes);
@@ -125,23 +150,30 @@ void NcclTraffic::Launch(std::span<const int> members, int rank, std::span<const
   nccl_->GroupEnd();
 }
 
-// The launch is in the queue when this returns. It takes time only where a pair of ranks is connected first.
-void NcclTraffic::Settle(const Exchange& x) {
+// A call that waits for other ranks has no end of its own, so a second thread ends the job for it. The two
+// never use `world_` at the same time: this one goes on only when the other has come to its end.
+void NcclTraffic::RunGuarded(const Exchange& x, const std::function<void()>& call) {
   const auto begin = Clock::now();
-  PatientClock waited(begin);
-  for (;;) {
-    switch (nccl_->Poll()) {
-      case NcclApi::Progress::kDone:
-        return;
-      case NcclApi::Progress::kFailed:
-        EndFailed(&x);
-      case NcclApi::Progress::kUnderWay:
-        if (patience_.IsOver(waited.Look(Clock::now()), [&] { return world_.SomeoneAtFiles(); })) {
-          EndStuck(x, SecondsSince(begin));
-        }
-        sched_yield();
+  std::mutex mutex;
+  std::condition_variable returned;
+  bool has_returned = false;
+  std::thread guard([&] {
+    PatientClock waited(begin);
+    std::unique_lock lock(mutex);
+    while (!returned.wait_for(lock, kGuardLooks, [&] { return has_returned; })) {
+      if (patience_.IsOver(waited.Look(Clock::now()), [&] { return world_.SomeoneAtFiles(); })) {
+        EndStuck(x, SecondsSince(begin));
+      }
     }
+  });
+  call();
+  {
+    const std::lock_guard lock(mutex);
+    has_returned = true;
   }
+  returned.notify_one();
+  guard.join();
+  if (nccl_->HasFailed()) EndFailed(&x);
 }
 
 void NcclTraffic::Wait(Ticket ticket) {
@@ -166,7 +198,7 @@ const NcclTraffic::Exchange* NcclTraffic::OldestNotDone() {
 }
 
 void NcclTraffic::Watch(const ExchangeLabel& label, double waited_seconds) {
-  if (nccl_->Poll() == NcclApi::Progress::kFailed) EndFailed(OldestNotDone());
+  if (nccl_->HasFailed()) EndFailed(OldestNotDone());
   if (!patience_.IsOver(waited_seconds, [&] { return world_.SomeoneAtFiles(); })) return;
   if (const Exchange* x = OldestNotDone()) EndStuck(*x, waited_seconds);
   End(kStuckExitCode, Format("stuck: rank %d has waited %.1f s for its device in %s. The job ends.",

@@ -5,13 +5,17 @@
 // exchanges in one total order over all communicators. So what a pair of ranks sends and receives matches in
 // order, and no two launches can wait for each other.
 //
-// The host waits for nobody, with one exception: in a pair's first exchange NCCL connects the two ranks.
+// The host waits for other ranks only while the communicator is made and ended. NCCL connects two ranks in
+// their first exchange, so the making includes an exchange of one byte between all pairs. A launch then takes
+// as long as NCCL's own work on the host. Calls that may wait run under a guard: a thread that ends the job
+// with kStuckExitCode when they take longer than `timeout`.
 // Work that does not get done is seen when the host waits for the device (DeviceContext::WaitOnHost). After
 // `timeout` the job ends with kStuckExitCode and names the oldest exchange that is not done and the ranks
 // between which it is. After an error of NCCL the job ends at once, with NCCL's words.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -25,8 +29,9 @@ namespace unipool {
 class NcclTraffic {
  public:
   using Ticket = Communicator::Ticket;
-  // Collective over `world`, all ranks of the job in host memory: makes the NCCL communicator. All must
-  // outlive it.
+  // Collective over `world`, all ranks of the job in host memory: makes the NCCL communicator and connects
+  // all pairs of ranks. All must outlive it. `world` may be used from the guard's thread until this returns,
+  // and in the destructor, never beside the calling thread.
   NcclTraffic(std::unique_ptr<NcclApi> nccl, const CommunicationDevice& device, Communicator& world,
               std::chrono::milliseconds timeout);
   ~NcclTraffic();  // waits for the device, unless an exception is under way
@@ -52,7 +57,8 @@ class NcclTraffic {
   Exchange& TakeExchange();
   void Launch(std::span<const int> members, int rank, std::span<const SendBlock> send,
               std::span<const RecvBlock> recv);
-  void Settle(const Exchange& x);
+  void Connect(const std::vector<int>& everyone);
+  void RunGuarded(const Exchange& x, const std::function<void()>& call);
   void Watch(const ExchangeLabel& label, double waited_seconds);
   const Exchange* OldestNotDone();
   [[noreturn]] void EndStuck(const Exchange& x, double waited_seconds);
@@ -62,6 +68,7 @@ class NcclTraffic {
   CommunicationDevice device_;
   Communicator& world_;
   Patience patience_;
+  Buffer greetings_;  // a byte to each rank and a byte from each, for Connect
   std::vector<std::unique_ptr<Exchange>> exchanges_;
   std::vector<Exchange*> resting_;  // waited for, the one that rests longest first
   DeviceContext::Event computed_;   // all work of the compute queue so far

@@ -1,16 +1,19 @@
 // Plays NCCL's part between ranks that are threads: the sends and receives of a group are one piece of work
-// in the queue, which hands over what it sends and then waits for what it receives, as NCCL's kernels do.
+// in the queue, which hands over what it sends and then waits for what it receives, as NCCL's kernels do. As
+// NCCL does, Init waits for all ranks, and a pair's first group in a direction waits for the other end of it.
 // Everything is written down, and what can go wrong can be asked for.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "parallel/nccl_api.h"
@@ -24,14 +27,16 @@ struct FakeNcclWire {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::deque<std::vector<char>>> blocks;  // on their way, by (from, to)
+  int num_init = 0;                                                     // ranks that have called Init
+  std::set<std::pair<int, int>> senders, receivers;                     // (from, to): that end is connected
 };
 
 class FakeNccl : public NcclApi {
  public:
   struct Options {
-    int polls_under_way = 2;     // of every call, before it is done
     int fails_at_group = -1;     // this one ends with an asynchronous error
-    int hangs_at_group = -1;     // this one is never done: a peer does not connect
+    bool stays_away = false;     // this rank does not come to Init: the others wait in it
+    bool connects_none = false;  // this rank does not come to its first group: the others wait in theirs
     bool moves_nothing = false;  // groups leave no work in the queue
   };
   // `journal`: a line per call, "send 12 to 3", must outlive it.
@@ -46,11 +51,12 @@ class FakeNccl : public NcclApi {
     EXPECT_EQ(unique_id, UniqueId());
     rank_ = rank;
     journal_.push_back(Format("init %d of %d", rank, size));
-    polls_ = options_.polls_under_way;
+    std::unique_lock lock(wire_->mutex);
+    if (!options_.stays_away) ++wire_->num_init;
+    AwaitOthers(lock, "Init", [&] { return wire_->num_init == size; });
   }
   void GroupStart() override {
     EXPECT_FALSE(in_group_) << "a group in a group";
-    EXPECT_EQ(polls_, 0) << "the call before is still under way";
     in_group_ = true;
     journal_.push_back("group");
   }
@@ -69,17 +75,14 @@ class FakeNccl : public NcclApi {
   void GroupEnd() override {
     EXPECT_TRUE(in_group_ && !(sends_.empty() && recvs_.empty()));
     in_group_ = false;
-    polls_ = num_groups_ == options_.hangs_at_group ? INT_MAX : options_.polls_under_way;
     failed_ = failed_ || num_groups_ == options_.fails_at_group;
     ++num_groups_;
+    Connect();
     if (!options_.moves_nothing) Enqueue();
     sends_.clear();
     recvs_.clear();
   }
-  Progress Poll() override {
-    if (failed_) return Progress::kFailed;
-    return polls_ > 0 && polls_-- > 0 ? Progress::kUnderWay : Progress::kDone;
-  }
+  bool HasFailed() override { return failed_; }
   std::string ErrorText() override { return "remote process exited or there was a network error"; }
   void Finalize() override { journal_.push_back("finalize"); }
   void Abort() override { journal_.push_back("abort"); }
@@ -90,6 +93,32 @@ class FakeNccl : public NcclApi {
     int64_t bytes;
     int peer;
   };
+  template <class Condition>
+  void AwaitOthers(std::unique_lock<std::mutex>& lock, const char* call, Condition have_come) {
+    wire_->changed.notify_all();
+    ASSERT_TRUE(wire_->changed.wait_for(lock, std::chrono::seconds(20), have_come))
+        << "rank " << rank_ << " waits in " << call;
+  }
+  void Connect() {
+    std::unique_lock lock(wire_->mutex);
+    std::set<std::pair<int, int>> to_senders, to_receivers;
+    for (const Block& block : recvs_) {
+      if (!wire_->receivers.contains({block.peer, rank_})) to_senders.insert({block.peer, rank_});
+    }
+    for (const Block& block : sends_) {
+      if (!wire_->senders.contains({rank_, block.peer})) to_receivers.insert({rank_, block.peer});
+    }
+    for (const auto& [from, to] : to_senders) journal_.push_back(Format("connect from %d", from));
+    for (const auto& [from, to] : to_receivers) journal_.push_back(Format("connect to %d", to));
+    if (!options_.connects_none) {
+      wire_->receivers.insert(to_senders.begin(), to_senders.end());
+      wire_->senders.insert(to_receivers.begin(), to_receivers.end());
+    }
+    AwaitOthers(lock, "GroupEnd", [&] {
+      return std::ranges::includes(wire_->senders, to_senders) &&
+             std::ranges::includes(wire_->receivers, to_receivers);
+    });
+  }
   void Enqueue() {
     std::vector<emulation::Access> accesses;
     for (const Block& block : sends_) accesses.push_back({block.data, block.bytes, false});
@@ -118,7 +147,7 @@ class FakeNccl : public NcclApi {
   std::shared_ptr<FakeNcclWire> wire_;
   std::vector<std::string>& journal_;
   const Options options_;
-  int rank_ = -1, num_groups_ = 0, polls_ = 0;
+  int rank_ = -1, num_groups_ = 0;
   bool in_group_ = false, failed_ = false;
   void* queue_ = nullptr;
   std::vector<Block> sends_, recvs_;

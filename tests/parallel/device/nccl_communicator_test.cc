@@ -48,12 +48,29 @@ Journal ExpectedGroup(int e, const std::vector<int>& members, int rank) {
   return expected;
 }
 
-// Two groups of the same ranks, one of them reversed, share NCCL's communicator: exchanges match in the order
-// of their starts, and are waited for in any other.
+// The calls that make the communicator: one group connects this rank with all others in both directions.
+Journal ExpectedMaking(int rank, int size) {
+  Journal expected{Format("init %d of %d", rank, size)};
+  if (size > 1) expected.push_back("group");
+  for (int i = 1; i < size; ++i) {
+    expected.push_back(Format("send 1 to %d", (rank + i) % size));
+    expected.push_back(Format("receive 1 from %d", (rank - i + size) % size));
+  }
+  for (const char* direction : {"from", "to"}) {
+    for (int p = 0; p < size; ++p) {
+      if (p != rank) expected.push_back(Format("connect %s %d", direction, p));
+    }
+  }
+  return expected;
+}
+
+// No exchange connects ranks: the host would wait for a peer there. Two groups of the same ranks, one of
+// them reversed, share NCCL's communicator: exchanges match in the order of their starts, and are waited for
+// in any other.
 TEST(NcclCommunicator, ExactSizesInOneOrder) {
   OnAllDevices([](World& world, DeviceRank& device, std::shared_ptr<FakeNcclWire> wire, Journal& journal) {
     constexpr int kUnderWay = 10, kRounds = 6;
-    Journal expected{Format("init %d of %d", world.rank(), world.size())};
+    Journal expected = ExpectedMaking(world.rank(), world.size());
     {
       const auto traffic = std::make_shared<NcclTraffic>(
           std::make_unique<FakeNccl>(wire, journal), device.communication(), *world.communicator, kTimeout);
@@ -67,6 +84,7 @@ TEST(NcclCommunicator, ExactSizesInOneOrder) {
       std::deque<DeviceBlocks> blocks;
       for (int k = 0; k < kUnderWay; ++k) blocks.emplace_back(device, groups[k % 2]->rank(), world.size());
       const int64_t num_events = device.context.records().num_events;
+      const size_t num_host_waits = device.context.records().host_waits.size();
       for (int round = 0; round < kRounds; ++round) {
         Communicator::Ticket tickets[kUnderWay];
         for (int k = 0; k < kUnderWay; ++k) {
@@ -83,8 +101,8 @@ TEST(NcclCommunicator, ExactSizesInOneOrder) {
           blocks[k].CheckArrived(round * kUnderWay + k);
         }
       }
-      // The host has waited for nothing so far, and nothing was allocated.
-      EXPECT_EQ(device.context.records().host_waits.size(), 0u);
+      // The host has waited for nothing since, and nothing was allocated.
+      EXPECT_EQ(device.context.records().host_waits.size(), num_host_waits);
       EXPECT_EQ(device.context.records().num_events, num_events);
       EXPECT_EQ(device.context.records().num_pinned_allocations, 0);
       device.context.Drain();
@@ -104,9 +122,10 @@ TEST(NcclCommunicator, NothingStartsNothing) {
     const auto pool = MakeNcclCommunicator(*world.communicator, world.rank(), traffic);
     const std::vector<SendBlock> send(world.size());
     const std::vector<RecvBlock> recv(world.size());
+    const int64_t num_operations = device.context.records().num_operations;
     for (int i = 0; i < 200; ++i) pool->Start(send, recv, {.operation = "nothing"});
-    EXPECT_EQ(journal.size(), 1u);
-    EXPECT_EQ(device.context.records().num_operations, 0);
+    EXPECT_EQ(journal, ExpectedMaking(world.rank(), world.size()));
+    EXPECT_EQ(device.context.records().num_operations, num_operations);
   });
 }
 
@@ -141,17 +160,21 @@ TEST(NcclCommunicator, SumsAreTheHostsBitForBit) {
 // ---- How the job ends
 
 // Starts three exchanges of two ranks; the device hangs before the second. Then the host waits for the
-// device.
+// device. Only rank 0 is impatient. A rank that does not come is rank 1, and a group fails on rank 0.
 void RunTo(FakeNccl::Options options, bool hang, bool third) {
   options.moves_nothing = true;
+  const auto wire = std::make_shared<FakeNcclWire>();
   RunWorld({.num_threads = 2, .timeout = std::chrono::milliseconds(20'000)}, [&](World& world) {
     HungDevice device;
     MemoryMeter memory(&device);
     Stream compute(memory, CudaQueue{.stream = &device, .memory = &device});
     Journal journal;
+    FakeNccl::Options mine = options;
+    if (world.rank() == 0) mine.stays_away = mine.connects_none = false;
+    if (world.rank() == 1) mine.fails_at_group = -1;
     const auto traffic = std::make_shared<NcclTraffic>(
-        std::make_unique<FakeNccl>(std::make_shared<FakeNcclWire>(), journal, options),
-        CommunicationDevice{device, compute, memory}, *world.communicator, std::chrono::milliseconds(300));
+        std::make_unique<FakeNccl>(wire, journal, mine), CommunicationDevice{device, compute, memory},
+        *world.communicator, std::chrono::milliseconds(world.rank() == 0 ? 300 : 20'000));
     const auto pool = MakeNcclCommunicator(*world.communicator, world.rank(), traffic);
     char bytes[4] = {};
     std::vector<SendBlock> send(2);
@@ -179,14 +202,24 @@ TEST_F(NcclDeathTest, TheOldestExchangeThatIsNotDoneIsNamed) {
               "stuck: rank 0 has waited .* s in 'combine forward', step 7, slot 3 for rank 1. The job ends");
 }
 
+TEST_F(NcclDeathTest, APeerThatIsNotThereWhenTheCommunicatorIsMadeIsNamed) {
+  EXPECT_EXIT(RunTo({.stays_away = true}, false, false), testing::ExitedWithCode(kStuckExitCode),
+              "stuck: rank 0 has waited .* s in 'making NCCL's communicator' for rank 1. The job ends");
+}
+
 TEST_F(NcclDeathTest, APeerThatDoesNotConnectIsNamed) {
-  EXPECT_EXIT(RunTo({.hangs_at_group = 1}, false, false), testing::ExitedWithCode(kStuckExitCode),
-              "stuck: rank 0 has waited .* s in 'combine forward', step 7, slot 3 for rank 1. The job ends");
+  EXPECT_EXIT(RunTo({.connects_none = true}, false, false), testing::ExitedWithCode(kStuckExitCode),
+              "stuck: rank 0 has waited .* s in 'connecting ranks by NCCL' for rank 1. The job ends");
+}
+
+TEST_F(NcclDeathTest, AnErrorWhileRanksConnectIsTold) {
+  EXPECT_EXIT(RunTo({.fails_at_group = 0}, false, false), testing::ExitedWithCode(kStuckExitCode),
+              "NCCL failed on rank 0 in 'connecting ranks by NCCL', between it and rank 1: remote process");
 }
 
 TEST_F(NcclDeathTest, AnAsynchronousErrorIsTold) {
   EXPECT_EXIT(
-      RunTo({.fails_at_group = 1}, false, false), testing::ExitedWithCode(kStuckExitCode),
+      RunTo({.fails_at_group = 2}, false, false), testing::ExitedWithCode(kStuckExitCode),
       "NCCL failed on rank 0 in 'combine forward', step 7, slot 3, between it and rank 1: remote process "
       "exited or there was a network error. The job ends");
 }
