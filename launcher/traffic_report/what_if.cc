@@ -34,8 +34,10 @@ class StepReplay {
       if (traffic.exchanges[e].step == step.step) AddEvents(e);
     }
     for (auto& events : events_) {
+      // At one moment a start comes first: whoever waits there for it would otherwise wait for ever.
       std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
-        return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+        return std::tuple(a.begin, a.end, a.is_wait, a.exchange) <
+               std::tuple(b.begin, b.end, b.is_wait, b.exchange);
       });
     }
     first_begin_ = *std::min_element(step.begin.begin(), step.begin.end());

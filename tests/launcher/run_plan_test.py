@@ -100,7 +100,7 @@ class PlanTest(RunTest):
         units = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
         free = re.sub(r"gigabytes_per_second: \S+", "gigabytes_per_second: 1e9", re.sub(r"latency_us: \S+", "latency_us: 0", CLUSTER))
         self.Write("free.txtpb", free)
-        for stages in (1,):  # of more stages the replay knows nothing yet
+        for stages in (1, 2):
             run = f"replay{stages}"
             layout = ["parallel.ranks=4", f"parallel.stages={stages}"]
             self.Train(*layout, f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=2", "train.eval_every=0",
