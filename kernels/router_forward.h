@@ -1,6 +1,6 @@
 // A layer's router in one pass: logits z = W x, their scores (kernels/router_scores.h), the K chosen experts
 // (kernels/top_k.h) and the counts. On the CPU it is defined as those units one after the other. On CUDA one
-// kernel reads every token once.
+// kernel reads every token once for each tile of 128 experts, or of 64 where tokens are few or experts many.
 #pragma once
 
 #include "kernels/router_scores.h"

@@ -1,28 +1,18 @@
-// A block takes kTokens tokens: first their logits with all experts, in tiles of kExperts, through shared
-// memory; then a warp per token makes scores and choices of them.
+// A block takes some tokens: first their logits with all experts, a tile of experts at a time, through shared
+// memory; then a warp per token makes scores and choices of them. A step of the product stages one slice of
+// the tokens, of the weight and of its low part, so a token is read once for each tile of experts.
 #include <cfloat>
 
 #include "kernels/cuda/fold_columns.h"
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/mma.h"
 #include "kernels/cuda/router_kinds.h"
+#include "kernels/cuda/router_tile.h"
 #include "kernels/cuda/rows.h"
 
 namespace unipool::cuda {
 namespace {
 
-constexpr int kWarps = 8, kThreads = kWarps * kWarp;
-constexpr int kTokens = kRouterTokens, kExperts = 128;  // of one product tile
-constexpr int kSliceBytes = 128;                        // of a row in one step of the product
-constexpr int kRowBytes = kSliceBytes + 16;             // in shared memory: rows begin in different banks
-constexpr int kStages = 2;                              // slices under way
-constexpr int kStageBytes = (kTokens + kExperts) * kRowBytes;
-constexpr int kTokensPerWarp = kTokens / kWarps;
-
-template <class T>
-inline constexpr int kSlice = kSliceBytes / static_cast<int>(sizeof(T));
-template <class T>
-inline constexpr int kRow = kRowBytes / static_cast<int>(sizeof(T));
+using namespace router;  // of router_tile.h
 
 template <class T>
 struct Arguments {
@@ -33,127 +23,31 @@ struct Arguments {
   const T *x, *weight, *weight_low;
   const float* bias;
   BiasReach bias_reach;
-  float *logits, *scores, *partial_sum;  // partial_sum [blocks, M]
+  float *logits, *scores, *partial_sum;  // partial_sum [T / kRouterTokens, M]
   int32_t* experts;
   float* weights;
   unsigned long long *counts, *num_off;
 };
 
-// Rows [first, first + kRows) of a matrix [rows, width], columns [begin, begin + kSlice), into shared memory;
-// zeros behind its edges.
-template <class T, bool kPacks, int kRows>
-__device__ inline void StageRows(const T* matrix, int64_t first, int64_t rows, int64_t width, int64_t begin,
-                                 T* staged) {
-  if constexpr (kPacks) {
-    constexpr int kPacksOfRow = kSliceBytes / 16;
-    for (int i = threadIdx.x; i < kRows * kPacksOfRow; i += kThreads) {
-      const int row = i / kPacksOfRow, column = i % kPacksOfRow * kPackOf16<T>;
-      const bool valid = first + row < rows && begin + column < width;
-      CopyAsync16(staged + row * kRow<T> + column,
-                  valid ? matrix + (first + row) * width + begin + column : matrix, valid);
-    }
-  } else {
-    for (int i = threadIdx.x; i < kRows * kSlice<T>; i += kThreads) {
-      const int row = i / kSlice<T>, column = i % kSlice<T>;
-      const bool valid = first + row < rows && begin + column < width;
-      staged[row * kRow<T> + column] =
-          valid ? matrix[(first + row) * width + begin + column] : FromFloat<T>(0);
-    }
-  }
-}
-
-// One thread's share of a tile [kTokens, kExperts] of the product.
-template <class T>
-struct TileSum;
-
-// Exact products of bf16, summed in F32 by the tensor cores: a warp has 16 tokens and 32 experts.
-template <>
-struct TileSum<Bf16> {
-  static constexpr int kGroups = 4;  // of 8 experts
-  float sums[kGroups][4] = {};
-
-  __device__ void Add(const Bf16* tokens, const Bf16* experts) {
-    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    const Bf16* token_row = tokens + (warp % 2 * 16 + lane % 16) * kRow<Bf16> + lane / 16 * 8;
-    const Bf16* expert_row =
-        experts + (warp / 2 * 32 + lane % 8 + lane / 16 * 8) * kRow<Bf16> + lane / 8 % 2 * 8;
-#pragma unroll
-    for (int k = 0; k < kSlice<Bf16>; k += 16) {
-      uint32_t a[4];
-      LoadMatrices(a, token_row + k);
-#pragma unroll
-      for (int pair = 0; pair < kGroups / 2; ++pair) {
-        uint32_t b[4];
-        LoadMatrices(b, expert_row + pair * 16 * kRow<Bf16> + k);
-        MmaBf16(sums[2 * pair], a, {b[0], b[1]});
-        MmaBf16(sums[2 * pair + 1], a, {b[2], b[3]});
-      }
-    }
-  }
-  // store(token, expert, sum) for each of its sums, counted from the tile's first.
-  template <class Store>
-  __device__ void ForEach(Store store) const {
-    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        store(warp % 2 * 16 + lane / 4 + r / 2 * 8, warp / 2 * 32 + group * 8 + lane % 4 * 2 + r % 2,
-              sums[group][r]);
-      }
-    }
-  }
-};
-
-// A thread has 4 tokens and 4 experts that are a warp apart.
-template <>
-struct TileSum<float> {
-  float sums[kTokensPerWarp][4] = {};
-
-  __device__ void Add(const float* tokens, const float* experts) {
-    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    for (int k = 0; k < kSlice<float>; k += 4) {
-      Pack<float, 4> w[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) w[e] = LoadPack<4>(experts + (lane + e * kWarp) * kRow<float> + k);
-#pragma unroll
-      for (int t = 0; t < kTokensPerWarp; ++t) {
-        const Pack<float, 4> x = LoadPack<4>(tokens + (warp * kTokensPerWarp + t) * kRow<float> + k);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) sums[t][e] += x.value[i] * w[e].value[i];
-        }
-      }
-    }
-  }
-  template <class Store>
-  __device__ void ForEach(Store store) const {
-    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-#pragma unroll
-    for (int t = 0; t < kTokensPerWarp; ++t) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) store(warp * kTokensPerWarp + t, lane + e * kWarp, sums[t][e]);
-    }
-  }
-};
-
 // Logits of the block's tokens into shared memory, z [kTokens, M]. Ends with a barrier.
-template <class T, bool kPacks>
+template <class T, bool kPacks, class Shape>
 __device__ inline void ComputeLogits(const Arguments<T>& a, int64_t first_token, T* stages, float* z) {
-  // All slices with the weight, then all with its low part.
-  const int64_t num_slices = (a.width + kSlice<T> - 1) / kSlice<T>;
-  const int64_t num_steps = a.weight_low == nullptr ? num_slices : 2 * num_slices;
-  const auto stage = [&](int64_t step, int64_t first_expert) {
-    const T* weight = step < num_slices ? a.weight : a.weight_low;
-    const int64_t begin = (step < num_slices ? step : step - num_slices) * kSlice<T>;
-    T* staged = stages + step % kStages * (kStageBytes / static_cast<int>(sizeof(T)));
-    StageRows<T, kPacks, kTokens>(a.x, first_token, a.num_tokens, a.width, begin, staged);
-    StageRows<T, kPacks, kExperts>(weight, first_expert, a.num_experts, a.width, begin,
-                                   staged + kTokens * kRow<T>);
+  const int parts = a.weight_low == nullptr ? 1 : 2;
+  const int stage_size = (Shape::kTokenBytes + parts * Shape::kPartBytes) / static_cast<int>(sizeof(T));
+  const int64_t num_steps = (a.width + kSlice<T> - 1) / kSlice<T>;
+  const auto stage = [&](int64_t step, int first_expert) {
+    T* staged = stages + step % kStages * stage_size;
+    const auto rows = [&]<int kRows>(const T* matrix, int64_t first, int64_t num_rows) {
+      StageRows<T, kPacks, kRows, Shape::kThreads>(matrix, first, num_rows, a.width, step * kSlice<T>,
+                                                   staged);
+      staged += kRows * kRow<T>;
+    };
+    rows.template operator()<Shape::kTokens>(a.x, first_token, a.num_tokens);
+    rows.template operator()<Shape::kExperts>(a.weight, first_expert, a.num_experts);
+    if (parts == 2) rows.template operator()<Shape::kExperts>(a.weight_low, first_expert, a.num_experts);
   };
-  for (int first_expert = 0; first_expert < a.num_experts; first_expert += kExperts) {
-    TileSum<T> tile;
+  for (int first_expert = 0; first_expert < a.num_experts; first_expert += Shape::kExperts) {
+    TileSum<T, Shape> tile;
     stage(0, first_expert);
     CommitCopies();
     for (int64_t step = 0; step < num_steps; ++step) {
@@ -161,8 +55,8 @@ __device__ inline void ComputeLogits(const Arguments<T>& a, int64_t first_token,
       CommitCopies();
       WaitCopies<1>();
       __syncthreads();
-      const T* staged = stages + step % kStages * (kStageBytes / static_cast<int>(sizeof(T)));
-      tile.Add(staged, staged + kTokens * kRow<T>);
+      const T* staged = stages + step % kStages * stage_size;
+      tile.Add(staged, staged + Shape::kTokens * kRow<T>, parts, a.num_experts - first_expert);
       __syncthreads();
     }
     tile.ForEach([&](int token, int expert, float sum) {
@@ -222,17 +116,19 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
   return chosen;
 }
 
-template <class T, bool kPacks>
-__global__ void __launch_bounds__(kThreads, 2) RouterKernel(Arguments<T> a) {
+template <class T, bool kPacks, class Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 512 / Shape::kThreads) RouterKernel(Arguments<T> a) {
+  constexpr int kTokens = Shape::kTokens, kThreads = Shape::kThreads, kTokensPerWarp = Shape::kTokensPerWarp;
   unsigned char* shared = DynamicShared<unsigned char>();
   T* stages = reinterpret_cast<T*>(shared);
-  float* z = reinterpret_cast<float*>(shared + kStages * kStageBytes);
+  const int parts = a.weight_low == nullptr ? 1 : 2;
+  float* z = reinterpret_cast<float*>(shared + kStages * (Shape::kTokenBytes + parts * Shape::kPartBytes));
   // [M], then the number of tokens that are off.
   int* counts = reinterpret_cast<int*>(z + kTokens * a.num_experts);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t first_token = int64_t{blockIdx.x} * kTokens;
   for (int i = threadIdx.x; i <= a.num_experts; i += kThreads) counts[i] = 0;
-  ComputeLogits<T, kPacks>(a, first_token, stages, z);
+  ComputeLogits<T, kPacks, Shape>(a, first_token, stages, z);
 
 #pragma unroll 1
   for (int t = 0; t < kTokensPerWarp; ++t) {
@@ -259,12 +155,18 @@ __global__ void __launch_bounds__(kThreads, 2) RouterKernel(Arguments<T> a) {
   }
   __syncthreads();
 
+  // A sum for every kRouterTokens tokens, so that it does not depend on the shape.
   const int64_t rest = a.num_tokens - first_token;
   const int block_tokens = rest < kTokens ? static_cast<int>(rest) : kTokens;
-  for (int i = threadIdx.x; i < a.num_experts; i += kThreads) {
+  for (int j = threadIdx.x; j < kTokens / kRouterTokens * a.num_experts; j += kThreads) {
+    const int part = j / a.num_experts, i = j % a.num_experts, begin = part * kRouterTokens;
+    const int end = min(begin + kRouterTokens, block_tokens);
+    if (begin >= end) break;
     float sum = 0;
-    for (int t = 0; t < block_tokens; ++t) sum += z[t * a.num_experts + i];
-    a.partial_sum[int64_t{blockIdx.x} * a.num_experts + i] = sum;
+    for (int t = begin; t < end; ++t) sum += z[t * a.num_experts + i];
+    a.partial_sum[(first_token / kRouterTokens + part) * a.num_experts + i] = sum;
+  }
+  for (int i = threadIdx.x; i < a.num_experts; i += kThreads) {
     if (counts[i] > 0) atomicAdd(&a.counts[i], static_cast<unsigned long long>(counts[i]));
   }
   if (threadIdx.x == 0 && counts[a.num_experts] > 0) {
@@ -272,15 +174,36 @@ __global__ void __launch_bounds__(kThreads, 2) RouterKernel(Arguments<T> a) {
   }
 }
 
+// The smallest architecture that we build for, sm_80, has so much shared memory for a block.
+constexpr int64_t kMostSharedBytes = 163 << 10;
+// Blocks that keep the largest of our devices busy.
+constexpr int64_t kBusyBlocks = 128;
+
+// launch<Shape>() with the largest blocks that fit and keep the device busy. Results are the same bits with
+// all of them.
+template <class T, class Body>
+void WithShape(int64_t num_tokens, int64_t num_experts, int parts, Body launch) {
+  const auto suits = [&]<class Shape>(Shape) {
+    return Shape::SharedBytes(parts, num_experts) <= kMostSharedBytes &&
+           CeilDiv(num_tokens, Shape::kTokens) >= kBusyBlocks;
+  };
+  using Large = BlockShape<128, 128>;
+  using Middle = BlockShape<64, std::is_same_v<T, float> ? 64 : 128>;  // more sums of F32 spill registers
+  if constexpr (!std::is_same_v<T, float>) {
+    if (suits(Large())) return launch.template operator()<Large>();
+  }
+  if (suits(Middle())) return launch.template operator()<Middle>();
+  launch.template operator()<BlockShape<32, 64>>();
+}
+
 }  // namespace
 
 void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInputs& in,
                    const RouterOutputs& out) {
   const int64_t num_tokens = in.x.rows(), width = in.x.dim(1), num_experts = in.weight.rows();
-  const int64_t num_blocks = CeilDiv(num_tokens, kTokens);
   CHECK_LE(num_experts, kMostCudaExperts) << "RouterForward on CUDA";
   CHECK_LE(out.experts.dim(1), num_experts) << "top-k needs as many experts";
-  if (num_blocks == 0) return;
+  if (num_tokens == 0) return;
   float* partial_sum = static_cast<float*>(
       stream.Scratch(RouterForwardScratchBytes(Device::kCuda, in.x.dtype, num_tokens, num_experts)));
   const auto optional = [](const Tensor& tensor) { return tensor.empty() ? nullptr : tensor.as<float>(); };
@@ -308,15 +231,18 @@ void RouterForward(Stream& stream, const RouterScoreSpec& spec, const RouterInpu
         .weights = out.weights.as<float>(),
         .counts = reinterpret_cast<unsigned long long*>(out.counts.as<int64_t>()),
         .num_off = reinterpret_cast<unsigned long long*>(out.num_off.as<int64_t>())};
-    const LaunchShape shape = {
-        .grid = static_cast<unsigned>(num_blocks),
-        .block = kThreads,
-        .shared_bytes = kStages * kStageBytes + ((kTokens + 1) * num_experts + 1) * int64_t{sizeof(float)}};
     const bool packs = RowsAllowPacks(width, {&in.x, &in.weight, &in.weight_low});
-    Launch("RouterForward", packs ? &RouterKernel<T, true> : &RouterKernel<T, false>, shape, stream,
-           arguments);
+    const int parts = in.weight_low.empty() ? 1 : 2;
+    WithShape<T>(num_tokens, num_experts, parts, [&]<class Shape>() {
+      const LaunchShape shape = {.grid = static_cast<unsigned>(CeilDiv(num_tokens, Shape::kTokens)),
+                                 .block = Shape::kThreads,
+                                 .shared_bytes = Shape::SharedBytes(parts, num_experts)};
+      Launch("RouterForward", packs ? &RouterKernel<T, true, Shape> : &RouterKernel<T, false, Shape>, shape,
+             stream, arguments);
+    });
   });
-  FoldColumns("RouterForward sum", stream, num_blocks, num_experts, partial_sum, out.score_sum.as<double>());
+  FoldColumns("RouterForward sum", stream, CeilDiv(num_tokens, kRouterTokens), num_experts, partial_sum,
+              out.score_sum.as<double>());
 }
 
 }  // namespace unipool::cuda

@@ -70,14 +70,18 @@ void Permutes(CudaBench& bench, DType row, DType token, int64_t top_k) {
   bench.Clear();
 }
 
-void Routers(CudaBench& bench, DType type, int64_t experts, int64_t top_k) {
+enum class LowPart { kNo, kYes };
+
+void Routers(CudaBench& bench, DType type, int64_t experts, int64_t top_k, LowPart low) {
   Stream& s = bench.stream();
   const std::vector<float> ones(experts, 1.0f);
-  const RouterInputs in = {.x = bench.Random(type, {kTokens, kHidden}),
-                           .weight = bench.Random(type, {experts, kHidden}),
-                           .sigma = bench.RandomPositive(DType::kF32, {1}),
-                           .bias = Tensor(),
-                           .visible = bench.Given(DType::kF32, {experts}, ones.data())};
+  const RouterInputs in = {
+      .x = bench.Random(type, {kTokens, kHidden}),
+      .weight = bench.Random(type, {experts, kHidden}),
+      .weight_low = low == LowPart::kYes ? bench.Random(type, {experts, kHidden}) : Tensor(),
+      .sigma = bench.RandomPositive(DType::kF32, {1}),
+      .bias = Tensor(),
+      .visible = bench.Given(DType::kF32, {experts}, ones.data())};
   const std::vector<int64_t> zeros(experts, 0);
   const RouterOutputs out = {.logits = bench.Random(DType::kF32, {kTokens, experts}),
                              .scores = bench.Random(DType::kF32, {kTokens, experts}),
@@ -86,9 +90,9 @@ void Routers(CudaBench& bench, DType type, int64_t experts, int64_t top_k) {
                              .weights = bench.Random(DType::kF32, {kTokens, top_k}),
                              .counts = bench.Given(DType::kI64, {experts}, zeros.data()),
                              .num_off = bench.Given(DType::kI64, {1}, zeros.data())};
-  bench.Run(
-      Format("router %s, top %d of %d", NameOf(type), static_cast<int>(top_k), static_cast<int>(experts)),
-      [&] { RouterForward(s, RouterScoreSpec{}, in, out); });
+  bench.Run(Format("router %s%s, top %d of %d", NameOf(type), low == LowPart::kYes ? " and low part" : "",
+                   static_cast<int>(top_k), static_cast<int>(experts)),
+            [&] { RouterForward(s, RouterScoreSpec{}, in, out); });
   bench.Clear();
 }
 
@@ -220,8 +224,9 @@ void RunAll(CudaBench& bench) {
   for (const int64_t length : {1024, 4096}) {
     for (const int64_t head_size : {64, 96}) Attentions(bench, DType::kBF16, head_size, length);
   }
-  Routers(bench, DType::kBF16, 96, 1);
-  Routers(bench, DType::kBF16, 384, 4);
+  Routers(bench, DType::kBF16, 96, 1, LowPart::kNo);
+  Routers(bench, DType::kBF16, 96, 1, LowPart::kYes);
+  Routers(bench, DType::kBF16, 384, 4, LowPart::kNo);
   for (const RouterKind kind : kAllRouterKinds) {
     RouterBackwards(bench, kind, 96, 1);
   }

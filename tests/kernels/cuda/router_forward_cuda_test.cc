@@ -15,6 +15,15 @@ struct RouterCase {
   bool is_attenuated = false;
 };
 
+// Of `parts` F32 sums, each of `width` products of numbers from [-1, 1], which are added at the end. A
+// product has variance 1/9, so a partial sum of k of them has k/9. Rounding to F32 takes at most 2^-24 of a
+// number, in either direction alike: a variance of a third of that, squared. A product and the sum that it
+// is added to are rounded: n (n + 3) / 18 of these variances for a sum of n. Six standard deviations.
+Bound LogitBound(int64_t width, int parts) {
+  const auto n = static_cast<double>(width);
+  return {.relative = 2e-7, .absolute = 6 * 0x1p-24 / std::sqrt(3) * std::sqrt(parts * n * (n + 3) / 18)};
+}
+
 // Fills in every tensor but x and weight, and runs the case.
 void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase::Handle x,
                CudaCase::Handle weight, const CudaCase::Handle* weight_low = nullptr) {
@@ -33,7 +42,7 @@ void RunRouter(CudaCase& c, const ExpertShape& s, const RouterCase& r, CudaCase:
   for (int64_t i = 0; i < n; ++i)
     factors[i] = visible[i] > 0 ? (i < s.top_k ? 0.5 : static_cast<double>(i % 4) / 3) : 0;
   const auto attenuation = c.InValues("attenuation", {n}, factors, kSum);
-  const auto logits = c.Out("logits", {s.tokens, n}, bound, kSum),
+  const auto logits = c.Out("logits", {s.tokens, n}, LogitBound(r.width, weight_low ? 2 : 1), kSum),
              scores = c.Out("scores", {s.tokens, n}, bound, kSum);
   const auto score_sum =
       c.InOut("score_sum", {n}, 0, 1, {.relative = 1e-5, .absolute = 1e-4}, ArrayType::kF64);
@@ -127,6 +136,25 @@ TEST_F(CudaRouterForward, LowPartOfTheWeight) {
       RunRouter(c, s, {RouterKind::kNorm, width, true}, x, weight, &low);
     });
   }
+}
+
+// Blocks of 128 and of 64 tokens, which only many tokens get. The last block has less than its tokens, and
+// experts fill no tile. Eighths, whose products and sums are exact: no choice among so many hangs on
+// rounding.
+TEST_F(CudaRouterForward, LargeBlocks) {
+  const std::vector<ExpertShape> shapes = {{16'300, 20, 1, ExpertSpread::kEven},
+                                           {8'140, 140, 1, ExpertSpread::kEven}};
+  ForEachCase(shapes, [](CudaCase& c, const ExpertShape& s) {
+    constexpr int64_t kWidth = 40;
+    const auto eighths = [&](const char* name, int64_t rows) {
+      std::vector<double> values(rows * kWidth);
+      for (double& value : values) value = (static_cast<double>(c.random()() % 17) - 8) / 8;
+      return c.InValues(name, {rows, kWidth}, values, ArrayType::kData);
+    };
+    const auto x = eighths("x", s.tokens), weight = eighths("weight", s.experts),
+               low = eighths("weight_low", s.experts);
+    RunRouter(c, s, {RouterKind::kNorm, kWidth, false}, x, weight, &low);
+  });
 }
 
 TEST_F(CudaRouterForward, WidthsOffTheSlice) {
