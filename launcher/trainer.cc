@@ -158,7 +158,7 @@ std::string Trainer::Start() {
 // One exchange a step tells the ranks of requests; where there is none for a while (a start, a save) they
 // agree in one of their own.
 int Trainer::Run() {
-  traffic_.Start(*engine_, step_);
+  if (step_ < config_.train().steps()) traffic_.Start(*engine_, step_);
   requests_ = control_.Agree();
   for (;;) {
     if (!requests_.WantsStop()) ValidateIfDue();

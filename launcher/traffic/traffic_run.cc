@@ -386,7 +386,7 @@ std::optional<TrafficStep> TrafficRun::CloseWindow() {
 }
 
 void TrafficRun::End() {
-  if (!recorder_) return;
+  if (!recorder_ || first_step_ < 0) return;
   if (window_.first >= 0) CloseWindow();
   if (plain_.rank() == 0) files_.WriteManifest(true);
 }

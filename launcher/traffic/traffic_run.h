@@ -72,7 +72,7 @@ class TrafficRun {
     std::vector<int64_t> offsets_ns;  // of its clock, to that of rank 0
   } of_rank_;
   const int64_t steps_in_turn_;  // 0: all steps are recorded
-  int64_t first_step_ = 0;       // of this start
+  int64_t first_step_ = -1;      // of this start; -1: Start was not called
   int64_t step_ = -1;            // the running one, or the last one
   struct {
     int64_t first = -1;                                           // step; -1: none since the last window

@@ -7,7 +7,6 @@ namespace unipool {
 namespace {
 
 constexpr double kMuch = 1.5;      // of the next rank's: the one at fault
-constexpr double kShares = 0.3;    // of the time without a core that nobody else had it: it was stopped
 constexpr double kTelling = 0.05;  // of the step without a core
 
 class CoreFinder {
@@ -15,16 +14,15 @@ class CoreFinder {
   explicit CoreFinder(const CauseInputs& inputs)
       : manifest_(*inputs.inputs.manifest), figures_(*inputs.inputs.figures), shares_(inputs.shares) {
     if (shares_.Core() <= 0) return;
-    const int at_fault = AtFault();
-    WaitCause cause{.ns = shares_.Core()};
-    if (at_fault >= 0) {
-      Name(at_fault, cause);
-    } else {
-      cause.what = "ranks wait for others that have no core, or are held up themselves for want of one: " +
-                   TextOfAll();
-      cause.change = AdviceOf(-1);
-    }
-    causes_.push_back(cause);
+    const Values at_fault = AtFault();
+    double sum = 0;
+    for (const auto& [value, rank] : at_fault) sum += value;
+    for (const auto& [value, rank] : at_fault) causes_.push_back(Named(rank, shares_.Core() * value / sum));
+    if (!causes_.empty()) return;
+    causes_.push_back(
+        {shares_.Core(),
+         "ranks wait for others that have no core, or are held up themselves for want of one: " + TextOfAll(),
+         AdviceOfAll()});
   }
   std::vector<WaitCause>& causes() { return causes_; }
 
@@ -47,30 +45,38 @@ class CoreFinder {
     return !IsKnown(more) || more > kTelling * figures_.ranks[r].step;
   }
 
-  // The rank whose value is much larger than any other's, and tells; -1: there is none.
+  using Values = std::vector<std::pair<double, int>>;  // with their ranks
+
+  // The ranks, half of all at most, whose value is much larger than any other's, and tells.
   template <class Value>
-  int Outstanding(Value value) const {
-    std::vector<std::pair<double, int>> order;
+  Values Outstanding(Value value) const {
+    Values order;
     for (size_t r = 0; r < figures_.ranks.size(); ++r) order.emplace_back(value(r), static_cast<int>(r));
     std::sort(order.rbegin(), order.rend());
-    const auto [most, rank] = order[0];
-    return most > kMuch * order[1].first && most > kTelling * figures_.ranks[rank].step ? rank : -1;
+    for (size_t count = 1; 2 * count <= order.size(); ++count) {
+      const auto [least, rank] = order[count - 1];
+      if (least <= kTelling * figures_.ranks[rank].step) break;
+      if (least <= kMuch * order[count].first) continue;
+      order.resize(count);
+      return order;
+    }
+    return {};
   }
 
   // On a crowded host ranks give their cores away while they wait, so time without one alone does not tell.
-  int AtFault() const {
-    int rank = Outstanding([&](size_t r) { return Stopped(r); });
-    if (rank < 0) rank = Outstanding([&](size_t r) { return LacksMore(r) ? Blame(r) : 0; });
-    if (rank < 0)
-      rank = Outstanding([&](size_t r) {
-        const double off = figures_.ranks[r].off_core;
-        return IsKnown(off) ? off : -1;
-      });
-    return rank;
+  Values AtFault() const {
+    Values found = Outstanding([&](size_t r) { return Stopped(r); });
+    if (found.empty()) found = Outstanding([&](size_t r) { return LacksMore(r) ? Blame(r) : 0; });
+    if (!found.empty()) return found;
+    return Outstanding([&](size_t r) {
+      const double off = figures_.ranks[r].off_core;
+      return IsKnown(off) ? off : -1;
+    });
   }
 
-  void Name(int rank, WaitCause& cause) const {
+  WaitCause Named(int rank, double ns) const {
     const RankFigures& figures = figures_.ranks[rank];
+    WaitCause cause{.ns = ns};
     cause.what = Format("%s goes without a core", RankName(manifest_, rank));
     if (IsKnown(figures.off_core)) {
       cause.what += Format(" for %s of a step (%s)", TimeText(figures.off_core),
@@ -87,6 +93,7 @@ class CoreFinder {
       cause.what +=
           Format(", and it is held up %s in waits that need no time", TimeText(shares_.held[rank].core));
     cause.change = AdviceOf(rank);
+    return cause;
   }
 
   std::string TextOfAll() const {
@@ -108,19 +115,26 @@ class CoreFinder {
     return {ranks, manifest_.host_cores_of_rank[rank]};
   }
 
-  std::string AdviceOf(int rank) const {
-    const auto [ranks, cores] = HostOf(std::max(0, rank));
-    if (cores > 0 && ranks > cores && rank < 0)
+  std::string AdviceOfAll() const {
+    const auto [ranks, cores] = HostOf(0);
+    if (cores > 0 && ranks > cores)
       return Format("%d ranks share %d %s of host %s: fewer ranks there, or more cores", ranks, cores,
-                    cores == 1 ? "core" : "cores", manifest_.host_of_rank[std::max(0, rank)]);
-    if (rank >= 0 && Stopped(rank) >= 0 &&
-        figures_.ranks[rank].off_core > kTelling * figures_.ranks[rank].step)
-      return Stopped(rank) < kShares * figures_.ranks[rank].off_core
-                 ? "other programs, or other ranks, run on its core: end them, or bind ranks to cores of "
-                   "their own (unipool check_nodes)"
-                 : "for much of it nobody else had its core: it was stopped (a signal, a debugger), or "
-                   "waited "
-                   "for a disk or for swapped memory";
+                    cores == 1 ? "core" : "cores", manifest_.host_of_rank[0]);
+    return "ranks were stopped (a signal, a debugger), or share their cores with others: end them, or bind "
+           "ranks to cores of their own (unipool check_nodes)";
+  }
+
+  std::string AdviceOf(int rank) const {
+    const RankFigures& figures = figures_.ranks[rank];
+    const bool is_known = Stopped(rank) >= 0 && figures.off_core > kTelling * figures.step;
+    const double stopped = ExcessOf(figures_.ranks, rank, [&](size_t r) { return Stopped(r); });
+    const double queued = ExcessOf(figures_.ranks, rank, [&](size_t r) { return figures_.ranks[r].queued; });
+    if (is_known && stopped > queued)
+      return "for much of it nobody else had its core: it was stopped (a signal, a debugger), or waited "
+             "for a disk or for swapped memory";
+    if (is_known)
+      return "other programs, or other ranks, run on its core: end them, or bind ranks to cores of their own "
+             "(unipool check_nodes)";
     return "it was stopped (a signal, a debugger), or shares its core with others: end them, or bind ranks "
            "to "
            "cores of their own (unipool check_nodes)";

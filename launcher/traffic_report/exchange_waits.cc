@@ -139,9 +139,9 @@ class Splitter {
     ExchangePart& part = exchange.parts[p];
     if (!part.recorded || part.wait_enter < 0 || part.wait_leave < part.wait_enter) return;
     const ExchangeRecord& record = part.recorded->record;
-    if (record.idle_ns >= 0) {  // known at once, where the times were taken
-      part.idle = record.idle_ns;
-      part.idle_receiver = std::max<int64_t>(record.idle_receiver_ns, 0);
+    if (record.idle_ns >= 0) {                               // known at once, where the times were taken
+      part.idle = std::min(record.idle_ns, part.blocked());  // virtual times are rounded one by one
+      part.idle_receiver = std::clamp<int64_t>(record.idle_receiver_ns, 0, part.blocked() - part.idle);
       part.exposed = part.blocked() - part.idle - part.idle_receiver;
       part.cause = record.cause;
       if (PeerStarts(exchange, p, starts_, uncertainties_)) Measure(exchange, p);
@@ -220,7 +220,8 @@ class Splitter {
       part.stalled = std::min<int64_t>(outside, part.exposed - std::llround(alone));
     }
     const auto wire = part.exposed - part.stalled;
-    part.hidden = std::max<int64_t>(0, std::llround(alone) - wire);
+    const int64_t before_wait = std::max<int64_t>(0, part.wait_enter - part.start);
+    part.hidden = std::clamp<int64_t>(std::llround(alone) - wire, 0, before_wait);
   }
 
   void CompareWithoutClocks(const JoinedExchange& exchange) {

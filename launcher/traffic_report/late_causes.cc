@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "launcher/traffic_report/wait_causes.h"
+#include "launcher/traffic_report/wait_shares.h"
 #include "runtime/format.h"
 
 namespace unipool {
@@ -13,6 +14,10 @@ constexpr double kMuch = 1.5,
 constexpr double kPlace = 0.25;       // of what a rank is waited for: worth naming where
 constexpr double kMoreRows = 1.15;    // of the rows of others
 constexpr double kMuchLonger = 1.15;  // than others compute: names a second rank
+
+constexpr const char* kEvenCut =
+    "an even cut of layers: parallel.layers_per_stage (unipool info shows the one it would choose), or "
+    "parallel.head=SPREAD";
 
 class LateFinder {
  public:
@@ -49,6 +54,16 @@ class LateFinder {
     return order;
   }
 
+  // Compute of its stage / the mean of the others, where all ranks of the stage are as slow; else 1.
+  double StageLonger(size_t rank) const {
+    if (manifest_.stages == 1 || manifest_.data < 2) return 1;
+    const std::vector<double> stages = ComputeOfStages(figures_, manifest_);
+    const size_t own = rank / manifest_.data % stages.size();
+    if (figures_.ranks[rank].Compute() > kMuchLonger * stages[own]) return 1;
+    const double all = std::accumulate(stages.begin(), stages.end(), 0.0);
+    return stages[own] * (static_cast<double>(stages.size()) - 1) / std::max(1.0, all - stages[own]);
+  }
+
   // Its compute / the mean of the others.
   double ComputesLonger(size_t rank) const {
     const auto compute = [&](size_t r) { return figures_.ranks[r].Compute(); };
@@ -83,6 +98,10 @@ class LateFinder {
     if (late.turns > late.computes) {
       cause.what += "; in all it computes no longer than the others";
       cause.change = "what it does before it is waited for: the time line shows it (--trace)";
+    } else if (StageLonger(rank) >= kUnevenStages) {
+      cause.what +=
+          Format("; ranks of its stage compute %.2f x as long as others%s", StageLonger(rank), both);
+      cause.change = kEvenCut;
     } else if (IsKnown(rows) && rows > kMoreRows && rows - 1 > 0.3 * (compute - 1)) {
       cause.what += Format("; it computes %.2f x as long as the others and ", compute);
       cause.what += MoreRowsText(inputs_, rank);
@@ -129,7 +148,18 @@ std::vector<WaitCause> LateCauses(const CauseInputs& inputs) {
 
 std::vector<WaitCause> DrainCauses(const CauseInputs& inputs) {
   const RecordedManifest& manifest = *inputs.inputs.manifest;
-  if (inputs.shares.drain <= 0) return {};
+  std::vector<WaitCause> causes;
+  if (inputs.shares.uneven > 0) {
+    const std::vector<double> compute = ComputeOfStages(*inputs.inputs.figures, manifest);
+    const auto [least, most] = std::minmax_element(compute.begin(), compute.end());
+    causes.push_back(
+        {inputs.shares.uneven,
+         Format("stages have unequal work: a rank of stage %d computes %s of a step, one of "
+                "stage %d %s, and waits",
+                most - compute.begin(), TimeText(*most), least - compute.begin(), TimeText(*least)),
+         kEvenCut});
+  }
+  if (inputs.shares.drain <= 0) return causes;
   const int stages = manifest.stages, microbatches = manifest.microbatches;
   std::string what = Format(
       "fill and drain (the pipeline's bubble): ranks of %d stages wait in slots in which their "
@@ -139,9 +169,11 @@ std::vector<WaitCause> DrainCauses(const CauseInputs& inputs) {
     const double bubble = static_cast<double>(stages - 1) / (microbatches + stages - 1);
     what += Format("; %d microbatches leave it none in %s of its slots", microbatches, PercentText(bubble));
   }
-  return {{inputs.shares.drain, what,
-           "more microbatches a step: a larger train.global_batch, or a smaller train.micro_batch; or fewer "
-           "parallel.stages"}};
+  causes.push_back(
+      {inputs.shares.drain, what,
+       "more microbatches a step: a larger train.global_batch, or a smaller train.micro_batch; or "
+       "fewer parallel.stages"});
+  return causes;
 }
 
 std::string RankName(const RecordedManifest& manifest, int rank) {

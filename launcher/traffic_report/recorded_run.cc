@@ -57,6 +57,14 @@ class FolderReader {
  private:
   std::string NothingText() const {
     std::error_code error;
+    if (const auto windows = FilesNamed(path_, "window-", ".json");
+        !windows.empty() && steps_.last < INT64_MAX)
+      return Format("%s: no sums and no records of steps %d to %d; there are %s to %s", path_.string(),
+                    steps_.first, steps_.last, fs::path(windows.front()).filename().string(),
+                    fs::path(windows.back()).filename().string());
+    if (fs::is_directory(path_ / "before-1", error))
+      return path_.string() +
+             ": the last start recorded nothing; before-N in it hold what earlier starts did";
     const std::string begin =
         fs::is_directory(path_, error)
             ? path_.string() +
@@ -154,6 +162,10 @@ class FolderReader {
     if (manifest.run_id.empty()) manifest.run_id = header.run_id;
     if (manifest.world == 0) manifest.world = header.world;
     const bool is_known = header.world == manifest.world && header.rank >= 0 && header.rank < header.world;
+    if (fs::path(path).filename() != TrafficFileName(header.rank)) {
+      folder_.notes.push_back(Format("%s: holds records of rank %d; it is left out", path, header.rank));
+      return false;
+    }
     if (is_known && header.run_id == manifest.run_id) return true;
     folder_.notes.push_back(path + ": of another start of the run; it is left out");
     return false;

@@ -79,13 +79,20 @@ std::vector<std::string> Columns(const ComparedNumber& number) {
   return columns;
 }
 
+// Where no number has noise, names have its columns.
 std::string Lines(const std::vector<ComparedNumber>& numbers, const std::string& title) {
-  std::string text = Format("%-30s %9s %9s %9s %8s %7s\n", title, "other", "this", "change", "", "+-");
-  for (const ComparedNumber& number : numbers) {
-    const std::vector<std::string> columns = Columns(number);
-    text += Format("%-30s %9s %9s %9s %8s %7s%s\n", FirstColumns(columns[0], 30), columns[1], columns[2],
-                   columns[3], columns[4], columns[5], number.IsNoise() ? " ~" : "");
-  }
+  const bool has_noise = std::any_of(numbers.begin(), numbers.end(),
+                                     [](const ComparedNumber& number) { return IsKnown(number.noise); });
+  const size_t width = has_noise ? 30 : 38;
+  const auto line = [&](const std::vector<std::string>& columns, const char* mark) {
+    std::string text = FirstColumns(columns[0], width);
+    text.resize(std::max(text.size(), width), ' ');
+    text += Format(" %9s %9s %9s %8s", columns[1], columns[2], columns[3], columns[4]);
+    if (has_noise) text += Format(" %7s%s", columns[5], mark);
+    return text + "\n";
+  };
+  std::string text = line({title, "other", "this", "change", "", "+-"}, "");
+  for (const ComparedNumber& number : numbers) text += line(Columns(number), number.IsNoise() ? " ~" : "");
   return text;
 }
 

@@ -46,7 +46,8 @@ std::string Head(const TrafficReport& report) {
   std::vector<double> steps;
   for (const StepFigures& step : report.figures.steps) steps.push_back(step.step);
   const double step = report.figures.MeanStep();
-  text += Format("step %s (p50 %s, p95 %s)\n", TimeText(step), TimeText(Quantile(steps, 0.5)),
+  text += Format("step %s (%sp50 %s, p95 %s)\n", TimeText(step),
+                 report.HasRecords() ? "" : "of windows: ", TimeText(Quantile(steps, 0.5)),
                  TimeText(Quantile(steps, 0.95)));
   const std::string compute = TimeText(report.figures.MeanCompute());
   const double other = step - waits.blocked - report.figures.MeanCompute();

@@ -77,7 +77,7 @@ class Judging {
 
   // The first is that of late ranks, which clocks may leave open.
   std::vector<Class> Classes() const {
-    return {{"skew-dominated", "late ranks", shares_.Late()},
+    return {{"skew-dominated", "late ranks", shares_.Late() + shares_.uneven},
             {"transfer-dominated", HasNoWire(manifest_) ? "copies inside the host" : "the wire",
              shares_.Wire() + shares_.copies + shares_.stalled},
             {"core-dominated", "ranks without a core", shares_.Core()},

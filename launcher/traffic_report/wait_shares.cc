@@ -26,7 +26,8 @@ class Sharing {
     if (traffic_) shares_.slow_wires = FindSlowWires(*traffic_, manifest_);
     FindHeld();
     FindDrain(waits.Idle());
-    FindLate(waits.Idle() - shares_.drain);
+    FindUneven();
+    FindLate(waits.Idle() - shares_.drain - shares_.uneven);
   }
   WaitShares& shares() { return shares_; }
 
@@ -99,6 +100,17 @@ class Sharing {
   void FindDrain(double idle) {
     for (const auto& [key, cell] : figures_.cells) shares_.drain += IsDrain(key) ? cell.waits.Idle() : 0;
     shares_.drain = IsKnown(shares_.drain) ? std::clamp(shares_.drain, 0.0, std::max(0.0, idle)) : 0;
+  }
+
+  // A pipeline of equal stages is without work in (S - 1) / (B + S - 1) of its slots.
+  void FindUneven() {
+    if (manifest_.stages == 1 || manifest_.microbatches <= 0) return;
+    const std::vector<double> stages = ComputeOfStages(figures_, manifest_);
+    const auto [least, most] = std::minmax_element(stages.begin(), stages.end());
+    if (*most < kUnevenStages * *least) return;
+    const double bubble = (manifest_.stages - 1.0) / (manifest_.microbatches + manifest_.stages - 1.0);
+    shares_.uneven = std::max(0.0, shares_.drain - bubble * figures_.MeanStep());
+    shares_.drain -= shares_.uneven;
   }
 
   // Idle time owed to each rank outside of that, mean of ranks.
@@ -221,6 +233,17 @@ double WaitShares::WireLate() const {
 }
 double WaitShares::Wire() const {
   return wire_waits + WireLate();
+}
+
+std::vector<double> ComputeOfStages(const TrafficFigures& figures, const RecordedManifest& manifest) {
+  std::vector<double> sums(manifest.stages), ranks(manifest.stages);
+  for (size_t r = 0; r < figures.ranks.size(); ++r) {
+    const size_t stage = r / std::max(1, manifest.data) % manifest.stages;
+    sums[stage] += figures.ranks[r].Compute();
+    ranks[stage] += 1;
+  }
+  for (size_t s = 0; s < sums.size(); ++s) sums[s] /= std::max(1.0, ranks[s]);
+  return sums;
 }
 
 WaitShares ShareWaits(const VerdictInputs& inputs) {

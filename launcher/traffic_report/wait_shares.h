@@ -31,6 +31,7 @@ struct HeldShare {
 // ns a step, mean of ranks. Together they are idle + exposed.
 struct WaitShares {
   double drain = 0;   // idle in slots in which the rank's stage has no work: the pipeline fills or drains
+  double uneven = 0;  // more of such idle time than that explains: stages have unequal work
   double unowed = 0;  // idle that is owed to nobody in particular
   double stalled = 0, copies = 0;
   double core_waits = 0, wire_waits = 0;  // of exposed
@@ -45,6 +46,11 @@ struct WaitShares {
 
 // REQUIRES: the figures are split, and of all exchanges.
 WaitShares ShareWaits(const VerdictInputs& inputs);
+
+// Mean over the ranks of each stage.
+std::vector<double> ComputeOfStages(const TrafficFigures& figures, const RecordedManifest& manifest);
+// Of the stage that computes longest to the one that does least: stages have unequal work.
+inline constexpr double kUnevenStages = 1.15;
 
 // How much more than the mean of the others.
 template <class Value>

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "launcher/traffic_report/slow_wire.h"
@@ -150,11 +151,12 @@ class WireCauseFinder {
   // Those that wait for a wire are not at fault. Only where wires are described are they the slow ones.
   void AddLateByWire() {
     if (shares_.WireLate() <= 0) return;
-    if (manifest_.carrier != "emulated") {
+    const int hot = HottestRank();
+    if (hot >= 0 || manifest_.carrier != "emulated") {
       WaitCause cause{.ns = shares_.WireLate(),
                       .what = "others wait for ranks that wait for wires themselves; ",
                       .change = FewerBytes(true)};
-      if (const int hot = HottestRank(); hot >= 0) {
+      if (hot >= 0) {
         cause.what += RankName(manifest_, hot) + " " + MoreRowsText(inputs_, hot);
         cause.change = HotExpertsAdvice(manifest_);
       } else {
@@ -203,15 +205,12 @@ class WireCauseFinder {
   void AddOperation(const std::string& name, double ns, const VolumeFigures& volume) {
     const double bytes = volume.Wire() / world_, count = volume.exchanges / world_;
     WaitCause cause{.ns = ns};
-    cause.what = Format("'%s' waits for the wire: %.2f MB a rank and step in %.0f exchanges", name,
-                        bytes / 1e6, count);
+    cause.what = Format("'%s' waits for the wire: %.2f MB a rank and step in %.0f %s", name, bytes / 1e6,
+                        count, std::lround(count) == 1 ? "exchange" : "exchanges");
     if (volume.inter > 0)
       cause.what += Format(", %s of it between nodes", PercentText(volume.inter / volume.Wire()));
-    const double each = bytes / std::max(1.0, count);
-    const bool small =
-        each < kSmallMessage ||
-        (each < kLatencyCounts && evidence_ && evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each);
-    cause.change = ChangeOf(name, volume.inter > 0, small);
+    const bool small = LatencyCounts(name, bytes / std::max(1.0, count));
+    cause.change = ChangeOf(name, count, volume.inter > 0, small);
     if (const int hot = HottestRank(); hot >= 0 && IsOfRows(name) && !small) {
       cause.what += "; " + RankName(manifest_, hot) + " " + MoreRowsText(inputs_, hot);
       cause.change = HotExpertsAdvice(manifest_);
@@ -219,10 +218,39 @@ class WireCauseFinder {
     causes_.push_back(cause);
   }
 
-  std::string ChangeOf(const std::string& operation, bool between_nodes, bool small) const {
-    if (!IsOfRows(operation) && !operation.starts_with("counts"))
-      return small ? "few bytes once a step: the latency of wires counts, and no setting changes it"
-                   : "once a step: a larger train.global_batch makes it rarer";
+  // Of messages of so many bytes in an operation: half of their time or more does not come from bytes.
+  bool LatencyCounts(const std::string& operation, double each) const {
+    if (each < kSmallMessage) return true;
+    if (each >= kLatencyCounts || !evidence_) return false;
+    if (manifest_.carrier != "emulated" || !traffic_)
+      return evidence_->wire.alpha_ns() > evidence_->wire.beta_ns() * each;
+    double sums[2] = {0, 0}, counts[2] = {0, 0};  // times of small messages; of the operation
+    for (const JoinedExchange& exchange : traffic_->exchanges) {
+      const bool is_of_operation = traffic_->operations[exchange.operation] == operation;
+      for (const ExchangePart& part : exchange.parts) {
+        const int64_t bytes = part.recorded ? BytesOnWire(part) : 0;
+        if (bytes == 0 || part.recorded->record.wire_ns < 0) continue;
+        const bool is_small = static_cast<double>(bytes) < kSmallMessage;
+        for (const int i : {0, 1}) {
+          const bool counts_here = i == 0 ? is_small : is_of_operation;
+          sums[i] += counts_here ? static_cast<double>(part.recorded->record.wire_ns) : 0;
+          counts[i] += counts_here;
+        }
+      }
+    }
+    return counts[0] > 0 && counts[1] > 0 && 2 * sums[0] / counts[0] > sums[1] / counts[1];
+  }
+
+  // `count`: exchanges of a rank and step.
+  std::string ChangeOf(const std::string& operation, double count, bool between_nodes, bool small) const {
+    const bool is_of_rows = IsOfRows(operation) || operation.starts_with("counts");
+    if (!is_of_rows && count < std::max(2, manifest_.microbatches))
+      return small ? "few bytes, and rarely: the latency of wires counts, and no setting changes it"
+                   : "not in each microbatch: a larger train.global_batch makes it rarer";
+    if (!is_of_rows && !small)
+      return operation.find("head") != operation.npos
+                 ? "parallel.head=LAST_STAGE sends no rows of the head; or fewer parallel.stages"
+                 : "what stages hand on in each microbatch: fewer parallel.stages";
     if (small)
       return "messages are small, latency counts: a larger train.micro_batch makes them fewer and larger";
     return FewerBytes(between_nodes);

@@ -93,6 +93,14 @@ TEST_F(RecordedRunTest, LeavesOutAnotherStart) {
   EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("another start"), HasSubstr("1 of 4 ranks")));
 }
 
+TEST_F(RecordedRunTest, LeavesOutAFileOfAnotherRank) {
+  std::filesystem::copy_file(run_.File("rank-00001.bin"), run_.File("rank-00002.bin"),
+                             std::filesystem::copy_options::overwrite_existing);
+  const RecordedRun folder = ReadRecordedRun(run_.path(), {});
+  EXPECT_EQ(folder.files.size(), 3u);
+  EXPECT_THAT(folder.notes, ElementsAre(HasSubstr("holds records of rank 1"), HasSubstr("1 of 4 ranks")));
+}
+
 TEST_F(RecordedRunTest, LeavesOutWhatIsDamaged) {
   WriteTextFile(run_.File("rank-00003.bin"), "");
   WriteTextFile(run_.File("rank-00002.bin"), "{\"unipool_tr");

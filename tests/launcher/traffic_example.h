@@ -79,7 +79,7 @@ class ExampleRun {
                             {"clock", {{"kind", "monotonic"}}},
                             {"node_of_rank", nodes_},
                             {"host_cores_of_rank", host_cores_},
-                            {"mesh", {{"stages", stages_}, {"pool", world()}}},
+                            {"mesh", {{"stages", stages_}, {"data", world() / stages_}, {"pool", world()}}},
                             {"model", {{"microbatches", 4}}},
                             {"ended", true}};
     for (const ExampleClock& clock : clocks_) {

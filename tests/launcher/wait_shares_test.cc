@@ -42,7 +42,8 @@ class WaitSharesTest : public ::testing::Test {
   }
 
   static double SumOf(const WaitShares& shares) {
-    return shares.Late() + shares.Core() + shares.Wire() + shares.copies + shares.stalled + shares.drain;
+    return shares.Late() + shares.Core() + shares.Wire() + shares.copies + shares.stalled + shares.drain +
+           shares.uneven;
   }
 
   ExampleRun run_{4, "shares"};
@@ -127,6 +128,20 @@ TEST_F(WaitSharesTest, TellsAStoppedRank) {
   EXPECT_THAT(report.verdict.causes[0].change, HasSubstr("it was stopped"));
 }
 
+TEST_F(WaitSharesTest, TellsTwoStoppedRanks) {
+  Planted plan = Plan();
+  plan.steps = 20;
+  plan.compute_us[1] = plan.compute_us[3] = 1000;
+  run_.cpu_share_ = {0.99, 0.1, 0.99, 0.1};
+  run_.queued_share_ = {0, 0.01, 0, 0.01};
+  const TrafficReport report = Report(plan);
+  std::string all;
+  for (const WaitCause& cause : report.verdict.causes) all += cause.what + cause.change;
+  EXPECT_THAT(all, AllOf(HasSubstr("rank 1 goes without a core"), HasSubstr("rank 3 goes without a core"),
+                         HasSubstr("it was stopped")))
+      << SeedText();
+}
+
 // What comes late to a rank that does not look seems to come on a slow wire.
 TEST_F(WaitSharesTest, ALackOfCoresLooksLikeASlowWire) {
   const Planted plan = HeldOnItsNode(3000);
@@ -191,25 +206,43 @@ TEST_F(WaitSharesTest, NamesRowsAndTheLackOfACore) {
                           HasSubstr("the rows of the others")));
 }
 
-// Rank 0's stage has no work in the first slot, and waits there for ranks that have.
-TEST_F(WaitSharesTest, FindsTheFillOfAPipeline) {
-  run_.stages_ = 2;
-  constexpr int64_t kMs = 1'000'000;
+// Stage 0 has no work in a slot, and waits there for stage 1, so many milliseconds.
+ExampleExchange SlotWithoutWork(int64_t milliseconds) {
+  const int64_t begin = 1'000'000, end = begin + 1'000'000 * milliseconds;
   ExampleExchange exchange{.operation = "counts", .lane = 0, .layer = -1};
   exchange.bytes.assign(4, std::vector<int64_t>(4, 80));
-  exchange.calls = {{.start = kMs, .wait_enter = kMs, .wait_leave = 9 * kMs},
-                    {.start = kMs, .wait_enter = kMs, .wait_leave = 9 * kMs},
-                    {.start = 9 * kMs, .wait_enter = 9 * kMs, .wait_leave = 9 * kMs},
-                    {.start = 9 * kMs, .wait_enter = 9 * kMs, .wait_leave = 9 * kMs}};
-  run_.AddStep(0, 0, 10 * kMs, {exchange});
+  const ExampleCall waits{.start = begin, .wait_enter = begin, .wait_leave = end};
+  const ExampleCall comes{.start = end, .wait_enter = end, .wait_leave = end};
+  exchange.calls = {waits, waits, comes, comes};
+  return exchange;
+}
+
+TEST_F(WaitSharesTest, FindsTheFillOfAPipeline) {
+  run_.stages_ = 2;
+  run_.AddStep(0, 0, 10'000'000, {SlotWithoutWork(3)});
   run_.Write();
   const TrafficReport report = MakeTrafficReport(run_.path(), {});
-  EXPECT_NEAR(SharesOf(report).drain, 4 * kMs, 0.01 * kMs);
+  EXPECT_NEAR(SharesOf(report).drain, 1.5e6, 1e4);
+  EXPECT_EQ(SharesOf(report).uneven, 0);
   EXPECT_EQ(report.verdict.kind, "drain-dominated");
   ASSERT_FALSE(report.verdict.causes.empty());
   EXPECT_THAT(report.verdict.causes[0].what,
               AllOf(HasSubstr("bubble"), HasSubstr("4 microbatches leave it none in 20 %")));
   EXPECT_THAT(report.verdict.causes[0].change, HasSubstr("more microbatches"));
+}
+
+// More than a pipeline of equal stages would wait: 2 of 10 ms.
+TEST_F(WaitSharesTest, FindsStagesOfUnequalWork) {
+  run_.stages_ = 2;
+  run_.AddStep(0, 0, 10'000'000, {SlotWithoutWork(8)});
+  run_.Write();
+  const TrafficReport report = MakeTrafficReport(run_.path(), {});
+  EXPECT_NEAR(SharesOf(report).drain, 2e6, 1e4);
+  EXPECT_NEAR(SharesOf(report).uneven, 2e6, 1e4);
+  std::string all;
+  for (const WaitCause& cause : report.verdict.causes) all += cause.what + cause.change;
+  EXPECT_THAT(all, AllOf(HasSubstr("a rank of stage 1 computes 10.0 ms of a step, one of stage 0 2.00 ms"),
+                         HasSubstr("parallel.layers_per_stage")));
 }
 
 }  // namespace
