@@ -97,7 +97,10 @@ class LateFinder {
     const std::string both = IsKnown(rows) ? Format(" on %.2f x their rows", rows) : "";
     if (late.turns > late.computes) {
       cause.what += "; in all it computes no longer than the others";
-      cause.change = "what it does before it is waited for: the time line shows it (--trace)";
+      cause.change = inputs_.traffic
+                         ? "what it does before it is waited for: the time line shows it (--trace)"
+                         : "what it does before it is waited for: records of single exchanges "
+                           "(traffic.record=FULL) and their time line (--trace) show it";
     } else if (StageLonger(rank) >= kUnevenStages) {
       cause.what +=
           Format("; ranks of its stage compute %.2f x as long as others%s", StageLonger(rank), both);
