@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/gemm_blocked.h"
+#include "kernels/cpu/gemm_ranges.h"
 #include "kernels/cuda/launchers.h"
 
 namespace unipool {
@@ -151,18 +152,46 @@ void Bf16RowsOnHost(GroupOffsets offsets, const Tensor& x, const Tensor& w, Tran
   });
 }
 
-void WeightGradOnHost(GroupOffsets offsets, const Tensor& dy, const Tensor& x, const Tensor& dw,
-                      std::span<uint8_t> has_grad) {
+// dw[e] += over all slots, in their order: the sum over a slot's rows, then that of the next slot. Slots of fewer
+// rows than the matrix has, which are most, are taken at once.
+template <class T>
+void AddWeightGrads(std::span<const GroupOffsets> slots, const Tensor& dy, const Tensor& x, const Tensor& dw,
+                    std::span<uint8_t> has_grad) {
   const int64_t o = dw.dim(1), i = dw.dim(2);
-  DispatchFloat(dw.dtype, [&]<class T>() {
-    GemmHints<T> hints;
-    if (dw.bytes() >= kStreamedBytes) hints.store = StoreKind::kStreamed;
-    ForEachNonempty(offsets, [&](int64_t e, int64_t begin, int64_t rows, int64_t) {
-      GemmBlocked<T>(Trans::kYes, Trans::kNo, {o, i, rows}, 1, dy.as<T>() + begin * o, o,
-                     x.as<T>() + begin * i, i, has_grad[e] ? 1 : 0, dw.as<T>() + e * o * i, i, hints);
+  const StoreKind store = dw.bytes() >= kStreamedBytes ? StoreKind::kStreamed : StoreKind::kCached;
+  for (int64_t e = 0; e < dw.dim(0); ++e) {
+    T* const c = dw.as<T>() + e * o * i;
+    std::array<Range, kMostWeightGradSlots> waiting;
+    size_t count = 0;
+    const auto add_one = [&](const Range& rows) {
+      GemmBlocked<T>(Trans::kYes, Trans::kNo, {o, i, rows.size()}, 1, dy.as<T>() + rows.begin * o, o,
+                     x.as<T>() + rows.begin * i, i, has_grad[e] ? 1 : 0, c, i, {.store = store});
       has_grad[e] = 1;
-    });
-  });
+    };
+    const auto add_waiting = [&] {
+      if (count == 1) add_one(waiting[0]);
+      if (count > 1) {
+        GemmOfRanges<T>({o, i, dy.as<T>(), x.as<T>(), c, has_grad[e] != 0, store}, {waiting.data(), count});
+        has_grad[e] = 1;
+      }
+      count = 0;
+    };
+    for (const GroupOffsets offsets : slots) {
+      const Range rows{offsets[e], offsets[e + 1]};
+      if (rows.size() >= std::min(o, i)) {
+        add_waiting();
+        add_one(rows);
+      } else if (rows.size() > 0) {
+        waiting[count++] = rows;
+      }
+    }
+    add_waiting();
+  }
+}
+
+void WeightGradOnHost(std::span<const GroupOffsets> slots, const Tensor& dy, const Tensor& x,
+                      const Tensor& dw, std::span<uint8_t> has_grad) {
+  DispatchFloat(dw.dtype, [&]<class T>() { AddWeightGrads<T>(slots, dy, x, dw, has_grad); });
 }
 
 }  // namespace
@@ -226,20 +255,17 @@ void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> 
   const bool bf16_on_host = CheckTypes(stream, dy, x, dw, AccumulatorOf(x.dtype));
   CHECK_EQ(static_cast<int64_t>(has_grad.size()), groups.count);
   const bool on_cuda = stream.device() == Device::kCuda;
-  const bool bf16_on_cuda = on_cuda && x.dtype == DType::kBF16, at_once = bf16_on_cuda || bf16_on_host;
+  const bool bf16_on_cuda = on_cuda && x.dtype == DType::kBF16, at_once = bf16_on_cuda || !on_cuda;
   if (bf16_on_cuda) CheckAligned(groups, {&dy, &x, &dw});
   const WeightGradCost cost = CostOf(slots, groups, has_grad, at_once);
   KernelScope scope(stream, Op::kGroupedGemm, 2 * cost.rows * groups.outer * groups.inner,
                     cost.matrices * groups.outer * groups.inner * SizeOf(dw.dtype) +
                         cost.rows * (groups.outer * SizeOf(dy.dtype) + groups.inner * SizeOf(x.dtype)));
   if (bf16_on_host) return Bf16WeightGradOnHost(slots, dy, x, dw, has_grad);
-  if (at_once) return cuda::GroupedWeightGradBf16(stream, slots, dy, x, dw, has_grad);
+  if (!on_cuda) return WeightGradOnHost(slots, dy, x, dw, has_grad);
+  if (bf16_on_cuda) return cuda::GroupedWeightGradBf16(stream, slots, dy, x, dw, has_grad);
   for (const GroupOffsets offsets : slots) {
-    if (on_cuda) {
-      cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
-    } else {
-      WeightGradOnHost(offsets, dy, x, dw, has_grad);
-    }
+    cuda::GroupedGemmWeightGrad(stream, offsets, dy, x, dw, has_grad);
   }
 }
 

@@ -1,8 +1,6 @@
 #include "kernels/cpu/gemm_blocked.h"
 
 #include <algorithm>
-#include <array>
-#include <utility>
 
 #include "kernels/cpu/gemm_pack.h"
 #include "runtime/poll_point.h"
@@ -10,40 +8,12 @@
 namespace unipool {
 namespace {
 
-constexpr int64_t kPackedPBytes = 448 << 10, kPackedQBytes = 512 << 10;  // together they stay in a 1 MiB L2
-constexpr int64_t kDirectK = 256;                                        // a q panel stays in L1
 constexpr int64_t kSwappedK = 1024;         // the most that leaves room for 128 packed rows
 constexpr int64_t kFetchBytes = 128 << 10;  // of b fetched ahead
 constexpr int64_t kUnpackedTiles = 8;       // up to so many row tiles read b where it lies
 constexpr int kDirectRows = MostRows(TileForm::kDirect), kSwappedRows = MostRows(TileForm::kRows);
 // Columns of c finished at a time: whole tiles and whole vectors.
 constexpr int kSwappedColumns = 4 * kSwappedRows;
-
-struct PackBuffers {
-  alignas(64) char p[kPackedPBytes + 2 * kVectorBytes];
-  alignas(64) char q[kPackedQBytes];
-};
-thread_local PackBuffers pack_buffers;
-
-template <class T>
-using PackFunction = void (*)(const Operand<T>&, int64_t, int64_t, int64_t, T*);
-template <class T, int... R>
-constexpr auto PackTiles(std::integer_sequence<int, R...>) {
-  return std::array<PackFunction<T>, sizeof...(R)>{&PackTile<T, R + 1>...};
-}
-template <class T>
-PackFunction<T> Pack(int rows) {
-  static constexpr auto functions = PackTiles<T>(std::make_integer_sequence<int, kDirectRows>{});
-  return functions[rows - 1];
-}
-
-// [0, size) in the fewest parts of at most `most`, as even as possible: 32 in parts of 14 is 11 + 11 + 10.
-struct EvenParts {
-  EvenParts(int64_t size, int64_t most) : size(size), count((size + most - 1) / most) {}
-  int64_t begin(int64_t part) const { return part * size / count; }
-  int64_t length(int64_t part) const { return begin(part + 1) - begin(part); }
-  int64_t size, count;
-};
 
 template <class T>
 struct Product {

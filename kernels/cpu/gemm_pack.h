@@ -1,12 +1,31 @@
-// Operands of a product copied into the order in which the tiles read them.
+// How a product is cut, and its operands copied into the order in which the tiles read them.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cpu/gemm_tile.h"
 
 namespace unipool {
+
+inline constexpr int64_t kPackedPBytes = 448 << 10,
+                         kPackedQBytes = 512 << 10;  // together they stay in a 1 MiB L2
+inline constexpr int64_t kDirectK = 256;             // k that a tile sums at once: a q panel stays in L1
+struct PackBuffers {
+  alignas(64) char p[kPackedPBytes + 2 * kVectorBytes];
+  alignas(64) char q[kPackedQBytes];
+};
+inline constinit thread_local PackBuffers pack_buffers{};
+
+// [0, size) in the fewest parts of at most `most`, as even as possible: 32 in parts of 14 is 11 + 11 + 10.
+struct EvenParts {
+  EvenParts(int64_t size, int64_t most) : size(size), count((size + most - 1) / most) {}
+  int64_t begin(int64_t part) const { return part * size / count; }
+  int64_t length(int64_t part) const { return begin(part + 1) - begin(part); }
+  int64_t size, count;
+};
 
 // Panels of q: whole tiles, the last one as narrow as vectors allow.
 template <class T>
@@ -59,6 +78,20 @@ void PackTile(const Operand<T>& src, int64_t i0, int64_t k0, int64_t num_k, T* d
   for (; k < num_k; ++k) {
     for (int i = 0; i < R; ++i) dst[k * R + i] = *src.at(i0 + i, k0 + k);
   }
+}
+
+template <class T>
+using PackFunction = void (*)(const Operand<T>&, int64_t, int64_t, int64_t, T*);
+template <class T, int... R>
+constexpr auto PackTiles(std::integer_sequence<int, R...>) {
+  return std::array<PackFunction<T>, sizeof...(R)>{&PackTile<T, R + 1>...};
+}
+// The function for a tile of `rows` rows, at most MostRows(TileForm::kDirect).
+template <class T>
+PackFunction<T> Pack(int rows) {
+  static constexpr auto functions =
+      PackTiles<T>(std::make_integer_sequence<int, MostRows(TileForm::kDirect)>{});
+  return functions[rows - 1];
 }
 
 // dst[k][j] for j < width is one panel of q. width is a whole number of vectors. Columns from `columns` on

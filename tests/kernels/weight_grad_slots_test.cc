@@ -1,5 +1,6 @@
 // GroupedGemmWeightGradOfSlots on the CPU: one call for several slots against one call for each, bit for bit,
 // and against a sum in double over all rows.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/grouped_gemm.h"
@@ -21,6 +22,13 @@ const Case kCases[] = {
     {{{7, 0, 20, 5}, {0, 0, 0, 0}, {1, 0, 0, 64}, {0, 0, 3, 2}}, 0, 4, 33, 40},  // empty slot, empty expert
     {{{7, 9, 20, 5, 1}, {4, 0, 31, 0, 6}, {2, 0, 0, 0, 8}}, 1, 3, 130, 65},  // not the first, not the last
     {std::vector<std::vector<int64_t>>(kMostWeightGradSlots, {2, 0, 33}), 1, 2, 16, 48},
+    {{{70, 1}, {69, 2}, {71, 0}, {70, 3}, {5, 0}}, 0, 2, 70, 90},  // as many rows as the matrix, one less
+    {{{300, 3}, {290, 0}, {299, 4}, {3, 0}, {256, 9}},
+     0,
+     2,
+     301,
+     310},                                     // sums in pieces, more than one buffer
+    {{{5}, {0}, {7}, {3}}, 0, 1, 2304, 4112},  // results past the caches
 };
 
 template <class T>
@@ -96,9 +104,14 @@ TYPED_TEST(WeightGradSlotsTest, EqualsOneCallForEachSlotBitForBit) {
         for (const int64_t offset : slot) own.push_back(offset - slot.front());
         GroupedGemmWeightGrad(this->stream, own, dy.Rows(slot.front(), own.back()),
                               x.Rows(slot.front(), own.back()), expected, expected_has_grad);
-        bytes += this->stream.profile.cost(Op::kGroupedGemm).bytes;
+        bytes += static_cast<double>(own.back() * (test.outer + test.inner) * sizeof(T));
         flops += this->stream.profile.cost(Op::kGroupedGemm).flops;
         this->stream.profile.Reset();
+      }
+      for (int64_t e = 0; e < test.num_experts; ++e) {  // an expert's gradient moves once for all slots
+        const bool has_rows =
+            std::any_of(slots.begin(), slots.end(), [e](GroupOffsets slot) { return slot[e] < slot[e + 1]; });
+        if (has_rows) bytes += static_cast<double>((1 + has_grad[e]) * test.outer * test.inner * sizeof(T));
       }
       GroupedGemmWeightGradOfSlots(this->stream, slots, dy, x, dw, has_grad);
       EXPECT_TRUE(dw.BitEquals(expected));

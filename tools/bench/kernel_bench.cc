@@ -146,6 +146,32 @@ void ExpertProducts(Bench& bench, int64_t rows) {
   layer("down", kWidth, kHidden);
 }
 
+// Weight gradients of several slots of 32 rows an expert, at once.
+void ExpertSlots(Bench& bench, int slots) {
+  Stream& stream = bench.stream();
+  constexpr int64_t kRows = 32, kAll = kRows * kExperts;
+  std::vector<std::vector<int64_t>> offsets(slots);
+  for (int s = 0; s < slots; ++s) {
+    for (int64_t e = 0; e <= kExperts; ++e) offsets[s].push_back(s * kAll + e * kRows);
+  }
+  const std::vector<GroupOffsets> all(offsets.begin(), offsets.end());
+  const auto layer = [&](const char* name, int64_t in, int64_t out) {
+    const Tensor dw = bench.Zeros({kExperts, out, in}), x = bench.Random({slots * kAll, in}),
+                 y = bench.Random({slots * kAll, out});
+    std::vector<uint8_t> has_grad(kExperts);
+    const auto title = [&](const char* what) {
+      return Format("experts %s dw %s, %d slots of 32", name, what, slots);
+    };
+    bench.Run(title("first").c_str(), [&] {
+      std::fill(has_grad.begin(), has_grad.end(), 0);
+      GroupedGemmWeightGradOfSlots(stream, all, y, x, dw, has_grad);
+    });
+    bench.Run(title("added").c_str(), [&] { GroupedGemmWeightGradOfSlots(stream, all, y, x, dw, has_grad); });
+  };
+  layer("gate_up", kHidden, 2 * kWidth);
+  layer("down", kWidth, kHidden);
+}
+
 void Attention(Bench& bench, const AttentionShape& shape) {
   Stream& stream = bench.stream();
   const int64_t t = shape.tokens(), s = shape.sequence_length, half = shape.head_size / 2;
@@ -261,6 +287,7 @@ int main(int argc, char** argv) {
   Bench bench(argc > 1 ? argv[1] : "");
   DenseProducts(bench);
   for (int64_t rows : {8, 32, 128}) ExpertProducts(bench, rows);
+  for (int slots : {4, 8}) ExpertSlots(bench, slots);
   Attention(bench, {8, 256, 8, 4, 32});
   Attention(bench, {2, 1024, 16, 4, 64});
   Routing(bench);

@@ -1,16 +1,16 @@
 // One training step of a small UniPool model on one thread, in FP32 and with BF16 products: how fast, where
 // the time goes, and how far from what the machine could do. Prints a line per kind of kernel and a summary.
 //   step_bench [STEPS]
-//   step_bench --turns FP32|BF16
+//   step_bench --turns FP32|BF16 [WEIGHT_GRAD_SLOTS]
 //     A step for each line of the standard input and a JSON line after it, so that torch_bench.py can let it
 //     take turns with another program.
 //   step_bench --write FOLDER STEPS
 //     For other programs the configuration (step.txtpb) and the samples of so many steps (samples.i32,
 //     int32 [STEPS, 8, 257]).
-// Steps of both take turns. A step's time is the median processor time of the thread, so that other programs
-// disturb it less; kernels' times are wall time.
+// Steps of both take turns. Times are processor times of the thread, so that other programs disturb them less;
+// a step's is the median.
 // Floor: for each kernel call the longer of its arithmetic at peak and its least bytes at copy bandwidth,
-// summed.
+// summed. It needs no clock, and is taken from the steps of the warm-up.
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
@@ -35,7 +35,7 @@ namespace {
 
 constexpr double kLearningRate = 1e-4;
 
-Config BenchConfig(TrainConfig::Precision precision) {
+Config BenchConfig(TrainConfig::Precision precision, int weight_grad_slots = 0) {
   Config config;
   ModelConfig& model = *config.mutable_model();
   model.set_layers(8);
@@ -51,6 +51,7 @@ Config BenchConfig(TrainConfig::Precision precision) {
   config.mutable_train()->set_global_batch(8);
   config.mutable_train()->set_micro_batch(8);
   config.mutable_train()->set_precision(precision);
+  config.mutable_train()->set_weight_grad_slots(weight_grad_slots);
   config.mutable_train()->set_lr(kLearningRate);
   config.mutable_train()->set_lr_schedule(TrainConfig::CONSTANT);
   config.mutable_train()->set_warmup_fraction(0);
@@ -86,24 +87,23 @@ double Median(std::vector<double> values) {
 
 // One precision: its engine, and what its steps took.
 struct Variant {
-  Variant(const char* name, TrainConfig::Precision precision, double peak_flops, double peak_bytes,
-          World& world)
+  Variant(const char* name, const Config& config, double peak_flops, double peak_bytes, World& world)
       : name(name),
-        config(BenchConfig(precision)),
+        config(config),
         peak_flops(peak_flops),
-        profile(peak_flops, peak_bytes),
+        floors(peak_flops, peak_bytes),
         engine(config, world) {}
-  // Without a profile: warms up.
   void Step(int64_t step, bool counts) {
     std::vector<int32_t> tokens(8 * 257);
     const Tensor samples(tokens.data(), DType::kI32, {1, 8, 257});
     FillSamples(samples, step);
-    engine.parts().place.stream().set_profile(counts ? &profile : nullptr);
+    engine.parts().place.stream().set_profile(counts ? &profile : &floors);
     const double start = ThreadSeconds();
     const StepReport report = engine.TrainStep(step, kLearningRate, samples);
     loss = report.loss;
     zero_share = report.load.zero_score_share;
     if (counts) seconds.push_back(ThreadSeconds() - start);
+    if (!counts) ++warm_up_steps;
   }
   double tokens_per_second() const {
     return double(config.model().seq_length()) * config.train().global_batch() / Median(seconds);
@@ -111,9 +111,11 @@ struct Variant {
   const char* name;
   const Config config;
   const double peak_flops;
-  Profile profile;
+  Profile floors;  // of the warm-up
+  Profile profile{ProfileClock::kThreadCpu};
   TrainingEngine engine;
   std::vector<double> seconds;
+  int warm_up_steps = 0;
   double zero_share = 0, loss = 0;
 };
 
@@ -123,6 +125,9 @@ void PrintReport(const Variant& variant, const MachinePeaks& peaks) {
   const int steps = static_cast<int>(variant.seconds.size());
   const double seconds = std::accumulate(variant.seconds.begin(), variant.seconds.end(), 0.0);
   const OpCost total = profile.Total();
+  const auto floor_share = [&](const OpCost& cost, const OpCost& floor) {
+    return 100 * floor.floor_seconds / variant.warm_up_steps / (cost.seconds / steps);
+  };
   std::printf("\n%s\n", variant.name);
   std::printf("%-14s %8s %9s %8s %9s %9s %9s\n", "kernel", "calls", "ms/step", "% step", "GFLOP/s", "GB/s",
               "% floor");
@@ -135,7 +140,7 @@ void PrintReport(const Variant& variant, const MachinePeaks& peaks) {
     const std::string row =
         Format("%-14s %8d %9.2f %8.1f %9.1f %9.1f %9.1f\n", NameOf(op), cost.calls / steps,
                1e3 * cost.seconds / steps, 100 * cost.seconds / seconds, cost.flops / cost.seconds / 1e9,
-               cost.bytes / cost.seconds / 1e9, 100 * cost.floor_seconds / cost.seconds);
+               cost.bytes / cost.seconds / 1e9, floor_share(cost, variant.floors.cost(op)));
     std::fputs(row.c_str(), stdout);
   }
   const double model_flops = ModelFlops(config) * steps;
@@ -148,16 +153,17 @@ void PrintReport(const Variant& variant, const MachinePeaks& peaks) {
               100 * model_flops / seconds / variant.peak_flops);
   std::printf("gemm: %.1f %% of the step, at %.1f %% of peak\n", 100 * gemm_seconds / seconds,
               100 * gemm_flops / gemm_seconds / variant.peak_flops);
-  std::printf("floor: %.1f ms a step; the step reaches %.1f %% of it\n", 1e3 * total.floor_seconds / steps,
-              100 * total.floor_seconds / seconds);
+  const double floor = variant.floors.Total().floor_seconds / variant.warm_up_steps;
+  std::printf("floor: %.1f ms a step; the step reaches %.1f %% of it\n", 1e3 * floor,
+              100 * floor * steps / seconds);
 }
 
 void Run(World& world, int steps) {
   const MachinePeaks peaks = MeasureMachinePeaks();
-  Variant fp32("FP32", TrainConfig::FP32, peaks.flops_per_second, peaks.bytes_per_second, world);
+  Variant fp32("FP32", BenchConfig(TrainConfig::FP32), peaks.flops_per_second, peaks.bytes_per_second, world);
   const double fp32_bytes = static_cast<double>(world.memory->peak_bytes());
-  Variant bf16("BF16 products", TrainConfig::BF16, peaks.bf16_flops_per_second, peaks.bytes_per_second,
-               world);
+  Variant bf16("BF16 products", BenchConfig(TrainConfig::BF16), peaks.bf16_flops_per_second,
+               peaks.bytes_per_second, world);
   constexpr int kWarmUp = 3;
   for (int64_t step = 0; step < kWarmUp + steps; ++step) {
     for (Variant* variant : {&fp32, &bf16}) variant->Step(step, step >= kWarmUp);
@@ -173,8 +179,8 @@ void Run(World& world, int steps) {
               world.memory->peak_bytes() / 1e6);
 }
 
-void TakeTurns(World& world, TrainConfig::Precision precision) {
-  Variant variant("", precision, 0, 0, world);
+void TakeTurns(World& world, const Config& config) {
+  Variant variant("", config, 0, 0, world);
   std::string line;
   for (int64_t step = 0; std::getline(std::cin, line); ++step) {
     const auto now = [] { return std::chrono::steady_clock::now(); };
@@ -212,10 +218,11 @@ int main(int argc, char** argv) {
     unipool::WriteInputs(argv[2], std::atoi(argv[3]));
     return 0;
   }
-  if (mode == "--turns" && argc == 3) {
+  if (mode == "--turns" && (argc == 3 || argc == 4)) {
     const auto precision =
         argv[2] == std::string("BF16") ? unipool::TrainConfig::BF16 : unipool::TrainConfig::FP32;
-    return unipool::RunWorld({}, [&](unipool::World& world) { unipool::TakeTurns(world, precision); });
+    const unipool::Config config = unipool::BenchConfig(precision, argc == 4 ? std::atoi(argv[3]) : 0);
+    return unipool::RunWorld({}, [&](unipool::World& world) { unipool::TakeTurns(world, config); });
   }
   const int steps = argc > 1 ? std::max(1, std::atoi(argv[1])) : 10;
   return unipool::RunWorld({}, [&](unipool::World& world) { unipool::Run(world, steps); });
