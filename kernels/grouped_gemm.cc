@@ -152,8 +152,8 @@ void Bf16RowsOnHost(GroupOffsets offsets, const Tensor& x, const Tensor& w, Tran
   });
 }
 
-// dw[e] += over all slots, in their order: the sum over a slot's rows, then that of the next slot. Slots of fewer
-// rows than the matrix has, which are most, are taken at once.
+// dw[e] += over all slots, in their order: the sum over a slot's rows, then that of the next slot. Slots of
+// fewer rows than the matrix has, which are most, are taken at once.
 template <class T>
 void AddWeightGrads(std::span<const GroupOffsets> slots, const Tensor& dy, const Tensor& x, const Tensor& dw,
                     std::span<uint8_t> has_grad) {

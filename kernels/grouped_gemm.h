@@ -47,8 +47,8 @@ inline constexpr int kMostWeightGradSlots = 16;
 // To take a sub-range of the experts, pass that part of each slot's offsets, of dw and of has_grad.
 // has_grad is as in GroupedGemmWeightGrad, where an expert has rows if it has rows in any slot. At most
 // kMostWeightGradSlots slots.
-// On the CPU the numbers are those of GroupedGemmWeightGrad for each slot in turn, bit for bit, and so in F32 on
-// CUDA. BF16 on CUDA sums all slots before it touches dw[e].
+// On the CPU, and in F32 on CUDA, the numbers are those of GroupedGemmWeightGrad for each slot in turn, bit
+// for bit. BF16 on CUDA sums all slots before it touches dw[e].
 // dw[e] moves as in one call for one slot (on the CPU in F32 and F64 once for every 512 rows; slots of O or I
 // rows or more each by themselves), but in F32 on CUDA for each slot in which e has rows.
 void GroupedGemmWeightGradOfSlots(Stream& stream, std::span<const GroupOffsets> slots,

@@ -3,7 +3,7 @@
 which order they step, and what it says where one of them ends or PyTorch is missing; and a pair of steps of the real programs.
 
 Usage: torch_bench_test.py SOURCE_DIR STEP_BENCH      UNIPOOL_TORCH_PYTHON: a Python that has PyTorch (default: this one)
-The pair of real steps is skipped by name where there is no PyTorch.
+The pair of real steps is skipped by name where there is no PyTorch, or where STEP_BENCH is not built (`tools/dev bench step`).
 """
 import os
 import re
@@ -88,9 +88,11 @@ class TorchBenchTest(unittest.TestCase):
 
     def test_real_programs_train_the_same_model(self) -> None:
         """Random weights differ, so losses are equal only roughly: near that of chance, ln 256 = 5.545."""
-        if subprocess.run([PYTHON, "-c", "import torch.nn"], capture_output=True, check=False).returncode != 0:
+        has_torch = subprocess.run([PYTHON, "-c", "import torch.nn"], capture_output=True, check=False).returncode == 0
+        if not has_torch or not os.path.exists(self.step_bench):
             print("[  SKIPPED ] TorchBench.RealProgramsTrainTheSameModel (0 ms)")
-            self.skipTest("PyTorch is not installed; UNIPOOL_TORCH_PYTHON names a Python that has it")
+            self.skipTest("step_bench is not built" if has_torch else
+                          "PyTorch is not installed; UNIPOOL_TORCH_PYTHON names a Python that has it")
         done = self.Run("--bench", self.step_bench, "--pairs", "1", "--only", "FP32", "--compile", "OFF")
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
         losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if re.match(r"  (ours|PyTorch) ", line)]

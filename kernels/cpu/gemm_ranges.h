@@ -1,5 +1,5 @@
-// The sum of several products with one result, such as the weight gradients of several slots. A result that is
-// larger than the operands moves once, where a call for each product moves it once a call.
+// The sum of several products with one result, such as the weight gradients of several slots. A result that
+// is larger than the operands moves once, where a call for each product moves it once a call.
 #pragma once
 
 #include <span>
@@ -20,10 +20,10 @@ struct RangesProduct {
   StoreKind store = StoreKind::kCached;
 };
 
-// c = sum over ranges of a[range]^T * b[range], or c + that. The numbers are those of one GemmBlocked for each
-// range in turn, bit for bit: each range is summed by itself in pieces of kDirectK rows, and sums are added to
-// c in their order. A tile of c stays in registers for all ranges, as far as the packed rows fit the caches:
-// c moves once for every 512 rows. Allocates nothing; packs into the thread's buffers.
+// c = sum over ranges of a[range]^T * b[range], or c + that. The numbers are those of one GemmBlocked for
+// each range in turn, bit for bit: each range is summed by itself in pieces of kDirectK rows, and sums are
+// added to c in their order. A tile of c stays in registers for all ranges, as far as the packed rows fit the
+// caches: c moves once for every 512 rows. Allocates nothing; packs into the thread's buffers.
 // REQUIRES: every range has rows, and less than min(m, n). For float and double.
 template <class T>
 void GemmOfRanges(const RangesProduct<T>& product, std::span<const Range> ranges);

@@ -1,7 +1,7 @@
 // What placing experts by slots is worth (parallel/SCHEDULE.md, "Placement"), in the emulated world on an
 // infinitely fast wire.
 //
-//   placement_bench [--train=STEPS] [--steps=N] [--shadows=K] [--micro_batch=N]
+//   placement_bench [--train=STEPS] [--steps=N] [--shadows=K] [--micro_batch=N] [--weight_grad_slots=N]
 //
 // Two models of 8 layers and 32 experts, top 1:
 //   trained      with the pool loss, until its layers prefer different experts by themselves
@@ -184,13 +184,15 @@ struct Row {
 struct Options {
   int train = 300, steps = 1, micro_batch = 4;
   int shadows = -1;  // room of a rank; -1: as many as it has experts
+  int weight_grad_slots = 0;
 };
 
 Row Measure(const Weights& weights, int ranks, int stages, int microbatches, const Options& options) {
   Row row;
   const int shadows = options.shadows >= 0 ? options.shadows : kExperts / ranks;
   const int64_t micro_batch = options.micro_batch;
-  const Config config = ConfigOf(ranks, stages, microbatches, options.micro_batch, shadows);
+  Config config = ConfigOf(ranks, stages, microbatches, options.micro_batch, shadows);
+  config.mutable_train()->set_weight_grad_slots(options.weight_grad_slots);
   const auto body = [&](World& world) {
     TrainingEngine engine(config, world);
     CopyIn(weights, engine);
@@ -279,10 +281,13 @@ int Main(int argc, char** argv) {
       options.shadows = std::max(0, std::atoi(argv[i] + 10));
     } else if (std::strncmp(argv[i], "--micro_batch=", 14) == 0) {
       options.micro_batch = std::max(1, std::atoi(argv[i] + 14));
+    } else if (std::strncmp(argv[i], "--weight_grad_slots=", 20) == 0) {
+      options.weight_grad_slots = std::max(0, std::atoi(argv[i] + 20));
     } else {
       std::fprintf(
           stderr,
-          "error: what is \"%s\"? Options are --train=STEPS, --steps=N, --shadows=K and --micro_batch=N\n",
+          "error: what is \"%s\"? Options are --train=STEPS, --steps=N, --shadows=K, --micro_batch=N and "
+          "--weight_grad_slots=N\n",
           argv[i]);
       return kUserErrorExitCode;
     }

@@ -7,8 +7,8 @@
 //   step_bench --write FOLDER STEPS
 //     For other programs the configuration (step.txtpb) and the samples of so many steps (samples.i32,
 //     int32 [STEPS, 8, 257]).
-// Steps of both take turns. Times are processor times of the thread, so that other programs disturb them less;
-// a step's is the median.
+// Steps of both take turns. Times are processor times of the thread, so that other programs disturb them
+// less; a step's is the median.
 // Floor: for each kernel call the longer of its arithmetic at peak and its least bytes at copy bandwidth,
 // summed. It needs no clock, and is taken from the steps of the warm-up.
 #include <google/protobuf/text_format.h>
