@@ -9,8 +9,15 @@ bool HasBf16Products() {
 }
 
 std::string Bf16ProductsText() {
-  return HasBf16Products() ? "AMX"
-                           : "F32 arithmetic, since this processor has no AMX: the same numbers, slower";
+  switch (FastestBf16Unit()) {
+    case Bf16Unit::kAmx:
+      return "AMX";
+    case Bf16Unit::kAvx512:
+      return "F32 arithmetic of AVX-512, since this processor has no AMX";
+    case Bf16Unit::kPlain:
+      break;
+  }
+  return "F32 arithmetic, since this processor has neither AMX nor AVX512-BF16: the same numbers, slower";
 }
 
 }  // namespace unipool

@@ -9,8 +9,9 @@
 namespace unipool {
 
 enum class Bf16Unit : uint8_t {
-  kPlain,  // F32 multiply-adds of widened numbers, on any processor
-  kAmx,    // tile products (AMX-BF16), which the operating system must grant
+  kPlain,   // F32 multiply-adds of widened numbers, on any processor
+  kAvx512,  // the same in vectors of AVX-512, packed by AVX512-BF16
+  kAmx,     // tile products (AMX-BF16), which the operating system must grant
 };
 // The fastest that this processor has. The first call asks the operating system for the tiles.
 Bf16Unit FastestBf16Unit();
@@ -52,7 +53,7 @@ struct Bf16BlockArgs {
 // c [16 row_tiles, 16 column_tiles] = or += sum over blocks of a b^T. Each block of 32 k is summed by itself:
 //   even = sum of products of even k, odd = that of odd k, both in order with one rounding a step;
 //   c = c + (even + odd).
-// Numbers below the least normal one count as 0. Both units give the same bits.
+// Numbers below the least normal one count as 0. All units give the same bits.
 struct Bf16TileArgs {
   int64_t num_blocks;
   const void* a;                   // kRows
@@ -66,6 +67,13 @@ struct Bf16TileArgs {
   const float* next_c = nullptr;  // the same of c
 };
 
+// Asks for a block's share of the lines of the next c.
+inline void FetchNextResults(const Bf16TileArgs& args, int64_t block) {
+  if (!args.next_c) return;
+  const int64_t begin = 64 * block / args.num_blocks, end = 64 * (block + 1) / args.num_blocks;
+  for (int64_t i = begin; i < end; ++i) __builtin_prefetch(args.next_c + i / 2 * args.ldc + i % 2 * 16);
+}
+
 struct Bf16Functions {
   void (*begin)();  // before the first tile of a product
   void (*end)();
@@ -73,7 +81,11 @@ struct Bf16Functions {
   void (*tile)(const Bf16TileArgs& args);
 };
 const Bf16Functions& PlainBf16Functions();
-const Bf16Functions* AmxBf16Functions();  // null where the compiler or the processor has none
+// Null where the compiler or the processor has none. Where there is AMX there is AVX-512.
+const Bf16Functions* Avx512Bf16Functions();
+const Bf16Functions* AmxBf16Functions();
+// What both pack with. REQUIRES Avx512Bf16Functions.
+void PackBf16WithAvx512(Bf16Form form, const Bf16BlockArgs& args);
 const Bf16Functions& Bf16FunctionsOf(Bf16Unit unit);
 
 }  // namespace unipool

@@ -83,6 +83,8 @@ class Bf16ProductTest : public testing::TestWithParam<Bf16Unit> {
  protected:
   void SetUp() override {
     if (GetParam() == Bf16Unit::kAmx && !AmxBf16Functions()) GTEST_SKIP() << "this processor has no AMX";
+    if (GetParam() == Bf16Unit::kAvx512 && !Avx512Bf16Functions())
+      GTEST_SKIP() << "this processor has no AVX512-BF16";
   }
   const Bf16Functions& functions() const { return Bf16FunctionsOf(GetParam()); }
   std::mt19937_64 random{static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) + 5};
@@ -167,36 +169,36 @@ TEST_P(Bf16ProductTest, NotANumberReachesItsRowAndColumnAlone) {
   for (int64_t i = 0; i < c.size(); ++i) EXPECT_EQ(std::isnan(c[i]), i / 50 == 7) << i;
 }
 
-// The smallest numbers: operands and results below the least normal one are 0 on both units.
-TEST(Bf16Units, GiveTheSameBitsForNumbersOfAnySize) {
-  const Bf16Functions* amx = AmxBf16Functions();
-  if (!amx) GTEST_SKIP() << "this processor has no AMX";
+// The smallest numbers: operands and results below the least normal one are 0 on all units.
+TEST_P(Bf16ProductTest, GivesTheSameBitsAsThePlainUnitForNumbersOfAnySize) {
 #ifndef __FP_FAST_FMAF
   GTEST_SKIP() << "built without fused multiply-add, smallest products are flushed before they are added";
 #endif
-  std::mt19937_64 random(testing::UnitTest::GetInstance()->random_seed() + 9);
   TestOperand a(random, 33, 97, DType::kF32, true), b(random, 65, 97, DType::kF32, false);
   for (float& x : a.values) x *= static_cast<float>(std::exp2(std::floor(Uniform(random, -80, -40))));
   for (float& x : b.values) x *= static_cast<float>(std::exp2(std::floor(Uniform(random, -90, -40))));
+  for (int64_t k = 0; k < 97; ++k) a.values[a.At(0, k)] *= 0x1p-60f;  // no product of this row is normal
   const Range k{0, 97};
   Array<float> sums[2] = {Array<float>({33, 65}), Array<float>({33, 65})};
   int i = 0;
-  for (const Bf16Functions* functions : {amx, &PlainBf16Functions()}) {
-    Bf16Product(*functions, {.m = 33,
-                             .n = 65,
-                             .a = a.operand(),
-                             .b = b.operand(),
-                             .k = {&k, 1},
-                             .c = sums[i++].tensor().as<float>(),
-                             .ldc = 65});
+  for (const Bf16Functions* unit : {&functions(), &PlainBf16Functions()}) {
+    Bf16Product(*unit, {.m = 33,
+                        .n = 65,
+                        .a = a.operand(),
+                        .b = b.operand(),
+                        .k = {&k, 1},
+                        .c = sums[i++].tensor().as<float>(),
+                        .ldc = 65});
   }
   EXPECT_TRUE(sums[0].BitEquals(sums[1]));
+  for (int64_t j = 0; j < sums[0].size(); ++j) ASSERT_EQ(sums[0][j] == 0, j < 65) << j;
 }
 
 std::string UnitName(const testing::TestParamInfo<Bf16Unit>& unit) {
-  return unit.param == Bf16Unit::kAmx ? "Amx" : "Plain";
+  return unit.param == Bf16Unit::kAmx ? "Amx" : unit.param == Bf16Unit::kAvx512 ? "Avx512" : "Plain";
 }
-INSTANTIATE_TEST_SUITE_P(Units, Bf16ProductTest, testing::Values(Bf16Unit::kPlain, Bf16Unit::kAmx), UnitName);
+INSTANTIATE_TEST_SUITE_P(Units, Bf16ProductTest,
+                         testing::Values(Bf16Unit::kPlain, Bf16Unit::kAvx512, Bf16Unit::kAmx), UnitName);
 
 }  // namespace
 }  // namespace unipool
