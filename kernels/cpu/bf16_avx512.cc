@@ -1,5 +1,6 @@
-// BF16 products with AVX-512: packing, which AMX has in common, and tiles of F32 multiply-adds of widened numbers.
-// The functions are compiled for it whatever the build is for, and are called only where the processor has it.
+// BF16 products with AVX-512: packing, which AMX has in common, and tiles of F32 multiply-adds of widened
+// numbers. The functions are compiled for it whatever the build is for, and are called only where the
+// processor has it.
 #include "kernels/cpu/bf16_unit.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -108,8 +109,8 @@ UNIPOOL_INLINE_FOR_AVX512 void PackPairs(const Bf16BlockArgs& args, bool is_bf16
   StoreTile(lower, transposed, args.to + kBf16Tile * kBf16Block);
 }
 
-// R rows and N tiles of columns over one block of k. a: the first row; b: the first pair of k. next_a: what the
-// first row will be. Its lines are asked for one at a time: many at once would fill the list of awaited lines.
+// R rows and N tiles of columns over one block of k. a: the first row; b: the first pair of k. next_a: what
+// the first row will be. Its lines are asked for one at a time: many would fill the list of awaited lines.
 template <int R, int N>
 UNIPOOL_INLINE_FOR_AVX512 void AddRows(const char* a, int64_t a_row, const char* next_a, const uint16_t* b,
                                        bool add, float* c, int64_t ldc) {
@@ -165,13 +166,11 @@ UNIPOOL_FOR_AVX512 void TileOf(const Bf16TileArgs& args) {
       const char* const a = static_cast<const char*>(args.a) + offset;
       const char* const next_a = args.next_a ? args.next_a + offset : nullptr;
       float* const c = args.c + tile * kBf16Tile * args.ldc;
-      const auto add_rows = [&]<int kRows>(int first) __attribute__((always_inline)) {
-        AddRows<kRows, N>(a + first * args.a_row, args.a_row, next_a ? next_a + first * args.a_row : nullptr,
-                          b, add, c + first * args.ldc, args.ldc);
-      };
-      add_rows.template operator()<6>(0);
-      add_rows.template operator()<6>(6);
-      add_rows.template operator()<4>(12);
+      AddRows<6, N>(a, args.a_row, next_a, b, add, c, args.ldc);
+      AddRows<6, N>(a + 6 * args.a_row, args.a_row, next_a ? next_a + 6 * args.a_row : nullptr, b, add,
+                    c + 6 * args.ldc, args.ldc);
+      AddRows<4, N>(a + 12 * args.a_row, args.a_row, next_a ? next_a + 12 * args.a_row : nullptr, b, add,
+                    c + 12 * args.ldc, args.ldc);
     }
   }
 }
