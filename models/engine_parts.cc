@@ -100,11 +100,12 @@ ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& o
 
 DispatcherOptions DispatcherOptionsOf(const EngineParts& parts, const EngineOptions& options) {
   const bool recompute = parts.config.train().recompute_experts();
-  return {.row_size = parts.spec.hidden,
-          .dtype = TypesOfParts(parts.config, options).activations,
-          .max_rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k,
-          .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec, recompute) : 0,
-          .pieces_alone = PiecesAlone(parts.config)};
+  return {
+      .row_size = parts.spec.hidden,
+      .dtype = TypesOfParts(parts.config, options).activations,
+      .max_rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k,
+      .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec.expert_width, recompute) : 0,
+      .pieces_alone = PiecesAlone(parts.config)};
 }
 
 OptimizerOptions OptimizerOptionsOf(const TrainConfig& train) {

@@ -44,8 +44,8 @@ class ExpertPool : public ExpertHost {
 
   // Columns that the dispatcher keeps of each row for the backward: gate and up, or nothing if the backward
   // computes them again.
-  static int64_t KeptColumns(const ModelSpec& spec, bool recompute) {
-    return recompute ? 0 : 2 * spec.expert_width;
+  static int64_t KeptColumns(int64_t expert_width, bool recompute) {
+    return recompute ? 0 : 2 * expert_width;
   }
 
   void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override;

@@ -158,7 +158,7 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
           .tokens = tokens,
           .rows = rows,
           .received = ReceivedRows(mesh, rows, spec.experts, own_experts, imbalance),
-          .kept = ExpertPool::KeptColumns(spec, config.train().recompute_experts()),
+          .kept = ExpertPool::KeptColumns(spec.expert_width, config.train().recompute_experts()),
           .dense_parameters = dense,
           .spread_head = spread_head,
           .expert_parameters = count.experts,

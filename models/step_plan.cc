@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/expert_pool.h"
 #include "models/lock/lock_plan.h"
 #include "models/memory_plan.h"
 #include "models/output_head.h"
@@ -81,19 +82,23 @@ StepPlan PlanStep(const Config& settings, const MeshShape& shape, const ClusterD
   const auto item = static_cast<double>(SizeOf(DTypeOfConfig(config)));
   const double row_bytes = item * config.model().hidden();
   const auto tokens = static_cast<double>(TokensOf(config));
-  StepPlan plan{.mesh = shape,
-                .schedule = schedule,
-                .lanes = LaneOrderOf(config.parallel().lanes()),
-                .cluster = cluster,
-                .times = WorkTimesOf(config, rates),
-                .tokens = tokens,
-                .rows = tokens * config.moe().top_k(),
-                .row_bytes = row_bytes,
-                .hidden_bytes = tokens * row_bytes,
-                .head_chunk = HeadChunk(config, shape),
-                .pieces_alone = PiecesAlone(config),
-                .experts_of = {},
-                .end = EndOf(config, shape, schedule)};
+  StepPlan plan{
+      .mesh = shape,
+      .schedule = schedule,
+      .lanes = LaneOrderOf(config.parallel().lanes()),
+      .cluster = cluster,
+      .times = WorkTimesOf(config, rates),
+      .tokens = tokens,
+      .rows = tokens * config.moe().top_k(),
+      .row_bytes = row_bytes,
+      .kept_rows = double{1} *
+                   ExpertPool::KeptColumns(config.moe().width(), config.train().recompute_experts()) /
+                   config.model().hidden(),
+      .hidden_bytes = tokens * row_bytes,
+      .head_chunk = HeadChunk(config, shape),
+      .pieces_alone = PiecesAlone(config),
+      .experts_of = {},
+      .end = EndOf(config, shape, schedule)};
   for (int rank = 0; rank < shape.pool(); ++rank) {
     plan.experts_of.push_back(
         static_cast<int>(EvenPartition(config.moe().experts(), shape.pool(), rank).size()));

@@ -26,7 +26,7 @@ StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic, bo
 
 int64_t StepSums::NumNumbers(int64_t counts, int64_t experts, int num_ranks, int64_t num_traffic,
                              bool has_scores) {
-  constexpr int64_t kSingle = 4, kArraysOfCounts = 3;
+  constexpr int64_t kSingle = 6, kArraysOfCounts = 3;
   return kSingle + (kArraysOfCounts + has_scores) * counts + 1 + experts + kMostRiders + num_traffic +
          int64_t{num_ranks} * kNumMemoryKinds;
 }
@@ -41,7 +41,9 @@ std::span<const double> StepSums::memory_of(int rank) const {
 
 template <class Visit>
 void StepSums::ForEach(Visit visit) {
-  for (double* number : {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens}) visit(*number);
+  for (double* number :
+       {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens, &used_experts, &expert_batches})
+    visit(*number);
   for (std::vector<double>* numbers :
        {&counts, &ties, &scores, &importance, &grad_squares, &riders, &traffic, &memory_peaks}) {
     for (double& number : *numbers) visit(number);

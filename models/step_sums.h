@@ -22,10 +22,12 @@ struct StepSums {
   static int64_t NumNumbers(int64_t counts, int64_t experts, int num_ranks, int64_t num_traffic,
                             bool has_scores);
 
-  double loss = 0;                   // of tokens, without the balancing loss
-  double pool_loss = 0;              // the balancing loss, as it is added to the training loss
-  double pool_loss_at_balance = 0;   // what it would be if every expert had the same share
-  double zero_tokens = 0;            // token-layers without a positive score
+  double loss = 0;                  // of tokens, without the balancing loss
+  double pool_loss = 0;             // the balancing loss, as it is added to the training loss
+  double pool_loss_at_balance = 0;  // what it would be if every expert had the same share
+  double zero_tokens = 0;           // token-layers without a positive score
+  double used_experts = 0;          // UsedExperts::shares and its batches (parallel/token_dispatcher.h)
+  double expert_batches = 0;
   std::vector<double> counts;        // [L * M] choices of each layer with a positive score
   std::vector<double> ties;          // [L * M] choices of each layer without one
   std::vector<double> scores;        // [L * M] sums of each layer's scores; empty: not wanted

@@ -104,6 +104,7 @@ void TrainingEngine::RunSlots(int64_t step, const Tensor& samples) {
   CHECK_EQ(samples.dim(0), microbatches_per_rank());
   parts_.clock.Reset();
   parts_.optimizer->ClearGrads();
+  parts_.dispatcher.ClearUsedExperts();
   parts_.use.BeginStep(step);
   parts_.model.SetSamples(samples, 1 / TokensPerStep(), samples.dim(0) * samples.dim(1));
   parts_.experts.StartShadows(step);
@@ -153,6 +154,9 @@ void TrainingEngine::ApplyOnDevice(const Tensor& own_numbers, int64_t step, doub
 
 StepReport TrainingEngine::ReduceSums(int64_t step) {
   parts_.use.AddTo(sums_);
+  const UsedExperts& used = parts_.dispatcher.used_experts();
+  sums_.used_experts = used.shares;
+  sums_.expert_batches = used.batches;
   if (traffic_) {
     traffic_->Fill(recorder_->tally(), recorder_->rows_received(), step, sums_.traffic);
     recorder_->tally().ClearStep();
@@ -164,6 +168,7 @@ StepReport TrainingEngine::ReduceSums(int64_t step) {
   report.load = parts_.use.EndStep(sums_);
   if (traffic_) report.traffic = traffic_->Read(sums_.traffic);
   report.load.seconds = parts_.clock.seconds();
+  if (sums_.expert_batches > 0) report.used_experts = sums_.used_experts / sums_.expert_batches;
   report.loss = sums_.loss / TokensPerStep();
   report.grad_norm = std::sqrt(std::accumulate(sums_.grad_squares.begin(), sums_.grad_squares.end(), 0.0));
   for (int rank = 0; rank < world_.size(); ++rank) {

@@ -33,6 +33,8 @@ struct StepReport {
   // moments, biases, shares and counts are as before it. The same on all ranks.
   bool is_skipped = false;
   LoadReport load;
+  // Share of a rank's experts that had rows, mean over ranks and batches of the forward lane. 0: no rows.
+  double used_experts = 0;
   MemoryPeak memory;
   std::optional<TrafficStep> traffic;  // where exchanges are recorded
 };

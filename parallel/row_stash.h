@@ -60,6 +60,7 @@ class RowStash {
     Tensor x, kept;
   };
   Joined Join(SlotId backward_slot, const OwnerPlan& plan);
+  bool IsCopied(SlotId backward_slot, const OwnerPlan& plan) { return !OnlyEntry(backward_slot, plan); }
 
  private:
   struct Entry {

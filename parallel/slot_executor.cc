@@ -23,13 +23,6 @@ class SlotExecutor::Range {
   DeviceRange range_;
 };
 
-template <class Body>
-void SlotExecutor::Metered(WorkKind kind, double amount, const WorkPart& part, Body&& work) {
-  if (meter_) meter_->Begin();
-  work();
-  if (meter_) meter_->End(kind, amount, part);
-}
-
 SlotExecutor::SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage,
                            ExpertHost& experts, LaneOrder lane_order, DeviceContext* device)
     : mesh_(mesh),
@@ -102,7 +95,7 @@ void SlotExecutor::ForwardDense(SlotId slot) {
   }
   {
     const Range range(*this, "attention and router", Lane::kForward, work);
-    Metered(WorkKind::kDenseForward, Tokens(work.microbatch), {},
+    Metered(meter_, WorkKind::kDenseForward, Tokens(work.microbatch), {},
             [&] { stage_.ForwardRoute(work.microbatch, work.layer); });
   }
   // Behind it nothing of the compute queue uses what dispatch F reads and fills, until the lane's experts do.
@@ -118,7 +111,7 @@ void SlotExecutor::ForwardDense(SlotId slot) {
   dispatcher_.StartCounts(slot, &handle);
   const Tensor send_rows = dispatcher_.SendRows(Lane::kForward, slot, handle);
   const EarlyStart early(SendsEarly() ? device_ : nullptr, routed_);
-  Metered(WorkKind::kRows, Rows(work), {}, [&] {
+  Metered(meter_, WorkKind::kRows, Rows(work), {}, [&] {
     stage_.ForwardPermute(work.microbatch, work.layer, send_rows,
                           SendsEarly() ? DeviceQueue::kCommunication : DeviceQueue::kCompute);
   });
@@ -148,7 +141,7 @@ void SlotExecutor::BackwardDense(SlotId slot) {
   const Range range(*this, "dispatch", Lane::kBackward, work);
   const DispatchHandle& handle = stage_.Handle(work.microbatch, work.layer);
   const Tensor send_rows = dispatcher_.SendRows(Lane::kBackward, slot, handle);
-  Metered(WorkKind::kRows, Rows(work), {},
+  Metered(meter_, WorkKind::kRows, Rows(work), {},
           [&] { stage_.BackwardUnpermute(work.microbatch, work.layer, send_rows); });
   dispatcher_.StartDispatch(Lane::kBackward, slot, &handle,
                             stage_.ReturnedRows(Lane::kBackward, work.microbatch, work.layer));
@@ -162,7 +155,8 @@ void SlotExecutor::ForwardExperts(SlotId slot) {
   for (int piece = 0; piece < dispatcher_.NumPieces(Lane::kForward, slot); ++piece) {
     const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kForward, slot, piece);
     const Tensor keep = dispatcher_.KeepRows(slot), answers = dispatcher_.AnswerRows(Lane::kForward);
-    Metered(WorkKind::kExpertsForward, static_cast<double>(batch.piece_rows().size()), {},
+    Metered(meter_, WorkKind::kExpertsForward, static_cast<double>(batch.piece_rows().size()),
+            {.experts = static_cast<double>(batch.NumUsedInPiece())},
             [&] { experts_.Forward(batch, keep, answers); });
     dispatcher_.StartCombine(Lane::kForward, slot, piece);
   }
@@ -177,9 +171,13 @@ void SlotExecutor::BackwardExperts(SlotId slot) {
   for (int piece = 0; piece < num_pieces; ++piece) {
     const OwnerBatch batch = dispatcher_.WaitDispatch(Lane::kBackward, slot, piece);
     const Tensor answers = dispatcher_.AnswerRows(Lane::kBackward);
-    Metered(WorkKind::kExpertsInput, static_cast<double>(batch.piece_rows().size()), {},
+    Metered(meter_, WorkKind::kExpertsInput, static_cast<double>(batch.piece_rows().size()),
+            {.experts = static_cast<double>(batch.NumUsedInPiece())},
             [&] { experts_.BackwardInput(batch, answers); });
-    weights_ = {.batch = batch, .rows = static_cast<double>(batch.num_rows()), .pending = {true, true}};
+    weights_ = {.batch = batch,
+                .rows = static_cast<double>(batch.num_rows()),
+                .used = static_cast<double>(batch.NumUsed()),
+                .pending = {true, true}};
     // Hidden states go ahead of the last combine, so that they need not wait until it has left.
     if (is_last && piece + 1 == num_pieces && lane_order_ == LaneOrder::kInterleaved) SendHidden(slot.time);
     dispatcher_.StartCombine(Lane::kBackward, slot, piece);
@@ -195,7 +193,8 @@ void SlotExecutor::WeightGradients(WeightPart part) {
   const DeviceRange range(pending ? device_ : nullptr, "weight gradients");
   const int index = static_cast<int>(part);
   if (pending) {
-    Metered(WorkKind::kExpertsWeights, weights_.rows, {.begin = index, .end = index + 1, .num_parts = 2},
+    Metered(meter_, WorkKind::kExpertsWeights, weights_.rows,
+            {.begin = index, .end = index + 1, .num_parts = 2, .experts = weights_.used},
             [&] { experts_.BackwardWeights(weights_.batch, part); });
   }
   pending = false;
@@ -210,7 +209,7 @@ void SlotExecutor::Head(Lane lane, SlotId slot) {
   // Forward alone is a third of the work.
   const double tokens = Tokens(head.microbatch) / (schedule_->forward_only() ? 3 : 1);
   for (int part = head.begin; part < head.end; ++part) {
-    Metered(WorkKind::kHead, tokens, {.begin = part, .end = part + 1, .num_parts = parts},
+    Metered(meter_, WorkKind::kHead, tokens, {.begin = part, .end = part + 1, .num_parts = parts},
             [&] { stage_.Head(head.microbatch, part, parts); });
   }
 }
@@ -231,10 +230,11 @@ void SlotExecutor::RunSpreadHead(int time) {
   const bool is_training = !schedule_->forward_only();
   const auto tokens = static_cast<double>(head.HeadRows(microbatch, stage()).dim(0));
   const double rest = is_training ? head.HeadRest(microbatch) : 2.0 / 3;  // forward alone is a third
-  Metered(WorkKind::kHead, tokens, {.share = 1 - rest}, [&] { head.RunHead(microbatch); });
+  Metered(meter_, WorkKind::kHead, tokens, {.share = 1 - rest}, [&] { head.RunHead(microbatch); });
   if (!is_training) return;
   head_exchange_.Start(HeadExchange::Way::kGradients, microbatch, time);
-  if (rest > 0) Metered(WorkKind::kHead, tokens, {.share = rest}, [&] { head.RunHeadRest(microbatch); });
+  if (rest > 0)
+    Metered(meter_, WorkKind::kHead, tokens, {.share = rest}, [&] { head.RunHeadRest(microbatch); });
 }
 
 void SlotExecutor::EndSpreadHead() {
@@ -252,7 +252,8 @@ void SlotExecutor::FinishForward() {
   const Range range(*this, "combine", Lane::kForward, work);
   dispatcher_.WaitCombine(Lane::kForward);
   if (work.idle()) return;
-  Metered(WorkKind::kRows, Rows(work), {}, [&] { stage_.ForwardUnpermute(work.microbatch, work.layer); });
+  Metered(meter_, WorkKind::kRows, Rows(work), {},
+          [&] { stage_.ForwardUnpermute(work.microbatch, work.layer); });
 }
 
 void SlotExecutor::FinishBackward() {
@@ -263,8 +264,9 @@ void SlotExecutor::FinishBackward() {
   const Range range(*this, "combine, router and attention", Lane::kBackward, work);
   dispatcher_.WaitCombine(Lane::kBackward);
   if (work.idle()) return;
-  Metered(WorkKind::kRows, Rows(work), {}, [&] { stage_.BackwardPermute(work.microbatch, work.layer); });
-  Metered(WorkKind::kDenseBackward, Tokens(work.microbatch), {},
+  Metered(meter_, WorkKind::kRows, Rows(work), {},
+          [&] { stage_.BackwardPermute(work.microbatch, work.layer); });
+  Metered(meter_, WorkKind::kDenseBackward, Tokens(work.microbatch), {},
           [&] { stage_.BackwardRoute(work.microbatch, work.layer); });
 }
 

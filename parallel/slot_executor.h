@@ -28,7 +28,10 @@ class SlotExecutor {
   SlotExecutor(const Mesh& mesh, TokenDispatcher& dispatcher, PipelineStage& stage, ExpertHost& experts,
                LaneOrder lane_order = LaneOrder::kInterleaved, DeviceContext* device = nullptr);
   // Who hears of the rank's work from now on; null: nobody. It outlives its use.
-  void set_meter(WorkMeter* meter) { meter_ = meter; }
+  void set_meter(WorkMeter* meter) {
+    meter_ = meter;
+    dispatcher_.set_meter(meter);
+  }
   // One optimizer step's worth of microbatches, forward and backward, or forward alone if the schedule says
   // so. Collective over the pool group and the pipeline: every rank runs the same schedule. `schedule`
   // outlives the call.
@@ -44,6 +47,7 @@ class SlotExecutor {
   struct WeightWork {
     OwnerBatch batch;
     double rows = 0;                   // of the batch, which may be gone when the second part runs
+    double used = 0;                   // experts with rows
     bool pending[2] = {false, false};  // per part: still to be computed
   };
 
@@ -75,9 +79,6 @@ class SlotExecutor {
   // "operation" of a lane's work on the profiler's time line: which lane, microbatch, stage and layer.
   class Range;
 
-  // Runs `work`, and tells the meter of it.
-  template <class Body>
-  void Metered(WorkKind kind, double amount, const WorkPart& part, Body&& work);
   // For the meter; 0 without one.
   double Tokens(int microbatch) {
     return meter_ ? static_cast<double>(stage_.ForwardOutput(microbatch).dim(0)) : 0;

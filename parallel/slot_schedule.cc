@@ -60,6 +60,22 @@ bool SlotSchedule::AnyWork(Lane lane, SlotId slot) const {
   return false;
 }
 
+bool SlotSchedule::JoinsForwardSlots(SlotId backward_slot) const {
+  SlotId only{.time = -1, .index = -1};
+  for (int stage = 0; stage < num_stages(); ++stage) {
+    const LaneWork work = Work(Lane::kBackward, stage, backward_slot);
+    if (work.idle()) continue;
+    const SlotId slot = SlotOf(Lane::kForward, stage, work);
+    if (only.time >= 0 && (slot.time != only.time || slot.index != only.index)) return true;
+    only = slot;
+  }
+  for (int stage = 0; stage < num_stages() && only.time >= 0; ++stage) {
+    const bool is_back = !Work(Lane::kBackward, stage, backward_slot).idle();
+    if (!is_back && !Work(Lane::kForward, stage, only).idle()) return true;
+  }
+  return false;
+}
+
 int SlotSchedule::SpreadHead(int time) const {
   return head_place_ == HeadPlace::kSpread ? Microbatch(Lane::kForward, num_stages() - 1, time) : -1;
 }

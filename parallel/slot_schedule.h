@@ -75,6 +75,9 @@ class SlotSchedule {
   // Does any stage have work in this lane and slot? If not, all ranks leave out the lane's exchanges there.
   // Example: 2 stages. In time step 1 no stage has a backward yet, so there is no dispatch B.
   bool AnyWork(Lane lane, SlotId slot) const;
+  // Owners of all stages' rows compute a backward slot on rows in the order of its forward slot. Has it rows
+  // of several forward slots, or not all rows of its only one, so that they are copied to be in order?
+  bool JoinsForwardSlots(SlotId backward_slot) const;
   // Which parts of the head the last stage runs in a slot, where a lane's dense work of a missing layer would
   // stand. index == n, forward lane: after all slots. The forward lane's parts come behind the last layer's
   // slot. The backward lane's parts come in the next time step, before the first backward slot of the

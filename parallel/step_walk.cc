@@ -19,27 +19,11 @@ int IndexOf(Lane lane) {
   return static_cast<int>(lane);
 }
 
-WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which) {
-  WalkedRanks walked;
-  walked.are_all = which == WalkRanks::kAll;
-  const auto add = [&](int rank) {
-    const MeshPosition at = PositionOf(mesh, rank);
-    walked.ranks.push_back(rank);
-    walked.at.push_back(at);
-    walked.pool_rank.push_back(rank % mesh.pool());
-    const int pool = mesh.span == PoolSpan::kReplica ? at.replica : at.replica * mesh.stages + at.stage;
-    walked.pool_group.push_back(pool);
-    walked.num_pool_groups = std::max(walked.num_pool_groups, pool + 1);
-  };
-  const int count = walked.are_all ? mesh.world() : mesh.stages;
-  for (int i = 0; i < count; ++i) add(walked.are_all ? i : RankOf(mesh, {.stage = i}));
-  return walked;
-}
-
 class Walk {
  public:
   Walk(const StepPlan& plan, const RoutedRows& rows, const WalkOptions& options)
       : plan_(plan),
+        rows_(rows),
         options_(options),
         walked_(RanksToWalk(plan.mesh, options.ranks)),
         ranks_(walked_.ranks.size()),
@@ -113,6 +97,16 @@ class Walk {
     ranks_[i].compute += seconds;
     work_[i][static_cast<int>(kind)] += seconds;
   }
+  // Work of the rank's experts, or of one of `pieces` parts of them.
+  void Experts(int i, WorkKind kind, double rows, size_t pieces, WorkPart part = {}) {
+    const double experts = plan_.experts_of[walked_.pool_rank[i]] / static_cast<double>(pieces);
+    if (experts > 0) part.experts = experts * rows_.UsedExperts(rows / experts);
+    Do(i, kind, rows, part);
+  }
+  // Between the order of the wire and that of the experts. A rank alone has rows in one order.
+  void Copy(int i, double rows) {
+    if (plan_.mesh.pool() > 1) Do(i, WorkKind::kRows, rows);
+  }
 
   // The pieces of the lane's slot, with their rows.
   LanePieces& Open(Lane lane, SlotId slot);
@@ -142,6 +136,7 @@ class Walk {
   void RunEnd();
 
   const StepPlan& plan_;
+  const RoutedRows& rows_;
   const WalkOptions options_;
   const WalkedRanks walked_;
   std::vector<WalkedRank> ranks_;
@@ -233,7 +228,9 @@ void Walk::ForwardExperts(SlotId slot) {
   ForEach([&](int i) {
     for (LanePiece& piece : pieces) {
       exchanges_.WaitRows(i, piece.dispatch);
-      Do(i, WorkKind::kExpertsForward, piece.rows->received[i]);
+      Copy(i, piece.rows->received[i]);
+      Experts(i, WorkKind::kExpertsForward, piece.rows->received[i], pieces.size());
+      Copy(i, piece.rows->received[i]);
       exchanges_.StartRows(*piece.rows, Way::kToSources, i, piece.combine);
     }
     states_[i].pending[IndexOf(Lane::kForward)] = {
@@ -246,16 +243,22 @@ void Walk::BackwardExperts(SlotId slot) {
   LanePieces& pieces = lanes_[IndexOf(Lane::kBackward)];
   const bool is_last = slot.index + 1 == plan_.schedule.slots_per_time();
   const bool is_interleaved = plan_.lanes == LaneOrder::kInterleaved;
+  const bool joins = plan_.mesh.span == PoolSpan::kReplica && plan_.schedule.JoinsForwardSlots(slot);
   // Hidden states go ahead of the last combine.
   ForEach([&](int i) {
+    if (joins) Copy(i, Received(pieces, i) * (1 + plan_.kept_rows));
     for (LanePiece& piece : pieces) {
       exchanges_.WaitRows(i, piece.dispatch);
-      Do(i, WorkKind::kExpertsInput, piece.rows->received[i]);
-      if (&piece != &pieces.back()) exchanges_.StartRows(*piece.rows, Way::kToSources, i, piece.combine);
+      Copy(i, piece.rows->received[i]);
+      Experts(i, WorkKind::kExpertsInput, piece.rows->received[i], pieces.size());
+      if (&piece == &pieces.back()) continue;
+      Copy(i, piece.rows->received[i]);
+      exchanges_.StartRows(*piece.rows, Way::kToSources, i, piece.combine);
     }
   });
   if (is_last && is_interleaved) SendHidden(slot.time);
   ForEach([&](int i) {
+    Copy(i, pieces.back().rows->received[i]);
     exchanges_.StartRows(*pieces.back().rows, Way::kToSources, i, pieces.back().combine);
     State& state = states_[i];
     state.pending[IndexOf(Lane::kBackward)] = {
@@ -280,27 +283,19 @@ void Walk::Head(Lane lane, SlotId slot) {
   });
 }
 
-// Each stage's share, and what is left of its work when its gradients leave: the weight's gradient of its
-// last chunk (SpreadHead::HeadRest).
 void Walk::RunSpreadHead(int time) {
   if (plan_.schedule.SpreadHead(time) < 0) return;
-  const bool is_training = !plan_.schedule.forward_only();
-  const auto rest = [&](double own) {
-    if (!is_training || own <= 0) return 2.0 / 3;
-    const auto chunk = static_cast<double>(plan_.head_chunk);
-    return (own - chunk * (std::ceil(own / chunk) - 1)) / own / 3;
-  };
   exchanges_.WaitHead();
   ForEach([&](int i) {
     const double own = plan_.HeadTokens(stage(i));
-    Do(i, WorkKind::kHead, own, {.share = 1 - rest(own)});
+    Do(i, WorkKind::kHead, own, {.share = 1 - plan_.HeadRest(own)});
   });
-  if (!is_training) return;
+  if (plan_.schedule.forward_only()) return;
   exchanges_.OpenHead();
   ForEach([&](int i) {
     exchanges_.StartHead(Way::kToSources, i);
     const double own = plan_.HeadTokens(stage(i));
-    Do(i, WorkKind::kHead, own, {.share = rest(own)});
+    Do(i, WorkKind::kHead, own, {.share = plan_.HeadRest(own)});
   });
 }
 
@@ -325,7 +320,8 @@ void Walk::FinishBackward(int i) {
 void Walk::WeightGradients(int i, int part) {
   State& state = states_[i];
   if (!std::exchange(state.weights[part], false)) return;
-  Do(i, WorkKind::kExpertsWeights, state.weight_rows, {.begin = part, .end = part + 1, .num_parts = 2});
+  Experts(i, WorkKind::kExpertsWeights, state.weight_rows, 1,
+          {.begin = part, .end = part + 1, .num_parts = 2});
 }
 
 void Walk::SendHidden(int time) {

@@ -31,10 +31,21 @@ class RoutedRows {
                          int /*layer*/, std::span<double> /*owners*/) const {
     return false;
   }
+  // The share of an owner's experts that get rows, where `mean` rows come to one of its experts in the mean:
+  // as many as would by chance, unless it is known.
+  double UsedExperts(double mean) const { return used_ > 0 ? used_ : UsedByChance(mean); }
+  void set_used_experts(double share) { used_ = share; }
   // All data ranks of a replica send alike: one is asked for all.
   virtual bool data_ranks_are_alike() const { return false; }
   // Every microbatch of every layer is alike too: one is asked for all.
   virtual bool all_are_alike() const { return false; }
+
+ protected:
+  // Of rows that choose among the owner's experts evenly.
+  virtual double UsedByChance(double mean) const;
+
+ private:
+  double used_ = 0;  // 0: not known
 };
 
 // Each owner gets an even share, by the experts that it owns.
@@ -68,6 +79,7 @@ struct StepPlan {
   WorkTimes times;
   double tokens = 0, rows = 0;  // T and N of a microbatch
   double row_bytes = 0;         // of one row on the wire
+  double kept_rows = 0;         // what experts keep of a row from forward to backward, in rows
   double hidden_bytes = 0;      // of a microbatch between stages, and of the rows of its spread head
   int64_t head_chunk = 1;       // tokens of a spread head that are worked on at once
   int pieces_alone = 1;         // DispatcherOptions::pieces_alone
@@ -75,6 +87,9 @@ struct StepPlan {
   StepEnd end;
   // Tokens of a stage's share of a spread head.
   double HeadTokens(int stage) const;
+  // Share of a spread head's work that is left when its gradients leave (SpreadHead::HeadRest): the weight's
+  // gradient of the last chunk of `own` tokens. Of a forward alone the whole backward.
+  double HeadRest(double own) const;
 };
 
 enum class WalkRanks {

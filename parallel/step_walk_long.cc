@@ -51,6 +51,16 @@ double StepPlan::HeadTokens(int stage) const {
   return static_cast<double>(EvenPartition(std::llround(tokens), schedule.num_stages(), stage).size());
 }
 
+double StepPlan::HeadRest(double own) const {
+  if (schedule.forward_only() || own <= 0) return 2.0 / 3;
+  const auto chunk = static_cast<double>(head_chunk);
+  return (own - chunk * (std::ceil(own / chunk) - 1)) / own / 3;
+}
+
+double RoutedRows::UsedByChance(double mean) const {
+  return 1 - std::exp(-mean);
+}
+
 LevelRows::LevelRows(double rows, std::vector<int> experts_of) {
   const double experts = std::accumulate(experts_of.begin(), experts_of.end(), 0);
   for (const int own : experts_of) shares_.push_back(rows * own / experts);

@@ -32,6 +32,12 @@ std::vector<int> StagesOfPool(const Mesh& mesh) {
 
 }  // namespace
 
+int NumUsedExperts(std::span<const int64_t> expert_offsets, Range experts) {
+  int used = 0;
+  for (int64_t e = experts.begin; e < experts.end; ++e) used += expert_offsets[e + 1] > expert_offsets[e];
+  return used;
+}
+
 TokenDispatcher::TokenDispatcher(const Mesh& mesh, const ExpertPlacement& placement,
                                  const SlotSchedule& schedule, const DispatcherOptions& options,
                                  Stream& stream, MemoryMeter& memory)
@@ -125,6 +131,14 @@ std::span<char* const> TokenDispatcher::SourceRows(LaneState& state, void* own) 
   return source_rows_;
 }
 
+void TokenDispatcher::BuildForwardPlan(OwnerPlan& plan) {
+  BuildOwnerPlan(plan);
+  if (plan.num_rows == 0) return;
+  const auto used = static_cast<double>(NumUsedExperts(plan.expert_offsets, {0, plan.num_experts}));
+  told_.used.shares += used / plan.num_experts;
+  ++told_.used.batches;
+}
+
 void TokenDispatcher::StartCounts(SlotId slot, const DispatchHandle* source) {
   Begin(Lane::kForward, slot, Phase::kIdle, Phase::kCounts);
   CheckSource(Lane::kForward, slot, source);
@@ -138,7 +152,7 @@ void TokenDispatcher::StartCounts(SlotId slot, const DispatchHandle* source) {
                 state.plan->rows.begin() + rank() * num_experts);
   }
   if (alone()) {
-    BuildOwnerPlan(*state.plan);
+    BuildForwardPlan(*state.plan);
   } else {
     state.counts =
         wire_.StartCounts(*schedule_, slot, state.source, *state.plan, Label("counts", Lane::kForward, slot));
@@ -164,7 +178,7 @@ void TokenDispatcher::StartDispatch(Lane lane, SlotId slot, const DispatchHandle
     BuildOwnerPlan(*state.plan);
   } else if (!alone()) {
     wire_.WaitCounts(state.counts);
-    BuildOwnerPlan(*state.plan);
+    BuildForwardPlan(*state.plan);
   }
   state.num_pieces = NumPieces(lane, slot);
   state.piece = 0;
@@ -190,8 +204,10 @@ OwnerBatch TokenDispatcher::WaitDispatch(Lane lane, SlotId slot, int piece) {
   state.batch.experts = EvenPartition(state.plan->num_experts, state.num_pieces, piece);
   if (alone()) return state.batch;
   wire_.Wait(state.tickets[piece]);
-  segments_.Gather(*state.plan, state.batch.experts, SourceRows(state, state.send.data()),
-                   lane == Lane::kForward ? state.batch.x.data : state.batch.dy.data);
+  Metered(told_.meter, WorkKind::kRows, static_cast<double>(state.batch.piece_rows().size()), {}, [&] {
+    segments_.Gather(*state.plan, state.batch.experts, SourceRows(state, state.send.data()),
+                     lane == Lane::kForward ? state.batch.x.data : state.batch.dy.data);
+  });
   return state.batch;
 }
 
@@ -204,7 +220,13 @@ OwnerBatch TokenDispatcher::BatchOf(Lane lane, SlotId slot) {
     batch.x = stash_.X(slot);
     return batch;
   }
-  const RowStash::Joined joined = stash_.Join(slot, *state.plan);  // while the rows are on the wire
+  // While the rows are on the wire. What is kept of a row is so many rows more.
+  const bool is_copied = stash_.IsCopied(slot, *state.plan);
+  const double kept = static_cast<double>(options_.kept_columns) / static_cast<double>(options_.row_size);
+  const double copied = is_copied ? static_cast<double>(state.plan->num_rows) * (1 + kept) : 0;
+  RowStash::Joined joined;
+  Metered(is_copied ? told_.meter : nullptr, WorkKind::kRows, copied, {},
+          [&] { joined = stash_.Join(slot, *state.plan); });
   batch.x = joined.x;
   batch.kept = joined.kept;
   batch.dy = Rows(alone() ? state.send : dy_, state.plan->num_rows);
@@ -223,8 +245,10 @@ void TokenDispatcher::StartCombine(Lane lane, SlotId slot, int piece) {
   Begin(lane, slot, Phase::kExperts, is_last ? Phase::kCombine : Phase::kDispatch);
   CHECK_EQ(piece, state.piece++);
   if (alone()) return;
-  segments_.Scatter(*state.plan, state.batch.experts, answers_.data(),
-                    SourceRows(state, state.returned.data));
+  Metered(told_.meter, WorkKind::kRows, static_cast<double>(state.batch.piece_rows().size()), {}, [&] {
+    segments_.Scatter(*state.plan, state.batch.experts, answers_.data(),
+                      SourceRows(state, state.returned.data));
+  });
   ExchangeLabel label = Label(kCombineName[static_cast<int>(lane)], lane, slot);
   label.row_bytes = static_cast<uint32_t>(row_bytes_);
   label.kept_bytes = KeptBytes(state, piece);

@@ -30,6 +30,7 @@
 #include "parallel/row_segments.h"
 #include "parallel/row_stash.h"
 #include "parallel/row_wire.h"
+#include "parallel/work_times.h"
 
 namespace unipool {
 
@@ -40,6 +41,9 @@ struct DispatchHandle {
 };
 
 // What the experts of this rank work on in one slot and lane.
+// How many of these experts have rows.
+int NumUsedExperts(std::span<const int64_t> expert_offsets /*[E + 1]*/, Range experts);
+
 struct OwnerBatch {
   std::span<const int64_t> expert_offsets;  // [E + 1]
   Range experts;                            // of the rank's E: those whose rows have just come; one piece
@@ -50,6 +54,16 @@ struct OwnerBatch {
   int64_t num_rows() const { return expert_offsets.back(); }
   // Of the piece: rows [begin, end) of the batch.
   Range piece_rows() const { return {expert_offsets[experts.begin], expert_offsets[experts.end]}; }
+  int64_t num_experts() const { return static_cast<int64_t>(expert_offsets.size()) - 1; }
+  // Experts that have rows: of the piece, or of all E.
+  int NumUsedInPiece() const { return NumUsedExperts(expert_offsets, experts); }
+  int NumUsed() const { return NumUsedExperts(expert_offsets, {0, num_experts()}); }
+};
+
+// Of this rank's experts in the forward lane's batches that had rows.
+struct UsedExperts {
+  double shares = 0;  // sum over batches of the experts with rows / E
+  double batches = 0;
 };
 
 struct DispatcherOptions {
@@ -73,6 +87,9 @@ class TokenDispatcher {
   // nothing unless the schedule is deeper than all before. REQUIRES: no slot is under way.
   void SetSchedule(const SlotSchedule& schedule);
   void set_step(int64_t step) { step_ = step; }  // for labels only
+  // Who hears of the copies of received rows and of answers (WorkKind::kRows) from now on; null: nobody. It
+  // outlives its use.
+  void set_meter(WorkMeter* meter) { told_.meter = meter; }
 
   // A handle passed as `source` stays as it is until WaitCombine of that lane. It is null exactly when the
   // schedule has no work for this rank in the lane and slot. Slots in which no rank has work in a lane
@@ -105,6 +122,10 @@ class TokenDispatcher {
   Tensor AnswerRows(Lane lane);
   void StartCombine(Lane lane, SlotId slot, int piece);
 
+  // Since the last call of ClearUsedExperts.
+  const UsedExperts& used_experts() const { return told_.used; }
+  void ClearUsedExperts() { told_.used = {}; }
+
   // Bytes of counts and rows that this rank has sent to others since the start.
   int64_t bytes_sent() const { return wire_.bytes_sent(); }
 
@@ -129,6 +150,7 @@ class TokenDispatcher {
   bool alone() const { return mesh_.pool().size() == 1; }
   // The lane goes from one phase to the next; any other order of calls is a bug.
   void Begin(Lane lane, SlotId slot, Phase from, Phase to);
+  void BuildForwardPlan(OwnerPlan& plan);
   void CheckSource(Lane lane, SlotId slot, const DispatchHandle* source) const;
   Tensor Rows(Buffer& buffer, int64_t rows) const;  // [rows, D]
   std::span<char* const> SourceRows(LaneState& state, void* own);
@@ -144,6 +166,11 @@ class TokenDispatcher {
   const int pieces_alone_;
   const SlotSchedule* schedule_ = nullptr;
   int64_t step_ = -1;
+  struct Told {
+    WorkMeter* meter = nullptr;
+    UsedExperts used;
+  };
+  Told told_;  // of the work that comes here
   RowStash stash_;
   RowWire wire_;
   RowSegments segments_;

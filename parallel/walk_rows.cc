@@ -8,6 +8,23 @@
 
 namespace unipool {
 
+WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which) {
+  WalkedRanks walked;
+  walked.are_all = which == WalkRanks::kAll;
+  const auto add = [&](int rank) {
+    const MeshPosition at = PositionOf(mesh, rank);
+    walked.ranks.push_back(rank);
+    walked.at.push_back(at);
+    walked.pool_rank.push_back(rank % mesh.pool());
+    const int pool = mesh.span == PoolSpan::kReplica ? at.replica : at.replica * mesh.stages + at.stage;
+    walked.pool_group.push_back(pool);
+    walked.num_pool_groups = std::max(walked.num_pool_groups, pool + 1);
+  };
+  const int count = walked.are_all ? mesh.world() : mesh.stages;
+  for (int i = 0; i < count; ++i) add(walked.are_all ? i : RankOf(mesh, {.stage = i}));
+  return walked;
+}
+
 WalkRows::WalkRows(const MeshShape& mesh, const SlotSchedule& schedule, const ClusterDescription& cluster,
                    const WalkedRanks& walked, WalkDetail detail, std::span<const int> experts_of)
     : mesh_(mesh),

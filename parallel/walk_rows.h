@@ -13,6 +13,7 @@
 namespace unipool {
 
 class RoutedRows;
+enum class WalkRanks;
 
 // Who is walked.
 struct WalkedRanks {
@@ -26,6 +27,8 @@ struct WalkedRanks {
     return own;
   }
 };
+
+WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which);
 
 // A piece of a lane's rows: those of a part of every owner's experts.
 struct PlannedPiece {

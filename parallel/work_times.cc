@@ -1,5 +1,6 @@
 #include "parallel/work_times.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/range.h"
@@ -13,17 +14,17 @@ const char* NameOf(WorkKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-double WorkRate::UnitsPerSecond(double amount) const {
+double WorkRate::At(double amount, double Point::*number) const {
   if (points.empty()) return 0;
-  if (amount <= points.front().amount) return points.front().units_per_second;
+  if (amount <= points.front().amount) return points.front().*number;
   for (size_t i = 1; i < points.size(); ++i) {
     const Point &a = points[i - 1], &b = points[i];
     if (amount > b.amount) continue;
-    if (a.amount <= 0) return b.units_per_second;
+    if (a.amount <= 0) return b.*number;
     const double t = std::log(amount / a.amount) / std::log(b.amount / a.amount);
-    return a.units_per_second + t * (b.units_per_second - a.units_per_second);
+    return a.*number + t * (b.*number - a.*number);
   }
-  return points.back().units_per_second;
+  return points.back().*number;
 }
 
 double WorkTimes::Seconds(WorkKind kind, double amount) const {
@@ -34,9 +35,11 @@ double WorkTimes::Seconds(WorkKind kind, double amount) const {
 }
 
 double WorkTimes::Seconds(WorkKind kind, double amount, const WorkPart& part) const {
-  if (part.begin >= part.end) return 0;
-  if (part.share > 0) return part.share * Seconds(kind, amount);
-  if (part.num_parts == 1) return Seconds(kind, amount);
+  if (part.begin >= part.end || amount <= 0) return 0;
+  const double whole =
+      Seconds(kind, amount) + rate(kind).ExpertSeconds(amount) * std::max(0.0, part.experts - 1);
+  if (part.share > 0) return part.share * whole;
+  if (part.num_parts == 1) return whole;
   double share = 0;
   if (kind == WorkKind::kHead) {
     const int64_t chunks = EvenPartition(head_chunks, part.num_parts, part.end - 1).end -
@@ -45,7 +48,7 @@ double WorkTimes::Seconds(WorkKind kind, double amount, const WorkPart& part) co
   } else {
     for (int i = part.begin; i < part.end; ++i) share += i == 0 ? 2.0 / 3 : 1.0 / 3;
   }
-  return share * Seconds(kind, amount);
+  return share * whole;
 }
 
 }  // namespace unipool

@@ -82,6 +82,7 @@ void TrafficStepSums::ReadTimes(std::span<const double> numbers, TrafficStep& st
 
 void TrafficStepSums::ReadImbalance(std::span<const double> rows, TrafficStep& step) {
   ratios_.clear();
+  double most = 0;
   for (int64_t j = 0; j < num_seen_; ++j) {
     std::fill(pools_.begin(), pools_.end(), Pool{});
     for (int r = 0; r < world(); ++r) {
@@ -92,11 +93,14 @@ void TrafficStepSums::ReadImbalance(std::span<const double> rows, TrafficStep& s
       ++pool.ranks;
     }
     for (const Pool& pool : pools_) {
-      if (pool.ranks > 1 && pool.sum > 0) ratios_.push_back(pool.largest * pool.ranks / pool.sum);
+      if (pool.ranks <= 1 || pool.sum <= 0) continue;
+      ratios_.push_back(pool.largest * pool.ranks / pool.sum);
+      most = std::max(most, pool.largest);
     }
   }
   if (ratios_.empty()) return;
   const auto count = static_cast<double>(ratios_.size());
+  step.most_rows_received = std::llround(most);
   step.receive_imbalance = std::accumulate(ratios_.begin(), ratios_.end(), 0.0) / count;
   std::sort(ratios_.begin(), ratios_.end());
   step.receive_imbalance_p95 = ratios_[static_cast<size_t>(std::ceil(0.95 * count)) - 1];

@@ -23,6 +23,7 @@ struct TrafficStep {
   std::optional<double> waited_for_share;  // its part of all idle time
   // Over the (slot, lane)s with rows: largest rows received by a rank / mean of its pool's ranks.
   std::optional<double> receive_imbalance, receive_imbalance_p95;
+  std::optional<int64_t> most_rows_received;  // of these, by one rank in one (slot, lane)
 };
 
 class TrafficStepSums {

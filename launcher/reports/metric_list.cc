@@ -143,6 +143,9 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"tie_share", "", kEveryStep, Repeats::kExactly,
        "share of choices without a positive router score: they are no load and are not sent; with `moe.top_k: 1` it is `zero_score_share`",
        [](const S& s) -> MetricValue { return s.report.load.tie_share; }},
+      {"used_experts", "", kEveryStep, Repeats::kExactly,
+       "share of a rank's experts that had rows, mean over ranks, microbatches and layers (over slots, where stages share a pool)",
+       [](const S& s) -> MetricValue { return s.report.used_experts; }},
       {"effective_experts", "", "steps after the first ten, where there is a router", Repeats::kExactly,
        "e to the power of the entropy of the experts' shares of all importance (`models/EXPERTS.md`)",
        [](const S& s) -> MetricValue {
@@ -219,6 +222,8 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::receive_imbalance); }},
       {"receive_imbalance_p95", "", kPoolTraffic, Repeats::kExactly, "its 95th percentile over the slots and lanes",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::receive_imbalance_p95); }},
+      {"most_rows_received", "", kPoolTraffic, Repeats::kExactly, "most rows that a rank received in a slot and lane",
+       [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::most_rows_received); }},
       {"virtual_step_seconds", "s", "steps on an emulated cluster", Repeats::kMeasured,
        "time of the step on the emulated cluster, as rank 0 has it",
        [](const S& s) -> MetricValue { return IfThere(s.virtual_seconds); }},

@@ -31,7 +31,8 @@ inline StepOutcome ExampleOutcome(int64_t step) {
                                        .waited_for_rank = 6,
                                        .waited_for_share = 0.5,
                                        .receive_imbalance = 1.5,
-                                       .receive_imbalance_p95 = 1.75};
+                                       .receive_imbalance_p95 = 1.75,
+                                       .most_rows_received = 96};
   return outcome;
 }
 

@@ -60,7 +60,8 @@ TEST(MetricList, LineHasTheKeysThatScriptsRelyOn) {
                          {"waited_for_rank", 6},
                          {"waited_for_share", 0.5},
                          {"receive_imbalance", 1.5},
-                         {"receive_imbalance_p95", 1.75}};
+                         {"receive_imbalance_p95", 1.75},
+                         {"most_rows_received", 96}};
   const Json line = Json::parse(StepLine(ExampleOutcome(2)));
   for (const auto& [key, value] : expected.items()) EXPECT_EQ(line.value(key, Json()), value) << key;
   EXPECT_EQ(StepLine(ExampleOutcome(2)).find("{\"step\":2,\"tokens\":8192,\"loss\":2.5,"), 0u);

@@ -73,6 +73,11 @@ class Walk {
     ASSERT_EQ(backward_plan_.rows, expected) << "time " << slot.time << ", slot " << slot.index;
     BuildOwnerPlan(backward_plan_);
     const RowStash::Joined joined = stash_.Join(slot, backward_plan_);
+    ASSERT_EQ(stash_.IsCopied(slot, backward_plan_), !IsAnEntry(slot, joined.x.data));
+    if (num_experts_ > 1) {  // of two experts every source has rows
+      ASSERT_EQ(stash_.IsCopied(slot, backward_plan_), schedule_.JoinsForwardSlots(slot))
+          << "time " << slot.time << ", slot " << slot.index;
+    }
     ASSERT_EQ(joined.x.rows(), backward_plan_.num_rows);
     ASSERT_EQ(joined.kept.rows(), backward_plan_.num_rows);
     num_joined_ += !IsAnEntry(slot, joined.x.data);

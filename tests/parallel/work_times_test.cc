@@ -36,5 +36,26 @@ TEST(WorkTimes, PartsAddUpToThePiece) {
   EXPECT_DOUBLE_EQ(times.Seconds(WorkKind::kHead, 10, {.share = 0.25}), 30.5 / 4);
 }
 
+TEST(WorkTimes, EachFurtherExpertBringsItsWeights) {
+  WorkTimes times;
+  times.units[static_cast<int>(WorkKind::kExpertsWeights)] = 6;
+  times.rates[static_cast<int>(WorkKind::kExpertsWeights)].points = {
+      {.amount = 10, .units_per_second = 2, .expert_seconds = 4},
+      {.amount = 40, .units_per_second = 2, .expert_seconds = 8}};
+  const auto seconds = [&](double rows, double experts) {
+    return times.Seconds(WorkKind::kExpertsWeights, rows, {.experts = experts});
+  };
+  EXPECT_DOUBLE_EQ(seconds(10, 1), 30);
+  EXPECT_DOUBLE_EQ(seconds(10, 3), 30 + 2 * 4);
+  EXPECT_DOUBLE_EQ(seconds(20, 3), 60 + 2 * 6) << "straight in the logarithm of rows";
+  EXPECT_DOUBLE_EQ(seconds(10, 0.5), 30) << "where rows are few by chance";
+  EXPECT_EQ(seconds(0, 3), 0);
+  const auto part = [&](int index) {
+    return times.Seconds(WorkKind::kExpertsWeights, 10,
+                         {.begin = index, .end = index + 1, .num_parts = 2, .experts = 3});
+  };
+  EXPECT_DOUBLE_EQ(part(0) + part(1), 38);
+}
+
 }  // namespace
 }  // namespace unipool

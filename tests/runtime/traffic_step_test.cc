@@ -48,6 +48,7 @@ TEST(TrafficStep, ImbalanceOfAHandMadeTable) {
   const TrafficStep step = SumOf(ranks, {0, 0, 0}, 2);
   EXPECT_DOUBLE_EQ(step.receive_imbalance.value(), 2);
   EXPECT_DOUBLE_EQ(step.receive_imbalance_p95.value(), 3);
+  EXPECT_EQ(step.most_rows_received.value(), 9);
 }
 
 // Two pools of two ranks: each is compared within itself.
