@@ -52,6 +52,7 @@ class ClusterCheck {
     InRange("memory.gigabytes", config_.memory().gigabytes(), kMost);
     InRange("memory.slack", config_.memory().slack(), kMost);
     InRange("memory.fixed_gigabytes", config_.memory().fixed_gigabytes(), kMost);
+    InRange("cores_per_node", config_.cores_per_node(), kMost);
     Unread();
     problems_.ThrowIfAny();
   }
@@ -97,6 +98,11 @@ class ClusterCheck {
         const double speed = work.rate(r).giga_per_second();
         Check(rate + ".giga_per_second", speed, speed > 0 && speed <= kMost,
               "be more than 0 and at most 1e9");
+        InRange(rate + ".expert_us", work.rate(r).expert_us(), kMost);
+        const bool is_of_experts = work.kind() == Work::EXPERTS_FORWARD ||
+                                   work.kind() == Work::EXPERTS_INPUT || work.kind() == Work::EXPERTS_WEIGHTS;
+        if (work.rate(r).expert_us() > 0 && !is_of_experts)
+          Add(rate + ".expert_us: is given, but " + kind + " is no work of experts and nothing reads it");
         const double least = r == 0 ? 0 : work.rate(r - 1).amount();
         Check(rate + ".amount", work.rate(r).amount(),
               r == 0 ? work.rate(r).amount() >= 0 : work.rate(r).amount() > least,
@@ -105,6 +111,11 @@ class ClusterCheck {
     }
     if (processor.hidden() < 0) Check("processor.hidden", processor.hidden(), false, "be at least 0");
     if (processor.width() < 0) Check("processor.width", processor.width(), false, "be at least 0");
+    InRange("processor.ranks_at_once", processor.ranks_at_once(), kMost);
+    if (processor.ranks_at_once() > 0 && config_.cores_per_node() == 0) {
+      Add("processor.ranks_at_once: is given, but without cores_per_node nothing reads it; give both, or "
+          "leave it out");
+    }
     if (processor.emulate() && processor.work_size() == 0) {
       Add("processor.emulate: is set, but no processor.work says how long work takes; run `unipool "
           "calibrate`, or leave it out");
@@ -199,7 +210,9 @@ WorkRates RatesOf(const ProcessorConfig& processor) {
     WorkRate& rate = rates[work.kind()];
     rate.fixed_seconds = 1e-6 * work.fixed_us();
     for (const RateConfig& point : work.rate()) {
-      rate.points.push_back({.amount = point.amount(), .units_per_second = 1e9 * point.giga_per_second()});
+      rate.points.push_back({.amount = point.amount(),
+                             .units_per_second = 1e9 * point.giga_per_second(),
+                             .expert_seconds = 1e-6 * point.expert_us()});
     }
   }
   return rates;

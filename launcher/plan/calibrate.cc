@@ -8,6 +8,7 @@
 #include "launcher/cluster.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/plan/shared_cores.h"
 #include "launcher/plan/wire_probe.h"
 #include "launcher/plan/work_probe.h"
 #include "launcher/reports/own_file.h"
@@ -17,6 +18,7 @@
 #include "launcher/world_options.h"
 #include "models/settings.h"
 #include "runtime/emulated_communicator.h"
+#include "runtime/host_cores.h"
 
 DEFINE_string(cluster_out, "", "calibrate: file for the description; default: the standard output");
 DEFINE_double(seconds, 60, "calibrate: no larger microbatch is begun after so many seconds");
@@ -27,6 +29,8 @@ namespace {
 const OwnFile kDescription{"cluster that calibrate measured", [](std::string_view begin) {
                              return begin.starts_with("# Measured by `unipool calibrate`");
                            }};
+
+constexpr double kMostNoise = 0.99;  // of ranks that wait for a core steps may lie further apart
 
 std::string Today() {
   const std::time_t now = std::time(nullptr);
@@ -57,7 +61,7 @@ void AddOrigin(ClusterConfig& cluster, const char* field, const std::string& sou
 }
 
 ClusterConfig Describe(const Config& config, const std::vector<int>& nodes, const WiresMeasured& wires,
-                       const WorkMeasured& work, const std::string& source) {
+                       const WorkMeasured& work, double cores_per_node, const std::string& source) {
   ClusterConfig cluster;
   const int per_node = static_cast<int>(std::count(nodes.begin(), nodes.end(), 0));
   if (nodes.back() > 0) {
@@ -86,15 +90,33 @@ ClusterConfig Describe(const Config& config, const std::vector<int>& nodes, cons
     cluster.mutable_memory()->set_fixed_gigabytes(work.fixed_gigabytes);
     AddOrigin(cluster, "memory", source, 0);
   }
-  cluster.set_noise(work.noise);
+  if (cores_per_node > 0) {
+    cluster.set_cores_per_node(cores_per_node);
+    AddOrigin(cluster, "cores_per_node", source, 0);
+    processor.set_ranks_at_once(per_node);
+  }
+  cluster.set_noise(std::min(work.noise, kMostNoise));
   AddOrigin(cluster, "noise", source, 0);
   return cluster;
 }
 
-std::string TextOf(const ClusterConfig& cluster, const std::string& source) {
+std::string TextOf(const ClusterConfig& cluster, int ranks, const std::string& source) {
   std::string text;
   google::protobuf::TextFormat::PrintToString(cluster, &text);
-  return "# Measured by `unipool calibrate` on " + Today() + ": " + source + ".\n" + text;
+  const std::string shared = SharedCoresText(cluster, ranks);
+  return "# Measured by `unipool calibrate` on " + Today() + ": " + source + ".\n" +
+         (shared.empty() ? "" : "# Not planned for: " + shared + ".\n") + text;
+}
+
+// 0 where shared cores do not matter: an emulated rank has a clock of its own, and one with a GPU works
+// there.
+double MeasuredCores(const Config& config, const std::vector<int>& nodes, World& world) {
+  const std::vector<std::string> machines =
+      world.communicator->AllGatherText(MachineOf(world.hosts[world.rank()]), {.operation = "calibrate"});
+  const std::vector<std::string> cores =
+      world.communicator->AllGatherText(AllowedCores(), {.operation = "calibrate"});
+  if (world.emulation || config.device() == DeviceType::CUDA) return 0;
+  return CoresPerNode(nodes, machines, cores);
 }
 
 }  // namespace
@@ -118,13 +140,14 @@ int CalibrateCommand(const CommandLine& command_line) {
     const std::string source =
         Format("%d ranks on %d nodes, rank 0 on %s, %s, %s", world.size(), nodes.back() + 1,
                world.hosts[0].c_str(), command_line.config_path.c_str(), ProgramVersion().c_str());
-    const ClusterConfig cluster = Describe(config, nodes, wires, work, source);
+    const ClusterConfig cluster =
+        Describe(config, nodes, wires, work, MeasuredCores(config, nodes, world), source);
     RunTogether(*world.communicator, [&] {
       if (world.rank() != 0) return;
       if (FLAGS_cluster_out.empty()) {
-        PrintResult(TextOf(cluster, source));
+        PrintResult(TextOf(cluster, world.size(), source));
       } else {
-        WriteOwnFile(kDescription, FLAGS_cluster_out, TextOf(cluster, source));
+        WriteOwnFile(kDescription, FLAGS_cluster_out, TextOf(cluster, world.size(), source));
       }
     });
   });

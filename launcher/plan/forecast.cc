@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "launcher/plan/shared_cores.h"
 #include "models/settings.h"
 #include "models/slot_choice.h"
 #include "models/stage_layers.h"
@@ -66,7 +67,9 @@ double AtBestSpeed(const StepPlan& plan, const StepTimes& times) {
                                   kind_of == WorkKind::kHead
                               ? plan.tokens
                               : plan.rows;
-    const double seconds = plan.times.Seconds(kind_of, amount);
+    const double experts = plan.experts_of.empty() ? 1 : plan.experts_of[0];
+    const WorkPart used{.experts = experts * (1 - std::exp(-amount / std::max(1.0, experts)))};
+    const double seconds = plan.times.Seconds(kind_of, amount, used);
     const double at_best = highest > 0 ? amount * plan.times.units[kind] / highest : 0;
     best += seconds > 0 && kind_of != WorkKind::kOptimizer ? sum * at_best / seconds : sum;
   }
@@ -149,7 +152,9 @@ WalkOptions WalkOptionsFor(const MeshShape& mesh, const RoutedRows& rows) {
           .ranks = rows.all_are_alike() ? WalkRanks::kOnePerStage : WalkRanks::kAll};
 }
 
-RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshShape& mesh, double rows) {
+namespace {
+
+RowsFound FindDraws(const RowsWanted& wanted, const Config& config, const MeshShape& mesh, double rows) {
   RowsFound found;
   std::vector<double> shares;
   if (!wanted.counts.empty()) {
@@ -172,6 +177,10 @@ RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshSha
     }
     shares = CountedShares(wanted.counts, config);
     found.source = "choices that " + wanted.counts + " counted";
+  } else if (!wanted.shares.empty()) {
+    shares = wanted.shares;
+    found.tag = Tag::RECORDED;
+    found.source = "rows of experts that the run recorded";
   } else if (wanted.imbalance == Imbalance::kLevel) {
     std::vector<int> experts_of;
     for (int rank = 0; rank < mesh.pool(); ++rank) {
@@ -188,6 +197,14 @@ RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshSha
   const ExpertPlacement placement = PlacementFor(config, mesh, shares);
   found.draws = Draw(rows, mesh, shares, placement);
   found.shares = std::move(shares);
+  return found;
+}
+
+}  // namespace
+
+RowsFound FindRows(const RowsWanted& wanted, const Config& config, const MeshShape& mesh, double rows) {
+  RowsFound found = FindDraws(wanted, config, mesh, rows);
+  for (const auto& draw : found.draws) draw->set_used_experts(wanted.used_experts);
   return found;
 }
 
@@ -241,6 +258,7 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   }
   forecast.fixed_bytes = std::llround(1e9 * cluster.config.memory().fixed_gigabytes());
   forecast.notes = NotesOf(config, cluster);
+  forecast.not_planned = SharedCoresText(cluster.config, ranks);
   forecast.rows_source = rows.source;
   forecast.rows_tag = rows.tag;
   return forecast;

@@ -16,8 +16,10 @@ namespace unipool {
 
 // Where rows go, as asked for.
 struct RowsWanted {
-  std::string counts;  // folder of a run; "": none
+  std::string counts;          // folder of a run; "": none
+  std::vector<double> shares;  // RecordedShares of a run without single steps; empty: none
   Imbalance imbalance = Imbalance::kLevel;
+  double used_experts = 0;  // RoutedRows::set_used_experts; 0: not known
 };
 
 // The rows of a plan, and what they are from.
@@ -80,6 +82,7 @@ struct Forecast {
   std::vector<StageMemory> memory;
   int64_t fixed_bytes = 0;         // of each rank beside the plan's
   std::vector<std::string> notes;  // sentences: what the plan leaves out, or takes from elsewhere
+  std::string not_planned;         // why no time of it can be believed (shared_cores.h); "": nothing says so
   std::string rows_source;
   Tag::Value rows_tag = Tag::ASSUMED;
   double share_of_ideal() const { return ideal / step; }

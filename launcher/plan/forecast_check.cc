@@ -6,11 +6,13 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <tuple>
 
 #include "launcher/plan/forecast_text.h"
 #include "launcher/reports/readable_number.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
+#include "runtime/range.h"
 
 namespace unipool {
 namespace {
@@ -43,9 +45,11 @@ class Measured {
     for (const auto& [step, value] : found->second) largest = std::max(largest, value);
     return largest;
   }
-  // Of the line of an update; its step counts from 1 there, and from 0 in records.
+  // Of the line of an update; its step counts from 1 there, and from 0 in records. Step 0 lacks exchanges
+  // that count for the step after them.
   std::optional<double> At(const std::string& metric, int64_t step) const {
     if (step < 0) return Median(metric);
+    if (step == 0) return {};
     const auto found = run_.series().find(metric);
     if (found == run_.series().end()) return {};
     for (const auto& [update, value] : found->second) {
@@ -62,16 +66,60 @@ std::optional<double> Scaled(std::optional<double> value, double factor) {
   return value ? std::optional<double>(factor * *value) : value;
 }
 
-int64_t MemoryAt(const Config& config, const MeshShape& mesh, const Cluster& cluster, double imbalance) {
+// Counted arrays of the rank that needs most, as the run counts them: without the slack of allocators. In
+// every slot a rank gets `received` rows; none: its even share.
+int64_t MemoryAt(const Config& config, const MeshShape& mesh, std::optional<double> received) {
+  const int64_t rows = int64_t{config.train().micro_batch()} * config.model().seq_length() *
+                       config.moe().top_k() * mesh.pool();
   int64_t most = 0;
   for (int stage = 0; stage < mesh.stages; ++stage) {
-    most = std::max(most, PlanMemory(config, mesh, RankOf(mesh, {.stage = stage}), imbalance).total());
+    const int rank = RankOf(mesh, {.stage = stage});  // has most experts
+    const auto even = static_cast<double>(
+        rows * EvenPartition(config.moe().experts(), mesh.pool(), rank % mesh.pool()).size() /
+        config.moe().experts());
+    const double imbalance = !received ? kEvenRouting : even > 0 ? *received / even : kAllRowsHere;
+    most = std::max(most, PlanMemory(config, mesh, rank, imbalance).total());
   }
-  return static_cast<int64_t>(static_cast<double>(most) * (1 + cluster.config.memory().slack()));
+  return most;
+}
+
+// The most rows that any rank received in a slot. Alone it gets all rows, which are its even share; infinite
+// where the run does not tell.
+std::optional<double> MostReceived(const MeshShape& mesh, const Measured& measured) {
+  if (mesh.pool() == 1) return {};
+  return measured.Largest("most_rows_received").value_or(std::numeric_limits<double>::infinity());
+}
+
+// Of bytes in a step that nobody recorded: between what the run's own steps sent, and `tolerance` beyond.
+std::optional<CheckLine::Allowed> AllowedBytes(const Measured& measured, const std::string& metric,
+                                               double tolerance) {
+  const std::vector<double> values = measured.Values(metric);
+  if (values.empty()) return {};
+  const double median = *measured.Median(metric);
+  if (median <= 0) return CheckLine::Allowed{};
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  return CheckLine::Allowed{.below = tolerance + 1 - *least / median,
+                            .above = tolerance + *most / median - 1};
 }
 
 std::string ValueText(const CheckLine& line, double value) {
   return line.is_bytes ? FormatBytes(std::llround(value)) : SecondsText(value);
+}
+
+std::string AllowedText(const CheckLine& line) {
+  if (!line.allowed) return "-";
+  const double below = 100 * line.allowed->below, above = 100 * line.allowed->above;
+  if (below == 0 && above == 0) return "equal";
+  if (std::isinf(above)) return Format("from %g %%", below == 0 ? 0 : -below);
+  return Format("%.3g to +%.3g %%", below == 0 ? 0 : -below, above);
+}
+
+std::vector<std::string> OutsideOf(const ForecastCheck& check) {
+  std::vector<std::string> names;
+  for (const CheckLine& line : check.lines) {
+    if (!line.Holds()) names.push_back(line.name);
+  }
+  return names;
 }
 
 }  // namespace
@@ -82,13 +130,29 @@ std::optional<double> CheckLine::Error() const {
   return planned / *measured - 1;
 }
 
-bool ForecastCheck::Holds(double tolerance) const {
-  const std::optional<double> error = lines[0].Error();
-  return error && std::abs(*error) <= tolerance;
+bool CheckLine::Holds() const {
+  if (!allowed || !measured) return true;
+  const double rounding = is_bytes ? 0.5 : 0;
+  return planned >= *measured * (1 - allowed->below) - rounding &&
+         planned <= *measured * (1 + allowed->above) + rounding;
 }
 
-ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int ranks, const Cluster& cluster,
-                            const RunRecord& run, int64_t step) {
+bool ForecastCheck::Holds() const {
+  return std::all_of(lines.begin(), lines.end(), [](const CheckLine& line) { return line.Holds(); });
+}
+
+double UnsentShare(const RunRecord& run) {
+  const std::vector<double> shares = Measured(run).Values("tie_share");
+  if (shares.empty()) return 0;
+  return std::accumulate(shares.begin(), shares.end(), 0.0) / static_cast<double>(shares.size());
+}
+
+double UsedExpertsOf(const RunRecord& run) {
+  return Measured(run).Median("used_experts").value_or(0);
+}
+
+ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int ranks, const RunRecord& run,
+                            int64_t step, const Tolerances& tolerances) {
   const Measured measured(run);
   const bool is_emulated = run.series().count("virtual_step_seconds") > 0;
   const char* const seconds = is_emulated ? "virtual_step_seconds" : "step_seconds";
@@ -104,24 +168,33 @@ ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int 
   const WorkSeconds& work = forecast.breakdown.work;
   ForecastCheck check;
   check.num_steps = static_cast<int64_t>(measured.Values(seconds).size());
-  const auto add = [&](const char* name, bool is_bytes, double planned, std::optional<double> value) {
-    check.lines.push_back({.name = name, .is_bytes = is_bytes, .planned = planned, .measured = value});
+  check.not_planned = forecast.not_planned;
+  using Allowed = std::optional<CheckLine::Allowed>;
+  const auto add = [&](const char* name, bool is_bytes, double planned, std::optional<double> value,
+                       const Allowed& allowed) {
+    check.lines.push_back(
+        {.name = name, .is_bytes = is_bytes, .planned = planned, .measured = value, .allowed = allowed});
   };
-  add("step", false, forecast.step, step_seconds);
+  add("step", false, forecast.step, step_seconds,
+      check.not_planned.empty() ? Allowed({tolerances.step, tolerances.step}) : Allowed());
   add("compute", false, std::accumulate(work.begin(), work.end(), 0.0),
-      blocked ? std::optional<double>(*step_seconds - *blocked) : blocked);
+      blocked ? std::optional<double>(*step_seconds - *blocked) : blocked, {});
   add("idle", false, forecast.breakdown.idle + forecast.breakdown.after_last,
-      Scaled(measured.Median("idle_ms"), 1e-3));
-  add("exposed", false, forecast.breakdown.exposed, Scaled(measured.Median("exposed_ms"), 1e-3));
-  add("bytes of all ranks", true, forecast.bytes[kIntraNode] + forecast.bytes[kInterNode],
-      measured.At("wire_bytes", step));
-  add("bytes between nodes", true, forecast.bytes[kInterNode], measured.At("wire_bytes_inter", step));
-  const double imbalance = measured.Largest("receive_imbalance_p95").value_or(1);
-  add("memory with level rows", true, static_cast<double>(MemoryAt(config, mesh, cluster, kEvenRouting)),
-      measured.Largest("peak_memory_bytes"));
-  add("memory at the run's imbalance", true,
-      static_cast<double>(MemoryAt(config, mesh, cluster, std::max(1.0, imbalance))),
-      measured.Largest("peak_memory_bytes"));
+      Scaled(measured.Median("idle_ms"), 1e-3), {});
+  add("exposed", false, forecast.breakdown.exposed, Scaled(measured.Median("exposed_ms"), 1e-3), {});
+  const double inter = forecast.bytes[kInterNode], all = forecast.bytes[kIntraNode] + inter;
+  for (const auto& [name, metric, planned] : {std::tuple("bytes of all ranks", "wire_bytes", all),
+                                              {"bytes between nodes", "wire_bytes_inter", inter}}) {
+    add(name, true, planned, measured.At(metric, step),
+        step >= 0 ? Allowed({0, 0}) : AllowedBytes(measured, metric, tolerances.bytes));
+  }
+  const std::optional<double> peak = measured.Largest("peak_memory_bytes");
+  add("memory with level rows", true, static_cast<double>(MemoryAt(config, mesh, {})), peak, {});
+  const std::optional<double> received = MostReceived(mesh, measured);
+  const bool is_bound = received && std::isinf(*received);
+  add(is_bound ? "memory with all rows" : "memory with the most rows", true,
+      static_cast<double>(MemoryAt(config, mesh, received)), peak,
+      Allowed({0, is_bound ? std::numeric_limits<double>::infinity() : tolerances.memory}));
   return check;
 }
 
@@ -146,30 +219,37 @@ std::string SavedForecastText(const std::string& run_dir) {
   }
 }
 
-std::string CheckText(const ForecastCheck& check, double tolerance) {
-  std::string text = Format("%-30s %11s %11s %9s\n", "", "planned", "measured", "error");
+std::string CheckText(const ForecastCheck& check) {
+  std::string text = Format("%-26s %11s %11s %9s  %s\n", "", "planned", "measured", "error", "allowed");
   for (const CheckLine& line : check.lines) {
     const std::optional<double> error = line.Error();
-    text += Format("%-30s %11s %11s %9s\n", line.name.c_str(), ValueText(line, line.planned).c_str(),
+    text += Format("%-26s %11s %11s %9s  %s%s\n", line.name.c_str(), ValueText(line, line.planned).c_str(),
                    line.measured ? ValueText(line, *line.measured).c_str() : "-",
-                   error ? Format("%+.1f %%", 100 * *error).c_str() : "-");
+                   error ? Format("%+.1f %%", 100 * *error).c_str() : "-", AllowedText(line).c_str(),
+                   line.Holds() ? "" : "  OUTSIDE");
   }
-  const double error = check.lines[0].Error().value_or(0);
-  text += Format(
-      "\nTimes are medians of %d steps. The step is planned within %.1f %%: %s the tolerance of %g %%\n",
-      check.num_steps, 100 * std::abs(error), check.Holds(tolerance) ? "inside" : "outside", 100 * tolerance);
-  return text;
+  text += Format("\nTimes are medians of %d steps. ", check.num_steps);
+  if (!check.not_planned.empty()) text += "The step is not judged: " + check.not_planned + ". ";
+  const std::vector<std::string> outside = OutsideOf(check);
+  if (outside.empty()) return text + "Each line is inside what is allowed.\n";
+  text += "Outside what is allowed: ";
+  for (size_t i = 0; i < outside.size(); ++i) text += (i > 0 ? ", " : "") + outside[i];
+  return text + ".\n";
 }
 
-std::string CheckJson(const ForecastCheck& check, double tolerance) {
+std::string CheckJson(const ForecastCheck& check) {
   nlohmann::json lines = nlohmann::json::array();
   for (const CheckLine& line : check.lines) {
-    nlohmann::json entry{{"name", line.name}, {"planned", line.planned}};
+    nlohmann::json entry{{"name", line.name}, {"planned", line.planned}, {"holds", line.Holds()}};
     if (line.measured) entry["measured"] = *line.measured;
     if (const auto error = line.Error()) entry["error"] = *error;
+    if (line.allowed) entry["allowed"] = {-line.allowed->below, line.allowed->above};
     lines.push_back(std::move(entry));
   }
-  return nlohmann::json{{"lines", lines}, {"steps", check.num_steps}, {"holds", check.Holds(tolerance)}}
+  return nlohmann::json{{"lines", lines},
+                        {"steps", check.num_steps},
+                        {"not_planned", check.not_planned},
+                        {"holds", check.Holds()}}
       .dump();
 }
 

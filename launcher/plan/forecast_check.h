@@ -11,34 +11,57 @@
 
 namespace unipool {
 
+// How far planned and measured may lie apart, as shares of what was measured. PLAN.md says why.
+struct Tolerances {
+  double step = 0.1;  // either way
+  // Either way, beyond what the run's own steps sent. Of a recorded step none.
+  double bytes = 0.1;
+  double memory = 0.15;  // above; below nothing is allowed
+};
+
 struct CheckLine {
+  // Of Error(), both at least 0.
+  struct Allowed {
+    double below = 0, above = 0;
+  };
   std::string name;
   bool is_bytes = false;  // else seconds
   double planned = 0;
   std::optional<double> measured;  // absent: the run tells nothing of it
+  std::optional<Allowed> allowed;  // absent: the line tells, and is not judged
   // planned / measured - 1; absent where nothing was measured.
   std::optional<double> Error() const;
+  // Bytes are allowed half of one more, since planned ones are sums of shares. A line that is not judged
+  // holds, and so does one that nothing was measured of.
+  bool Holds() const;
 };
 
 struct ForecastCheck {
   std::vector<CheckLine> lines;  // the first is the step
   int64_t num_steps = 0;         // that the medians are of
-  // The step's error is at most `tolerance`.
-  bool Holds(double tolerance) const;
+  std::string not_planned;       // Forecast::not_planned: then the step is not judged
+  bool Holds() const;            // all lines
 };
 
 // Times are medians of the run's steps but the first two. `step`: the recorded step that the forecast's
 // rows are of, whose bytes are compared; -1: medians of bytes too. `config`, `ranks`: of the forecast.
 // Throws UserError where the run has no such steps.
-ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int ranks, const Cluster& cluster,
-                            const RunRecord& run, int64_t step);
+ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int ranks, const RunRecord& run,
+                            int64_t step, const Tolerances& tolerances);
+
+// Share of the choices with a score of 0 in the run's steps but the first two: no row is sent for them. 0
+// where the run does not tell.
+double UnsentShare(const RunRecord& run);
+
+// Share of a rank's experts that had rows, median of the run's steps but the first two. 0: it does not tell.
+double UsedExpertsOf(const RunRecord& run);
 
 // RUN_DIR/plan.json, which `plan --save` wrote before the run: what it predicted beside what the run
 // measured. "": there is none, or the run has too few steps. Throws nothing.
 inline constexpr char kSavedForecast[] = "plan.json";
 std::string SavedForecastText(const std::string& run_dir);
 
-std::string CheckText(const ForecastCheck& check, double tolerance);
-std::string CheckJson(const ForecastCheck& check, double tolerance);
+std::string CheckText(const ForecastCheck& check);
+std::string CheckJson(const ForecastCheck& check);
 
 }  // namespace unipool

@@ -25,6 +25,7 @@ HtmlScreen StepScreen(const Forecast& forecast, const Cluster& cluster) {
   const Breakdown& parts = forecast.breakdown;
   const double compute = std::accumulate(parts.work.begin(), parts.work.end(), 0.0);
   std::string body = Paragraph(CalibrationText(cluster));
+  if (!forecast.not_planned.empty()) body += Paragraph("not planned for: " + forecast.not_planned);
   body += Paragraph(Format("%s a step (%s to %s), %.3f of ideal", SecondsText(forecast.step).c_str(),
                            SecondsText(forecast.step_low).c_str(), SecondsText(forecast.step_high).c_str(),
                            forecast.share_of_ideal()));

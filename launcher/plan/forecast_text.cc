@@ -136,6 +136,7 @@ Json ForecastJson(const Forecast& forecast, const Cluster& cluster,
           {"memory", memory},
           {"sensitivities", rates},
           {"notes", forecast.notes},
+          {"not_planned", forecast.not_planned},
           {"rows", {{"tag", Tag::Value_Name(forecast.rows_tag)}, {"source", forecast.rows_source}}},
           {"cluster", {{"path", cluster.path}, {"numbers", NumbersJson(cluster)}}},
           {"calibrated", CalibrationText(cluster).empty()}};
@@ -146,6 +147,7 @@ std::string ForecastText(const Forecast& forecast, const Cluster& cluster,
   const MeshShape& mesh = forecast.layout.mesh;
   std::string text = CalibrationText(cluster);
   if (!text.empty()) text += "\n";
+  if (!forecast.not_planned.empty()) text += "not planned for: " + forecast.not_planned + "\n";
   text += Format(
       "Step: %s (%s to %s), %s tokens/s, %.3f of ideal (%s)\n"
       "%d ranks = %d pool replicas x %d stages x %d data ranks; layers %s%s; %d microbatches a rank\n"

@@ -13,6 +13,7 @@
 #include "launcher/plan/forecast_trace.h"
 #include "launcher/plan/layout_search.h"
 #include "launcher/plan/placement_gain.h"
+#include "launcher/plan/shared_cores.h"
 #include "launcher/reports/own_file.h"
 #include "launcher/standard_output.h"
 #include "models/settings.h"
@@ -22,6 +23,9 @@ DEFINE_string(counts, "", "plan: the folder of a run that tells where rows go");
 DEFINE_string(imbalance, "level", "plan: how rows go where no run tells: level, early or late (in training)");
 DEFINE_bool(check, false, "plan: compare the plan of the run in a DIR with what the run measured");
 DEFINE_double(tolerance, 10, "plan --check: percent that the step may be off; beyond it the exit code is 1");
+DEFINE_double(bytes_tolerance, 10, "plan --check: percent that bytes of steps without records may be off");
+DEFINE_double(memory_tolerance, 15,
+              "plan --check: percent that memory may be planned too high; none too low");
 DECLARE_string(html);
 DECLARE_string(trace);
 DEFINE_string(save, "", "plan: folder of a run that is to begin; its end tells how the plan held");
@@ -73,10 +77,16 @@ double RowsOf(const Config& config) {
   return double{1} * config.train().micro_batch() * config.model().seq_length() * config.moe().top_k();
 }
 
-bool HasRecordedSteps(const std::string& run_dir) {
+// What the run recorded of its rows: those of a single step, or else the shares of its experts.
+void WantRecordedRows(const std::string& run_dir, const Config& config, RowsWanted& wanted) {
   std::error_code ignored;
-  return std::filesystem::is_directory(run_dir + "/traffic", ignored) &&
-         !ReadRecordedRun(run_dir, {}).RecordedSteps().empty();
+  if (!std::filesystem::is_directory(run_dir + "/traffic", ignored)) return;
+  const RecordedRun run = ReadRecordedRun(run_dir, {});
+  if (!run.RecordedSteps().empty()) {
+    wanted.counts = run_dir;
+  } else {
+    wanted.shares = RecordedShares(run, config);
+  }
 }
 
 std::vector<int> RanksToTry(const Config& config) {
@@ -98,8 +108,11 @@ std::vector<int> RanksToTry(const Config& config) {
 
 void CheckSearchFlags() {
   Problems problems;
-  if (!(FLAGS_tolerance >= 0))
-    problems.Add(Format("--tolerance=%g: must be 0 or more percent", FLAGS_tolerance));
+  for (const auto& [name, value] : {std::pair("tolerance", FLAGS_tolerance),
+                                    {"bytes_tolerance", FLAGS_bytes_tolerance},
+                                    {"memory_tolerance", FLAGS_memory_tolerance}}) {
+    if (!(value >= 0)) problems.Add(Format("--%s=%g: must be 0 or more percent", name, value));
+  }
   if (FLAGS_search && FLAGS_check)
     problems.Add("--check: does not go with --search; leave one of the two out");
   if (!FLAGS_search && !FLAGS_ranks.empty())
@@ -123,13 +136,16 @@ int CheckAndPrint(const CommandLine& command_line, Config config, const Cluster&
   CheckForPlan(cluster, ranks);
   const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
   RowsWanted wanted = WantedRows();
-  if (wanted.counts.empty() && HasRecordedSteps(dir)) wanted.counts = dir;
-  const RowsFound found = FindRows(wanted, config, mesh, RowsOf(config));
+  if (wanted.counts.empty() && wanted.imbalance == Imbalance::kLevel) WantRecordedRows(dir, config, wanted);
+  wanted.used_experts = UsedExpertsOf(run);
+  const RowsFound found = FindRows(wanted, config, mesh, RowsOf(config) * (1 - UnsentShare(run)));
   const Forecast forecast = MakeForecast(config, ranks, cluster, found);
-  const ForecastCheck check = CheckForecast(forecast, config, ranks, cluster, run, found.step);
-  const double tolerance = FLAGS_tolerance / 100;
-  PrintResult(command_line.json ? CheckJson(check, tolerance) + "\n" : CheckText(check, tolerance));
-  return check.Holds(tolerance) ? 0 : 1;
+  const Tolerances tolerances{.step = FLAGS_tolerance / 100,
+                              .bytes = FLAGS_bytes_tolerance / 100,
+                              .memory = FLAGS_memory_tolerance / 100};
+  const ForecastCheck check = CheckForecast(forecast, config, ranks, run, found.step, tolerances);
+  PrintResult(command_line.json ? CheckJson(check) + "\n" : CheckText(check));
+  return check.Holds() ? 0 : 1;
 }
 
 int SearchAndPrint(const CommandLine& command_line, const Config& config, const Cluster& cluster) {
@@ -146,8 +162,13 @@ int SearchAndPrint(const CommandLine& command_line, const Config& config, const 
     PrintResult(SearchJson(result, FLAGS_top) + "\n");
     return 0;
   }
-  const std::string calibration = CalibrationText(cluster);
-  PrintResult((calibration.empty() ? "" : calibration + "\n") + SearchText(result, FLAGS_top, command));
+  std::string head = CalibrationText(cluster);
+  if (!head.empty()) head += "\n";
+  for (const int ranks : options.ranks) {
+    const std::string shared = SharedCoresText(cluster.config, ranks);
+    if (!shared.empty()) head += "not planned for: " + shared + "\n";
+  }
+  PrintResult(head + SearchText(result, FLAGS_top, command));
   return 0;
 }
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
 #include "launcher/checkpoints/checkpoint_folder.h"
 #include "launcher/config.h"
 #include "launcher/experts/saved_model.h"
+#include "launcher/traffic_report/expert_rows.h"
 #include "models/expert_replacer.h"
 #include "models/importance_history.h"
 #include "models/model_spec.h"
@@ -21,6 +23,9 @@ namespace unipool {
 namespace {
 
 constexpr double kEarlySigma = 0.7, kLateSigma = 0.25;
+// Points of the mean expert's rows at which the share of used experts is computed: 2^-6 to 2^18.
+constexpr double kLeastLog = -6, kLogStep = 0.5;
+constexpr int kUsedPoints = 49;
 constexpr uint64_t kSharesKey = 0x706c616e;
 
 void Normalize(std::span<double> shares) {
@@ -103,6 +108,14 @@ DrawnRows::DrawnRows(double rows, int data, std::vector<double> shares, const Ex
                      uint64_t seed)
     : rows_(rows), sent_(rows * data), num_owners_(placement.num_ranks()), seed_(seed) {
   const size_t experts = placement.num_experts(), layers = shares.size() / experts;
+  // An expert with the share p of its layer has rows where one of mean * M rows chooses it.
+  for (int i = 0; i < kUsedPoints; ++i) {
+    const double mean = std::exp2(kLeastLog + kLogStep * i),
+                 rows_of_layer = mean * static_cast<double>(experts);
+    double unused = 0;
+    for (const double share : shares) unused += std::exp(-rows_of_layer * share);
+    used_.push_back(1 - unused / static_cast<double>(shares.size()));
+  }
   of_owner_.assign(layers * num_owners_, 0);
   for (size_t layer = 0; layer < layers; ++layer) {
     for (int place = 0; place < placement.num_places(); ++place) {
@@ -115,6 +128,14 @@ DrawnRows::DrawnRows(double rows, int data, std::vector<double> shares, const Ex
       of_owner_[layer * num_owners_ + rank] += part * shares[layer * experts + e];
     }
   }
+}
+
+double DrawnRows::UsedByChance(double mean) const {
+  if (mean <= 0) return 0;
+  const double at = std::clamp((std::log2(mean) - kLeastLog) / kLogStep, 0.0, kUsedPoints - 1.0);
+  const auto before = std::min(static_cast<size_t>(at), used_.size() - 2);
+  const double t = at - static_cast<double>(before);
+  return (1 - t) * used_[before] + t * used_[before + 1];
 }
 
 void DrawnRows::Fill(int replica, int, int microbatch, int layer, std::span<double> owners) const {
@@ -182,6 +203,21 @@ std::vector<double> CountedShares(const std::string& run_dir, const Config& conf
   std::vector<double> shares = history.Counts();
   for (int64_t layer = 0; layer < spec.layers; ++layer) {
     Normalize(std::span(shares).subspan(layer * spec.experts, spec.experts));
+  }
+  return shares;
+}
+
+std::vector<double> RecordedShares(const RecordedRun& run, const Config& config) {
+  const ExpertRows rows = ExpertRowsOf(run, 0, std::numeric_limits<int64_t>::max());
+  const auto layers = static_cast<size_t>(config.model().layers());
+  if (!rows.is_whole || rows.layers.size() != layers || rows.num_experts() != config.moe().experts())
+    return {};
+  std::vector<double> shares;
+  for (size_t layer = 0; layer < layers; ++layer) {
+    std::vector<double> of_layer;
+    for (int e = 0; e < rows.num_experts(); ++e) of_layer.push_back(rows.rows[e][layer]);
+    Normalize(of_layer);
+    shares.insert(shares.end(), of_layer.begin(), of_layer.end());
   }
   return shares;
 }

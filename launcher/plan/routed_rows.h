@@ -45,10 +45,14 @@ class DrawnRows : public RoutedRows {
   void Fill(int replica, int data, int microbatch, int layer, std::span<double> owners) const override;
   bool data_ranks_are_alike() const override { return true; }
 
+ protected:
+  double UsedByChance(double mean) const override;
+
  private:
   double rows_, sent_;
   int num_owners_;
   std::vector<double> of_owner_;  // [L * W]
+  std::vector<double> used_;      // by the logarithm of the mean expert's rows: mean over layers of the pool
   uint64_t seed_;
 };
 
@@ -64,7 +68,10 @@ ExpertPlacement PlacementFor(const Config& config, const MeshShape& mesh, const 
 // Choices of each layer, [L * M], that the newest checkpoint of a run counted since experts were placed
 // last (or over its steps). Throws UserError: no checkpoint, nothing counted, another model.
 std::vector<double> CountedShares(const std::string& run_dir, const Config& config);
-// The same; empty instead of an error.
+// Shares of each layer's experts, [L * M], in all steps that a run recorded. Empty where it did not record
+// the rows of each layer and expert of the settings' model.
+std::vector<double> RecordedShares(const RecordedRun& run, const Config& config);
+// As CountedShares; empty instead of an error.
 std::vector<double> SharesIfCounted(const std::string& run_dir, const Config& config);
 
 }  // namespace unipool

@@ -46,11 +46,12 @@ class TimingMeter : public WorkMeter {
     double& sum = parts_[static_cast<int>(kind)];
     sum += clock_() - begin_;
     if (part.end < part.num_parts) return;
-    if (amount > 0) pieces[static_cast<int>(kind)].push_back({amount, sum});
+    if (amount > 0) pieces[static_cast<int>(kind)].push_back({amount, sum, part.experts});
     sum = 0;
   }
   struct Piece {
-    double amount = 0, seconds = 0;
+    double amount = 0, seconds = 0, experts = 1;
+    double unit = 0;  // WorkTimes::units of its size
   };
   std::array<std::vector<Piece>, kNumWorkKinds> pieces;
 
@@ -83,6 +84,13 @@ Config SmallPart(const Config& config, int ranks_of_pool) {
   return small;
 }
 
+// The same with as few experts as tokens can choose: all rows go to these. Their weights are read once for
+// many rows.
+Config WithFewestExperts(Config small) {
+  small.mutable_moe()->set_experts(small.moe().top_k());
+  return small;
+}
+
 struct Size {
   int micro_batch = 1, seq_length = 1;
 };
@@ -110,14 +118,17 @@ double ResidentBytes() {
   return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
+using PiecesOfKinds = std::array<std::vector<TimingMeter::Piece>, kNumWorkKinds>;
+
+// By kind, of one rank: medians of the pieces of each size.
 struct Rates {
-  // By kind, of one rank: amount and 1e9 units a second for each size, medians of its pieces.
-  std::array<std::vector<std::pair<double, double>>, kNumWorkKinds> by_kind;
+  PiecesOfKinds all, few;  // with the rank's experts, and with the fewest
   std::vector<double> spreads, step_seconds;
   double slack = 0, fixed = 0;
 };
 
-void RunSize(const Config& config, World& alone, const std::function<double()>& clock, Rates& rates) {
+void RunSize(const Config& config, World& alone, const std::function<double()>& clock, PiecesOfKinds& found,
+             Rates& rates) {
   const std::unique_ptr<WorkMeter> told = TellWork(config, alone);
   TimingMeter meter(clock, told.get());
   TrainingEngine engine(config, alone, {.meter = &meter});
@@ -131,18 +142,46 @@ void RunSize(const Config& config, World& alone, const std::function<double()>& 
     engine.TrainStep(step, 1e-4, samples);
     if (step >= kWarmUp) rates.step_seconds.push_back(clock() - begin);
   }
-  const WorkTimes times = WorkTimesOf(config, {});
+  const std::array<double, kNumWorkKinds> units = WorkTimesOf(config, {}).units;
   for (int kind = 0; kind < kNumWorkKinds; ++kind) {
-    std::vector<double> amounts, seconds;
+    std::vector<double> amounts, seconds, experts;
     for (const TimingMeter::Piece& piece : meter.pieces[kind]) {
       amounts.push_back(piece.amount);
       seconds.push_back(piece.seconds);
+      experts.push_back(piece.experts);
     }
-    const double amount = Median(amounts), median = Median(seconds);
-    if (median <= 0) continue;
-    rates.by_kind[kind].emplace_back(amount, 1e-9 * amount * times.units[kind] / median);
+    if (Median(seconds) <= 0) continue;
+    found[kind].push_back({Median(amounts), Median(seconds), Median(experts), units[kind]});
     rates.spreads.push_back(SpreadOf(seconds));
   }
+}
+
+bool IsOfExperts(int kind) {
+  return kind == Work::EXPERTS_FORWARD || kind == Work::EXPERTS_INPUT || kind == Work::EXPERTS_WEIGHTS;
+}
+
+// A piece of R rows with A experts takes longer than one with few by what the weights of the others cost.
+std::vector<WorkRate::Point> PointsOf(const Rates& rates, int kind) {
+  WorkRate of_few;
+  double few = 1;
+  for (const TimingMeter::Piece& piece : rates.few[kind]) {
+    few = piece.experts;
+    if (of_few.points.empty() || piece.amount > of_few.points.back().amount)
+      of_few.points.push_back({piece.amount, piece.amount * piece.unit / piece.seconds});
+  }
+  std::vector<WorkRate::Point> points;
+  for (const TimingMeter::Piece& piece : rates.all[kind]) {
+    double each = 0;
+    if (IsOfExperts(kind) && !of_few.points.empty() && piece.experts > few) {
+      const double with_few = piece.amount * piece.unit / of_few.UnitsPerSecond(piece.amount);
+      each = std::max(0.0, (piece.seconds - with_few) / (piece.experts - few));
+    }
+    const double with_one = piece.seconds - each * (piece.experts - 1);
+    if (with_one <= 0) each = 0;  // few rows, all of whose time is that of weights: there is no more to tell
+    const double seconds = with_one > 0 ? with_one : piece.seconds;
+    points.push_back({piece.amount, piece.amount * piece.unit / seconds, each});
+  }
+  return points;
 }
 
 // Mean of the ranks.
@@ -154,17 +193,20 @@ std::vector<WorkConfig> MeanOf(const std::vector<nlohmann::json>& ranks) {
     WorkConfig entry;
     entry.set_kind(static_cast<Work::Kind>(kind));
     for (size_t size = 0; size < num_sizes; ++size) {
-      double amount = 0, rate = 0;
+      double amount = 0, rate = 0, each = 0;
+      const auto count = static_cast<double>(ranks.size());
       for (const nlohmann::json& rank : ranks) {
         const nlohmann::json& point = rank["rates"][kind][size];
-        amount += point[0].get<double>() / static_cast<double>(ranks.size());
-        rate += point[1].get<double>() / static_cast<double>(ranks.size());
+        amount += point[0].get<double>() / count;
+        rate += point[1].get<double>() / count;
+        each += point[2].get<double>() / count;
       }
       const int last = entry.rate_size() - 1;
       if (last >= 0 && amount <= entry.rate(last).amount()) entry.mutable_rate()->RemoveLast();
       RateConfig& point = *entry.add_rate();
       point.set_amount(amount);
-      point.set_giga_per_second(rate);
+      point.set_giga_per_second(1e-9 * rate);
+      if (each > 0) point.set_expert_us(1e6 * each);
     }
     if (num_sizes > 0) work.push_back(std::move(entry));
   }
@@ -192,7 +234,9 @@ WorkMeasured MeasureWork(const Config& config, int ranks_of_pool, World& world,
     sized.mutable_model()->set_seq_length(size.seq_length);
     sized.mutable_train()->set_micro_batch(size.micro_batch);
     sized.mutable_train()->set_global_batch(size.micro_batch * kMicrobatches);
-    RunSize(sized, alone, clock, rates);
+    if (small.moe().sharing() != Sharing::DENSE && small.moe().experts() > small.moe().top_k())
+      RunSize(WithFewestExperts(sized), alone, clock, rates.few, rates);
+    RunSize(sized, alone, clock, rates.all, rates);
   }
   if (world.is_mpi) {
     const auto peak = static_cast<double>(memory.peak_bytes());
@@ -205,7 +249,9 @@ WorkMeasured MeasureWork(const Config& config, int ranks_of_pool, World& world,
                       {"noise", SpreadOf(rates.step_seconds)}};
   for (int kind = 0; kind < kNumWorkKinds; ++kind) {
     told["rates"].push_back(nlohmann::json::array());
-    for (const auto& [amount, rate] : rates.by_kind[kind]) told["rates"][kind].push_back({amount, rate});
+    for (const WorkRate::Point& point : PointsOf(rates, kind)) {
+      told["rates"][kind].push_back({point.amount, point.units_per_second, point.expert_seconds});
+    }
   }
   std::vector<nlohmann::json> ranks;
   for (const std::string& text : world.communicator->AllGatherText(told.dump(), {.operation = "calibrate"}))

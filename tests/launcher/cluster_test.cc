@@ -131,6 +131,10 @@ TEST_F(ClusterTest, WhatNothingReadsIsAnError) {
   EXPECT_THAT(problem(with("emulate: true ", "compute_scale: 2")),
               HasSubstr("compute_scale: is given, but with processor.emulate"));
   EXPECT_THAT(problem(with("work { kind: HEAD } ", "")), HasSubstr("is a second HEAD"));
+  EXPECT_THAT(problem("processor { work { kind: HEAD rate { giga_per_second: 1 expert_us: 1 } } }"),
+              HasSubstr("HEAD is no work of experts and nothing reads it"));
+  EXPECT_THAT(problem(with("ranks_at_once: 2 ", "")), HasSubstr("without cores_per_node nothing reads it"));
+  EXPECT_THAT(problem("cores_per_node: -1"), HasSubstr("cores_per_node: is -1; must"));
 }
 
 TEST_F(ClusterTest, APlanNeedsWiresNodesAndRates) {
@@ -154,8 +158,9 @@ TEST_F(ClusterTest, APlanNeedsWiresNodesAndRates) {
 // Every field of the schema is read where plans, emulations or this check of theirs are made.
 TEST_F(ClusterTest, EachFieldIsReadBySomething) {
   std::ostringstream sources;
-  for (const char* file : {"launcher/cluster.cc", "launcher/plan/forecast.cc",
-                           "launcher/plan/forecast_text.cc", "launcher/plan/layout_search.cc"}) {
+  for (const char* file :
+       {"launcher/cluster.cc", "launcher/plan/forecast.cc", "launcher/plan/forecast_text.cc",
+        "launcher/plan/layout_search.cc", "launcher/plan/shared_cores.cc"}) {
     sources << std::ifstream(std::string(UNIPOOL_SOURCE_DIR "/") + file).rdbuf();
   }
   const auto check = [&](const auto& self, const google::protobuf::Descriptor& message) -> void {

@@ -156,6 +156,18 @@ TEST_F(ForecastTest, DrawnRowsHaveTheirShares) {
   EXPECT_EQ(before[0], again[0]);
 }
 
+// Of experts that rows seldom choose few get one.
+TEST_F(ForecastTest, UnevenRowsUseFewerExperts) {
+  const DrawnRows level(64, 1, std::vector<double>(16, 1.0 / 16), ContiguousPlacement(16, 2), 1);
+  EXPECT_NEAR(level.UsedExperts(2), 1 - std::exp(-2), 0.01);
+  EXPECT_NEAR(level.UsedExperts(1000), 1, 1e-6);
+  std::vector<double> shares(16, 0.01 / 14);
+  shares[0] = shares[1] = 0.495;
+  const DrawnRows uneven(64, 1, shares, ContiguousPlacement(16, 2), 1);
+  EXPECT_NEAR(uneven.UsedExperts(4), (2 + 14 * (1 - std::exp(-64 * 0.01 / 14))) / 16, 0.01);
+  EXPECT_LT(uneven.UsedExperts(4), level.UsedExperts(4) / 4);
+}
+
 TEST_F(ForecastTest, TextSaysWhatIsNotCalibrated) {
   const Cluster cluster = MakeCluster("intra_node { }");
   const std::string text = ForecastText(Plan(Settings({"parallel.ranks=2"}), cluster), cluster, {});

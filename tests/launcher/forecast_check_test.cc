@@ -1,0 +1,154 @@
+// Plans beside runs whose numbers are written by hand: each line is judged by what is allowed of it.
+#include "launcher/plan/forecast_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "launcher/config.h"
+#include "models/settings.h"
+
+namespace unipool {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr char kModel[] =
+    "model { layers: 2 hidden: 32 heads: 4 kv_heads: 2 seq_length: 16 vocab: 64 } "
+    "moe { experts: 8 width: 16 } train { global_batch: 4 micro_batch: 1 } parallel { ranks: 2 }";
+constexpr int kSteps = 6;
+
+// What a run measured in each step.
+struct Numbers {
+  double seconds = 1, bytes = 1000, unsent = 0, used = 1;
+  int64_t memory = 0, most_rows = 16;  // 32 rows a slot for 2 ranks
+  bool has_rows = true;
+};
+
+class ForecastCheckTest : public testing::Test {
+ protected:
+  ForecastCheckTest() : config_(ParseConfig(kModel, "model", {})) { fs::create_directories(folder_); }
+  ~ForecastCheckTest() override { fs::remove_all(folder_); }
+
+  RunRecord Run(const Numbers& numbers) const {
+    std::ofstream file(folder_ / "metrics.jsonl");
+    for (int step = 1; step <= kSteps; ++step) {
+      nlohmann::json line{{"step", step},
+                          {"loss", 1},
+                          {"step_seconds", numbers.seconds},
+                          {"tie_share", numbers.unsent},
+                          {"used_experts", numbers.used},
+                          {"wire_bytes", numbers.bytes + step},
+                          {"wire_bytes_inter", 0},
+                          {"peak_memory_bytes", numbers.memory > 0 ? numbers.memory : Memory(1)}};
+      if (numbers.has_rows) line["most_rows_received"] = numbers.most_rows;
+      file << line.dump() << "\n";
+    }
+    file.close();
+    RunRecord run(folder_.string());
+    run.Read();
+    return run;
+  }
+  int64_t Memory(double imbalance) const {
+    return PlanMemory(config_, MeshShapeOf(config_.parallel(), 2), 0, imbalance).total();
+  }
+  // A second a step and so many bytes.
+  static Forecast Plan(double bytes) {
+    Forecast forecast;
+    forecast.step = 1;
+    forecast.bytes[kIntraNode] = bytes;
+    return forecast;
+  }
+  ForecastCheck Check(const Forecast& forecast, const Numbers& numbers, int64_t step = -1) const {
+    return CheckForecast(forecast, config_, 2, Run(numbers), step, {});
+  }
+  static std::vector<std::string> Outside(const ForecastCheck& check) {
+    std::vector<std::string> names;
+    for (const CheckLine& line : check.lines) {
+      if (!line.Holds()) names.push_back(line.name);
+    }
+    EXPECT_EQ(check.Holds(), names.empty());
+    return names;
+  }
+  const Config config_;
+  const fs::path folder_ = fs::path(testing::TempDir()) / ("forecast_check_test_" + std::to_string(getpid()));
+};
+
+TEST_F(ForecastCheckTest, TheStepIsJudgedEitherWay) {
+  EXPECT_THAT(Outside(Check(Plan(1000), {.seconds = 0.95})), ElementsAre());
+  EXPECT_THAT(Outside(Check(Plan(1000), {.seconds = 1.08})), ElementsAre());
+  EXPECT_THAT(Outside(Check(Plan(1000), {.seconds = 0.9})), ElementsAre("step"));
+  EXPECT_THAT(Outside(Check(Plan(1000), {.seconds = 1.12})), ElementsAre("step"));
+}
+
+TEST_F(ForecastCheckTest, BytesOfARecordedStepAreEqual) {
+  EXPECT_THAT(Outside(Check(Plan(1004), {}, 3)), ElementsAre()) << "step 3 is the fourth update";
+  EXPECT_THAT(Outside(Check(Plan(1005), {}, 3)), ElementsAre("bytes of all ranks"));
+  EXPECT_THAT(Outside(Check(Plan(1003), {}, 3)), ElementsAre("bytes of all ranks"));
+  EXPECT_FALSE(Check(Plan(1), {}, 0).lines[4].measured) << "the first step lacks some";
+}
+
+TEST_F(ForecastCheckTest, OtherBytesMayBeThoseOfTheRunsStepsAndATenthMore) {
+  EXPECT_THAT(Outside(Check(Plan(1104), {})), ElementsAre());  // steps have 1003 to 1006
+  EXPECT_THAT(Outside(Check(Plan(904), {})), ElementsAre());
+  EXPECT_THAT(Outside(Check(Plan(1110), {})), ElementsAre("bytes of all ranks"));
+  EXPECT_THAT(Outside(Check(Plan(900), {})), ElementsAre("bytes of all ranks"));
+  Forecast forecast = Plan(1000);
+  forecast.bytes[kInterNode] = 1;
+  EXPECT_THAT(Outside(Check(forecast, {})), ElementsAre("bytes between nodes"));
+}
+
+TEST_F(ForecastCheckTest, MemoryIsNeverPlannedBelow) {
+  EXPECT_THAT(Outside(Check(Plan(1000), {.memory = Memory(1)})), ElementsAre());
+  EXPECT_THAT(Outside(Check(Plan(1000), {.memory = Memory(1) + 1})),
+              ElementsAre("memory with the most rows"));
+  EXPECT_THAT(Outside(Check(Plan(1000), {.memory = Memory(1.5), .most_rows = 24})), ElementsAre());
+  EXPECT_THAT(Outside(Check(Plan(1000), {.memory = Memory(1) * 8 / 10})),
+              ElementsAre("memory with the most rows"));
+  // Where nothing tells how uneven rows were, all of them bound it.
+  const Numbers unknown{.memory = Memory(1), .has_rows = false};
+  EXPECT_THAT(Outside(Check(Plan(1000), unknown)), ElementsAre());
+  EXPECT_EQ(Check(Plan(1000), unknown).lines.back().name, "memory with all rows");
+  EXPECT_THAT(Outside(Check(Plan(1000), {.memory = Memory(kAllRowsHere) + 1, .has_rows = false})),
+              ElementsAre("memory with all rows"));
+}
+
+TEST_F(ForecastCheckTest, AStepOfSharedCoresIsNotJudged) {
+  Forecast forecast = Plan(2000);
+  forecast.not_planned = "4 ranks of a node share 2 cores";
+  const ForecastCheck check = Check(forecast, {.seconds = 2});
+  EXPECT_THAT(Outside(check), ElementsAre("bytes of all ranks"));
+  const std::string text = CheckText(check);
+  EXPECT_THAT(text, HasSubstr("The step is not judged: 4 ranks of a node share 2 cores."));
+  EXPECT_THAT(text, HasSubstr("Outside what is allowed: bytes of all ranks."));
+}
+
+TEST_F(ForecastCheckTest, TextAndJsonSayWhatIsAllowed) {
+  const ForecastCheck check = Check(Plan(1004), {.seconds = 0.5}, 3);
+  const std::string text = CheckText(check);
+  EXPECT_THAT(text, HasSubstr("-10 to +10 %  OUTSIDE"));
+  EXPECT_THAT(text, HasSubstr("equal"));
+  EXPECT_THAT(text, HasSubstr("0 to +15 %"));
+  EXPECT_THAT(text, HasSubstr("Outside what is allowed: step."));
+  EXPECT_THAT(CheckText(Check(Plan(1004), {}, 3)), Not(HasSubstr("OUTSIDE")));
+  const nlohmann::json json = nlohmann::json::parse(CheckJson(check));
+  EXPECT_FALSE(json["holds"].get<bool>());
+  EXPECT_FALSE(json["lines"][0]["holds"].get<bool>());
+  EXPECT_EQ(json["lines"][4]["allowed"], nlohmann::json({0, 0}));
+  EXPECT_FALSE(json["lines"][1].contains("allowed"));
+}
+
+TEST_F(ForecastCheckTest, ChoicesWithoutAScoreAreNoRows) {
+  EXPECT_DOUBLE_EQ(UnsentShare(Run({.unsent = 0.25})), 0.25);
+  EXPECT_DOUBLE_EQ(UsedExpertsOf(Run({.used = 0.75})), 0.75);
+}
+
+}  // namespace
+}  // namespace unipool
