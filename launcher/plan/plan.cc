@@ -89,6 +89,13 @@ void WantRecordedRows(const std::string& run_dir, const Config& config, RowsWant
   }
 }
 
+// A recorded step has the run's own layout, so the run tells how many experts had rows.
+void SetUsedExperts(const std::string& run_dir, const RowsFound& found) {
+  RunRecord run(run_dir);
+  run.Read();
+  for (const auto& draw : found.draws) draw->set_used_experts(UsedExpertsOf(run));
+}
+
 std::vector<int> RanksToTry(const Config& config) {
   if (FLAGS_ranks.empty()) return {config.parallel().ranks()};
   std::vector<int> ranks;
@@ -195,6 +202,7 @@ int PlanCommand(const CommandLine& command_line) {
   CheckForPlan(cluster, ranks);
   const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
   const RowsFound found = FindRows(wanted, config, mesh, RowsOf(config));
+  if (found.step >= 0) SetUsedExperts(wanted.counts, found);
   const Forecast forecast = MakeForecast(config, ranks, cluster, found);
   const std::vector<Sensitivity> sensitivities = Sensitivities(config, ranks, cluster, found);
   if (!FLAGS_trace.empty()) {

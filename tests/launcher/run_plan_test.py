@@ -193,6 +193,26 @@ class PlanTest(RunTest):
             r'origin \{[^}]*"cores_per_node"[^}]*\}\n', "", slow)))
         self.assertIn("step", self.Outside(self.Check("run", "alone.txtpb", code=1)))
 
+    def test_experts_with_rows_are_priced(self) -> None:
+        """Where each further expert with rows costs time, a plan goes by how many had rows, and calibrate finds what one costs."""
+        each_us = 50
+        self.Write("each.txtpb", re.sub(r"(EXPERTS_.*)", lambda line: line[1].replace(" }", f" expert_us: {each_us} }}", 2), CLUSTER))
+        layout = ["parallel.ranks=2", "run_dir=two"]
+        self.Train(*layout, "parallel.emulate=each.txtpb", "train.steps=5", "train.eval_every=0", "train.save_every=0",
+                   "traffic.record=FULL", "traffic.first_step=3", "traffic.num_steps=1")
+        self.assertTrue(all(0.5 < step["used_experts"] < 1 for step in self.Steps("two")))  # all would be too many
+        step = self.Check("two", "each.txtpb", code=0)["lines"][0]
+        self.assertLess(abs(step["error"]), 0.05)
+        planned = self.Plan(*layout, "traffic.record=FULL", "--counts=two", cluster="each.txtpb")
+        self.assertAlmostEqual(planned["step_seconds"] / step["planned"], 1, delta=1e-6)
+        self.assertLess(self.Plan(*layout, "--counts=two")["step_seconds"] / step["measured"], 0.8)
+        self.Run("calibrate", "small.txtpb", "parallel.ranks=1", "parallel.emulate=each.txtpb", "--cluster_out=found.txtpb")
+        with open(self.Path("found.txtpb"), encoding="utf-8") as file:
+            found = [float(value) for value in re.findall(r"expert_us: (\S+)", file.read())]
+        self.assertEqual(len(found), 6)  # of two sizes
+        for value in found:
+            self.assertAlmostEqual(value / each_us, 1, delta=0.2)
+
     def test_saved_plans_are_told_at_the_end(self) -> None:
         layout = ["parallel.ranks=2", "run_dir=new"]
         self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", *layout, "--save=new", "--trace=line.json", "--html=page.html")
