@@ -1,5 +1,7 @@
 // Measures how long a rank's work takes: training steps of a small part of the model, by one rank alone,
-// with ever larger microbatches. All ranks of the job do it at once, as they compute at once in a run.
+// with ever larger microbatches. All ranks of the job do it at once, as they compute at once in a run. Each
+// size runs with all experts of the rank and with the fewest that tokens can choose: the difference is what
+// the weights of further experts cost.
 #pragma once
 
 #include <functional>
