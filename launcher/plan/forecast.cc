@@ -31,6 +31,20 @@ double ComputeOf(const StepTimes& times) {
   return sum / static_cast<double>(times.walked.size());
 }
 
+// Rows and experts shared out to all ranks alike, in fractions where they do not divide: what a rank has on
+// the mean. Other ranks have more, and the step waits for them.
+LevelRows EvenRows(const StepPlan& plan) {
+  return LevelRows(plan.rows, std::vector<int>(plan.experts_of.size(), 1));
+}
+
+StepPlan WithEvenExperts(StepPlan plan) {
+  const int experts = std::accumulate(plan.experts_of.begin(), plan.experts_of.end(), 0);
+  const auto ranks = static_cast<double>(plan.experts_of.size());
+  const auto mean = static_cast<int>(std::lround(std::max(1.0, experts / ranks)));
+  std::fill(plan.experts_of.begin(), plan.experts_of.end(), mean);
+  return plan;
+}
+
 Breakdown BreakdownOf(const StepTimes& times) {
   Breakdown breakdown;
   const auto share = 1 / static_cast<double>(times.walked.size());
@@ -42,6 +56,14 @@ Breakdown BreakdownOf(const StepTimes& times) {
     breakdown.after_last += share * (times.seconds - rank.now);
   }
   return breakdown;
+}
+
+// Work as on the mean; what the walked ranks do beyond it others wait.
+void AddIdle(Breakdown& breakdown, const Breakdown& mean) {
+  for (int kind = 0; kind < kNumWorkKinds; ++kind) {
+    breakdown.idle += breakdown.work[kind] - mean.work[kind];
+    breakdown.work[kind] = mean.work[kind];
+  }
 }
 
 // Seconds behind the slots that are no update of parameters.
@@ -98,7 +120,8 @@ std::vector<Loss> LossesOf(const Config& config, const StepPlan& plan, const Ste
   const LevelRows level(plan.rows, plan.experts_of);
   const WalkOptions level_options = WalkOptionsFor(plan.mesh, level);
   const StepTimes level_free = WalkStep(free, level, level_options);
-  const double compute = ComputeOf(level_free), sums = SumSeconds(full);
+  const StepTimes even_free = WalkStep(WithEvenExperts(free), EvenRows(plan), level_options);
+  const double compute = ComputeOf(even_free), sums = SumSeconds(full);
   std::vector<Loss> losses;
   const auto add = [&](const char* name, double seconds, const std::string& setting) {
     if (seconds > 1e-9 * full.seconds) losses.push_back({name, seconds, setting});
@@ -113,11 +136,13 @@ std::vector<Loss> LossesOf(const Config& config, const StepPlan& plan, const Ste
       config.parallel().placement() == ParallelConfig::CONTIGUOUS
           ? "parallel.placement=SLOT_AWARE"
           : "parallel.replace_every; moe.balance_coeff; fewer ranks a pool (parallel.pool_replicas)");
-  add("pipeline and uneven stages", level_free.seconds - compute,
+  add("experts that the ranks of a pool cannot share out evenly", level_free.seconds - even_free.seconds,
+      "moe.experts or parallel.pool_replicas, so that each rank has as many");
+  add("pipeline and uneven stages", even_free.seconds - compute,
       config.parallel().experts() == ParallelConfig::PER_STAGE
           ? "parallel.experts=POOL"
           : "train.micro_batch smaller (more microbatches); parallel.stages; parallel.head");
-  add("small pieces of work", compute - AtBestSpeed(plan, level_free),
+  add("small pieces of work", compute - AtBestSpeed(plan, even_free),
       "train.micro_batch larger; fewer ranks");
   std::sort(losses.begin(), losses.end(), [](const Loss& a, const Loss& b) { return a.seconds > b.seconds; });
   return losses;
@@ -243,13 +268,18 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   const LevelRows level(plan.rows, plan.experts_of);
   StepPlan free = plan;
   free.cluster = WithFreeWires(plan.cluster);
-  forecast.ideal = ComputeOf(WalkStep(free, level, WalkOptionsFor(mesh, level)));
+  const StepTimes even = WalkStep(WithEvenExperts(free), EvenRows(plan), WalkOptionsFor(mesh, level));
+  forecast.ideal = ComputeOf(even);
   forecast.tokens_per_second =
       double{1} * config.train().global_batch() * config.model().seq_length() / forecast.step;
+  // Where a rank of each stage stands for others it is the one with most experts.
+  const bool stands_for_others = WalkOptionsFor(mesh, *rows.draws[median]).ranks == WalkRanks::kOnePerStage;
+  const StepTimes& mean = stands_for_others ? even : full;
   forecast.breakdown = BreakdownOf(full);
+  if (stands_for_others) AddIdle(forecast.breakdown, BreakdownOf(even));
   forecast.losses = LossesOf(config, plan, full, *rows.draws[median]);
-  for (const WireKind kind : {kIntraNode, kInterNode}) forecast.bytes[kind] = full.bytes[kind];
-  for (const WalkedRank& rank : full.walked)
+  for (const WireKind kind : {kIntraNode, kInterNode}) forecast.bytes[kind] = mean.bytes[kind];
+  for (const WalkedRank& rank : mean.walked)
     forecast.rank_bytes.push_back(rank.bytes[kIntraNode] + rank.bytes[kInterNode]);
   const auto room = std::llround(1e9 * cluster.config.memory().gigabytes());
   const Config resolved = WithSlotsFor(WithChoices(config, mesh), mesh, room);

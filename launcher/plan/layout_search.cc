@@ -18,6 +18,8 @@
 namespace unipool {
 namespace {
 
+constexpr size_t kFirst = 100, kMostLeaders = 200;  // layouts that are walked as `plan` walks them
+
 std::vector<int> DivisorsOf(int n) {
   std::vector<int> divisors;
   for (int d = 1; d <= n; ++d) {
@@ -44,15 +46,48 @@ class Search {
 
   SearchResult Run() {
     for (const int ranks : options_.ranks) ForRanks(ranks);
-    std::sort(result_.layouts.begin(), result_.layouts.end(), [](const Layout& a, const Layout& b) {
-      return std::tie(b.tokens_per_second, a.memory, a.ranks, a.settings) <
-             std::tie(a.tokens_per_second, b.memory, b.ranks, b.settings);
-    });
-    MarkBest();
+    do {
+      std::sort(result_.layouts.begin(), result_.layouts.end(), [](const Layout& a, const Layout& b) {
+        return std::tie(b.tokens_per_second, a.memory, a.ranks, a.settings) <
+               std::tie(a.tokens_per_second, b.memory, b.ranks, b.settings);
+      });
+      MarkBest();
+    } while (WalkLeaders());
     return std::move(result_);
   }
 
  private:
+  // False: all that lead were walked before.
+  bool WalkLeaders() {
+    bool has_walked = false;
+    size_t leaders = 0;
+    for (size_t i = 0; i < result_.layouts.size() && leaders < kMostLeaders; ++i) {
+      Layout& layout = result_.layouts[i];
+      if (i >= kFirst && !layout.is_best) continue;
+      ++leaders;
+      if (layout.is_exact) continue;
+      WalkExactly(layout);
+      has_walked = true;
+    }
+    return has_walked;
+  }
+
+  void WalkExactly(Layout& layout) const {
+    layout.is_exact = true;
+    if (layout.ranks > kMostBlockRanks) return;  // `plan` takes totals as well
+    const Config config = ParseConfig(ResolvedConfigText(config_), "the layout", layout.settings);
+    const MeshShape mesh = MeshShapeOf(config.parallel(), layout.ranks);
+    const StepPlan plan = PlanStep(config, mesh, cluster_.description, cluster_.rates);
+    const LevelRows rows(plan.rows, plan.experts_of);
+    SetStep(layout, WalkLongStep(plan, rows, WalkOptionsFor(mesh, rows)));
+  }
+
+  void SetStep(Layout& layout, double step) const {
+    layout.step = step;
+    layout.tokens_per_second =
+        double{1} * config_.train().global_batch() * config_.model().seq_length() / step;
+  }
+
   bool IsFixed(const std::string& field) const {
     return std::find(fixed_.begin(), fixed_.end(), field) != fixed_.end();
   }
@@ -177,14 +212,11 @@ class Search {
   void Add(const Config& config, const MeshShape& mesh, const Memory& memory) {
     const StepPlan plan = PlanStep(config, mesh, cluster_.description, cluster_.rates);
     const LevelRows rows(plan.rows, plan.experts_of);
-    const double step = WalkLongStep(plan, rows, WalkOptionsForSearch());
-    Layout layout{
-        .settings = SettingsOf(config),
-        .ranks = mesh.world(),
-        .step = step,
-        .tokens_per_second = double{1} * config.train().global_batch() * config.model().seq_length() / step,
-        .memory = memory.level,
-        .memory_twice = memory.twice};
+    Layout layout{.settings = SettingsOf(config),
+                  .ranks = mesh.world(),
+                  .memory = memory.level,
+                  .memory_twice = memory.twice};
+    SetStep(layout, WalkLongStep(plan, rows, WalkOptionsForSearch()));
     result_.layouts.push_back(std::move(layout));
   }
 

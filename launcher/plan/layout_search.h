@@ -21,6 +21,7 @@ struct Layout {
   int ranks = 0;
   double step = 0, tokens_per_second = 0;
   int64_t memory = 0, memory_twice = 0;  // bytes of the rank that needs most: level rows, twice the rows
+  bool is_exact = false;                 // walked as `plan` does: those at the top, and the best ones
   bool is_best = false;                  // no other is as fast with as little memory on as few ranks (Pareto)
 };
 
@@ -33,7 +34,8 @@ struct SearchResult {
 // Candidates are all values of: pool_replicas (divisors of the ranks), stages (1 to layers), experts POOL
 // or PER_STAGE, layers per stage (chosen, and even), micro_batch (divisors of the global batch),
 // recomputing of experts and of attention, order of the lanes. Settings that the command line gives stay
-// as they are: `fixed` names them ("train.micro_batch").
+// as they are: `fixed` names them ("train.micro_batch"). All are walked by the totals of a rank of each
+// stage. Those that lead are then walked as `plan` walks them, block by block where ranks are few.
 SearchResult SearchLayouts(const Config& config, const Cluster& cluster,
                            const std::vector<std::string>& fixed, const SearchOptions& options);
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -53,6 +54,37 @@ class ForecastTest : public testing::Test {
   }
   const fs::path folder_ = fs::path(testing::TempDir()) / ("forecast_test_" + std::to_string(getpid()));
 };
+
+// A rank of each stage stands for the others. 30 experts on 48 ranks: 18 have none, and wait.
+TEST_F(ForecastTest, ExpertsThatDoNotDivideOverManyRanks) {
+  const Cluster cluster =
+      MakeCluster("ranks_per_node: 6 intra_node { } inter_node { gigabytes_per_second: 1 }");
+  for (const int stages : {1, 2}) {
+    const Config config =
+        Settings({"moe.experts=30", "parallel.ranks=48", Format("parallel.stages=%d", stages)});
+    const Forecast forecast = Plan(config, cluster);
+    const MeshShape mesh = MeshShapeOf(config.parallel(), 48);
+    const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
+    const LevelRows rows(plan.rows, plan.experts_of);
+    const StepTimes all = WalkStep(plan, rows, {.detail = WalkDetail::kTotals, .ranks = WalkRanks::kAll});
+    double compute = 0, experts = 0;
+    for (const WalkedRank& rank : all.walked) compute += rank.compute / 48;
+    for (const WorkSeconds& work : all.work)
+      experts += work[static_cast<int>(WorkKind::kExpertsForward)] / 48;
+    EXPECT_NEAR(forecast.ideal / compute, 1, 0.01) << stages;
+    EXPECT_NEAR(forecast.breakdown.work[static_cast<int>(WorkKind::kExpertsForward)] / experts, 1, 0.01)
+        << stages;
+    for (const WireKind kind : {kIntraNode, kInterNode})
+      EXPECT_NEAR(forecast.bytes[kind] / all.bytes[kind], 1, 0.01) << stages << ", " << kind;
+    EXPECT_NEAR(forecast.step / all.seconds, 1, 0.02) << stages;
+    const auto is_named = [](const Loss& loss) {
+      return loss.name.find("share out evenly") != loss.name.npos;
+    };
+    const auto loss = std::find_if(forecast.losses.begin(), forecast.losses.end(), is_named);
+    ASSERT_NE(loss, forecast.losses.end());
+    EXPECT_GT(loss->seconds, 0.3 * experts);
+  }
+}
 
 TEST_F(ForecastTest, AFreeWireIsWhatInfoPredicts) {
   const Cluster cluster = MakeCluster("intra_node { }");

@@ -28,7 +28,7 @@ Config Small() {
   return ParseConfig(kSmall, "small");
 }
 
-// What the search should find, by another way: settings as texts, the walk of all ranks and microbatches.
+// What the search should find, by another way: settings as texts, all ranks, blocks and microbatches.
 struct Tried {
   std::string settings;
   double step = 0;
@@ -53,9 +53,7 @@ std::vector<Tried> TryAll(const Cluster& cluster, int ranks) {
               const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
               const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
               const LevelRows rows(plan.rows, plan.experts_of);
-              const WalkOptions options{.detail = WalkDetail::kTotals, .ranks = WalkRanks::kOnePerStage};
-              tried.push_back(
-                  {settings[1] + settings[2] + settings[3], WalkStep(plan, rows, options).seconds});
+              tried.push_back({settings[1] + settings[2] + settings[3], WalkStep(plan, rows).seconds});
             } catch (const UserError&) {
             }
           }
