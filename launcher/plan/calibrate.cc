@@ -8,6 +8,7 @@
 #include "launcher/cluster.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/plan/forecast.h"
 #include "launcher/plan/shared_cores.h"
 #include "launcher/plan/wire_probe.h"
 #include "launcher/plan/work_probe.h"
@@ -84,6 +85,7 @@ ClusterConfig Describe(const Config& config, const std::vector<int>& nodes, cons
   for (const WorkConfig& entry : work.work) *processor.add_work() = entry;
   processor.set_hidden(config.model().hidden());
   processor.set_width(config.moe().width());
+  processor.set_measured_with(ComputesWith(config));
   AddOrigin(cluster, "processor", source, work.spread);
   if (work.fixed_gigabytes > 0) {
     cluster.mutable_memory()->set_slack(work.memory_slack);

@@ -159,6 +159,12 @@ std::vector<std::string> NotesOf(const Config& config, const Cluster& cluster) {
                "and %d: calibrate with these settings",
                processor.hidden(), processor.width(), hidden, width));
   }
+  if (const std::string& with = processor.measured_with(); !with.empty() && with != ComputesWith(config)) {
+    notes.push_back(
+        Format("rates of work were measured with %s, and the settings compute with %s: calibrate "
+               "with these settings",
+               with.c_str(), ComputesWith(config).c_str()));
+  }
   if (config.moe().balance_scope() == BalanceScope::MICROBATCH)
     notes.push_back("moe.balance_scope MICROBATCH: the exchange of shares after each microbatch is left out");
   if (WeightGradSlots(config) > 1)
@@ -170,6 +176,11 @@ std::vector<std::string> NotesOf(const Config& config, const Cluster& cluster) {
 }
 
 }  // namespace
+
+std::string ComputesWith(const Config& config) {
+  const bool is_bf16 = TypesOfConfig(config).products == DType::kBF16;
+  return DeviceType::Value_Name(config.device()) + (is_bf16 ? " BF16" : " FP32");
+}
 
 WalkOptions WalkOptionsFor(const MeshShape& mesh, const RoutedRows& rows) {
   if (mesh.world() <= kMostBlockRanks) return {};

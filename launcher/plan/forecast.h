@@ -92,6 +92,9 @@ struct Forecast {
 // passed.
 Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, const RowsFound& rows);
 
+// Device and type of products, "CPU FP32": what rates of work hold for.
+std::string ComputesWith(const Config& config);
+
 // How a step's walk is followed: blocks where ranks are few, totals of each rank above.
 inline constexpr int kMostBlockRanks = 32;
 WalkOptions WalkOptionsFor(const MeshShape& mesh, const RoutedRows& rows);

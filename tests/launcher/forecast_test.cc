@@ -55,6 +55,15 @@ class ForecastTest : public testing::Test {
   const fs::path folder_ = fs::path(testing::TempDir()) / ("forecast_test_" + std::to_string(getpid()));
 };
 
+TEST_F(ForecastTest, SaysWhenRatesAreOfAnotherPrecision) {
+  const Config config = Settings({"parallel.ranks=2"});
+  Cluster cluster = MakeCluster("intra_node { }");
+  cluster.config.mutable_processor()->set_measured_with("CPU FP32");
+  EXPECT_THAT(Plan(config, cluster).notes, testing::Not(testing::Contains(HasSubstr("measured with"))));
+  cluster.config.mutable_processor()->set_measured_with("CPU BF16");
+  EXPECT_THAT(Plan(config, cluster).notes, testing::Contains(HasSubstr("measured with CPU BF16")));
+}
+
 // A rank of each stage stands for the others. 30 experts on 48 ranks: 18 have none, and wait.
 TEST_F(ForecastTest, ExpertsThatDoNotDivideOverManyRanks) {
   const Cluster cluster =
