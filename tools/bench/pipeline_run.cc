@@ -79,6 +79,8 @@ class Measurement {
                                  .exposed_seconds = Sum(cost.exposed_seconds) / ranks,
                                  .hidden_seconds = Sum(cost.hidden_seconds) / ranks,
                                  .bytes_sent = Sum(cost.bytes_sent) / ranks}});
+    for (int op = 0; op < kNumOps; ++op)
+      results_.back().of_op[op] = Sum(profile_.cost(static_cast<Op>(op)).seconds);
     results_.back().ranks = GatherReports(*world_.communicator, report);
     engine_.Update(step, 0);
   }

@@ -32,13 +32,14 @@ struct BenchLayout {
 // Times of forward and backward of one step, without the update, in seconds. Where a cluster is emulated they
 // are virtual times, and processor times elsewhere.
 struct BenchResult {
-  double step = 0;         // from the begin of the last rank that began to the end of the last that ended
-  double wall = 0;         // the same span by the clock on the wall
-  double compute = 0;      // of a rank, mean over the ranks
-  double max_compute = 0;  // of the busiest rank
-  double expert = 0;       // products and activation of experts, sum over the ranks
-  double dense = 0;        // all other compute, sum over the ranks
-  EmulatedCost cost;       // mean over the ranks
+  double step = 0;             // from the begin of the last rank that began to the end of the last that ended
+  double wall = 0;             // the same span by the clock on the wall
+  double compute = 0;          // of a rank, mean over the ranks
+  double max_compute = 0;      // of the busiest rank
+  double expert = 0;           // products and activation of experts, sum over the ranks
+  double dense = 0;            // all other compute, sum over the ranks
+  double of_op[kNumOps] = {};  // of the last measured step, sum over the ranks
+  EmulatedCost cost;           // mean over the ranks
   std::vector<EmulationReport> ranks;
 };
 

@@ -2,6 +2,8 @@
 // infinitely fast wire.
 //
 //   placement_bench [--train=STEPS] [--steps=N] [--shadows=K] [--micro_batch=N] [--weight_grad_slots=N]
+//   placement_bench --folder=DIR [--train=STEPS]
+//       writes the trained model, sequences that it has not seen, and settings for `unipool train`
 //
 // Two models of 8 layers and 32 experts, top 1:
 //   trained      with the pool loss, until its layers prefer different experts by themselves
@@ -12,136 +14,32 @@
 // in consecutive blocks; so that slots are level; and so with K shadows on each rank (parallel/SHADOWS.md),
 // or with as many as a rank has experts. All three have room for the shadows. A time is the time of forward
 // and backward, without the update.
+//
+// "level" is the bound of them all: the same layout and as many rows, but every expert gets equally many from
+// each rank in each slot. Consecutive blocks are level then, and no expert has copies. Its embedding and
+// routers are others, so that the tokens choose so; the shapes of all products but the experts' stay.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
-#include <mutex>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "models/stage_layers.h"
 #include "parallel/shadow_placement.h"
 #include "parallel/slot_placement.h"
-#include "runtime/random.h"
 #include "tools/bench/pipeline_run.h"
+#include "tools/bench/placement_model.h"
 
 namespace unipool {
 namespace {
 
-constexpr int kVocab = 256, kLayers = 8, kExperts = 32, kSequence = 128;
 constexpr int kCountedSteps = 4;
 constexpr int kRepeats = 5;
-constexpr int kVariants = 3;  // contiguous, slot aware, with shadows
-
-using Weights = std::map<std::string, std::vector<char>>;
-
-Config ConfigOf(int ranks, int stages, int microbatches, int micro_batch, int shadows = 0) {
-  Config config;
-  ModelConfig& model = *config.mutable_model();
-  model.set_layers(kLayers);
-  model.set_hidden(128);
-  model.set_heads(4);
-  model.set_kv_heads(2);
-  model.set_seq_length(kSequence);
-  model.set_vocab(kVocab);
-  model.set_init_std(0.08);
-  config.mutable_moe()->set_experts(kExperts);
-  config.mutable_moe()->set_width(512);
-  config.mutable_moe()->set_balance_coeff(1e-3);
-  config.mutable_train()->set_beta2(0.99);
-  config.mutable_train()->set_micro_batch(micro_batch);
-  config.mutable_train()->set_global_batch(micro_batch * microbatches * ranks / stages);
-  config.mutable_parallel()->set_ranks(ranks);
-  config.mutable_parallel()->set_stages(stages);
-  config.mutable_parallel()->set_placement(ParallelConfig::CONTIGUOUS);
-  config.mutable_parallel()->set_shadow_experts(shadows);
-  return config;
-}
-
-// Each sequence speaks one of 16 languages: where it goes from a token is a rule of the language, broken by
-// one token in eight.
-int32_t Token(uint64_t sequence, int64_t position, int32_t before) {
-  const uint64_t language = RandomBits(11, sequence) % 16, noise = RandomBits(sequence + 1000, position);
-  if (position == 0 || noise % 8 == 0) return static_cast<int32_t>((noise >> 8) % kVocab);
-  return static_cast<int32_t>((before * (2 * language + 3) + 37 * language + position % 2) % kVocab);
-}
-
-Tensor SamplesOf(const TrainingEngine& engine, const Config& config, int64_t step,
-                 std::vector<int32_t>& tokens) {
-  const int64_t rounds = engine.microbatches_per_rank(), micro_batch = config.train().micro_batch();
-  tokens.clear();
-  for (int64_t m = 0; m < rounds; ++m) {
-    for (int64_t i = 0; i < micro_batch; ++i) {
-      const uint64_t sequence = step * config.train().global_batch() + engine.SequenceIndex(m, i);
-      for (int64_t p = 0; p <= kSequence; ++p) {
-        tokens.push_back(Token(sequence, p, p > 0 ? tokens.back() : 0));
-      }
-    }
-  }
-  return Tensor(tokens.data(), DType::kI32, {rounds, micro_batch, kSequence + 1});
-}
-
-void CopyOut(const TrainingEngine& engine, Weights& weights) {
-  static std::mutex mutex;
-  std::lock_guard lock(mutex);
-  for (const DiskTensor& tensor : engine.state().Weights()) {
-    const char* data = static_cast<const char*>(tensor.value.data);
-    if (tensor.writes) weights[tensor.name].assign(data, data + tensor.value.bytes());
-  }
-}
-
-void CopyIn(const Weights& weights, const TrainingEngine& engine) {
-  for (const DiskTensor& tensor : engine.state().Weights()) {
-    const std::vector<char>& data = weights.at(tensor.name);
-    CHECK_EQ(static_cast<int64_t>(data.size()), tensor.value.bytes());
-    std::memcpy(tensor.value.data, data.data(), data.size());
-  }
-}
-
-Weights Train(int steps) {
-  Weights weights;
-  const Config config = ConfigOf(2, 1, 2, /*micro_batch=*/4);
-  CHECK_EQ(RunWorld({.num_threads = 2},
-                    [&](World& world) {
-                      TrainingEngine engine(config, world);
-                      std::vector<int32_t> tokens;
-                      for (int64_t step = 0; step < steps; ++step) {
-                        const double lr = 3e-3 * std::min(1.0, static_cast<double>(step + 1) / 20);
-                        const StepReport report =
-                            engine.TrainStep(step, lr, SamplesOf(engine, config, step, tokens));
-                        if (world.rank() == 0 && step > 0 && (step == 1 || step + 1 == steps)) {
-                          const std::string line =
-                              Format("step %d: loss %.3f (%.3f for chance), pool loss %.3f x balance\n",
-                                     step + 1, report.loss, std::log(kVocab),
-                                     report.load.pool_loss / report.load.pool_loss_at_balance);
-                          std::fputs(line.c_str(), stdout);
-                        }
-                      }
-                      CopyOut(engine, weights);
-                    }),
-           0);
-  return weights;
-}
-
-// All tokens have a direction in common, so every layer's router leans towards experts of its own.
-Weights LeaningRouters() {
-  Weights weights;
-  const Config config = ConfigOf(1, 1, 1, /*micro_batch=*/4);
-  const int64_t hidden = config.model().hidden();
-  CHECK_EQ(RunWorld({},
-                    [&](World& world) {
-                      const TrainingEngine engine(config, world);
-                      CopyOut(engine, weights);
-                    }),
-           0);
-  std::vector<char>& embedding = weights.at("model.embed_tokens.weight");
-  auto* values = reinterpret_cast<float*>(embedding.data());
-  for (int token = 0; token < kVocab; ++token) values[token * hidden] = 0.45;
-  return weights;
-}
+// Consecutive blocks; slot aware; with shadows; consecutive blocks with level routing.
+enum Variant : int { kContiguous, kAware, kShadows, kLevel, kVariants };
 
 // Standard deviation of the logarithm of an expert's share, mean of the layers; and of all layers together.
 struct Skew {
@@ -177,8 +75,10 @@ struct Row {
   int shadows = 0;                   // copies that are used, of all ranks
   double predicted[kVariants] = {};  // slot imbalance on the counts that placed the experts
   double measured[kVariants] = {};   // on the samples that are timed
-  double least = 0;  // slot imbalance that no placement of whole experts can be below, on them
+  double least = 0;             // slot imbalance that no placement of whole experts can be below, on them
+  double rows[kVariants] = {};  // of a timed step
   BenchResult result[kVariants];
+  double gain[kVariants] = {};  // contiguous step / this one, median of the rounds' ratios
 };
 
 struct Options {
@@ -187,11 +87,20 @@ struct Options {
   int weight_grad_slots = 0;
 };
 
+double Gain(const std::vector<BenchResult> (&results)[kVariants], int variant) {
+  std::vector<double> gains;
+  for (int round = 0; round < kRepeats; ++round)
+    gains.push_back(results[kContiguous][round].step / results[variant][round].step);
+  std::sort(gains.begin(), gains.end());
+  return gains[kRepeats / 2];
+}
+
 Row Measure(const Weights& weights, int ranks, int stages, int microbatches, const Options& options) {
   Row row;
   const int shadows = options.shadows >= 0 ? options.shadows : kExperts / ranks;
   const int64_t micro_batch = options.micro_batch;
-  Config config = ConfigOf(ranks, stages, microbatches, options.micro_batch, shadows);
+  Config config = PlacementConfig(ranks, stages, microbatches, options.micro_batch, shadows);
+  const Weights level_weights = LevelRouters(weights);
   config.mutable_train()->set_weight_grad_slots(options.weight_grad_slots);
   const auto body = [&](World& world) {
     TrainingEngine engine(config, world);
@@ -205,30 +114,45 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, con
     const SlotSchedule schedule = TrainingSchedule(config, engine.parts().mesh.shape());
     const SlotLoads loads = SlotLoadsOf(counts, kExperts, schedule, PoolSpan::kReplica);
     const Tensor samples = SamplesOf(engine, config, 2'000'000, tokens);
+    std::vector<int32_t> level_tokens;
+    const Tensor level_samples = LevelSamples(engine, config, level_tokens);
     const ExpertPlacement contiguous = engine.parts().placement.WithRoom(0);
     const ExpertPlacement aware = PlaceBySlots(loads, contiguous);
     const ShadowCounts placing{
         .counts = counts,
         .schedule = schedule,
         .copy_share = CopyShare(static_cast<double>(micro_batch) * kSequence * ranks / stages, false)};
-    const ExpertPlacement placements[] = {contiguous, aware, PlaceShadows(placing, aware, shadows)};
+    const ExpertPlacement placements[] = {contiguous, aware, PlaceShadows(placing, aware, shadows),
+                                          contiguous};
     std::vector<BenchResult> results[kVariants];
-    // In turn, so that what else the machine does meets both alike.
+    std::vector<double> counts_of[kVariants];
+    // In turn, so that what else the machine does meets all alike.
     for (int repeat = 0; repeat < kVariants * kRepeats; ++repeat) {
-      engine.parts().replacer.MoveTo(placements[repeat % kVariants]);
-      results[repeat % kVariants].push_back(MeasureSteps(world, engine, samples, options.steps));
+      const int variant = repeat % kVariants;
+      engine.parts().replacer.MoveTo(placements[variant]);
+      if (variant == kLevel || variant == kContiguous) {
+        CopyIn(variant == kLevel ? level_weights : weights, engine);
+        engine.state().WeightsLoaded();
+      }
+      const Tensor& used = variant == kLevel ? level_samples : samples;
+      results[variant].push_back(MeasureSteps(world, engine, used, options.steps));
+      counts_of[variant] = engine.parts().use.statistics.step_counts();
     }
     if (world.rank() != 0) return;
     row.skew = SkewOf(counts);
-    const std::vector<double>& step_counts = engine.parts().use.statistics.step_counts();
-    const ShadowCounts timed{.counts = step_counts, .schedule = schedule};
+    const std::vector<double>& step_counts = counts_of[kContiguous];
     row.least = LeastSlotImbalance(SlotLoadsOf(step_counts, kExperts, schedule, PoolSpan::kReplica), ranks);
+    CHECK_LT(SlotImbalance({.counts = counts_of[kLevel], .schedule = schedule}, contiguous), 1 + 1e-6)
+        << "level routing is not level";
     row.room = shadows;
-    row.shadows = NumShadows(placements[2]);
+    row.shadows = NumShadows(placements[kShadows]);
+    for (int variant = 0; variant < kVariants; ++variant) row.gain[variant] = Gain(results, variant);
     for (int variant = 0; variant < kVariants; ++variant) {
       std::vector<BenchResult>& of_variant = results[variant];
       row.predicted[variant] = SlotImbalance(placing, placements[variant]);
-      row.measured[variant] = SlotImbalance(timed, placements[variant]);
+      row.measured[variant] =
+          SlotImbalance({.counts = counts_of[variant], .schedule = schedule}, placements[variant]);
+      row.rows[variant] = std::accumulate(counts_of[variant].begin(), counts_of[variant].end(), 0.0);
       std::sort(of_variant.begin(), of_variant.end(),
                 [](const BenchResult& a, const BenchResult& b) { return a.step < b.step; });
       row.result[variant] = of_variant[kRepeats / 2];
@@ -243,6 +167,30 @@ Row Measure(const Weights& weights, int ranks, int stages, int microbatches, con
 double ExpectedStep(const Row& row, int variant, int ranks) {
   const double level = row.result[0].expert / ranks;
   return row.result[0].step - level * (row.measured[0] - row.predicted[variant]);
+}
+
+// Where the time of each variant goes, mean over the ranks.
+void PrintParts(const Row& r, int ranks) {
+  std::printf("%10s | %9s %6s | %7s %5s | %7s %7s %7s %7s %7s %7s %7s\n", "", "imbalance", "rows", "step ms",
+              "gain", "experts", "dense", "attent.", "small", "other", "idle", "exposed");
+  const char* names[] = {"contiguous", "placed", "shadows", "level"};
+  for (int variant = 0; variant < kVariants; ++variant) {
+    const BenchResult& result = r.result[variant];
+    const auto ms = [&](std::initializer_list<Op> ops) {
+      double sum = 0;
+      for (const Op op : ops) sum += result.of_op[static_cast<int>(op)];
+      return 1e3 * sum / ranks;
+    };
+    const double experts = ms({Op::kGroupedGemm, Op::kSwiglu}), dense = ms({Op::kGemm}),
+                 attention = ms({Op::kAttention, Op::kRope}),
+                 small = ms({Op::kRmsNorm, Op::kRouter, Op::kPermute, Op::kEmbedding, Op::kCrossEntropy,
+                             Op::kReduce});
+    std::printf("%10s | %9.3f %6.0f | %7.1f %4.2fx | %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f\n",
+                names[variant], r.measured[variant], r.rows[variant], 1e3 * result.step, r.gain[variant],
+                experts, dense, attention, small, 1e3 * result.compute - experts - dense - attention - small,
+                1e3 * result.cost.idle_seconds, 1e3 * result.cost.exposed_seconds);
+  }
+  std::fflush(stdout);
 }
 
 void PrintTable(const char* title, const Weights& weights, const Options& options) {
@@ -264,17 +212,20 @@ void PrintTable(const char* title, const Weights& weights, const Options& option
                 l.stages, l.microbatches, r.skew.layers, r.skew.pool, r.measured[0], r.predicted[1],
                 r.measured[1], r.predicted[2], r.measured[2], r.least, r.room, r.shadows);
     std::printf("| %7.1f %7.1f %7.1f %4.2fx %7.1f %7.1f %4.2fx | %4.1f%%\n", before,
-                1e3 * ExpectedStep(r, 1, l.ranks), aware, before / aware, 1e3 * ExpectedStep(r, 2, l.ranks),
-                shadow, before / shadow, 100 * r.result[2].dense / (r.result[2].dense + r.result[2].expert));
-    std::fflush(stdout);
+                1e3 * ExpectedStep(r, 1, l.ranks), aware, r.gain[kAware], 1e3 * ExpectedStep(r, 2, l.ranks),
+                shadow, r.gain[kShadows], 100 * r.result[2].dense / (r.result[2].dense + r.result[2].expert));
+    PrintParts(r, l.ranks);
   }
 }
 
 int Main(int argc, char** argv) {
   Options options;
+  const char* folder = nullptr;
   for (int i = 1; i < argc; ++i) {
     if (std::strncmp(argv[i], "--train=", 8) == 0) {
       options.train = std::max(1, std::atoi(argv[i] + 8));
+    } else if (std::strncmp(argv[i], "--folder=", 9) == 0) {
+      folder = argv[i] + 9;
     } else if (std::strncmp(argv[i], "--steps=", 8) == 0) {
       options.steps = std::max(1, std::atoi(argv[i] + 8));
     } else if (std::strncmp(argv[i], "--shadows=", 10) == 0) {
@@ -286,11 +237,15 @@ int Main(int argc, char** argv) {
     } else {
       std::fprintf(
           stderr,
-          "error: what is \"%s\"? Options are --train=STEPS, --steps=N, --shadows=K, --micro_batch=N and "
-          "--weight_grad_slots=N\n",
+          "error: what is \"%s\"? Options are --train=STEPS, --steps=N, --shadows=K, --micro_batch=N, "
+          "--weight_grad_slots=N and --folder=DIR\n",
           argv[i]);
       return kUserErrorExitCode;
     }
+  }
+  if (folder) {
+    WriteFolder(folder, Train(options.train));
+    return 0;
   }
   std::printf("training %d steps\n", options.train);
   PrintTable("A trained model", Train(options.train), options);
