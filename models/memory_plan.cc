@@ -244,7 +244,9 @@ int64_t KernelScratchBytes(const RankSizes& s) {
 // dgate_up of one slot, or the banks of several.
 int64_t ExpertScratchBytes(const RankSizes& s) {
   const int64_t d = s.spec.hidden, f = s.spec.expert_width;
-  const bool needs_gate_up = s.train().recompute_experts() || s.train().eval_every() > 0;
+  // A checkpoint is judged by a loss, which is a forward as in a validation.
+  const bool needs_gate_up =
+      s.train().recompute_experts() || s.train().eval_every() > 0 || s.train().save_every() > 0;
   int num_backward_slots = 0;
   for (int t = 0; t < s.schedule.num_times(); ++t) {
     for (int u = 0; u < s.schedule.slots_per_time(); ++u)
