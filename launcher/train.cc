@@ -9,7 +9,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/experts/pool_of_run.h"
-#include "launcher/plan/forecast_check.h"
+#include "launcher/plan/saved_forecast.h"
 #include "launcher/run_control/run_control.h"
 #include "launcher/size_check.h"
 #include "launcher/start_check.h"
@@ -81,8 +81,8 @@ int Train(const Config& config, World& world, RunProcess& process,
   }
 }
 
-void TellSavedForecast(const std::string& run_dir) {
-  const std::string text = SavedForecastText(run_dir);
+void TellSavedForecast(const Config& config, int ranks) {
+  const std::string text = SavedForecastText(config, ranks);
   if (!text.empty()) std::printf("%s\n", text.c_str());
 }
 
@@ -116,7 +116,7 @@ int TrainCommand(const CommandLine& command_line) {
     }
   });
   if (world_exit_code != 0) return world_exit_code;
-  if (exit_code == 0 && IsPrintingProcess()) TellSavedForecast(config.run_dir());
+  if (exit_code == 0 && IsPrintingProcess()) TellSavedForecast(config, WorldSize(options));
   return exit_code;
 }
 

@@ -196,14 +196,14 @@ RowsFound FindDraws(const RowsWanted& wanted, const Config& config, const MeshSh
   if (!wanted.counts.empty()) {
     std::error_code ignored;
     if (!std::filesystem::is_directory(wanted.counts, ignored)) {
-      throw UserError("--counts=" + wanted.counts + ": is no folder; give the folder of a run");
+      throw UserError(wanted.name + ": is no folder; give the folder of a run");
     }
     found.tag = Tag::RECORDED;
     // Where a rank has the whole pool no row travels, and nothing is recorded.
     if (mesh.pool() > 1 && std::filesystem::is_directory(wanted.counts + "/traffic", ignored)) {
       const RecordedRun run = ReadRecordedRun(wanted.counts, {});
       if (!run.RecordedSteps().empty()) {
-        auto recorded = std::make_unique<RecordedRows>(run, config, mesh);
+        auto recorded = std::make_unique<RecordedRows>(run, config, mesh, wanted.name);
         found.source = Format("step %d of %s", recorded->step(), wanted.counts.c_str());
         found.step = recorded->step();
         found.draws.push_back(std::move(recorded));
@@ -211,7 +211,7 @@ RowsFound FindDraws(const RowsWanted& wanted, const Config& config, const MeshSh
         return found;
       }
     }
-    shares = CountedShares(wanted.counts, config);
+    shares = CountedShares(wanted.counts, config, wanted.name);
     found.source = "choices that " + wanted.counts + " counted";
   } else if (!wanted.shares.empty()) {
     shares = wanted.shares;

@@ -17,6 +17,7 @@ namespace unipool {
 // Where rows go, as asked for.
 struct RowsWanted {
   std::string counts;          // folder of a run; "": none
+  std::string name;            // of `counts` in errors: "--counts=runs/book"
   std::vector<double> shares;  // RecordedShares of a run without single steps; empty: none
   Imbalance imbalance = Imbalance::kLevel;
   double used_experts = 0;  // RoutedRows::set_used_experts; 0: not known

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <tuple>
 
+#include "launcher/data/batch_reader.h"
 #include "launcher/plan/forecast_text.h"
+#include "launcher/plan/slowest_rank.h"
 #include "launcher/reports/readable_number.h"
 #include "models/settings.h"
 #include "runtime/errors.h"
@@ -18,6 +19,8 @@ namespace unipool {
 namespace {
 
 constexpr int64_t kWarmUp = 2;  // steps that take longer: memory is taken, connections are made
+// Of memory that may be planned too low: small arrays that validation and checkpoints make.
+constexpr double kSmallBytes = 64 << 10;
 
 class Measured {
  public:
@@ -62,6 +65,14 @@ class Measured {
   const RunRecord& run_;
 };
 
+bool IsEmulated(const RunRecord& run) {
+  return run.series().count("virtual_step_seconds") > 0;
+}
+
+const char* SecondsName(const RunRecord& run) {
+  return IsEmulated(run) ? "virtual_step_seconds" : "step_seconds";
+}
+
 std::optional<double> Scaled(std::optional<double> value, double factor) {
   return value ? std::optional<double>(factor * *value) : value;
 }
@@ -102,6 +113,43 @@ std::optional<CheckLine::Allowed> AllowedBytes(const Measured& measured, const s
                             .above = tolerance + *most / median - 1};
 }
 
+// Bytes that memory may be planned too low: small arrays, and the token ids and targets of a validation,
+// which has more microbatches in a pass than a step may have.
+double AllowedBelow(const Config& config) {
+  const double tokens = double{1} * config.train().micro_batch() * config.model().seq_length();
+  return kSmallBytes + (config.train().eval_every() > 0
+                            ? 2 * sizeof(int32_t) * BatchReader::kPassMicrobatches * tokens
+                            : 0);
+}
+
+// Whether experts are placed anew behind this number of updates.
+bool MovesExperts(const ParallelConfig& parallel, int64_t updates) {
+  const bool is_on = parallel.placement() != ParallelConfig::CONTIGUOUS || parallel.shadow_experts() != 0;
+  return is_on && parallel.replace_every() > 0 && updates > 0 && updates % parallel.replace_every() == 0;
+}
+
+// What a recorded step sends that no plan has; "": nothing. Experts that move behind a step count for the one
+// after it.
+std::string MoreBytes(const Config& config, const MeshShape& mesh, int64_t step) {
+  if (step < 0 || mesh.world() == 1) return "";
+  const ParallelConfig& parallel = config.parallel();
+  std::vector<std::string> parts;
+  if (mesh.pool() > 1 && parallel.shadow_experts() != 0) {
+    parts.push_back(parallel.shadow_experts() < 0 ? "copies of experts (parallel.shadow_experts=auto)"
+                                                  : Format("copies of experts (parallel.shadow_experts=%d)",
+                                                           parallel.shadow_experts()));
+  }
+  if (mesh.pool() > 1 && (MovesExperts(parallel, step) || MovesExperts(parallel, step + 1))) {
+    parts.push_back(Format("experts that moved beside step %d (parallel.replace_every=%d)", step,
+                           parallel.replace_every()));
+  }
+  if (config.moe().balance_scope() == BalanceScope::MICROBATCH)
+    parts.emplace_back("shares of experts after each microbatch (moe.balance_scope=MICROBATCH)");
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : "; ") + part;
+  return text;
+}
+
 std::string ValueText(const CheckLine& line, double value) {
   return line.is_bytes ? FormatBytes(std::llround(value)) : SecondsText(value);
 }
@@ -109,9 +157,19 @@ std::string ValueText(const CheckLine& line, double value) {
 std::string AllowedText(const CheckLine& line) {
   if (!line.allowed) return "-";
   const double below = 100 * line.allowed->below, above = 100 * line.allowed->above;
-  if (below == 0 && above == 0) return "equal";
-  if (std::isinf(above)) return Format("from %g %%", below == 0 ? 0 : -below);
-  return Format("%.3g to +%.3g %%", below == 0 ? 0 : -below, above);
+  const double bytes = line.allowed->bytes_below;
+  if (below == 0 && above == 0 && bytes == 0) return "equal";
+  const std::string least = bytes > 0    ? "-" + FormatBytes(std::llround(bytes))
+                            : below == 0 ? "0"
+                                         : Format("%.3g", -below);
+  if (std::isinf(above)) return "from " + least;
+  return Format("%s to +%.3g %%", least.c_str(), above);
+}
+
+// The least Error() that holds.
+double LeastAllowed(const CheckLine& line) {
+  const double bytes = line.allowed->bytes_below;
+  return -line.allowed->below - (bytes > 0 && line.measured.value_or(0) > 0 ? bytes / *line.measured : 0);
 }
 
 std::vector<std::string> OutsideOf(const ForecastCheck& check) {
@@ -133,7 +191,7 @@ std::optional<double> CheckLine::Error() const {
 bool CheckLine::Holds() const {
   if (!allowed || !measured) return true;
   const double rounding = is_bytes ? 0.5 : 0;
-  return planned >= *measured * (1 - allowed->below) - rounding &&
+  return planned >= *measured * (1 - allowed->below) - allowed->bytes_below - rounding &&
          planned <= *measured * (1 + allowed->above) + rounding;
 }
 
@@ -147,16 +205,22 @@ double UnsentShare(const RunRecord& run) {
   return std::accumulate(shares.begin(), shares.end(), 0.0) / static_cast<double>(shares.size());
 }
 
-double UsedExpertsOf(const RunRecord& run) {
-  return Measured(run).Median("used_experts").value_or(0);
+double UsedExpertsOf(const RunRecord& run, int64_t step) {
+  const Measured measured(run);
+  const std::optional<double> of_step = measured.At("used_experts", step);
+  return of_step ? *of_step : measured.Median("used_experts").value_or(0);
 }
 
-ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int ranks, const RunRecord& run,
-                            int64_t step, const Tolerances& tolerances) {
+std::optional<double> MedianStepOf(const RunRecord& run) {
+  return Measured(run).Median(SecondsName(run));
+}
+
+ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int ranks,
+                            const MeasuredRun& measured_run, const Tolerances& tolerances) {
+  const RunRecord& run = measured_run.run;
+  const int64_t step = measured_run.step;
   const Measured measured(run);
-  const bool is_emulated = run.series().count("virtual_step_seconds") > 0;
-  const char* const seconds = is_emulated ? "virtual_step_seconds" : "step_seconds";
-  const std::optional<double> step_seconds = measured.Median(seconds);
+  const std::optional<double> step_seconds = MedianStepOf(run);
   if (!step_seconds) {
     throw UserError(
         Format("%s: has no step after the first %d, so there is nothing to compare; let it run "
@@ -166,8 +230,13 @@ ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int 
   const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
   const std::optional<double> blocked = Scaled(measured.Median("blocked_ms"), 1e-3);
   const WorkSeconds& work = forecast.breakdown.work;
+  const SlowestStep slowest = SlowestStepOf(
+      {.first_rank_seconds = *step_seconds, .ranks = ranks, .is_emulated = IsEmulated(run), .step = step},
+      measured_run.traffic);
   ForecastCheck check;
-  check.num_steps = static_cast<int64_t>(measured.Values(seconds).size());
+  check.step_source = slowest.source;
+  check.more_bytes = MoreBytes(config, mesh, step);
+  check.num_steps = static_cast<int64_t>(measured.Values(SecondsName(run)).size());
   check.not_planned = forecast.not_planned;
   using Allowed = std::optional<CheckLine::Allowed>;
   const auto add = [&](const char* name, bool is_bytes, double planned, std::optional<double> value,
@@ -175,7 +244,7 @@ ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int 
     check.lines.push_back(
         {.name = name, .is_bytes = is_bytes, .planned = planned, .measured = value, .allowed = allowed});
   };
-  add("step", false, forecast.step, step_seconds,
+  add("step", false, forecast.step, slowest.seconds,
       check.not_planned.empty() ? Allowed({tolerances.step, tolerances.step}) : Allowed());
   add("compute", false, std::accumulate(work.begin(), work.end(), 0.0),
       blocked ? std::optional<double>(*step_seconds - *blocked) : blocked, {});
@@ -185,8 +254,10 @@ ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int 
   const double inter = forecast.bytes[kInterNode], all = forecast.bytes[kIntraNode] + inter;
   for (const auto& [name, metric, planned] : {std::tuple("bytes of all ranks", "wire_bytes", all),
                                               {"bytes between nodes", "wire_bytes_inter", inter}}) {
+    const Allowed of_step = check.more_bytes.empty() ? Allowed(CheckLine::Allowed{})
+                                                     : Allowed({tolerances.bytes, tolerances.bytes});
     add(name, true, planned, measured.At(metric, step),
-        step >= 0 ? Allowed({0, 0}) : AllowedBytes(measured, metric, tolerances.bytes));
+        step >= 0 ? of_step : AllowedBytes(measured, metric, tolerances.bytes));
   }
   const std::optional<double> peak = measured.Largest("peak_memory_bytes");
   add("memory with level rows", true, static_cast<double>(MemoryAt(config, mesh, {})), peak, {});
@@ -194,29 +265,9 @@ ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int 
   const bool is_bound = received && std::isinf(*received);
   add(is_bound ? "memory with all rows" : "memory with the most rows", true,
       static_cast<double>(MemoryAt(config, mesh, received)), peak,
-      Allowed({0, is_bound ? std::numeric_limits<double>::infinity() : tolerances.memory}));
+      Allowed({.above = is_bound ? std::numeric_limits<double>::infinity() : tolerances.memory,
+               .bytes_below = AllowedBelow(config)}));
   return check;
-}
-
-std::string SavedForecastText(const std::string& run_dir) {
-  std::ifstream file(run_dir + "/" + kSavedForecast);
-  if (!file) return "";
-  const nlohmann::json saved = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (!saved.is_object() || !saved.contains("step_seconds") || !saved["step_seconds"].is_number()) return "";
-  try {
-    RunRecord run(run_dir);
-    run.Read();
-    const Measured measured(run);
-    const bool is_emulated = run.series().count("virtual_step_seconds") > 0;
-    const auto seconds = measured.Median(is_emulated ? "virtual_step_seconds" : "step_seconds");
-    if (!seconds) return "";
-    const double planned = saved["step_seconds"];
-    return Format("planned before the run: %s a step; measured: %s (plan %+.1f %%)",
-                  SecondsText(planned).c_str(), SecondsText(*seconds).c_str(),
-                  100 * (planned / *seconds - 1));
-  } catch (const UserError&) {
-    return "";
-  }
 }
 
 std::string CheckText(const ForecastCheck& check) {
@@ -228,7 +279,10 @@ std::string CheckText(const ForecastCheck& check) {
                    error ? Format("%+.1f %%", 100 * *error).c_str() : "-", AllowedText(line).c_str(),
                    line.Holds() ? "" : "  OUTSIDE");
   }
-  text += Format("\nTimes are medians of %d steps. ", check.num_steps);
+  text += Format("\nThe step is that of %s. Other times are medians of %d steps. ", check.step_source.c_str(),
+                 check.num_steps);
+  if (!check.more_bytes.empty())
+    text += "Bytes are not equal, since these are planned without: " + check.more_bytes + ". ";
   if (!check.not_planned.empty()) text += "The step is not judged: " + check.not_planned + ". ";
   const std::vector<std::string> outside = OutsideOf(check);
   if (outside.empty()) return text + "Each line is inside what is allowed.\n";
@@ -243,11 +297,13 @@ std::string CheckJson(const ForecastCheck& check) {
     nlohmann::json entry{{"name", line.name}, {"planned", line.planned}, {"holds", line.Holds()}};
     if (line.measured) entry["measured"] = *line.measured;
     if (const auto error = line.Error()) entry["error"] = *error;
-    if (line.allowed) entry["allowed"] = {-line.allowed->below, line.allowed->above};
+    if (line.allowed) entry["allowed"] = {LeastAllowed(line), line.allowed->above};
     lines.push_back(std::move(entry));
   }
   return nlohmann::json{{"lines", lines},
                         {"steps", check.num_steps},
+                        {"step_source", check.step_source},
+                        {"more_bytes", check.more_bytes},
                         {"not_planned", check.not_planned},
                         {"holds", check.Holds()}}
       .dump();

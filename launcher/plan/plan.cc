@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 
 #include "launcher/commands.h"
@@ -13,6 +14,7 @@
 #include "launcher/plan/forecast_trace.h"
 #include "launcher/plan/layout_search.h"
 #include "launcher/plan/placement_gain.h"
+#include "launcher/plan/saved_forecast.h"
 #include "launcher/plan/shared_cores.h"
 #include "launcher/reports/own_file.h"
 #include "launcher/standard_output.h"
@@ -50,7 +52,7 @@ constexpr int kMostRanks = 1'000'000;
 constexpr int kMostPlacedRanks = 512;  // of more it would take minutes to place experts and walk all ranks
 
 RowsWanted WantedRows() {
-  RowsWanted wanted{.counts = FLAGS_counts};
+  RowsWanted wanted{.counts = FLAGS_counts, .name = "--counts=" + FLAGS_counts};
   if (FLAGS_imbalance == "early") {
     wanted.imbalance = Imbalance::kEarly;
   } else if (FLAGS_imbalance == "late") {
@@ -78,22 +80,26 @@ double RowsOf(const Config& config) {
 }
 
 // What the run recorded of its rows: those of a single step, or else the shares of its experts.
-void WantRecordedRows(const std::string& run_dir, const Config& config, RowsWanted& wanted) {
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(run_dir + "/traffic", ignored)) return;
-  const RecordedRun run = ReadRecordedRun(run_dir, {});
+void WantRecordedRows(const RecordedRun& run, const Config& config, RowsWanted& wanted) {
   if (!run.RecordedSteps().empty()) {
-    wanted.counts = run_dir;
+    wanted.counts = wanted.name = run.run_dir;
   } else {
     wanted.shares = RecordedShares(run, config);
   }
+}
+
+// What the folder traffic/ of a run has; none where there is no such folder.
+std::optional<RecordedRun> TrafficOf(const std::string& run_dir) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(run_dir + "/traffic", ignored)) return {};
+  return ReadRecordedRun(run_dir, {});
 }
 
 // A recorded step has the run's own layout, so the run tells how many experts had rows.
 void SetUsedExperts(const std::string& run_dir, const RowsFound& found) {
   RunRecord run(run_dir);
   run.Read();
-  for (const auto& draw : found.draws) draw->set_used_experts(UsedExpertsOf(run));
+  for (const auto& draw : found.draws) draw->set_used_experts(UsedExpertsOf(run, found.step));
 }
 
 std::vector<int> RanksToTry(const Config& config) {
@@ -143,14 +149,18 @@ int CheckAndPrint(const CommandLine& command_line, Config config, const Cluster&
   CheckForPlan(cluster, ranks);
   const MeshShape mesh = MeshShapeOf(config.parallel(), ranks);
   RowsWanted wanted = WantedRows();
-  if (wanted.counts.empty() && wanted.imbalance == Imbalance::kLevel) WantRecordedRows(dir, config, wanted);
+  const std::optional<RecordedRun> traffic = TrafficOf(dir);
+  if (traffic && wanted.counts.empty() && wanted.imbalance == Imbalance::kLevel)
+    WantRecordedRows(*traffic, config, wanted);
   wanted.used_experts = UsedExpertsOf(run);
   const RowsFound found = FindRows(wanted, config, mesh, RowsOf(config) * (1 - UnsentShare(run)));
+  if (found.step >= 0) SetUsedExperts(wanted.counts, found);
   const Forecast forecast = MakeForecast(config, ranks, cluster, found);
   const Tolerances tolerances{.step = FLAGS_tolerance / 100,
                               .bytes = FLAGS_bytes_tolerance / 100,
                               .memory = FLAGS_memory_tolerance / 100};
-  const ForecastCheck check = CheckForecast(forecast, config, ranks, run, found.step, tolerances);
+  const MeasuredRun measured{.run = run, .traffic = traffic ? &*traffic : nullptr, .step = found.step};
+  const ForecastCheck check = CheckForecast(forecast, config, ranks, measured, tolerances);
   PrintResult(command_line.json ? CheckJson(check) + "\n" : CheckText(check));
   return check.Holds() ? 0 : 1;
 }
@@ -217,7 +227,11 @@ int PlanCommand(const CommandLine& command_line) {
                                              : PlacedSteps(config, ranks, cluster, found.shares);
   nlohmann::json json = ForecastJson(forecast, cluster, sensitivities);
   json["placement"] = PlacedStepsJson(placed);
-  if (!FLAGS_save.empty()) Save(json.dump(2) + "\n");
+  if (!FLAGS_save.empty()) {
+    nlohmann::json saved = json;
+    saved["settings"] = LayoutSettings(config, ranks);
+    Save(saved.dump(2) + "\n");
+  }
   PrintResult(command_line.json ? json.dump() + "\n"
                                 : ForecastText(forecast, cluster, sensitivities) + PlacedStepsText(placed));
   return 0;

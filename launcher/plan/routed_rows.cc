@@ -34,23 +34,24 @@ void Normalize(std::span<double> shares) {
 }
 
 // A field of the records that must be as in the settings.
-void CheckEqual(Problems& problems, const std::string& dir, const char* field, int64_t recorded,
+void CheckEqual(Problems& problems, const std::string& name, const char* field, int64_t recorded,
                 int64_t wanted) {
   if (recorded == wanted) return;
   problems.Add(
-      Format("--counts=%s: %s: the run had %d, and the settings have %d; give records of a run with "
+      Format("%s: %s: the run had %d, and the settings have %d; give records of a run with "
              "this model and layout, or --imbalance",
-             dir.c_str(), field, recorded, wanted));
+             name.c_str(), field, recorded, wanted));
 }
 
 }  // namespace
 
-RecordedRows::RecordedRows(const RecordedRun& run, const Config& config, const MeshShape& mesh)
+RecordedRows::RecordedRows(const RecordedRun& run, const Config& config, const MeshShape& mesh,
+                           const std::string& name)
     : mesh_(mesh) {
   const RecordedManifest& manifest = run.manifest;
   Problems problems;
   const auto check = [&](const char* field, int64_t recorded, int64_t wanted) {
-    CheckEqual(problems, run.run_dir, field, recorded, wanted);
+    CheckEqual(problems, name, field, recorded, wanted);
   };
   check("model.layers", manifest.layers, config.model().layers());
   check("moe.experts", manifest.experts, config.moe().experts());
@@ -60,11 +61,12 @@ RecordedRows::RecordedRows(const RecordedRun& run, const Config& config, const M
   check("parallel.stages", manifest.stages, mesh.stages);
   check("ranks that share experts", manifest.pool, mesh.pool());
   check("microbatches of a rank", manifest.microbatches, MicrobatchesPerRank(config, mesh));
+  check("tokens of a microbatch (train.micro_batch times model.seq_length)", manifest.tokens_per_microbatch,
+        int64_t{config.train().micro_batch()} * config.model().seq_length());
   problems.ThrowIfAny();
   const std::vector<int64_t> steps = run.RecordedSteps();
   if (steps.empty()) {
-    throw UserError("--counts=" + run.run_dir +
-                    ": no step was recorded exchange by exchange; train with traffic.record=FULL");
+    throw UserError(name + ": no step was recorded exchange by exchange; train with traffic.record=FULL");
   }
   step_ = steps.back();
   for (const TrafficFile& file : run.files) {
@@ -178,25 +180,24 @@ ExpertPlacement PlacementFor(const Config& config, const MeshShape& mesh, const 
   return PlaceBySlots(SlotLoadsOf(shares, config.moe().experts(), schedule, mesh.span), first);
 }
 
-std::vector<double> CountedShares(const std::string& run_dir, const Config& config) {
+std::vector<double> CountedShares(const std::string& run_dir, const Config& config, const std::string& name) {
   const std::vector<std::string> checkpoints = ListCheckpoints(run_dir);
-  const std::string name = "--counts=" + run_dir + ": ";
   if (checkpoints.empty()) {
     throw UserError(name +
-                    "has neither records of single steps nor a checkpoint, so nothing tells where rows "
+                    ": has neither records of single steps nor a checkpoint, so nothing tells where rows "
                     "went; train with traffic.record=FULL, or give --imbalance");
   }
   const Config of_run = LoadConfig(checkpoints[0] + "/config.txtpb", {});
   Problems problems;
-  CheckEqual(problems, run_dir, "model.layers", of_run.model().layers(), config.model().layers());
-  CheckEqual(problems, run_dir, "moe.experts", of_run.moe().experts(), config.moe().experts());
-  CheckEqual(problems, run_dir, "moe.top_k", of_run.moe().top_k(), config.moe().top_k());
+  CheckEqual(problems, name, "model.layers", of_run.model().layers(), config.model().layers());
+  CheckEqual(problems, name, "moe.experts", of_run.moe().experts(), config.moe().experts());
+  CheckEqual(problems, name, "moe.top_k", of_run.moe().top_k(), config.moe().top_k());
   problems.ThrowIfAny();
   const ModelSpec spec = MakeModelSpec(config);
   ImportanceHistory history(spec);
   ReadHistory(checkpoints[0], history);
   if (!history.exists()) {
-    throw UserError(name + Format("its newest checkpoint (%s) has counted no full %d steps; let it train "
+    throw UserError(name + Format(": its newest checkpoint (%s) has counted no full %d steps; let it train "
                                   "longer, or give --imbalance",
                                   checkpoints[0].c_str(), ImportanceHistory::kWindow));
   }
@@ -224,7 +225,7 @@ std::vector<double> RecordedShares(const RecordedRun& run, const Config& config)
 
 std::vector<double> SharesIfCounted(const std::string& run_dir, const Config& config) {
   try {
-    return CountedShares(run_dir, config);
+    return CountedShares(run_dir, config, run_dir);
   } catch (const UserError&) {
     return {};
   }

@@ -18,9 +18,10 @@ namespace unipool {
 // The rows of one recorded step, by rank and slot, as they were sent.
 class RecordedRows : public RoutedRows {
  public:
-  // `run`: with the exchanges of single steps. Throws UserError where it has none, or was made with another
-  // layout or model than the settings' (field and what would be right).
-  RecordedRows(const RecordedRun& run, const Config& config, const MeshShape& mesh);
+  // `run`: with the exchanges of single steps; `name`: of it in errors. Throws UserError where it has none,
+  // or was made with another layout, model or size of microbatches than the settings' (field and what would
+  // be right).
+  RecordedRows(const RecordedRun& run, const Config& config, const MeshShape& mesh, const std::string& name);
   int64_t step() const { return step_; }
   void Fill(int replica, int data, int microbatch, int layer, std::span<double> owners) const override;
   bool FillPiece(Lane lane, int piece, int replica, int data, int microbatch, int layer,
@@ -66,8 +67,9 @@ std::vector<double> AssumedShares(const Config& config, Imbalance imbalance);
 ExpertPlacement PlacementFor(const Config& config, const MeshShape& mesh, const std::vector<double>& shares);
 
 // Choices of each layer, [L * M], that the newest checkpoint of a run counted since experts were placed
-// last (or over its steps). Throws UserError: no checkpoint, nothing counted, another model.
-std::vector<double> CountedShares(const std::string& run_dir, const Config& config);
+// last (or over its steps). Throws UserError, that calls the run `name`: no checkpoint, nothing counted,
+// another model.
+std::vector<double> CountedShares(const std::string& run_dir, const Config& config, const std::string& name);
 // Shares of each layer's experts, [L * M], in all steps that a run recorded. Empty where it did not record
 // the rows of each layer and expert of the settings' model.
 std::vector<double> RecordedShares(const RecordedRun& run, const Config& config);

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 from typing import Any
 
 import run_harness
@@ -153,7 +154,12 @@ class PlanTest(RunTest):
         """Of an emulated run with a recorded step all lines hold, and each that is changed in the run's numbers fails alone."""
         self.Train("parallel.ranks=4", "parallel.emulate=cluster.txtpb", "train.steps=6", "train.eval_every=0", "train.save_every=0",
                    "traffic.record=FULL", "traffic.first_step=4", "traffic.num_steps=1")
-        self.assertEqual(self.Outside(self.Check("run", "cluster.txtpb", code=0)), [])
+        check = self.Check("run", "cluster.txtpb", code=0)
+        self.assertEqual(self.Outside(check), [])
+        # The slowest rank of the recorded step, and not rank 0's clock, so that nothing is left.
+        self.assertRegex(check["step_source"], r"the slowest rank \(\d\) of recorded step 4")
+        self.assertAlmostEqual(check["lines"][0]["planned"] / check["lines"][0]["measured"], 1, delta=5e-3)
+        self.assertIn("The step is that of the slowest rank", self.Run("plan", "--check", "run", "--cluster=cluster.txtpb").text)
         with open(self.Path("run", "metrics.jsonl"), encoding="utf-8") as file:
             lines = [json.loads(line) for line in file]
 
@@ -162,12 +168,58 @@ class PlanTest(RunTest):
             self.Write("run/metrics.jsonl", "".join(json.dumps(line) + "\n" for line in changed))
             return self.Outside(self.Check("run", "cluster.txtpb", code=1))
 
-        self.assertEqual(Changed(lambda line: {"virtual_step_seconds": 1.2 * line["virtual_step_seconds"]}), ["step"])
         self.assertEqual(Changed(lambda line: {"wire_bytes": line["wire_bytes"] + 1}), ["bytes of all ranks"])
         self.assertEqual(Changed(lambda line: {"wire_bytes_inter": line["wire_bytes_inter"] - 1}), ["bytes between nodes"])
         for factor in (1.3, 0.7):
             self.assertEqual(Changed(lambda line: {"peak_memory_bytes": int(factor * line["peak_memory_bytes"])}),
                              ["memory with the most rows"])
+        self.Write("run/metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        slow = re.sub(r"giga_per_second: (\S+)", lambda rate: f"giga_per_second: {float(rate[1]) / 2}", CLUSTER)
+        self.Write("slow.txtpb", slow)
+        self.assertEqual(self.Outside(self.Check("run", "slow.txtpb", code=1)), ["step"])
+
+    def test_check_without_a_recorded_step_takes_the_slowest_rank(self) -> None:
+        """Windows have each rank's time: the slowest rank is above rank 0, and a plan is of the slowest."""
+        self.Train("parallel.ranks=4", "parallel.emulate=cluster.txtpb", "train.steps=6", "train.eval_every=0", "train.save_every=0")
+        check = self.Check("run", "cluster.txtpb", code=0)
+        self.assertIn("the slowest rank, ", check["step_source"])
+        with open(self.Path("run", "traffic", "window-0-5.json"), encoding="utf-8") as file:
+            times = json.load(file)["ranks"]["step_ns"]
+        first = sorted(step["virtual_step_seconds"] for step in self.Steps()[2:])[2]
+        self.assertGreater(max(times), 1.001 * times[0])
+        self.assertAlmostEqual(check["lines"][0]["measured"] / (first * max(times) / times[0]), 1, delta=1e-9)
+
+    def test_check_does_not_ask_for_bytes_that_no_plan_has(self) -> None:
+        recorded = ["parallel.ranks=2", "parallel.emulate=cluster.txtpb", "train.steps=6", "train.eval_every=0", "train.save_every=0",
+                    "traffic.record=FULL", "traffic.first_step=4", "traffic.num_steps=1"]
+        for settings, why in [(["parallel.shadow_experts=1", "parallel.replace_every=3"], "copies of experts"),
+                              (["parallel.replace_every=4"], "experts that moved beside step 4"),
+                              (["parallel.replace_every=5"], "experts that moved beside step 4"),
+                              (["moe.balance_scope=MICROBATCH"], "shares of experts after each microbatch")]:
+            self.Train(*recorded, *settings, "run_dir=more")
+            arguments = ["plan", "--check", "more", "--cluster=cluster.txtpb", "--bytes_tolerance=60", "--tolerance=60"]
+            check = json.loads(self.Run(*arguments, "--json").stdout)
+            lines = {line["name"]: line for line in check["lines"]}
+            self.assertEqual(lines["bytes of all ranks"]["allowed"], [-0.6, 0.6])
+            self.assertIn(why, check["more_bytes"])
+            text = self.Run(*arguments).text
+            self.assertIn("Bytes are not equal, since these are planned without: ", text)
+            self.assertIn(why, text)
+            shutil.rmtree(self.Path("more"))
+        self.Train(*recorded, "parallel.replace_every=3")
+        self.assertEqual(self.Check("run", "cluster.txtpb", code=0)["more_bytes"], "")
+
+    def test_memory_of_validations_and_checkpoints(self) -> None:
+        """Their forward keeps less than a step's and needs other arrays; what is not planned of them is small, and allowed."""
+        for settings in (["train.eval_every=0"], ["train.eval_every=3", "train.save_every=0"], ["train.micro_batch=12"]):
+            self.Train("parallel.ranks=1", "parallel.emulate=cluster.txtpb", "train.save_every=3", "train.steps=7", "run_dir=one",
+                       *settings)
+            line = self.Check("one", "cluster.txtpb", code=0)["lines"][-1]
+            self.assertEqual(line["name"], "memory with the most rows")
+            self.assertLess(line["allowed"][0], 0)
+            if "train.eval_every=0" in settings:
+                self.assertEqual(line["planned"], line["measured"])  # the loss of a checkpoint is planned
+            shutil.rmtree(self.Path("one"))
 
     def test_shared_cores_are_told(self) -> None:
         allowed = os.sched_getaffinity(0)
@@ -221,8 +273,17 @@ class PlanTest(RunTest):
         with open(self.Path("line.json"), encoding="utf-8") as file:
             names = {event["name"] for event in json.load(file)["traceEvents"]}
         self.assertLessEqual({"attention and router", "experts", "head", "waits"}, names)
-        outcome = self.Train(*layout, "parallel.emulate=cluster.txtpb", "train.steps=4", "train.eval_every=0")
+        train = ["parallel.emulate=cluster.txtpb", "train.steps=4", "train.eval_every=0"]
+        outcome = self.Train(*layout, *train)
         self.assertIn("planned before the run:", outcome.text)
+        outcome = self.Train("run_dir=new", "--anew", "parallel.ranks=4", "parallel.stages=2", "train.micro_batch=2", *train)
+        for said in ("another layout", "parallel.ranks (plan 2, run 4)", "parallel.stages (plan 1, run 2)",
+                     "train.micro_batch (plan 1, run 2)"):
+            self.assertIn(said, outcome.text)
+        self.assertNotIn("(plan -", outcome.text)
+        self.assertNotIn("(plan +", outcome.text)
+        self.Write("new/plan.json", "{")
+        self.assertIn("new/plan.json: is no plan that can be read", self.Train(*layout, "--anew", *train).text)
 
     def test_search(self) -> None:
         outcome = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", "--search", "--ranks=2,4", "--json", "--top=3")
@@ -280,6 +341,17 @@ class PlanTest(RunTest):
                    "traffic.first_step=0", "traffic.num_steps=1")
         self.Refused(*plan, "--counts=run", "parallel.ranks=2", "model.layers=4", says="model.layers: the run had 3")
         self.Refused(*plan, "--counts=run", "parallel.ranks=4", says="ranks: the run had 2")
+        # Two sequences twice as long are as many microbatches of a rank, with other rows.
+        for settings, tokens in [(["train.micro_batch=2", "train.global_batch=24"], 32), (["model.seq_length=8"], 8)]:
+            self.Refused(*plan, "--counts=run", "parallel.ranks=2", *settings,
+                         says="--counts=run: tokens of a microbatch (train.micro_batch times model.seq_length): "
+                              f"the run had 16, and the settings have {tokens}")
+        # Errors of a run that is checked call it by its name.
+        with open(self.Path("run", "traffic", "manifest.json"), encoding="utf-8") as file:
+            text = re.sub(r'("tokens_per_microbatch": *)16', r"\g<1>8", file.read())
+        self.Write("run/traffic/manifest.json", text)
+        outcome = self.Refused("plan", "--check", "run", "--cluster=cluster.txtpb", says="run: tokens of a microbatch")
+        self.assertNotIn("--counts", outcome.text)
 
     def test_thousands_of_ranks(self) -> None:
         """16 times the width and batch of a model of the size 830M, on 4,096 described GPUs: seconds, not minutes."""
