@@ -19,6 +19,7 @@ namespace unipool {
 namespace {
 
 constexpr size_t kFirst = 100, kMostLeaders = 200;  // layouts that are walked as `plan` walks them
+constexpr char kTooMuchMemory[] = "memory: even with level rows a rank needs more than it has";
 
 std::vector<int> DivisorsOf(int n) {
   std::vector<int> divisors;
@@ -29,8 +30,7 @@ std::vector<int> DivisorsOf(int n) {
 }
 
 // "parallel.stages: is 5, more than ..." -> "parallel.stages": candidates differ in the numbers.
-std::string ReasonOf(const UserError& error) {
-  const std::string problem = error.problems().empty() ? error.what() : error.problems()[0];
+std::string ReasonOf(const std::string& problem) {
   return problem.substr(0, problem.find(": "));
 }
 
@@ -134,7 +134,9 @@ class Search {
       ValidateConfig(config, ranks);
     } catch (const UserError& error) {
       result_.num_candidates += size;
-      result_.refused[ReasonOf(error)] += size;
+      const std::string problem = error.problems().empty() ? error.what() : error.problems()[0];
+      result_.refused[ReasonOf(problem)] += size;
+      result_.examples.try_emplace(ReasonOf(problem), problem);
       return;
     }
     for (const int head : heads) {
@@ -168,7 +170,7 @@ class Search {
             config.mutable_parallel()->set_lanes(static_cast<ParallelConfig::Lanes>(lane));
             ++result_.num_candidates;
             if (static_cast<double>(memory.level) > room_) {
-              ++result_.refused["memory: even with level rows a rank needs more than it has"];
+              ++result_.refused[kTooMuchMemory];
             } else {
               Add(config, mesh, memory);
             }
@@ -291,11 +293,28 @@ SearchResult SearchLayouts(const Config& config, const Cluster& cluster,
   return Search(config, cluster, fixed, options).Run();
 }
 
+std::string NoLayoutText(const SearchResult& result) {
+  if (!result.layouts.empty()) return "";
+  const auto most = std::max_element(result.refused.begin(), result.refused.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most == result.refused.end()) return "No layout validates and fits: there is no candidate.";
+  const auto example = result.examples.find(most->first);
+  const auto memory = result.refused.find(kTooMuchMemory);
+  const std::string others = memory == result.refused.end() || memory == most
+                                 ? ""
+                                 : Format("; all %d that validate need too much memory", memory->second);
+  return Format("No layout validates and fits; most often (%d of %d) because of %s%s", most->second,
+                result.num_candidates,
+                example == result.examples.end() ? most->first.c_str() : example->second.c_str(),
+                others.c_str());
+}
+
 std::string SearchText(const SearchResult& result, int top, const std::string& command) {
   const std::string head =
       Format("  %5s %10s %10s %11s %11s  settings\n", "ranks", "step s", "tokens/s", "memory", "twice rows");
   std::string text =
       Format("%d candidates, %d of them validate and fit\n", result.num_candidates, result.layouts.size());
+  for (const std::string& ranks : result.left_out) text += "left out: " + ranks + "\n";
   if (!result.layouts.empty()) {
     text += "\nFastest\n" + head;
     for (size_t i = 0; i < std::min<size_t>(top, result.layouts.size()); ++i) text += Row(result.layouts[i]);
@@ -305,6 +324,7 @@ std::string SearchText(const SearchResult& result, int top, const std::string& c
       if (layout.is_best && shown++ < top) text += Row(layout);
     }
   }
+  if (result.layouts.empty()) text += NoLayoutText(result) + "\n";
   if (!result.refused.empty()) text += "\nRefused, by the first reason\n";
   for (const auto& [reason, count] : result.refused) text += Format("  %8d  %s\n", count, reason.c_str());
   if (!result.layouts.empty())
@@ -329,7 +349,9 @@ std::string SearchJson(const SearchResult& result, int top) {
   return nlohmann::json{{"candidates", result.num_candidates},
                         {"feasible", result.layouts.size()},
                         {"layouts", layouts},
-                        {"refused", refused}}
+                        {"refused", refused},
+                        {"no_layout", NoLayoutText(result)},
+                        {"left_out", result.left_out}}
       .dump();
 }
 

@@ -26,8 +26,10 @@ struct Layout {
 };
 
 struct SearchResult {
-  std::vector<Layout> layouts;             // by tokens a second, and among equals by memory
-  std::map<std::string, int64_t> refused;  // the first reason, and how many candidates it refused
+  std::vector<Layout> layouts;                  // by tokens a second, and among equals by memory
+  std::map<std::string, int64_t> refused;       // the first reason, and how many candidates it refused
+  std::map<std::string, std::string> examples;  // by reason: the sentence of the first candidate
+  std::vector<std::string> left_out;            // sentences: numbers of ranks that were not tried
   int64_t num_candidates = 0;
 };
 
@@ -41,6 +43,8 @@ SearchResult SearchLayouts(const Config& config, const Cluster& cluster,
 
 // Tables for people: the fastest `top`, those that nothing beats, what was refused and why, and the
 // command of the fastest. `command`: "unipool train CONFIG a=b", which the layout's settings follow.
+// Where no layout validates and fits, a sentence with the reason that refused most.
+std::string NoLayoutText(const SearchResult& result);
 std::string SearchText(const SearchResult& result, int top, const std::string& command);
 std::string SearchJson(const SearchResult& result, int top);
 

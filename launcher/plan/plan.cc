@@ -119,8 +119,32 @@ std::vector<int> RanksToTry(const Config& config) {
   return ranks;
 }
 
-void CheckSearchFlags() {
+bool IsGiven(const char* flag) {
+  return !gflags::GetCommandLineFlagInfoOrDie(flag).is_default;
+}
+
+// Flags that would have no effect beside the others.
+void AddUselessFlags(Problems& problems) {
+  for (const char* flag : {"html", "trace", "save"}) {
+    if (!IsGiven(flag)) continue;
+    if (FLAGS_search)
+      problems.Add(Format("--%s: is for the plan of one layout; leave it or --search out", flag));
+    if (FLAGS_check) problems.Add(Format("--%s: is for a plan alone; leave it or --check out", flag));
+  }
+  for (const char* flag : {"tolerance", "bytes_tolerance", "memory_tolerance"}) {
+    if (!FLAGS_check && IsGiven(flag))
+      problems.Add(Format("--%s: is for --check, which judges by it; leave it out or add --check", flag));
+  }
+  if (FLAGS_search) return;
+  if (IsGiven("ranks")) problems.Add("--ranks: is for --search; set parallel.ranks instead");
+  if (IsGiven("max_memory"))
+    problems.Add("--max_memory: is for --search; a plan of one layout says whether it fits");
+  if (IsGiven("top")) problems.Add("--top: is for --search; leave it out or add --search");
+}
+
+void CheckFlags() {
   Problems problems;
+  AddUselessFlags(problems);
   for (const auto& [name, value] : {std::pair("tolerance", FLAGS_tolerance),
                                     {"bytes_tolerance", FLAGS_bytes_tolerance},
                                     {"memory_tolerance", FLAGS_memory_tolerance}}) {
@@ -128,8 +152,6 @@ void CheckSearchFlags() {
   }
   if (FLAGS_search && FLAGS_check)
     problems.Add("--check: does not go with --search; leave one of the two out");
-  if (!FLAGS_search && !FLAGS_ranks.empty())
-    problems.Add("--ranks: is for --search; set parallel.ranks instead");
   if (FLAGS_top < 1) problems.Add(Format("--top=%d: must be at least 1", FLAGS_top));
   if (!(FLAGS_max_memory >= 0))
     problems.Add(Format("--max_memory=%g: must be 0 or more GB", FLAGS_max_memory));
@@ -165,19 +187,44 @@ int CheckAndPrint(const CommandLine& command_line, Config config, const Cluster&
   return check.Holds() ? 0 : 1;
 }
 
+struct RanksFound {
+  std::vector<int> ranks;
+  std::vector<std::string> left_out;  // sentences: numbers of ranks that the cluster has no room for
+};
+// Throws the UserError of CheckForPlan where the cluster can be planned for with none of them, or lacks what
+// a plan for one of the others needs.
+RanksFound RanksThatFit(const std::vector<int>& all, const Cluster& cluster) {
+  const int64_t per_node = cluster.config.ranks_per_node(), nodes = cluster.config.nodes();
+  const int64_t room = per_node > 0 && nodes > 0 ? per_node * nodes : kMostRanks;
+  RanksFound found;
+  for (const int ranks : all) {
+    if (ranks <= room) {
+      CheckForPlan(cluster, ranks);
+      found.ranks.push_back(ranks);
+    } else {
+      found.left_out.push_back(Format("%d ranks: %s has room for %d (nodes %d, ranks_per_node %d)", ranks,
+                                      cluster.path.c_str(), room, nodes, per_node));
+    }
+  }
+  if (found.ranks.empty()) CheckForPlan(cluster, all.front());
+  return found;
+}
+
 int SearchAndPrint(const CommandLine& command_line, const Config& config, const Cluster& cluster) {
-  const SearchOptions options{.ranks = RanksToTry(config), .max_memory = 1e9 * FLAGS_max_memory};
-  for (const int ranks : options.ranks) CheckForPlan(cluster, ranks);
+  const RanksFound found = RanksThatFit(RanksToTry(config), cluster);
+  const SearchOptions options{.ranks = found.ranks, .max_memory = 1e9 * FLAGS_max_memory};
   std::vector<std::string> fixed;
   std::string command = "unipool train " + command_line.config_path;
   for (const std::string& setting : command_line.overrides) {
     fixed.push_back(setting.substr(0, setting.find('=')));
     if (setting.rfind("parallel.ranks=", 0) != 0) command += " " + setting;
   }
-  const SearchResult result = SearchLayouts(config, cluster, fixed, options);
+  SearchResult result = SearchLayouts(config, cluster, fixed, options);
+  result.left_out = found.left_out;
+  const int exit_code = result.layouts.empty() ? 1 : 0;
   if (command_line.json) {
     PrintResult(SearchJson(result, FLAGS_top) + "\n");
-    return 0;
+    return exit_code;
   }
   std::string head = CalibrationText(cluster);
   if (!head.empty()) head += "\n";
@@ -186,7 +233,7 @@ int SearchAndPrint(const CommandLine& command_line, const Config& config, const 
     if (!shared.empty()) head += "not planned for: " + shared + "\n";
   }
   PrintResult(head + SearchText(result, FLAGS_top, command));
-  return 0;
+  return exit_code;
 }
 
 void Save(const std::string& json) {
@@ -201,7 +248,7 @@ void Save(const std::string& json) {
 int PlanCommand(const CommandLine& command_line) {
   const RowsWanted wanted = WantedRows();
   const Cluster cluster = ClusterToPlanFor();
-  CheckSearchFlags();
+  CheckFlags();
   Config config = LoadConfig(command_line);
   if (FLAGS_search) return IsPrintingProcess() ? SearchAndPrint(command_line, config, cluster) : 0;
   const int ranks = config.parallel().ranks();

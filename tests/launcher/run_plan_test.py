@@ -296,9 +296,22 @@ class PlanTest(RunTest):
             measured = self.Steps(run)[-1]["virtual_step_seconds"]
             self.assertAlmostEqual(layout["step_seconds"] / measured, 1, delta=0.2, msg=str(layout))
         text = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", "--search", "parallel.ranks=4").text
+        self.assertNotIn("No layout", text)
         command = text.split("The fastest:")[1].split()
         self.assertEqual(command[:3], ["unipool", "train", "small.txtpb"])
         self.Run("info", *command[2:])
+        # Numbers of ranks that there is no room for are left out, and no layout at all is exit code 1.
+        self.Write("few.txtpb", CLUSTER.replace("ranks_per_node: 2", "ranks_per_node: 2 nodes: 2"))
+        search = ["plan", "small.txtpb", "--cluster=few.txtpb", "--search"]
+        text = self.Run(*search, "--ranks=2,4,6").text
+        self.assertIn("left out: 6 ranks: few.txtpb has room for 4", text)
+        self.assertIn("The fastest:", text)
+        self.assertEqual(len(json.loads(self.Run(*search, "--ranks=4,6", "--json").stdout)["left_out"]), 1)
+        self.Refused(*search, "--ranks=6", says="room for 4 ranks, and the layout has 6")
+        self.Refused(*search, "--ranks=4", "--max_memory=1e-6", code=1, says="that validate need too much memory")
+        outcome = self.Refused(*search, "--ranks=4", "train.global_batch=3", "parallel.stages=1", "parallel.pool_replicas=1", "--json",
+                               code=1, says="No layout validates and fits; most often (")
+        self.assertIn("because of train.global_batch: ", json.loads(outcome.stdout)["no_layout"])
 
     def test_places_of_experts_by_counts(self) -> None:
         """What a run has counted prices places and shadows, and a run that goes on takes the number that pays."""
@@ -325,6 +338,17 @@ class PlanTest(RunTest):
                 ([*plan, "--counts=nowhere"], "--counts=nowhere: is no folder"),
                 ([*plan, "--search", "--ranks=4,x"], "'x' is no number of ranks"),
                 ([*plan, "--ranks=4"], "--ranks: is for --search"),
+                ([*plan, "--max_memory=1"], "--max_memory: is for --search"),
+                ([*plan, "--top=3"], "--top: is for --search"),
+                ([*plan, "--search", "--html=x.html"], "--html: is for the plan of one layout"),
+                ([*plan, "--search", "--trace=x.json"], "--trace: is for the plan of one layout"),
+                ([*plan, "--search", "--save=x"], "--save: is for the plan of one layout"),
+                ([*plan, "--check", "--html=x.html"], "--html: is for a plan alone"),
+                ([*plan, "--check", "--trace=x.json"], "--trace: is for a plan alone"),
+                ([*plan, "--check", "--save=x"], "--save: is for a plan alone"),
+                ([*plan, "--tolerance=5"], "--tolerance: is for --check"),
+                ([*plan, "--bytes_tolerance=5"], "--bytes_tolerance: is for --check"),
+                ([*plan, "--search", "--memory_tolerance=5"], "--memory_tolerance: is for --check"),
                 ([*plan, "--search", "--imbalance=late"], "leave --counts and --imbalance out"),
                 ([*plan, "--check"], "needs the folder of a run"),
                 ([*plan, "--top=0"], "must be at least 1"),
