@@ -218,6 +218,14 @@ class GpuToolsTest(unittest.TestCase):
         report = self.Check("--total-limit", "1")[2]
         self.assertIn("cases: not run; the total limit left out CudaRmsNorm CudaGemm/0", report)
 
+    def test_a_case_that_failed_before_the_total_limit_is_a_failure(self) -> None:
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", CASES.replace('echo "[       OK ] CudaRmsNorm.Forward (3 ms)"',
+                                                        'echo "[  FAILED  ] CudaRmsNorm.Forward (3 ms)"; exec sleep 90'))
+        status, output, report = self.Check("--only", "cases", "--total-limit", "4")
+        self.assertEqual(1, status, output)
+        self.assertIn("SOMETHING FAILED", report)
+
     def test_a_library_that_the_loader_knows_is_looked_for_nowhere_else(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)

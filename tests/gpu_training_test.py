@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Sequence
 from typing import Any
 
 STEPS = 8
@@ -86,7 +87,7 @@ class GpuTrainingTest(unittest.TestCase):
     def Path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
-    def Check(self, *arguments: str, plant: dict[str, Any] | None = None) -> tuple[int, dict[str, tuple[str, str]]]:
+    def Check(self, *arguments: str, plant: dict[str, Any] | None = None, prefix: Sequence[str] = ()) -> tuple[int, dict[str, tuple[str, str]]]:
         """(exit status, {check: (outcome, text)}) of a run of gpu_training.py."""
         if plant:
             with open(self.Path("plant.json"), "w", encoding="utf-8") as file:
@@ -94,7 +95,7 @@ class GpuTrainingTest(unittest.TestCase):
         report = self.Path("report.md")
         if os.path.exists(report):
             os.remove(report)
-        command = [sys.executable, os.path.join(self.root, "tools/gpu/gpu_training.py"), "--program", self.program, "--configs",
+        command = [*prefix, sys.executable, os.path.join(self.root, "tools/gpu/gpu_training.py"), "--program", self.program, "--configs",
                    os.path.join(self.root, "configs"), "--text", self.Path("text.txt"), "--report", report, "--steps", str(STEPS),
                    "--demo", SIZES, "--bench", SIZES + "train.precision=FP32 moe.router_constant=2", "--bench-steps", "6",
                    "--timeline", self.Path("text.txt"), "--trace", self.Path("trace.json.gz")]
@@ -202,6 +203,19 @@ class GpuTrainingTest(unittest.TestCase):
         self.assertIn("the kernel is on fire", checks["bf16"][1])
         status, checks = self.Check("--checks", "nccl,fp32", "--limit", "8", plant={"match": "=NCCL", "what": "sleep"})
         self.assertEqual((1, "FAILED, not finished in 8 s", "passed"), (status, checks["nccl"][0], checks["fp32"][0]))
+
+    def test_a_total_limit_cuts_checks_and_is_no_failure(self) -> None:
+        plant = {"match": "=NCCL", "what": "sleep"}
+        status, checks = self.Check("--checks", "nccl,fp32", "--total-limit", "5", plant=plant)
+        self.assertEqual(0, status)
+        self.assertRegex(checks["nccl"][0], "not finished in [45] s, all that was left")
+        self.assertEqual("not run, the total limit is used up", checks["fp32"][0])
+
+    def test_the_bench_tells_its_first_run_when_it_is_ended(self) -> None:
+        plant = {"match": "bench-unipool-1", "what": "sleep"}  # the second run
+        _, checks = self.Check("--checks", "bench", plant=plant, prefix=["timeout", "-s", "TERM", "15"])
+        self.assertIn("not finished", checks["bench"][0])
+        self.assertIn("each run", checks["bench"][1])
 
 
 class JudgementTest(unittest.TestCase):

@@ -122,6 +122,7 @@ trap ended TERM INT HUP
 run() { # NAME SECONDS COMMAND ...: runs it under the limits with its output in $work/NAME; how it ended is `outcome`
   local name=$1 seconds=$2 status=0 left=$((${total_limit%.*} - SECONDS)) cause=""
   shift 2
+  last=$name
   : >"$work/$name"
   if ((${total_limit%.*})); then
     if ((left < 1)); then
@@ -144,7 +145,8 @@ run() { # NAME SECONDS COMMAND ...: runs it under the limits with its output in 
   esac
   echo "gpu-check: $name: $outcome"
 }
-judge() { # fails the check unless what was run passed, or the total limit left no time for it
+judge() { # fails the check unless what was run passed, or the total limit left no time for it; a case that failed before does
+  ! grep -qs '^\[  FAILED  \]' "$work/$last" || failed=1
   [[ $outcome == passed || $outcome == *"total limit"* || $outcome == *"all that was left"* ]] || failed=1
 }
 count() { sed -n "$2" "$1" | wc -l; }
@@ -161,6 +163,7 @@ unfinished="" left_out="" harmless='^=+ *$|COMPUTE-SANITIZER|SUMMARY: 0 |= Warni
 check_cases() {
   line '## Kernel cases against their definitions' ''
   local suite bad="" not_run="" ran="not run" all
+  local -x CUDA_MODULE_LOADING=LAZY # a program for each suite: none loads the kernels of the others
   all=$("$cases" --gtest_list_tests 2>"$work/list" | sed -nE 's/^([^ ]+\.)( +#.*)?$/\1/p')
   : >"$work/cases"
   for suite in $all; do
@@ -191,6 +194,7 @@ check_cases() {
 
 check_sanitizer() {
   line '## compute-sanitizer' ''
+  local -x CUDA_MODULE_LOADING=LAZY
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   # Small cases of our own kernels: the vendor's products are not ours to check, tests of the device's context ask CUDA
   # for what it refuses (more memory than there is) or has not done yet, which the sanitizer takes for errors, and the names
@@ -250,6 +254,8 @@ check_training() {
   [[ ! -x $root/mpirun ]] || arguments+=(--mpirun "$root/mpirun")
   [[ ! $checks ]] || arguments+=(--checks "$checks")
   [[ ! $bench ]] || arguments+=("--bench=$bench")
+  # It ends its checks by itself in time to tell of them.
+  ((!${total_limit%.*})) || arguments+=(--total-limit "$((${total_limit%.*} - SECONDS - 15))")
   for recorder in "$root/lib/libunipool_timeline.so" "$root/build/tools/gpu/libunipool_timeline.so"; do
     [[ ! -f $recorder ]] || arguments+=(--timeline "$recorder" --trace "$work/timeline.json.gz")
   done
@@ -258,6 +264,7 @@ check_training() {
     --configs "$root/configs" --text "$text" --torch "$here/../torch/torch_unipool.py" --report "$report" \
     --limit "$training_limit" --bench-limit "$step_limit" "${arguments[@]}"
   judge
+  ! grep -q '^### .*: FAILED' "$report" || failed=1
   line "training: $outcome" ''
   # Each check has written its own result by now, unless the program did not come that far.
   [[ $outcome != FAILED* ]] || grep -q '^### ' "$report" || fenced "$work/training"

@@ -9,10 +9,12 @@ To add a check: a function in the file of its family, check_FAMILY.py, and a lin
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -56,6 +58,7 @@ def Flags() -> argparse.Namespace:
     parser.add_argument("--checks", type=Names, default=list(CHECKS), metavar="NAME,...", help=f"of {' '.join(CHECKS)} (all)")
     parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="of each check (300)")
     parser.add_argument("--bench-limit", type=float, default=900, metavar="SECONDS", help="of the step benchmark (900)")
+    parser.add_argument("--total-limit", type=float, default=0, metavar="SECONDS", help="of all checks together (none)")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="of the comparisons (200)")
     parser.add_argument("--bench-steps", type=int, default=12, metavar="N", help="of the benchmark (12, 4 of them warm-up)")
     parser.add_argument("--demo", default="", metavar='"A=B ..."', help="more settings of configs/demo.txtpb")
@@ -63,16 +66,19 @@ def Flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def Run(training: Training, name: str, limit: float) -> tuple[str, str]:
-    """(outcome, text for the report) of a check."""
-    training.runs.Limit(limit)
+def Run(training: Training, name: str, limit: float, left: float) -> tuple[str, str]:
+    """(outcome, text for the report) of a check. `left`: seconds until all of them must have ended."""
+    if left < 1:
+        return "not run, the total limit is used up", ""
+    training.runs.Limit(min(limit, left))
     try:
         passed, text = CHECKS[name](training)
         return "passed" if passed else "FAILED", text
     except Failed as problem:
         return "FAILED", str(problem)
     except NotFinished as problem:
-        return f"FAILED, not finished in {limit:g} s", f"{problem}."
+        text = "\n\n".join([f"{problem}.", *training.so_far])
+        return f"not finished in {left:.0f} s, all that was left" if left < limit else f"FAILED, not finished in {limit:g} s", text
     except NotRun as why:
         return "not run", f"{why}."
     except Exception as error:  # pylint: disable=broad-except  one check's mistake is not the others'
@@ -81,12 +87,18 @@ def Run(training: Training, name: str, limit: float) -> tuple[str, str]:
 
 def main() -> int:
     flags = Flags()
-    training, failed = Training(flags), []
+    training, failed, end = Training(flags), [], time.monotonic() + (flags.total_limit or math.inf)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("gpu_training.py: ended from outside"))
     try:
         for name in flags.checks:
             print(f"gpu-check: training: {name}", flush=True)
-            outcome, text = Run(training, name, flags.bench_limit if name == "bench" else flags.limit)
+            training.so_far = []
+            try:
+                outcome, text = Run(training, name, flags.bench_limit if name == "bench" else flags.limit, end - time.monotonic())
+            except SystemExit as ended:
+                with open(flags.report, "a", encoding="utf-8") as report:
+                    report.write("\n\n".join([f"### {name}: not finished", f"{ended}.", *training.so_far, ""]))
+                raise
             if outcome.startswith("FAILED"):
                 failed.append(name)
             text = "\n\n".join(part for part in (text, training.runs.TellStarts()) if part)
