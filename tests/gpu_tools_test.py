@@ -222,7 +222,7 @@ class GpuToolsTest(unittest.TestCase):
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES.replace('echo "[       OK ] CudaRmsNorm.Forward (3 ms)"',
                                                         'echo "[  FAILED  ] CudaRmsNorm.Forward (3 ms)"; exec sleep 90'))
-        status, output, report = self.Check("--only", "cases", "--total-limit", "4")
+        status, output, report = self.Check("--only", "cases", "--total-limit", "12")
         self.assertEqual(1, status, output)
         self.assertIn("SOMETHING FAILED", report)
 
