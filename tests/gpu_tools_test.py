@@ -152,6 +152,22 @@ class GpuToolsTest(unittest.TestCase):
         with open(trace, encoding="utf-8") as file:
             self.assertEqual("trace", file.read())
 
+    def test_what_a_total_limit_cuts_of_the_training_is_told(self) -> None:
+        for name, text in (("gpu_info", INFO), ("cuda_kernel_cases", CASES), ("unipool", "")):
+            self.Program(name, text)
+        os.mkdir(os.path.join(self.folder, "gpu"))
+        with open(os.path.join(self.folder, "text.txt"), "w", encoding="utf-8") as file:
+            file.write("words")
+        for outcome, expected, verdict in (("not run, the total limit is used up", 0, "passed, cut by the total limit: checks-of-training"),
+                                           ("not finished in 3 s, all that was left", 0, "passed, cut by the total limit"),
+                                           ("FAILED", 1, "SOMETHING FAILED"), ("passed", 0, " s: passed.")):
+            with open(os.path.join(self.folder, "gpu/gpu_training.py"), "w", encoding="utf-8") as file:
+                file.write("import sys\nflags = dict(zip(sys.argv[1::2], sys.argv[2::2]))\nassert float(flags['--total-limit']) > 1\n"
+                           f"open(flags['--report'], 'a').write('### bench: {outcome}\\n')\n")
+            status, output, report = self.Check("--only", "training", "--total-limit", "60")
+            self.assertEqual(expected, status, output)
+            self.assertIn(verdict, report)
+
     def test_failures_and_hangs_fail(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", FAILING_CASES)

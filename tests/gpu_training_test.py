@@ -211,6 +211,12 @@ class GpuTrainingTest(unittest.TestCase):
         self.assertRegex(checks["nccl"][0], r"not finished in \d s, all that was left")
         self.assertEqual("not run, the total limit is used up", checks["fp32"][0])
 
+    def test_a_bench_that_the_total_limit_cuts_tells_its_first_run(self) -> None:
+        status, checks = self.Check("--checks", "bench", "--total-limit", "30", plant={"match": "bench-unipool-1", "what": "sleep"})
+        self.assertEqual(0, status)
+        self.assertIn("all that was left", checks["bench"][0])
+        self.assertIn("each run", checks["bench"][1])
+
     def test_the_bench_tells_its_first_run_when_it_is_ended(self) -> None:
         plant = {"match": "bench-unipool-1", "what": "sleep"}  # the second run
         _, checks = self.Check("--checks", "bench", plant=plant, prefix=["timeout", "-s", "TERM", "30"])

@@ -255,7 +255,8 @@ check_training() {
   [[ ! $checks ]] || arguments+=(--checks "$checks")
   [[ ! $bench ]] || arguments+=("--bench=$bench")
   # It ends its checks by itself in time to tell of them.
-  ((!${total_limit%.*})) || arguments+=(--total-limit "$((${total_limit%.*} - SECONDS - 15))")
+  local left=$((${total_limit%.*} - SECONDS - 15))
+  ((!${total_limit%.*})) || arguments+=(--total-limit "$((left > 0 ? left : -1))")
   for recorder in "$root/lib/libunipool_timeline.so" "$root/build/tools/gpu/libunipool_timeline.so"; do
     [[ ! -f $recorder ]] || arguments+=(--timeline "$recorder" --trace "$work/timeline.json.gz")
   done
@@ -265,6 +266,7 @@ check_training() {
     --limit "$training_limit" --bench-limit "$step_limit" "${arguments[@]}"
   judge
   ! grep -q '^### .*: FAILED' "$report" || failed=1
+  ! grep -qE '^### .*: not (run, the total limit|finished in .* all that was left)' "$report" || left_out+=" checks-of-training"
   line "training: $outcome" ''
   # Each check has written its own result by now, unless the program did not come that far.
   [[ $outcome != FAILED* ]] || grep -q '^### ' "$report" || fenced "$work/training"

@@ -58,7 +58,7 @@ def Flags() -> argparse.Namespace:
     parser.add_argument("--checks", type=Names, default=list(CHECKS), metavar="NAME,...", help=f"of {' '.join(CHECKS)} (all)")
     parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="of each check (300)")
     parser.add_argument("--bench-limit", type=float, default=900, metavar="SECONDS", help="of the step benchmark (900)")
-    parser.add_argument("--total-limit", type=float, default=0, metavar="SECONDS", help="of all checks together (none)")
+    parser.add_argument("--total-limit", type=float, default=0, metavar="SECONDS", help="of all checks together; 0: none (0)")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="of the comparisons (200)")
     parser.add_argument("--bench-steps", type=int, default=12, metavar="N", help="of the benchmark (12, 4 of them warm-up)")
     parser.add_argument("--demo", default="", metavar='"A=B ..."', help="more settings of configs/demo.txtpb")
@@ -70,6 +70,7 @@ def Run(training: Training, name: str, limit: float, left: float) -> tuple[str, 
     """(outcome, text for the report) of a check. `left`: seconds until all of them must have ended."""
     if left < 1:
         return "not run, the total limit is used up", ""
+    training.is_cut = left < limit
     training.runs.Limit(min(limit, left))
     try:
         passed, text = CHECKS[name](training)
@@ -78,7 +79,7 @@ def Run(training: Training, name: str, limit: float, left: float) -> tuple[str, 
         return "FAILED", str(problem)
     except NotFinished as problem:
         text = "\n\n".join([f"{problem}.", *training.so_far])
-        return f"not finished in {left:.0f} s, all that was left" if left < limit else f"FAILED, not finished in {limit:g} s", text
+        return f"not finished in {left:.0f} s, all that was left" if training.is_cut else f"FAILED, not finished in {limit:g} s", text
     except NotRun as why:
         return "not run", f"{why}."
     except Exception as error:  # pylint: disable=broad-except  one check's mistake is not the others'

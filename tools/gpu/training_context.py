@@ -59,6 +59,7 @@ class Training:
     def __init__(self, flags: argparse.Namespace) -> None:
         self.flags, self.steps = flags, int(flags.steps)
         self.runs = Runs(flags.program, flags.mpirun)
+        self.is_cut = False  # the running check has less than its limit: what the total limit left
         self.so_far: list[str] = []  # what the running check knows already, for a report if it does not come to its end
         self.demo = [os.path.join(flags.configs, "demo.txtpb"), f"data.train={os.path.abspath(flags.text)}",
                      "train.eval_every=0", "parallel.ranks=1", *flags.demo.split()]
