@@ -133,7 +133,7 @@ class GpuTrainingTest(unittest.TestCase):
         sys.path.insert(0, os.path.join(self.root, "tools/gpu"))
         from training_runs import FirstStep  # pylint: disable=import-outside-toplevel  its folder is known only now
         writer = ("import sys, time; time.sleep(0.6); file = open(sys.argv[1] + '/metrics.jsonl', 'a'); "
-                  "file.write('{\"step\": 1, \"loss\": 1, \"step_seconds\": 0.2}\\n'); file.flush(); time.sleep(1.5)")
+                  "file.write('{\"step\": 1, \"loss\": 1, \"step_seconds\": 0.2}\\n'); file.flush(); time.sleep(4)")
         for earlier_lines in ("", '{"step": 0, "loss": 1, "step_seconds": 0.1}\n'):
             with open(self.Path("metrics.jsonl"), "w", encoding="utf-8") as file:
                 file.write(earlier_lines)
@@ -142,7 +142,7 @@ class GpuTrainingTest(unittest.TestCase):
                 subprocess.run([sys.executable, "-c", writer, self.folder], check=True)
             assert first.seconds is not None
             self.assertGreater(first.seconds, 0.35)
-            self.assertLess(first.seconds, 1.6)  # not at the end of the run, also where the machine is slow to begin it
+            self.assertLess(first.seconds, 4)  # not at the end of the run, also where the machine is slow to begin it
         nothing = FirstStep(self.Path("nothing"))
         with nothing:
             pass

@@ -116,7 +116,7 @@ TEST_F(Serving, StopsThoughClientsAreConnected) {
   ASSERT_EQ(send(file, "POST /v1/completions HTTP/1.1\r\n", 31, MSG_NOSIGNAL), 31);
   const auto begin = std::chrono::steady_clock::now();
   server_.Stop();
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
   close(file);
 }
 

@@ -138,7 +138,7 @@ TEST_F(RunLockHolderTest, WithoutLocksALivingProcessOfThisHostHoldsIt) {
 
 TEST_F(RunLockHolderTest, WithoutLocksAMovingHeartbeatOfAnotherHostHoldsIt) {
   cannot_lock = true;
-  const RunLockOptions options{.heartbeat_patience = milliseconds(1500)};
+  const RunLockOptions options{.heartbeat_patience = milliseconds(4000)};
   Heartbeat heartbeat(dir_);
   heartbeat.Beat(1, 1);
   WriteHolder("elsewhere", 4711);

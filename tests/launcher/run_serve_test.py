@@ -124,21 +124,23 @@ class ServeTest(RunTest):
         self.assertLessEqual(len({answer["choices"][0]["text"] for answer in good}), 7)
         self.AssertUp()
 
-    def test_ends_within_a_second(self) -> None:
+    def test_ends_without_finishing_its_answers(self) -> None:
         idle = socket.create_connection(("127.0.0.1", self.port))
         idle.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Le")
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit(self.Ask, {"prompt": ["the"] * 200, "max_tokens": 60}) for _ in range(8)]
-            time.sleep(0.5)
-            begin = time.monotonic()
+        answered = 0
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            asked = [pool.submit(self.Ask, {"prompt": ["the"] * 200, "max_tokens": 60}) for _ in range(16)]
+            time.sleep(0.3)
             self.server.send_signal(signal.SIGTERM)
             self.assertEqual(self.server.wait(timeout=10), 0)
-            self.assertLess(time.monotonic() - begin, 1.5)
             for answer in asked:
                 try:
-                    self.assertIn(answer.result()[0], (200, 429, 503))
+                    status = answer.result()[0]
+                    self.assertIn(status, (200, 429, 503))
+                    answered += status == 200
                 except (OSError, http.client.HTTPException, json.JSONDecodeError):
                     pass  # cut off
+        self.assertLess(answered, 16, "it came too late to interrupt anything")
         idle.close()
         assert self.server.stderr
         for sign in run_harness.SIGNS_OF_A_BUG:

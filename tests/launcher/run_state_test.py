@@ -24,7 +24,7 @@ class StateTest(RequestTest):
         for mpi in [0, 3]:
             outcome = self.Train(mpi=mpi)
             self.assertEqual(outcome.text.count("has done its 12 steps"), 1, outcome)
-            self.assertLess(outcome.seconds, 4 if mpi else 1)
+            self.assertLess(outcome.seconds, 20 if mpi else 10)  # also beside others
         self.assertEqual({path: os.stat(path).st_mtime_ns for path in files}, files)
         self.Train("train.steps=13")
         self.assertEqual(self.State("run")["step"], 13)

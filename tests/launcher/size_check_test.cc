@@ -31,7 +31,7 @@ TEST(SizeCheck, EachSizeAloneNamesItsFieldNeedAndHave) {
     EXPECT_THAT(problems[0], testing::StartsWith(field + ": is 2147483647; must be at most "));
     EXPECT_THAT(problems[0], HasSubstr("; these settings need "));
     EXPECT_THAT(problems[0], HasSubstr(" of memory; there are "));
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
   }
 }
 
