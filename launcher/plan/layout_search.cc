@@ -268,12 +268,6 @@ class Search {
   SearchResult result_;
 };
 
-std::string JoinSettings(const std::vector<std::string>& settings) {
-  std::string text;
-  for (const std::string& setting : settings) text += (text.empty() ? "" : " ") + setting;
-  return text;
-}
-
 std::string Row(const Layout& layout) {
   std::string settings;
   for (const std::string& setting : layout.settings) {
@@ -291,6 +285,12 @@ std::string Row(const Layout& layout) {
 SearchResult SearchLayouts(const Config& config, const Cluster& cluster,
                            const std::vector<std::string>& fixed, const SearchOptions& options) {
   return Search(config, cluster, fixed, options).Run();
+}
+
+std::string JoinSettings(const std::vector<std::string>& settings) {
+  std::string text;
+  for (const std::string& setting : settings) text += (text.empty() ? "" : " ") + setting;
+  return text;
 }
 
 std::string NoLayoutText(const SearchResult& result) {

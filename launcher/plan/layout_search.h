@@ -44,6 +44,7 @@ SearchResult SearchLayouts(const Config& config, const Cluster& cluster,
 // Tables for people: the fastest `top`, those that nothing beats, what was refused and why, and the
 // command of the fastest. `command`: "unipool train CONFIG a=b", which the layout's settings follow.
 // Where no layout validates and fits, a sentence with the reason that refused most.
+std::string JoinSettings(const std::vector<std::string>& settings);  // "a=1 b=2"
 std::string NoLayoutText(const SearchResult& result);
 std::string SearchText(const SearchResult& result, int top, const std::string& command);
 std::string SearchJson(const SearchResult& result, int top);

@@ -15,6 +15,7 @@
 #include "launcher/plan/layout_search.h"
 #include "launcher/plan/placement_gain.h"
 #include "launcher/plan/saved_forecast.h"
+#include "launcher/plan/search_html.h"
 #include "launcher/plan/shared_cores.h"
 #include "launcher/reports/own_file.h"
 #include "launcher/standard_output.h"
@@ -43,7 +44,7 @@ namespace {
 const OwnFile kTrace{"time line of this program",
                      [](std::string_view begin) { return begin.starts_with(R"({"displayTimeUnit")"); }};
 const OwnFile kPage{"page of this command", [](std::string_view begin) {
-                      return begin.find("<title>Plan of a step") != std::string_view::npos;
+                      return begin.find("<title>Plan of ") != std::string_view::npos;
                     }};
 const OwnFile kSaved{"plan of this command",
                      [](std::string_view begin) { return begin.starts_with("{\n  \"breakdown\""); }};
@@ -127,7 +128,7 @@ bool IsGiven(const char* flag) {
 void AddUselessFlags(Problems& problems) {
   for (const char* flag : {"html", "trace", "save"}) {
     if (!IsGiven(flag)) continue;
-    if (FLAGS_search)
+    if (FLAGS_search && flag != std::string_view("html"))
       problems.Add(Format("--%s: is for the plan of one layout; leave it or --search out", flag));
     if (FLAGS_check) problems.Add(Format("--%s: is for a plan alone; leave it or --check out", flag));
   }
@@ -222,6 +223,8 @@ int SearchAndPrint(const CommandLine& command_line, const Config& config, const 
   SearchResult result = SearchLayouts(config, cluster, fixed, options);
   result.left_out = found.left_out;
   const int exit_code = result.layouts.empty() ? 1 : 0;
+  if (!FLAGS_html.empty())
+    WriteOwnFile(kPage, FLAGS_html, SearchHtml(result, FLAGS_top, cluster.path, command));
   if (command_line.json) {
     PrintResult(SearchJson(result, FLAGS_top) + "\n");
     return exit_code;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "launcher/traffic_report/html_page.h"
 #include "runtime/format.h"
@@ -168,6 +169,46 @@ std::string LinesSvg(const Chart& chart) {
     legend += 34 + 6.2 * static_cast<double>(curve.name.size());
   }
   return svg + "</svg>\n";
+}
+
+std::string ScatterSvg(const Scatter& scatter) {
+  constexpr double kTop = 22, kBottom = 380, kTogether = 4;
+  Chart chart{.title = "", .x_label = scatter.x_title, .curves = {{.name = "", .points = {}}}};
+  for (const ScatterPoint& point : scatter.points) chart.curves[0].points.emplace_back(point.x, point.y);
+  const Axes axes = AxesOf(chart, 8, 8);
+  std::string svg = Begin(kBottom + 22) + BottomAxis(axes.x, kTop, kBottom, scatter.x_title) +
+                    Text(kLeft - 6, 12, "end", scatter.y_title);
+  const std::vector<std::string> labels = TickLabels(axes.y);
+  for (size_t i = 0; i < labels.size(); ++i) {
+    const double y = kTop + (1 - axes.y.Place(axes.y.ticks[i])) * (kBottom - kTop);
+    svg += Line(kLeft, y, kWidth - kRight, y, "grid") + Text(kLeft - 6, y + 4, "end", labels[i]);
+  }
+  std::vector<BarClass> classes;
+  const auto color_of = [](int name) { return std::string(kCurves[name % std::size(kCurves)]); };
+  for (size_t name = 0; name < scatter.names.size(); ++name)
+    classes.push_back({"f" + color_of(static_cast<int>(name)), scatter.names[name]});
+  svg += Legend(classes, 12);
+  std::vector<std::vector<std::pair<double, double>>> marked(scatter.names.size());
+  std::set<std::pair<int, int>> drawn;
+  std::string last;  // marked points lie above the others
+  for (const ScatterPoint& point : scatter.points) {
+    const double x = kLeft + axes.x.Place(point.x) * (kWidth - kLeft - kRight);
+    const double y = kTop + (1 - axes.y.Place(point.y)) * (kBottom - kTop);
+    if (point.is_marked) marked[point.name].emplace_back(x, y);
+    const std::pair place(static_cast<int>(x / kTogether), static_cast<int>(y / kTogether));
+    if (!point.is_marked && !drawn.insert(place).second) continue;
+    (point.is_marked ? last : svg) +=
+        Format("<circle class=\"f%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\"><title>%s</title></circle>\n",
+               color_of(point.name), x, y, point.is_marked ? 5 : 2, MarkupText(point.title));
+  }
+  for (size_t name = 0; name < marked.size(); ++name) {
+    std::sort(marked[name].begin(), marked[name].end());
+    std::string points;
+    for (const auto& [x, y] : marked[name]) points += Format("%.1f,%.1f ", x, y);
+    svg +=
+        "<polyline class=\"curve c" + color_of(static_cast<int>(name)) + "\" points=\"" + points + "\"/>\n";
+  }
+  return svg + last + "</svg>\n";
 }
 
 std::string HistogramSvg(const Histogram& histogram) {

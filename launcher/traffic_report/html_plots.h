@@ -33,6 +33,21 @@ std::string HeatMapSvg(const HeatMap& map);
 // Curves, each with its own color and name; at most 4.
 std::string LinesSvg(const Chart& chart);
 
+// Points by two values. Those of one name have one color, of 4 that repeat. Marked points are large and
+// joined by a line a name; of the others, one is drawn where several lie together. Hovering tells `title`.
+struct ScatterPoint {
+  double x = 0, y = 0;
+  std::string title;
+  int name = 0;  // index into `names`
+  bool is_marked = false;
+};
+struct Scatter {
+  std::vector<ScatterPoint> points;
+  std::vector<std::string> names;
+  std::string x_title, y_title;
+};
+std::string ScatterSvg(const Scatter& scatter);
+
 // Vertical bars with a label each, and a curve over them by the scale on the right.
 struct Histogram {
   std::vector<std::string> labels;

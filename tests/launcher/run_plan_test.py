@@ -286,9 +286,11 @@ class PlanTest(RunTest):
         self.assertIn("new/plan.json: is no plan that can be read", self.Train(*layout, "--anew", *train).text)
 
     def test_search(self) -> None:
-        outcome = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", "--search", "--ranks=2,4", "--json", "--top=3")
+        outcome = self.Run("plan", "small.txtpb", "--cluster=cluster.txtpb", "--search", "--ranks=2,4", "--json", "--top=3", "--html=all.html")
         found = json.loads(outcome.stdout)
         self.assertEqual(found["candidates"], found["feasible"] + sum(found["refused"].values()))
+        with open(self.Path("all.html"), encoding="utf-8") as file:
+            self.assertEqual(file.read().count('r="5"'), sum(layout["pareto"] for layout in found["layouts"]))
         for i, layout in enumerate(found["layouts"][:3]):  # what is called feasible starts, and takes as long
             run = f"search{i}"
             self.Train(*layout["settings"], f"run_dir={run}", "parallel.emulate=cluster.txtpb", "train.steps=4",
@@ -340,7 +342,6 @@ class PlanTest(RunTest):
                 ([*plan, "--ranks=4"], "--ranks: is for --search"),
                 ([*plan, "--max_memory=1"], "--max_memory: is for --search"),
                 ([*plan, "--top=3"], "--top: is for --search"),
-                ([*plan, "--search", "--html=x.html"], "--html: is for the plan of one layout"),
                 ([*plan, "--search", "--trace=x.json"], "--trace: is for the plan of one layout"),
                 ([*plan, "--search", "--save=x"], "--save: is for the plan of one layout"),
                 ([*plan, "--check", "--html=x.html"], "--html: is for a plan alone"),
