@@ -95,7 +95,7 @@ __device__ inline void UpdateRange(const GroupArguments& a, const Entry& tensor,
 
 // Block kThreads.
 template <class Grad, class Copy>
-__global__ void __launch_bounds__(kThreads) GroupKernel(const __grid_constant__ GroupArguments a) {
+UNIPOOL_KERNEL((kThreads), GroupKernel, const __grid_constant__ GroupArguments a) {
   if (!AllFinite(a)) return;
   const int block = static_cast<int>(blockIdx.x);
   int low = 0, high = a.num_tensors;  // the tensor is in [low, high)

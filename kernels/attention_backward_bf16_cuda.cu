@@ -51,7 +51,7 @@ __device__ inline void StoreSums(const Sums<Tiles::kRowTiles, kWidth / 8>& sums,
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(KeyTiles<kWidth>::kThreads) KeyGradientKernel(AttentionView<Bf16> a) {
+UNIPOOL_KERNEL((KeyTiles<kWidth>::kThreads), KeyGradientKernel, AttentionView<Bf16> a) {
   using Tiles = KeyTiles<kWidth>;
   constexpr int kOwn = Tiles::kOwn, kOther = Tiles::kOther, kTile = kOther * kWidth;
   // Tiles of the first keys, which the most queries see, come first.
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(KeyTiles<kWidth>::kThreads) KeyGradientKernel(
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(QueryTiles<kWidth>::kThreads) QueryGradientKernel(AttentionView<Bf16> a) {
+UNIPOOL_KERNEL((QueryTiles<kWidth>::kThreads), QueryGradientKernel, AttentionView<Bf16> a) {
   using Tiles = QueryTiles<kWidth>;
   constexpr int kOwn = Tiles::kOwn, kOther = Tiles::kOther, kTile = kOther * kWidth;
   TilePlace place = PlaceOfBlock(a.num_heads, a.num_sequences);

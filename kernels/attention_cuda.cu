@@ -8,8 +8,7 @@ constexpr int kTermThreads = 256, kLanesOfRow = 8, kTermsOfBlock = kTermThreads 
 
 // RowTerms of all heads, in rows that are kTermRows' multiples long. Eight lanes per row.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kTermThreads)
-    RowTermsKernel(AttentionView<T> a, int padded_length, RowTerm* terms) {
+UNIPOOL_KERNEL((kTermThreads), RowTermsKernel, AttentionView<T> a, int padded_length, RowTerm* terms) {
   const int lane = static_cast<int>(threadIdx.x) % kLanesOfRow;
   // (sequence, position, head), heads first: neighbouring rows lie together in memory
   const int64_t row = int64_t{blockIdx.x} * kTermsOfBlock + static_cast<int>(threadIdx.x) / kLanesOfRow;

@@ -51,7 +51,7 @@ __device__ inline void LoadCache(const DecodeArguments<T>& a, int offset, int fi
 
 // Block (kThreads) of grid (G, stretches).
 template <class T>
-__global__ void __launch_bounds__(kThreads) StretchKernel(DecodeArguments<T> a) {
+UNIPOOL_KERNEL((kThreads), StretchKernel, DecodeArguments<T> a) {
   const int kv_head = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const int d = a.head_size, group = a.num_heads / a.num_kv_heads;
   const int begin = static_cast<int>(blockIdx.y) * a.keys_of_stretch;
@@ -123,8 +123,8 @@ __global__ void __launch_bounds__(kThreads) StretchKernel(DecodeArguments<T> a) 
 
 // Block (kThreads) of grid (H).
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    JoinKernel(int num_heads, int head_size, int num_stretches, const float* partial, T* out) {
+UNIPOOL_KERNEL((kThreads), JoinKernel, int num_heads, int head_size, int num_stretches, const float* partial,
+               T* out) {
   const int d = head_size, stride = num_heads * (d + 2);
   partial += blockIdx.x * (d + 2);
   float largest = -INFINITY;

@@ -116,7 +116,7 @@ __device__ inline float RowMax(float x) {
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) ForwardKernel(AttentionView<float> a) {
+UNIPOOL_KERNEL((kThreads), ForwardKernel, AttentionView<float> a) {
   TilePlace place = PlaceOfBlock(a.num_heads, a.num_sequences);
   place.tile = (a.length - 1) / kOwn - place.tile;  // those with the most keys first
   const int first_query = place.tile * kOwn, kv_head = place.head / a.group_size;
@@ -184,7 +184,7 @@ __device__ inline float Probability(float product, float scale2, const RowTerm& 
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) KeyGradientKernel(AttentionView<float> a) {
+UNIPOOL_KERNEL((kThreads), KeyGradientKernel, AttentionView<float> a) {
   const int num_kv_heads = a.num_heads / a.group_size;
   const TilePlace place = PlaceOfBlock(num_kv_heads, a.num_sequences);
   const int first_key = place.tile * kOwn, num_rows = a.length - first_key;
@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(kThreads) KeyGradientKernel(AttentionView<floa
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) QueryGradientKernel(AttentionView<float> a) {
+UNIPOOL_KERNEL((kThreads), QueryGradientKernel, AttentionView<float> a) {
   TilePlace place = PlaceOfBlock(a.num_heads, a.num_sequences);
   place.tile = (a.length - 1) / kOwn - place.tile;
   const int first_query = place.tile * kOwn, kv_head = place.head / a.group_size;

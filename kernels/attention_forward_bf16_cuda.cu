@@ -114,7 +114,7 @@ __device__ inline void Finish(const AttentionView<Bf16>& a, const TilePlace& pla
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(Tiles<kWidth>::kThreads) ForwardKernel(AttentionView<Bf16> a) {
+UNIPOOL_KERNEL((Tiles<kWidth>::kThreads), ForwardKernel, AttentionView<Bf16> a) {
   constexpr int kTileKeys = Tiles<kWidth>::kKeys, kTile = kTileKeys * kWidth;
   TilePlace place = PlaceOfBlock(a.num_heads, a.num_sequences);
   place.tile = (a.length - 1) / kQueries - place.tile;  // those with the most keys first

@@ -42,7 +42,7 @@ __device__ inline void CopyTile(const char* from, char* to, int bytes) {
 }
 
 // Block kThreads.
-__global__ void __launch_bounds__(kThreads) CopyKernel(const __grid_constant__ Arguments a) {
+UNIPOOL_KERNEL((kThreads), CopyKernel, const __grid_constant__ Arguments a) {
   const int tile = static_cast<int>(blockIdx.x);
   int low = 0, high = a.num_segments;  // the segment is in [low, high)
   while (high - low > 1) {

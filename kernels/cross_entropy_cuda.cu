@@ -91,8 +91,8 @@ __device__ inline SoftmaxSum BlockJoin(SoftmaxSum mine) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostThreads, 2)
-    Kernel(int width, T* logits, const int32_t* targets, float grad_scale, double* losses) {
+UNIPOOL_KERNEL((kMostThreads, 2), Kernel, int width, T* logits, const int32_t* targets, float grad_scale,
+               double* losses) {
   constexpr int kPack = kPackOf16<T>;
   T* row = logits + int64_t{blockIdx.x} * width;
   const int target = targets[blockIdx.x];

@@ -9,7 +9,7 @@ struct Chunk {
   uintptr_t address[kChunk];
 };
 
-__global__ void WriteChunk(const Chunk chunk, int count, uintptr_t* to) {
+UNIPOOL_KERNEL((kChunk), WriteChunk, const Chunk chunk, int count, uintptr_t* to) {
   const int i = static_cast<int>(threadIdx.x);
   if (i < count) to[i] = chunk.address[i];
 }

@@ -33,8 +33,8 @@ __device__ inline uint32_t PositionOf(Key key) {
 }
 
 // Bitonic sort of a tile. Block kSortThreads.
-__global__ void __launch_bounds__(kSortThreads)
-    SortKernel(int64_t num_tokens, int64_t vocabulary, const int32_t* tokens, Key* sorted_tiles) {
+UNIPOOL_KERNEL((kSortThreads), SortKernel, int64_t num_tokens, int64_t vocabulary, const int32_t* tokens,
+               Key* sorted_tiles) {
   UNIPOOL_SHARED(Key, keys, [kTile]);
   const int thread = threadIdx.x;
   for (int i = thread; i < kTile; i += kSortThreads) {
@@ -74,8 +74,7 @@ __device__ inline int CountSmaller(const Key* tile, Key key) {
 }
 
 // Block kRankThreads, a thread per key.
-__global__ void __launch_bounds__(kRankThreads)
-    RankKernel(int64_t num_tiles, const Key* sorted_tiles, Key* sorted) {
+UNIPOOL_KERNEL((kRankThreads), RankKernel, int64_t num_tiles, const Key* sorted_tiles, Key* sorted) {
   UNIPOOL_SHARED(Key, tile, [kTile]);
   const int64_t at = int64_t{blockIdx.x} * kRankThreads + threadIdx.x, own_tile = at / kTile;
   const Key key = sorted_tiles[at];
@@ -130,7 +129,7 @@ struct RowSum {
 // Block (32, kStripWarps). A run began in an earlier chunk if the key before has its id, with or without a
 // row.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kWarp* kStripWarps, kSumBlocksPerSm) SumKernel(SumArguments<T> a) {
+UNIPOOL_KERNEL((kWarp * kStripWarps, kSumBlocksPerSm), SumKernel, SumArguments<T> a) {
   const auto chunk = static_cast<int64_t>(blockIdx.x);
   const int64_t column = ((int64_t{blockIdx.y} * kStripWarps + threadIdx.y) * kWarp + threadIdx.x) * kPack;
   if (column >= a.width) return;

@@ -143,9 +143,8 @@ class Slices {
   int range_, end_, row_ = 0, rows_left_ = 0;
 };
 
-__global__ void __launch_bounds__(kThreads)
-    WeightGrad(const __grid_constant__ Work work, const Bf16* dy, const Bf16* x, int64_t outer, int64_t inner,
-               float* dw) {
+UNIPOOL_KERNEL((kThreads), WeightGrad, const __grid_constant__ Work work, const Bf16* dy, const Bf16* x,
+               int64_t outer, int64_t inner, float* dw) {
   const int64_t tile_o = static_cast<int64_t>(blockIdx.y) * kTileO,
                 tile_i = static_cast<int64_t>(blockIdx.x) * kTileI;
   Bf16* shared = DynamicShared<Bf16>();

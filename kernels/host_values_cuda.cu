@@ -19,8 +19,7 @@ struct Chunk {
 
 // One block of kThreads. Values have their final bits already.
 template <class Raw>
-__global__ void __launch_bounds__(kThreads)
-    WriteKernel(const __grid_constant__ Chunk<Raw> chunk, int count, Raw* to) {
+UNIPOOL_KERNEL((kThreads), WriteKernel, const __grid_constant__ Chunk<Raw> chunk, int count, Raw* to) {
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) to[i] = chunk.value[i];
 }
 

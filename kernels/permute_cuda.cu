@@ -26,7 +26,7 @@ struct MoveArguments {
 
 // Block (32, kWarps), as all here.
 template <class From, class To, int kPack>
-__global__ void __launch_bounds__(kWarp* kWarps) MoveKernel(MoveArguments<From, To> a) {
+UNIPOOL_KERNEL((kWarp * kWarps), MoveKernel, MoveArguments<From, To> a) {
   const int64_t i = WarpIndex();
   if (i >= a.rows) return;
   const int64_t source = a.index[i];
@@ -56,7 +56,7 @@ struct UnpermuteArguments {
 
 // The sum over k is kept in F32 and meets the residual at the end, which has been under way since the start.
 template <class Row, class Token, int kPack>
-__global__ void __launch_bounds__(kWarp* kWarps) UnpermuteKernel(UnpermuteArguments<Row, Token> a) {
+UNIPOOL_KERNEL((kWarp * kWarps), UnpermuteKernel, UnpermuteArguments<Row, Token> a) {
   const int64_t token = WarpIndex();
   if (token >= a.num_tokens) return;
   const int64_t at = token * a.width;
@@ -106,7 +106,7 @@ struct BackwardArguments {
 // dout stays in registers for all k where a row is at most kBackwardHeld packs a lane; longer rows read it
 // again for each k, from the cache.
 template <class Row, class Token, int kPack>
-__global__ void __launch_bounds__(kWarp* kWarps, 2) BackwardKernel(BackwardArguments<Row, Token> a) {
+UNIPOOL_KERNEL((kWarp * kWarps, 2), BackwardKernel, BackwardArguments<Row, Token> a) {
   constexpr int kSegment = kBackwardHeld * kWarp * kPack;
   const int64_t token = WarpIndex();
   if (token >= a.num_tokens) return;

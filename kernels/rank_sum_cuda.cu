@@ -43,7 +43,7 @@ __device__ inline void SumPack(const Arguments<T>& a, int64_t at) {
 
 // Block kThreads.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kThreads) SumKernel(Arguments<T> a) {
+UNIPOOL_KERNEL((kThreads), SumKernel, Arguments<T> a) {
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, at = thread * kPack;
   if (at + kPack <= a.n) SumPack<T, kPack>(a, at);
   const int64_t last = a.n / kPack * kPack + thread;  // what no pack holds

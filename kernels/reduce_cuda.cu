@@ -20,7 +20,7 @@ __device__ inline int64_t ElementAt(int c) {
 
 // y = x. Block kThreads, kBlockElements a block.
 template <class From, class To, int kPack>
-__global__ void __launch_bounds__(kThreads) MoveKernel(int64_t n, const From* x, To* y) {
+UNIPOOL_KERNEL((kThreads), MoveKernel, int64_t n, const From* x, To* y) {
   Pack<From, kPack> from[kInFlight];
 #pragma unroll
   for (int c = 0; c < kInFlight; ++c) {
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) MoveKernel(int64_t n, const From* x,
 }
 
 template <class Raw, int kPack>
-__global__ void __launch_bounds__(kThreads) FillKernel(int64_t n, Raw value, Raw* x) {
+UNIPOOL_KERNEL((kThreads), FillKernel, int64_t n, Raw value, Raw* x) {
   Pack<Raw, kPack> pack;
 #pragma unroll
   for (int e = 0; e < kPack; ++e) pack.value[e] = value;
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads) FillKernel(int64_t n, Raw value, Raw
   if (blockIdx.x == 0 && last < n) x[last] = value;
 }
 
-__global__ void __launch_bounds__(kThreads) RaiseKernel(int64_t n, float least, float* x) {
+UNIPOOL_KERNEL((kThreads), RaiseKernel, int64_t n, float least, float* x) {
   const int64_t j = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (j < n && x[j] < least) x[j] = least;
 }
@@ -115,7 +115,7 @@ __device__ inline double PackSum(const Pack<T, kPack>& pack) {
 
 // partials[b] = the sum over every gridDim.x-th run of kThreads * kSumInFlight packs.
 template <SumOf kWhat, class T, int kPack>
-__global__ void __launch_bounds__(kThreads) PartialSumKernel(int64_t n, const T* x, double* partials) {
+UNIPOOL_KERNEL((kThreads), PartialSumKernel, int64_t n, const T* x, double* partials) {
   double sum = 0;
   const int64_t run = int64_t{kThreads} * kSumInFlight * kPack;
   for (int64_t begin = blockIdx.x * run; begin < n; begin += gridDim.x * run) {
@@ -138,8 +138,7 @@ __global__ void __launch_bounds__(kThreads) PartialSumKernel(int64_t n, const T*
 }
 
 // One block of kThreads.
-__global__ void __launch_bounds__(kThreads)
-    FoldKernel(int num_partials, const double* partials, double* sum) {
+UNIPOOL_KERNEL((kThreads), FoldKernel, int num_partials, const double* partials, double* sum) {
   double share = 0;
   for (int i = threadIdx.x; i < num_partials; i += kThreads) share += partials[i];
   share = BlockSum(share);

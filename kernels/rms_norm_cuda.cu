@@ -33,7 +33,7 @@ __device__ inline void LoadPacks(const T* row, int64_t begin, int64_t width, Pac
 
 // Block (32, kForwardWarps).
 template <class T, int kPack>
-__global__ void __launch_bounds__(kWarp* kForwardWarps) ForwardKernel(ForwardArguments<T> a) {
+UNIPOOL_KERNEL((kWarp * kForwardWarps), ForwardKernel, ForwardArguments<T> a) {
   constexpr int kSegment = kForwardHeld * kWarp * kPack;
   const int64_t row = int64_t{blockIdx.x} * kForwardWarps + threadIdx.y;
   if (row >= a.rows) return;
@@ -108,8 +108,7 @@ __device__ inline void FoldWarps(int64_t width, const float* sums, float* partia
 // Block (32, warps); rows are dealt to warps in turn. Each lane sums its own columns of dweight in shared
 // memory [warps, PaddedWidth], so that no order is left to chance.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kWarp* kMostBackwardWarps, kBackwardBlocksPerSm)
-    BackwardKernel(BackwardArguments<T> a) {
+UNIPOOL_KERNEL((kWarp * kMostBackwardWarps, kBackwardBlocksPerSm), BackwardKernel, BackwardArguments<T> a) {
   constexpr int kSegment = kBackwardHeld * kWarp * kPack;
   const int lane = threadIdx.x, warp = threadIdx.y, num_warps = blockDim.y;
   float* sums = DynamicShared<float>();

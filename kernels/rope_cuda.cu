@@ -18,7 +18,7 @@ struct RopeArguments {
 };
 
 template <class T, int kPack>
-__global__ void __launch_bounds__(kThreads) RopeKernel(RopeArguments<T> a) {
+UNIPOOL_KERNEL((kThreads), RopeKernel, RopeArguments<T> a) {
   const int packs = a.half / kPack, strides = (a.heads + kHeadsOfThread - 1) / kHeadsOfThread;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t token = i / (packs * strides);

@@ -117,7 +117,7 @@ __device__ inline int ChooseExpert(const Arguments<T>& a, const float* s, unsign
 }
 
 template <class T, bool kPacks, class Shape>
-__global__ void __launch_bounds__(Shape::kThreads, 512 / Shape::kThreads) RouterKernel(Arguments<T> a) {
+UNIPOOL_KERNEL((Shape::kThreads, 512 / Shape::kThreads), RouterKernel, Arguments<T> a) {
   constexpr int kTokens = Shape::kTokens, kThreads = Shape::kThreads, kTokensPerWarp = Shape::kTokensPerWarp;
   unsigned char* shared = DynamicShared<unsigned char>();
   T* stages = reinterpret_cast<T*>(shared);

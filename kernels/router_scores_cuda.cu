@@ -73,7 +73,7 @@ __device__ inline void WriteRow(const Arguments& a, const RowFactors& factors, i
 
 // Dynamic shared memory: [2 kWarps, M], what each warp needs for `chosen` and `importance`.
 template <RouterKind kKind, int kPack>
-__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) BackwardKernel(Arguments a) {
+UNIPOOL_KERNEL((kThreads, kBlocksPerProcessor), BackwardKernel, Arguments a) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, n = a.num_experts;
   float* all_importance = DynamicShared<float>() + kWarps * n;
   float *chosen = DynamicShared<float>() + warp * n, *importance = all_importance + warp * n;
@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) BackwardKernel(
 }
 
 // dsigma += constant * the sum of dscale, by one block.
-__global__ void __launch_bounds__(kThreads)
-    FoldSigmaKernel(int64_t num_blocks, const double* dscale, float constant, float* dsigma) {
+UNIPOOL_KERNEL((kThreads), FoldSigmaKernel, int64_t num_blocks, const double* dscale, float constant,
+               float* dsigma) {
   double sum = 0;
   for (int64_t b = threadIdx.x; b < num_blocks; b += kThreads) sum += dscale[b];
   sum = BlockSum(sum);

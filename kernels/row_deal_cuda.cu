@@ -24,7 +24,7 @@ struct Arguments {
   Tables scratch;
 };
 
-__global__ void __launch_bounds__(kThreads) TableKernel(Arguments a) {
+UNIPOOL_KERNEL((kThreads), TableKernel, Arguments a) {
   const int thread = static_cast<int>(threadIdx.x);
   for (int p = thread; p < a.num_places; p += kThreads) a.rows_of_place[p] = 0;
   ScanInBlock<kThreads>(a.num_experts, a.rows_of_expert, a.scratch.first_row);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads) TableKernel(Arguments a) {
   }
 }
 
-__global__ void __launch_bounds__(kThreads) DealKernel(Arguments a) {
+UNIPOOL_KERNEL((kThreads), DealKernel, Arguments a) {
   const int choice = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   if (choice >= a.num_choices) return;
   const int row = a.row_of[choice];

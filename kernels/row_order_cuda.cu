@@ -50,7 +50,7 @@ __device__ inline void LoadPlaces(const Arguments& a, int (&places)[kPerLane]) {
 }
 
 // Block kThreads; dynamic shared memory: M counts.
-__global__ void __launch_bounds__(kThreads) CountKernel(Arguments a) {
+UNIPOOL_KERNEL((kThreads), CountKernel, Arguments a) {
   int* counts = DynamicShared<int>();
   for (int e = static_cast<int>(threadIdx.x); e < a.num_experts; e += kThreads) counts[e] = 0;
   int places[kPerLane];
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads) CountKernel(Arguments a) {
 constexpr int kSlices = 32;
 
 // Block (32, kSlices): a lane per place, a slice of neighbouring chunks per warp.
-__global__ void __launch_bounds__(kWarp* kSlices) ScanKernel(Arguments a) {
+UNIPOOL_KERNEL((kWarp * kSlices), ScanKernel, Arguments a) {
   UNIPOOL_SHARED(int, sums, [kSlices][kWarp]);
   const int lane = static_cast<int>(threadIdx.x), slice = static_cast<int>(threadIdx.y);
   const int e = static_cast<int>(blockIdx.x) * kWarp + lane;
@@ -116,7 +116,7 @@ int64_t PlaceSharedBytes(int64_t num_experts) {
 }
 
 // Block kThreads; dynamic shared memory: the first row of each place, counts of each warp.
-__global__ void __launch_bounds__(kThreads) PlaceKernel(Arguments a) {
+UNIPOOL_KERNEL((kThreads), PlaceKernel, Arguments a) {
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, num_experts = a.num_experts;
   int* first = DynamicShared<int>();
   auto* warp_counts = reinterpret_cast<uint16_t*>(first + num_experts);  // [kWarps, M]

@@ -21,7 +21,7 @@ __device__ inline void SplitPack(const Pack<float, kPack>& x, Bf16* high, Bf16* 
 
 // Block kThreads; kInFlight packs a thread.
 template <int kPack>
-__global__ void __launch_bounds__(kThreads) SplitKernel(int64_t n, const float* x, Bf16* high, Bf16* low) {
+UNIPOOL_KERNEL((kThreads), SplitKernel, int64_t n, const float* x, Bf16* high, Bf16* low) {
   const auto at = [](int c) {
     return ((int64_t{blockIdx.x} * kInFlight + c) * kThreads + threadIdx.x) * kPack;
   };

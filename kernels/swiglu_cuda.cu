@@ -30,7 +30,7 @@ __device__ inline void ForPacks(int64_t width, Load load, Compute compute) {
 }
 
 template <class T, int kPack>
-__global__ void __launch_bounds__(kThreads) ForwardKernel(int64_t width, const T* gate_up, T* activation) {
+UNIPOOL_KERNEL((kThreads), ForwardKernel, int64_t width, const T* gate_up, T* activation) {
   const T* gate_row = gate_up + blockIdx.x * 2 * width;
   const T* up_row = gate_row + width;
   T* activation_row = activation + blockIdx.x * width;
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kThreads) ForwardKernel(int64_t width, const T
 
 // silu(g) = g * s(g), silu'(g) = s * (1 + g * (1 - s)) with s the sigmoid.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kThreads)
-    BackwardKernel(int64_t width, const T* gate_up, const T* dactivation, T* dgate_up, T* activation) {
+UNIPOOL_KERNEL((kThreads), BackwardKernel, int64_t width, const T* gate_up, const T* dactivation, T* dgate_up,
+               T* activation) {
   const int64_t at = blockIdx.x * width;
   const T* gate_row = gate_up + 2 * at;
   const T* up_row = gate_row + width;

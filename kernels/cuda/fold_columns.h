@@ -10,7 +10,8 @@ inline constexpr int kFoldRows = 32;
 // sums[j] += sum over b of partial[b, j], in the type of `sums`. Block (32, kFoldRows): a thread per column
 // and every kFoldRows-th row.
 template <class Sum>
-__global__ void FoldColumnsKernel(int64_t num_partials, int64_t width, const float* partial, Sum* sums) {
+UNIPOOL_KERNEL((kWarp * kFoldRows), FoldColumnsKernel, int64_t num_partials, int64_t width,
+               const float* partial, Sum* sums) {
   UNIPOOL_SHARED(Sum, shares, [kFoldRows][kWarp]);
   const int64_t j = int64_t{blockIdx.x} * kWarp + threadIdx.x;
   Sum share = 0;

@@ -29,35 +29,73 @@ inline cudaStream_t QueueOf(Stream& stream) {
   return static_cast<cudaStream_t>(stream.cuda().stream);
 }
 
+// Begins the definition of a kernel: UNIPOOL_KERNEL((kThreads), Scale, float x, float* y) { ... } is
+// `__global__ void __launch_bounds__(kThreads) Scale(float x, float* y) { ... }`. `bounds` are in brackets:
+// the most threads of a block, and perhaps the blocks that a processor shall hold. In the tests they are a
+// part of the kernel's type, and a launch with more threads is refused as a driver refuses it.
+#ifdef __CUDACC__
+#define UNIPOOL_KERNEL(bounds, name, ...) __global__ void __launch_bounds__ bounds name(__VA_ARGS__)
+#else
+#define UNIPOOL_KERNEL(bounds, name, ...) \
+  void name(::unipool::emulation::Bounds<::unipool::emulation::MostThreads bounds>, __VA_ARGS__)
+#endif
+
+// Starts a kernel of UNIPOOL_KERNEL. `name` is how errors call it. Arguments are copied, as CUDA does. They
+// may have 4 KiB together.
 #ifdef __CUDACC__
 // Lets the kernel use so much dynamic shared memory on the thread's device.
 inline void AllowShared(const char* name, const void* kernel, int64_t bytes) {
-  static thread_local SharedAllowance allowance;
+  static ProcessAllowance of_process;
+  static thread_local SharedAllowance allowance(of_process);
   int device = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess && allowance.MustAsk(kernel, device, bytes)) {
-    error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error == cudaSuccess) {
+    allowance.Allow(kernel, device, bytes, [&] {
+      error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    });
   }
   CHECK(error == cudaSuccess) << name << " with " << bytes
                               << " bytes of shared memory: " << cudaGetErrorString(error);
 }
-#endif
 
-// `name` is how errors call the kernel. Arguments are copied, as CUDA does.
 template <class... P, class... A>
 void Launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, Stream& stream,
             A... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
-#ifdef __CUDACC__
   if (AsksForShared(shape)) AllowShared(name, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   kernel<<<shape.grid, shape.block, shape.shared_bytes, QueueOf(stream)>>>(static_cast<P>(arguments)...);
   const cudaError_t error = cudaGetLastError();
   CHECK(error == cudaSuccess) << name << ": " << cudaGetErrorString(error);
-#else
-  QueueOf(stream)->Launch(name, shape.grid, shape.block, {shape.shared_bytes, AsksForShared(shape)},
-                          [=] { kernel(static_cast<P>(arguments)...); });
-#endif
 }
+#else
+template <int kMostThreads, class... P, class... A>
+void Launch(const char* name, void (*kernel)(emulation::Bounds<kMostThreads>, P...), const LaunchShape& shape,
+            Stream& stream, A... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  QueueOf(stream)->Launch({.name = name,
+                           .grid = shape.grid,
+                           .block = shape.block,
+                           .shared_bytes = shape.shared_bytes,
+                           .asks_for_shared = AsksForShared(shape),
+                           .most_threads = kMostThreads,
+                           .argument_bytes = emulation::ArgumentBytes<P...>()},
+                          [=] { kernel({}, static_cast<P>(arguments)...); });
+}
+// A plain function as a kernel, which may have as many threads as a device allows: for tests.
+template <class... P, class... A>
+void Launch(const char* name, void (*function)(P...), const LaunchShape& shape, Stream& stream,
+            A... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  QueueOf(stream)->Launch({.name = name,
+                           .grid = shape.grid,
+                           .block = shape.block,
+                           .shared_bytes = shape.shared_bytes,
+                           .asks_for_shared = AsksForShared(shape),
+                           .most_threads = 1024,
+                           .argument_bytes = emulation::ArgumentBytes<P...>()},
+                          [=] { function(static_cast<P>(arguments)...); });
+}
+#endif
 
 }  // namespace unipool::cuda

@@ -13,12 +13,10 @@
 #include "tests/cuda_emulation/warp_functions.h"
 #include "tests/cuda_emulation/warp_matrix.h"
 
-#define __global__
 #define __device__
 #define __host__
 #define __constant__ static const
 #define __forceinline__ inline
-#define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) alignas(n)
 

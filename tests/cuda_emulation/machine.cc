@@ -16,7 +16,9 @@ std::string Text(const std::source_location& where) {
 
 namespace {
 
-constexpr int kMostThreads = 1024, kMostGridYZ = 65535;
+constexpr int64_t kMostThreads = 1024, kMostThreadsZ = 64, kMostGridX = 0x7fffffff, kMostGridYZ = 65535;
+// What every driver takes. From sm_70 and CUDA 12.1 on 32764 are allowed.
+constexpr int64_t kMostArgumentBytes = 4096;
 
 // One thread per rank runs kernels of its own device.
 constinit thread_local Machine* current = nullptr;
@@ -81,28 +83,42 @@ void Machine::Throw(const std::string& problem) const {
   throw KernelError("kernel " + kernel_ + ": " + problem);
 }
 
-void Machine::Launch(const std::string& kernel, dim3 grid, dim3 block, SharedRequest shared,
-                     std::function<void()> body) {
-  kernel_ = kernel;
-  now_.num_threads = static_cast<int>(block.x * block.y * block.z);
-  if (now_.num_threads < 1 || now_.num_threads > kMostThreads || block.z > 64)
-    Throw("a block of " + std::to_string(now_.num_threads) + " threads");
-  if (grid.y > kMostGridYZ || grid.z > kMostGridYZ || grid.x > 0x7fffffff) Throw("the grid is too large");
-  const int64_t most_bytes = shared.asks ? SharedMemory::kMostBytes : SharedMemory::kMostWithoutAsking;
-  if (shared.bytes > most_bytes) {
-    Throw(std::to_string(shared.bytes) + " bytes of dynamic shared memory, and at most " +
+void Machine::CheckTaken(const KernelLaunch& launch) const {
+  const dim3 &grid = launch.grid, &block = launch.block;
+  const int64_t num_threads = int64_t{block.x} * block.y * block.z;
+  if (num_threads < 1 || num_threads > kMostThreads || block.z > kMostThreadsZ)
+    Throw("a block of " + std::to_string(num_threads) + " threads");
+  if (num_threads > launch.most_threads) {
+    Throw("a block of " + std::to_string(num_threads) + " threads, and at most " +
+          std::to_string(launch.most_threads) + " by its launch bounds");
+  }
+  if (grid.x > kMostGridX || grid.y > kMostGridYZ || grid.z > kMostGridYZ) Throw("the grid is too large");
+  if (launch.argument_bytes > kMostArgumentBytes) {
+    Throw(std::to_string(launch.argument_bytes) + " bytes of arguments, and at most " +
+          std::to_string(kMostArgumentBytes));
+  }
+}
+
+void Machine::Launch(const KernelLaunch& launch, std::function<void()> body) {
+  kernel_ = launch.name;
+  CheckTaken(launch);
+  const int64_t most_bytes =
+      launch.asks_for_shared ? SharedMemory::kMostBytes : SharedMemory::kMostWithoutAsking;
+  if (launch.shared_bytes > most_bytes) {
+    Throw(std::to_string(launch.shared_bytes) + " bytes of dynamic shared memory, and at most " +
           std::to_string(most_bytes));
   }
   CHECK(!current) << "a kernel within a kernel";
   body_ = std::move(body);
-  shared_.BeginKernel(shared.bytes, most_bytes);
+  shared_.BeginKernel(launch.shared_bytes, most_bytes);
   failure_.clear();
-  blockDim = block;
-  gridDim = grid;
+  blockDim = launch.block;
+  gridDim = launch.grid;
+  now_.num_threads = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
   stacks_.Reserve(now_.num_threads);
   threads_.resize(now_.num_threads);
   thread_order_.resize(now_.num_threads);
-  block_order_.resize(int64_t{grid.x} * grid.y * grid.z);
+  block_order_.resize(int64_t{gridDim.x} * gridDim.y * gridDim.z);
   const SignalScope signals(&OnSignal);
   struct CurrentScope {
     explicit CurrentScope(Machine* machine) { current = machine; }

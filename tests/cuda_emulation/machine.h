@@ -2,7 +2,7 @@
 // give way at barriers and warp operations only, in an order that can be chosen. What hardware leaves
 // undefined is an error here that names the kernel, the block and the thread: threads of a block that miss a
 // barrier, lanes that miss a warp operation, accesses outside arrays or not aligned, shared memory beyond its
-// end.
+// end. So is a launch that a driver refuses.
 #pragma once
 
 #include <signal.h>
@@ -48,8 +48,7 @@ class Machine final : public KernelQueue {
   // cudaStream_t of the queue that runs all work at once.
   void* stream() { return static_cast<KernelQueue*>(this); }
   // Runs the kernel before it returns. Throws KernelError.
-  void Launch(const std::string& kernel, dim3 grid, dim3 block, SharedRequest shared,
-              std::function<void()> body) override;
+  void Launch(const KernelLaunch& launch, std::function<void()> body) override;
   void Enqueue(const std::string&, std::vector<Access>, std::function<void()> work) override { work(); }
 
   // For kernels that are running.
@@ -113,6 +112,7 @@ class Machine final : public KernelQueue {
   void Shuffle(std::vector<int64_t>& order);
   std::string Waiting(const Thread& thread) const;
   std::string Place(int thread) const;
+  void CheckTaken(const KernelLaunch& launch) const;
   [[noreturn]] void Throw(const std::string& problem) const;
 
   ThreadOrder order_;

@@ -64,13 +64,13 @@ constexpr LaunchShape OneBlock(int threads, int64_t shared_bytes = 0) {
   return {.grid = 1, .block = static_cast<unsigned>(threads), .shared_bytes = shared_bytes};
 }
 
-__global__ void Copy(float* in, float* out) {
+void Copy(float* in, float* out) {
   out[threadIdx.x] = in[threadIdx.x];
 }
-__global__ void Fill(float*, float* out) {
+void Fill(float*, float* out) {
   out[threadIdx.x] = 1;
 }
-__global__ void Reverse(float* in, float* out) {
+void Reverse(float* in, float* out) {
   UNIPOOL_SHARED(float, tile, [64]);
   tile[threadIdx.x] = in[threadIdx.x];
   __syncthreads();
@@ -256,9 +256,53 @@ TEST(CudaEmulation, CopyWithoutWaiting) {
 TEST(CudaEmulation, LimitsOfTheDevice) {
   ExpectError("2048 threads", 64, OneBlock(2048), &Copy);
   ExpectError("dynamic shared memory", 64, OneBlock(1, 200 << 10), &Copy);
+  ExpectError("a block of 0 threads", 64, OneBlock(0), &Copy);
+  ExpectError("a block of 128 threads", 64, {.grid = 1, .block = dim3(1, 1, 128)}, &Copy);
+  ExpectError("the grid is too large", 64, {.grid = dim3(1, 65536), .block = 1}, &Copy);
 }
 
-__global__ void HasStaticMemory(float* in, float* out) {
+UNIPOOL_KERNEL((48, 2), Bounded, float* in, float* out) {
+  out[threadIdx.x] = in[threadIdx.x];
+}
+
+// A driver refuses blocks larger than what the kernel was compiled for.
+TEST(CudaEmulation, LaunchBounds) {
+  EXPECT_EQ(RunPlanted(ThreadOrder::kAscending, 64, OneBlock(48), &Bounded).error, "");
+  for (const LaunchShape& shape : {OneBlock(49), LaunchShape{.grid = 1, .block = dim3(7, 7)}}) {
+    EXPECT_EQ(RunPlanted(ThreadOrder::kAscending, 64, shape, &Bounded).error,
+              "kernel planted: a block of 49 threads, and at most 48 by its launch bounds");
+  }
+}
+
+template <int kFloats>
+struct Block {
+  float values[kFloats];
+};
+template <int kFloats>
+UNIPOOL_KERNEL((1), TakesBlock, float* in, char sign, Block<kFloats> block) {
+  in[0] = sign == '-' ? -block.values[kFloats - 1] : block.values[kFloats - 1];
+}
+
+// 4096 bytes with the gap in front of the block, and 4 more.
+TEST(CudaEmulation, BytesOfArguments) {
+  emulation::GuardedMemory memory;
+  emulation::Machine machine(ThreadOrder::kAscending, 5, memory);
+  MemoryMeter meter;
+  Stream stream(meter, CudaQueue{.stream = machine.stream(), .blas = nullptr, .memory = &memory});
+  float* in = static_cast<float*>(memory.Allocate(sizeof(float), "in"));
+  Block<1021> block = {};
+  block.values[1020] = 5;
+  Launch("planted", &TakesBlock<1021>, OneBlock(1), stream, in, '-', block);
+  EXPECT_EQ(in[0], -5);
+  try {
+    Launch("planted", &TakesBlock<1022>, OneBlock(1), stream, in, '-', Block<1022>{});
+    FAIL() << "the launch was taken";
+  } catch (const emulation::KernelError& error) {
+    EXPECT_STREQ(error.what(), "kernel planted: 4100 bytes of arguments, and at most 4096");
+  }
+}
+
+void HasStaticMemory(float* in, float* out) {
   UNIPOOL_SHARED(float, tile, [5000]);
   tile[0] = in[0];
   out[0] = tile[0];

@@ -26,7 +26,7 @@ uint32_t Pair(float low, float high) {
   return __float2bfloat16(low).bits | static_cast<uint32_t>(__float2bfloat16(high).bits) << 16;
 }
 
-__global__ void MultiplyKernel(float* sums) {
+void MultiplyKernel(float* sums) {
   const int lane = static_cast<int>(threadIdx.x), group = lane >> 2, member = lane % 4;
   float a[8], b[4], c[4];
   for (int i = 0; i < 8; ++i) {
@@ -42,7 +42,7 @@ __global__ void MultiplyKernel(float* sums) {
 }
 
 // Four matrices whose element (row, column) is 64 matrix + 8 row + column, loaded as they are and transposed.
-__global__ void LoadKernel(float* loaded) {
+void LoadKernel(float* loaded) {
   UNIPOOL_SHARED(Bf16, matrices, [4][8][8]);
   const int lane = static_cast<int>(threadIdx.x), group = lane >> 2, member = lane % 4;
   for (int i = 0; i < 8; ++i)

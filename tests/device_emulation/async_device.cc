@@ -65,10 +65,9 @@ void* AsyncDevice::queue(DeviceQueue queue) {
   return static_cast<KernelQueue*>(&queues_[IndexOf(queue)]);
 }
 
-void AsyncDevice::Queue::Launch(const std::string& name, dim3 grid, dim3 block, SharedRequest shared,
-                                std::function<void()> body) {
-  device.Add(index, name, {}, [machine = &device.machine_, name, grid, block, shared, body] {
-    machine->Launch(name, grid, block, shared, body);
+void AsyncDevice::Queue::Launch(const KernelLaunch& launch, std::function<void()> body) {
+  device.Add(index, launch.name, {}, [machine = &device.machine_, launch, body = std::move(body)] {
+    machine->Launch(launch, body);
   });
 }
 

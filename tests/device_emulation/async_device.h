@@ -123,8 +123,7 @@ class AsyncDevice final : public DeviceContext {
   class Queue final : public KernelQueue {
    public:
     Queue(AsyncDevice& device, int index) : device(device), index(index) {}
-    void Launch(const std::string& name, dim3 grid, dim3 block, SharedRequest shared,
-                std::function<void()> body) override;
+    void Launch(const KernelLaunch& launch, std::function<void()> body) override;
     void Enqueue(const std::string& name, std::vector<Access> accesses, std::function<void()> work) override;
     int64_t num_enqueued() const { return num_done + static_cast<int64_t>(pending.size()); }
     AsyncDevice& device;

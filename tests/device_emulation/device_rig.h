@@ -16,7 +16,7 @@ using emulation::RunPolicy;
 constexpr int64_t kCount = 48, kBytes = kCount * int64_t{sizeof(float)};
 constexpr DeviceQueue kCompute = DeviceQueue::kCompute, kCommunication = DeviceQueue::kCommunication;
 
-__global__ inline void Affine(const float* x, float* y, int count) {
+inline UNIPOOL_KERNEL((64), Affine, const float* x, float* y, int count) {
   const int i = static_cast<int>(threadIdx.x);
   if (i < count) y[i] = 2 * x[i] + 1;
 }

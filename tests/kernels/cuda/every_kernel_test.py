@@ -89,6 +89,16 @@ class EveryKernelTest(unittest.TestCase):
         for name, file in CUDA_ALONE.items():
             self.assertIn(f'"{name} runs on CUDA alone', Read(os.path.join(self.root, "tests/kernels", file)))
 
+    def test_device_kernels_tell_their_bounds(self) -> None:
+        """All are written with UNIPOOL_KERNEL, so the emulation checks each launch against the bounds of its kernel."""
+        num_kernels = 0
+        for path in [*glob.glob(f"{self.root}/kernels/*.cu"), *glob.glob(f"{self.root}/kernels/cuda/*.h")]:
+            if not path.endswith("/launch.h"):
+                text = Read(path)
+                self.assertNotRegex(text, "__global__|__launch_bounds__|<<<", path)
+                num_kernels += text.count("UNIPOOL_KERNEL(")
+        self.assertGreater(num_kernels, 35, "the sources were not understood")
+
     def test_a_forgotten_kernel_is_seen(self) -> None:
         bodies = Bodies(self.root)
         for name in Declared(self.root):
