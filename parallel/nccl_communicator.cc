@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "runtime/watchdog.h"
@@ -38,17 +39,10 @@ NcclTraffic::NcclTraffic(std::unique_ptr<NcclApi> nccl, const CommunicationDevic
   for (int i = 0; i < kFirstExchanges; ++i) resting_.push_back(&AddExchange());
   std::string id = world.rank() == 0 ? nccl_->UniqueId() : "";
   id = world.AllGatherText(id, kMaking)[0];
-  Exchange making;
-  making.label = kMaking;
-  std::vector<int> everyone;
-  for (int p = 0; p < world.size(); ++p) {
-    everyone.push_back(p);
-    if (p != world.rank()) making.peers.push_back(p);
-  }
-  RunGuarded(making, [&] { nccl_->Init(id, world.rank(), world.size()); });
+  RunGuarded(WithAllOthers(kMaking), [&] { nccl_->Init(id, world.rank(), world.size()); });
   watch_ = device.context.AddWatch(
       [this](const ExchangeLabel& label, double waited_seconds) { Watch(label, waited_seconds); });
-  if (world.size() > 1) Connect(everyone);
+  if (world.size() > 1) Connect();
 }
 
 NcclTraffic::~NcclTraffic() {
@@ -57,15 +51,30 @@ NcclTraffic::~NcclTraffic() {
   } else {
     device_.context.Record(computed_, DeviceQueue::kCommunication);
     device_.context.WaitOnHost(computed_, kEnding);
-    Exchange ending;
-    ending.label = kEnding;
-    RunGuarded(ending, [&] { nccl_->Finalize(); });
+    RunGuarded(WithAllOthers(kEnding), [&] { nccl_->Finalize(); });
   }
   device_.context.RemoveWatch(watch_);
 }
 
+std::vector<int> NcclTraffic::Others() const {
+  std::vector<int> others;
+  for (int p = 0; p < world_.size(); ++p) {
+    if (p != world_.rank()) others.push_back(p);
+  }
+  return others;
+}
+
+NcclTraffic::Exchange NcclTraffic::WithAllOthers(const ExchangeLabel& label) const {
+  Exchange x;
+  x.label = label;
+  x.peers = Others();
+  return x;
+}
+
 // One byte between every pair of ranks, in both directions, until it has arrived.
-void NcclTraffic::Connect(const std::vector<int>& everyone) {
+void NcclTraffic::Connect() {
+  std::vector<int> everyone(world_.size());
+  std::iota(everyone.begin(), everyone.end(), 0);
   std::vector<SendBlock> send;
   std::vector<RecvBlock> recv;
   char* bytes = static_cast<char*>(greetings_.data());
@@ -75,9 +84,7 @@ void NcclTraffic::Connect(const std::vector<int>& everyone) {
   }
   Exchange& x = TakeExchange();
   x.label = kConnecting;
-  for (const int p : everyone) {
-    if (p != world_.rank()) x.peers.push_back(p);
-  }
+  x.peers = Others();
   RunGuarded(x, [&] { Launch(everyone, world_.rank(), send, recv); });
   device_.context.Record(x.done, DeviceQueue::kCommunication);
   device_.context.WaitOnHost(x.done, kConnecting);

@@ -57,7 +57,9 @@ class NcclTraffic {
   Exchange& TakeExchange();
   void Launch(std::span<const int> members, int rank, std::span<const SendBlock> send,
               std::span<const RecvBlock> recv);
-  void Connect(const std::vector<int>& everyone);
+  void Connect();
+  std::vector<int> Others() const;                           // all ranks of the job but this one
+  Exchange WithAllOthers(const ExchangeLabel& label) const;  // for a call that waits for all of them
   void RunGuarded(const Exchange& x, const std::function<void()>& call);
   void Watch(const ExchangeLabel& label, double waited_seconds);
   const Exchange* OldestNotDone();

@@ -1,7 +1,7 @@
 // Plays NCCL's part between ranks that are threads: the sends and receives of a group are one piece of work
 // in the queue, which hands over what it sends and then waits for what it receives, as NCCL's kernels do. As
-// NCCL does, Init waits for all ranks, and a pair's first group in a direction waits for the other end of it.
-// Everything is written down, and what can go wrong can be asked for.
+// NCCL does, Init and Finalize wait for all ranks, and a pair's first group in a direction waits for the
+// other end of it. Everything is written down, and what can go wrong can be asked for.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ struct FakeNcclWire {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::deque<std::vector<char>>> blocks;  // on their way, by (from, to)
-  int num_init = 0;                                                     // ranks that have called Init
+  int num_init = 0, num_finalize = 0;                                   // ranks that have called it
   std::set<std::pair<int, int>> senders, receivers;                     // (from, to): that end is connected
 };
 
@@ -50,6 +50,7 @@ class FakeNccl : public NcclApi {
   void Init(const std::string& unique_id, int rank, int size) override {
     EXPECT_EQ(unique_id, UniqueId());
     rank_ = rank;
+    size_ = size;
     journal_.push_back(Format("init %d of %d", rank, size));
     std::unique_lock lock(wire_->mutex);
     if (!options_.stays_away) ++wire_->num_init;
@@ -84,7 +85,12 @@ class FakeNccl : public NcclApi {
   }
   bool HasFailed() override { return failed_; }
   std::string ErrorText() override { return "remote process exited or there was a network error"; }
-  void Finalize() override { journal_.push_back("finalize"); }
+  void Finalize() override {
+    journal_.push_back("finalize");
+    std::unique_lock lock(wire_->mutex);
+    ++wire_->num_finalize;
+    AwaitOthers(lock, "Finalize", [&] { return wire_->num_finalize == size_; });
+  }
   void Abort() override { journal_.push_back("abort"); }
 
  private:
@@ -147,7 +153,7 @@ class FakeNccl : public NcclApi {
   std::shared_ptr<FakeNcclWire> wire_;
   std::vector<std::string>& journal_;
   const Options options_;
-  int rank_ = -1, num_groups_ = 0;
+  int rank_ = -1, size_ = 0, num_groups_ = 0;
   bool in_group_ = false, failed_ = false;
   void* queue_ = nullptr;
   std::vector<Block> sends_, recvs_;

@@ -212,6 +212,24 @@ TEST_F(NcclDeathTest, APeerThatDoesNotConnectIsNamed) {
               "stuck: rank 0 has waited .* s in 'connecting ranks by NCCL' for rank 1. The job ends");
 }
 
+// Rank 0 ends its communicator, which waits for all ranks, and the others do not come.
+void EndAlone() {
+  const auto wire = std::make_shared<FakeNcclWire>();
+  RunWorld({.num_threads = 3, .timeout = std::chrono::milliseconds(20'000)}, [&](World& world) {
+    DeviceRank device(RunPolicy::kEager, 1);
+    Journal journal;
+    const auto traffic = std::make_shared<NcclTraffic>(
+        std::make_unique<FakeNccl>(wire, journal), device.communication(), *world.communicator,
+        std::chrono::milliseconds(world.rank() == 0 ? 300 : 20'000));
+    if (world.rank() > 0) world.communicator->Barrier({.operation = "never"});
+  });
+}
+
+TEST_F(NcclDeathTest, PeersThatDoNotEndTheCommunicatorAreNamed) {
+  EXPECT_EXIT(EndAlone(), testing::ExitedWithCode(kStuckExitCode),
+              "stuck: rank 0 has waited .* s in 'ending NCCL's communicator' for ranks 1, 2. The job ends");
+}
+
 TEST_F(NcclDeathTest, AnErrorWhileRanksConnectIsTold) {
   EXPECT_EXIT(RunTo({.fails_at_group = 0}, false, false), testing::ExitedWithCode(kStuckExitCode),
               "NCCL failed on rank 0 in 'connecting ranks by NCCL', between it and rank 1: remote process");
