@@ -251,6 +251,20 @@ class GpuToolsTest(unittest.TestCase):
         self.assertEqual(0, self.Check("--only", "cases")[0])
         self.assertFalse(os.path.exists(os.path.join(self.folder, "looked")))
 
+    def test_libraries_of_packages_are_found_in_one_pass(self) -> None:
+        self.Program("gpu_info", INFO)
+        self.Program("cuda_kernel_cases", CASES.replace("esac", 'esac\necho "$LD_LIBRARY_PATH $UNIPOOL_CUPTI" >"$(dirname "$0")/../seen"'))
+        self.Program("ldconfig", 'echo "  libnccl.so.2 (libc6,x86-64) => /lib/libnccl.so.2"\n')
+        self.Program("find", 'echo "$*" >>"$(dirname "$0")/../looked"\n'
+                             'printf "/opt/a-9/libcublas.so.13\n/opt/a-10/libcublas.so.13\n/opt/b/libcupti.so.13\n"\n')
+        self.assertEqual(0, self.Check("--only", "cases")[0])
+        with open(os.path.join(self.folder, "looked"), encoding="utf-8") as file:
+            self.assertEqual(["/usr/local /usr/lib /opt ( -name libcublas.so.13 -o -name libcupti.so.13 )"], file.read().splitlines())
+        with open(os.path.join(self.folder, "seen"), encoding="utf-8") as file:
+            has_toolkit = any(os.path.exists(f"/usr/local/cuda/{place}/libcupti.so.13") for place in ("lib64", "extras/CUPTI/lib64"))
+            cupti = "" if has_toolkit else "/opt/b/libcupti.so.13"
+            self.assertEqual(f"/opt/a-10 {cupti}".strip(), file.read().strip())
+
     def test_a_slow_sanitizer_is_no_failure_but_a_finding_is(self) -> None:
         self.Program("gpu_info", INFO)
         self.Program("cuda_kernel_cases", CASES)

@@ -32,9 +32,13 @@ if is_hit and plant["what"] == "sleep":
     time.sleep(60)
 own = [a for a in arguments if not a.startswith(("device=", "train.precision=", "parallel.transport="))]
 run_dir = [a.partition("=")[2] for a in own if a.startswith("run_dir=")]
+if is_hit and plant["what"] == "no memory":
+    sys.exit("error: device CUDA: GPU 0 (Test) has no memory left: 1 MiB more were asked for")
 if is_hit and plant["what"] == "forget" and os.path.isdir(run_dir[0] + "/checkpoints"):
     os.rename(run_dir[0] + "/checkpoints", run_dir[0] + "/gone")
 status = subprocess.run(["{real}", *own]).returncode
+if is_hit and plant["what"] == "stay":
+    time.sleep(60)
 rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 what = plant.get("what")
 if "device=CUDA" in arguments and what != "copy" and arguments[0] == "train" and rank == 0 and status == 0:
@@ -99,7 +103,7 @@ class GpuTrainingTest(unittest.TestCase):
                    os.path.join(self.root, "configs"), "--text", self.Path("text.txt"), "--report", report, "--steps", str(STEPS),
                    "--demo", SIZES, "--bench", SIZES + "train.precision=FP32 moe.router_constant=2", "--bench-steps", "6",
                    "--timeline", self.Path("text.txt"), "--trace", self.Path("trace.json.gz")]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, check=False)
         with open(report, encoding="utf-8") as file:
             parts = file.read().split("### ")[1:]
         self.assertNotIn("Traceback", done.stderr)
@@ -107,13 +111,14 @@ class GpuTrainingTest(unittest.TestCase):
         return done.returncode, checks
 
     def test_on_the_cpu_in_both_parts_everything_passes(self) -> None:
-        status, checks = self.Check()
-        self.assertEqual({"fp32", "bf16", "checkpoints", "ranks", "nccl", "memory", "torch_same", "bench", "timeline"},
-                         set(checks))
+        names = ["start", "bench", "timeline", "memory", "torch_same", "fp32", "bf16", "checkpoints", "ranks", "nccl"]
+        status, checks = self.Check("--checks", ",".join(names))
+        self.assertEqual(names, list(checks))
         for name, (outcome, text) in checks.items():
             self.assertEqual("not run" if name == "torch_same" else "passed", outcome, text)
         self.assertEqual(0, status)
         self.assertRegex(checks["fp32"][1], rf"largest relative difference 1.0e-07 at step \d of {STEPS} compared")
+        self.assertRegex(checks["start"][1], rf"largest relative difference 1.0e-07 at step \d of {STEPS} compared")
         self.assertIn(f"of {STEPS // 2} compared", checks["checkpoints"][1])
         for layout in ("2 ranks", "4 ranks", "2 stages"):
             for transport in ("THREADS", "MPI") if shutil.which("mpirun") else ("THREADS",):
@@ -121,7 +126,7 @@ class GpuTrainingTest(unittest.TestCase):
         self.assertIn("Aim: no gap above 20 us on the compute stream outside the count exchange: reached.", checks["timeline"][1])
         self.assertIn("Steps 3 to 6, 4 of 6 in the record", checks["timeline"][1])
         self.assertTrue(os.path.getsize(self.Path("trace.json.gz")) > 0)
-        for name, run in (("fp32", "cpu"), ("bench", "bench-unipool-0"), ("bench", "bench-unipool-1"), ("timeline", "timeline")):
+        for name, run in (("start", "gpu-fp32"), ("bench", "bench-unipool-0"), ("bench", "bench-unipool-1"), ("timeline", "timeline")):
             self.assertRegex(checks[name][1], rf"until its first step began: .*{run} \d+\.\d s")
         self.assertNotIn("first step", checks["torch_same"][1])
         self.assertIn("PyTorch: not run", checks["bench"][1])
@@ -131,7 +136,7 @@ class GpuTrainingTest(unittest.TestCase):
 
     def test_the_first_step_is_timed_from_its_beginning(self) -> None:
         sys.path.insert(0, os.path.join(self.root, "tools/gpu"))
-        from training_runs import FirstStep  # pylint: disable=import-outside-toplevel  its folder is known only now
+        from training_watch import FirstStep  # pylint: disable=import-outside-toplevel  its folder is known only now
         writer = ("import sys, time; time.sleep(0.6); file = open(sys.argv[1] + '/metrics.jsonl', 'a'); "
                   "file.write('{\"step\": 1, \"loss\": 1, \"step_seconds\": 0.2}\\n'); file.flush(); time.sleep(4)")
         for earlier_lines in ("", '{"step": 0, "loss": 1, "step_seconds": 0.1}\n'):
@@ -173,6 +178,54 @@ class GpuTrainingTest(unittest.TestCase):
         status, checks = self.Check("--checks", "memory", plant={
             "match": "train.precision=BF16", "what": "peak_memory_bytes", "step": 1, "factor": 1.2})
         self.assertEqual((1, "FAILED"), (status, checks["memory"][0]))
+
+    def test_what_the_gpu_does_does_not_wait_for_the_end_of_the_cpus_run(self) -> None:
+        """The CPU has made its steps, and its run does not end."""
+        plant = {"device": "CPU", "match": "/cpu", "what": "stay"}
+        status, checks = self.Check("--checks", "start,timeline,fp32", "--limit", "25", plant=plant)
+        self.assertEqual((1, "passed", "passed", "FAILED, not finished in 25 s"), (status, *[outcome for outcome, _ in checks.values()]))
+        self.assertIn(f"cpu is still under way, at step {STEPS}", checks["fp32"][1])
+        plant = {"match": "train.precision=FP32", "what": "loss", "step": 6, "factor": 1.001}
+        status, checks = self.Check("--checks", "start", plant=plant)
+        self.assertEqual((1, "FAILED"), (status, checks["start"][0]))
+        self.assertIn("more than 1e-04 apart first at step 6", checks["start"][1])
+
+    def Sweep(self, *arguments: str, plant: dict[str, Any] | None = None, prefix: Sequence[str] = ()) -> tuple[int, str, list[list[str]]]:
+        """(exit status, report, rows of the sweep)"""
+        small = SIZES + "train.precision=FP32 model.vocab=256 model.vocab_multiple=1 model.seq_length=8 moe.router_constant=2"
+        status, _ = self.Check("--checks", "sweep", "--bench", small, *arguments, plant=plant, prefix=prefix)
+        with open(self.Path("report.md"), encoding="utf-8") as file:
+            report = file.read()
+        rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in report.split("\n") if line.startswith("| ")]
+        return status, report, rows[2:]
+
+    def test_a_sweep_of_sizes(self) -> None:
+        status, report, rows = self.Sweep()
+        self.assertEqual(0, status, report)
+        self.assertEqual([["64", "12"], ["16", "4"], ["32", "8"]], [row[:2] for row in rows[:3]])
+        self.assertEqual(9, len({tuple(row[:2]) for row in rows}))
+        for row in rows:
+            self.assertGreater(int(row[2]), 0)
+            self.assertRegex(row[5], r"^\d+\.\d+ [GM]B$")
+        best = max(rows, key=lambda row: int(row[2]))
+        self.assertIn(f"### sweep: passed\n\nFastest: micro_batch {best[0]}, {best[1]} slots, {best[2]} tokens/s", report)
+
+    def test_rows_of_a_sweep_stand_where_it_ends_early(self) -> None:
+        plant = {"match": "train.micro_batch=32 train.weight_grad_slots=8", "what": "sleep"}  # the third row
+        for prefix, limit, outcome in (([], ["--total-limit", "25"], "all that was left"), (["timeout", "-s", "KILL", "25"], [], "")):
+            status, report, rows = self.Sweep(*limit, plant=plant, prefix=prefix)
+            self.assertIn(status, [0] if limit else [-9, 137], report)
+            self.assertEqual([["64", "12"], ["16", "4"]], [row[:2] for row in rows])
+            self.assertIn(outcome, report)
+            self.assertEqual(bool(limit), "Not measured, as (micro_batch, slots): (32, 8), (64, 4)" in report)
+
+    def test_sizes_without_memory_are_no_failure_of_a_sweep_and_others_are(self) -> None:
+        plant = {"match": "train.micro_batch=64", "what": "no memory"}
+        status, report, rows = self.Sweep(plant=plant)
+        self.assertEqual((0, 9, 3), (status, len(rows), [row[2] for row in rows].count("no memory")), report)
+        self.assertIn("(64, 8): sweep-64-8: exit status 1", report)
+        status, report, rows = self.Sweep(plant={**plant, "what": "crash"})
+        self.assertEqual((1, 9, 3), (status, len(rows), [row[2] for row in rows].count("FAILED")), report)
 
     def test_tokens_that_no_expert_saw_are_no_speed(self) -> None:
         status, checks = self.Check("--checks", "bench", plant={"match": "", "what": "zero_score_share"})

@@ -13,7 +13,8 @@ from check_torch import WriteSamples
 from training_context import Outcome, RandomText, Training
 from training_judgement import (Bytes, DensePeak, Failed, FlopsPerToken, MemoryDeviation, ReadSteps, Table,
                                 TokensPerSecond)
-from training_runs import GpuMemory, NotFinished, NotRun
+from training_runs import NotFinished, NotRun
+from training_watch import GpuMemory
 
 SHARE_AIM, RATIO_AIM = 0.45, 1.3
 WARMUP = 4  # steps that are not timed

@@ -5,11 +5,18 @@ import os
 import shutil
 
 from training_context import BF16_BOUND, FP32_BOUND, GPU_BF16, GPU_FP32, Compared, Outcome, Row, Training
-from training_judgement import Failed, Steps
+from training_judgement import EXACT, Failed, Steps
+
+
+def CheckStart(training: Training) -> Outcome:
+    """The steps that rounding does not take apart, as soon as the CPU has made them beside."""
+    gpu = training.Gpu()
+    steps = range(1, min(EXACT, training.steps) + 1)
+    return Compared([Row("GPU against CPU, fp32, the first steps", training.runs.Await("cpu", len(steps)), gpu, steps, FP32_BOUND)])
 
 
 def CheckFp32(training: Training) -> Outcome:
-    cpu, gpu = training.Cpu(), training.Gpu()
+    gpu, cpu = training.Gpu(), training.Cpu()
     passed, text = Compared([Row("GPU against CPU, fp32", cpu, gpu, training.AllSteps(), FP32_BOUND)])
     if all(cpu[step]["loss"] == gpu[step]["loss"] for step in training.AllSteps()):
         return Outcome(False, text + "\n\nEvery loss is the CPU's bit for bit: nothing was computed elsewhere.")
@@ -17,7 +24,7 @@ def CheckFp32(training: Training) -> Outcome:
 
 
 def CheckBf16(training: Training) -> Outcome:
-    run = training.Long("gpu-bf16", *GPU_BF16)
+    run = training.Train("gpu-bf16", *training.long, *GPU_BF16)
     return Compared([Row("GPU in bf16 against CPU in fp32", training.Cpu(), run, training.AllSteps(), BF16_BOUND)])
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from training_context import GPU_BF16, GPU_FP32, Outcome, Training
 from training_judgement import Bytes, MemoryDeviation, Table
-from training_runs import GpuMemory
+from training_watch import GpuMemory
 
 
 def CheckMemory(training: Training) -> Outcome:

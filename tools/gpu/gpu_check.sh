@@ -16,7 +16,7 @@
 #   --limit           of the cases of a kernel, and of the benchmark (default 120)
 #   --tool-limit      of each tool of compute-sanitizer (default 300)
 #   --training-limit  of each check of training (default 300)
-#   --step-limit      of training's step benchmark, beside PyTorch (default 900)
+#   --step-limit      of training's step benchmark beside PyTorch, and of its sweep of sizes (default 900)
 #   --total-limit     of everything: what no longer fits ends there, or is not begun, and the report says so (default 0: none)
 # exit status: 0 all passed, 1 something failed, 2 nothing could be run. A tool that its limit ends is reported as not
 # finished. That is no failure, unless the tool had found something by then.
@@ -62,10 +62,23 @@ program() { # prints the path of a program, or nothing
 }
 
 # The programs open cuBLAS and NCCL, and the recorder of a time line opens CUPTI. Python packages bring these libraries where
-# the loader does not look. Only the version that the programs ask for helps them.
+# the loader does not look. Only the version that the programs ask for helps them. Folders of packages are large, so they are
+# gone through once for all libraries.
+found_elsewhere=""
+look_elsewhere() { # LIBRARY ...: for those that the loader does not know
+  local library known names=()
+  known=$(ldconfig -p 2>/dev/null)
+  for library in "$@"; do
+    [[ $known == *"$library "* ]] || names+=(-o -name "$library")
+  done
+  ((!${#names[@]})) || found_elsewhere=$(find /usr/local /usr/lib /opt \( "${names[@]:1}" \) 2>/dev/null | sort -V)
+}
 elsewhere() { # LIBRARY: prints its path if the loader does not know it
-  # Without -q: grep would end first, ldconfig by SIGPIPE, and the pipeline as if the library were not known.
-  ldconfig -p 2>/dev/null | grep -F "$1 " >/dev/null || find /usr/local /usr/lib /opt -name "$1" 2>/dev/null | sort -V | tail -n 1
+  local path last=""
+  while read -r path; do
+    [[ ${path##*/} != "$1" ]] || last=$path
+  done <<<"$found_elsewhere"
+  echo "$last"
 }
 also_load() { # LIBRARY: its folder is searched too
   local found
@@ -78,6 +91,7 @@ find_libraries() {
   local wanted found
   wanted=$("$info" --cublas 2>/dev/null)
   [[ $wanted ]] || return
+  look_elsewhere "$wanted" libnccl.so.2 "${wanted/cublas/cupti}"
   also_load "$wanted"
   also_load libnccl.so.2
   wanted=${wanted/cublas/cupti}
@@ -261,7 +275,7 @@ check_training() {
     [[ ! -f $recorder ]] || arguments+=(--timeline "$recorder" --trace "$work/timeline.json.gz")
   done
   # Each check ends at its own limit; this one is for what none of them foresaw.
-  run training $((8 * ${training_limit%.*} + ${step_limit%.*} + 60)) python3 "$here/gpu_training.py" --program "$unipool" \
+  run training $((9 * ${training_limit%.*} + 2 * ${step_limit%.*} + 60)) python3 "$here/gpu_training.py" --program "$unipool" \
     --configs "$root/configs" --text "$text" --torch "$here/../torch/torch_unipool.py" --report "$report" \
     --limit "$training_limit" --bench-limit "$step_limit" "${arguments[@]}"
   judge

@@ -20,8 +20,9 @@ from collections.abc import Callable
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from check_bench import CheckBench  # noqa: E402
 from check_layouts import CheckNccl, CheckRanks  # noqa: E402
-from check_losses import CheckBf16, CheckCheckpoints, CheckFp32  # noqa: E402
+from check_losses import CheckBf16, CheckCheckpoints, CheckFp32, CheckStart  # noqa: E402
 from check_memory import CheckMemory  # noqa: E402
+from check_sweep import CheckSweep  # noqa: E402
 from check_timeline import CheckTimeline  # noqa: E402
 from check_torch import CheckTorchSame  # noqa: E402
 from training_context import Outcome, Training  # noqa: E402
@@ -29,10 +30,13 @@ from training_judgement import Failed  # noqa: E402
 from training_runs import NotFinished, NotRun  # noqa: E402
 
 CHECKS: dict[str, Callable[[Training], Outcome]] = {
-    # What tells most comes first: time may be short.
-    "fp32": CheckFp32, "bench": CheckBench, "timeline": CheckTimeline, "bf16": CheckBf16, "memory": CheckMemory,
-    "torch_same": CheckTorchSame, "checkpoints": CheckCheckpoints, "ranks": CheckRanks, "nccl": CheckNccl,
+    # What tells most comes first: time may be short. What waits for all steps of the CPU comes late.
+    "start": CheckStart, "bench": CheckBench, "timeline": CheckTimeline, "sweep": CheckSweep, "memory": CheckMemory,
+    "torch_same": CheckTorchSame, "fp32": CheckFp32, "bf16": CheckBf16, "checkpoints": CheckCheckpoints, "ranks": CheckRanks,
+    "nccl": CheckNccl,
 }
+AGAINST_CPU = {"start", "fp32", "bf16", "checkpoints"}
+LONG = {"bench", "sweep"}  # those with the limit of the benchmark
 
 
 def Names(text: str) -> list[str]:
@@ -57,7 +61,7 @@ def Flags() -> argparse.Namespace:
     parser.add_argument("--trace", default="", metavar="FILE", help="where the time line's trace goes")
     parser.add_argument("--checks", type=Names, default=list(CHECKS), metavar="NAME,...", help=f"of {' '.join(CHECKS)} (all)")
     parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="of each check (300)")
-    parser.add_argument("--bench-limit", type=float, default=900, metavar="SECONDS", help="of the step benchmark (900)")
+    parser.add_argument("--bench-limit", type=float, default=900, metavar="SECONDS", help="of bench, and of sweep (900)")
     parser.add_argument("--total-limit", type=float, default=0, metavar="SECONDS", help="of all checks together; 0: none (0)")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="of the comparisons (200)")
     parser.add_argument("--bench-steps", type=int, default=12, metavar="N", help="of the benchmark (12, 4 of them warm-up)")
@@ -91,20 +95,20 @@ def main() -> int:
     training, failed, end = Training(flags), [], time.monotonic() + (flags.total_limit or math.inf)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("gpu_training.py: ended from outside"))
     try:
+        if AGAINST_CPU & set(flags.checks):
+            training.BeginCpu()
         for name in flags.checks:
             print(f"gpu-check: training: {name}", flush=True)
             training.so_far = []
             try:
-                outcome, text = Run(training, name, flags.bench_limit if name == "bench" else flags.limit, end - time.monotonic())
+                outcome, text = Run(training, name, flags.bench_limit if name in LONG else flags.limit, end - time.monotonic())
             except SystemExit as ended:
-                with open(flags.report, "a", encoding="utf-8") as report:
-                    report.write("\n\n".join([f"### {name}: not finished", f"{ended}.", *training.so_far, ""]))
+                training.Tell("\n\n".join([f"### {name}: not finished", f"{ended}.", *training.so_far, ""]))
                 raise
             if outcome.startswith("FAILED"):
                 failed.append(name)
             text = "\n\n".join(part for part in (text, training.runs.TellStarts()) if part)
-            with open(flags.report, "a", encoding="utf-8") as report:
-                report.write(f"### {name}: {outcome}\n\n{text}\n\n")
+            training.Tell(f"### {name}: {outcome}\n\n{text}\n\n")
     finally:
         training.runs.Close()
     print(f"gpu-check: training: {'FAILED: ' + ', '.join(failed) if failed else 'passed'}")

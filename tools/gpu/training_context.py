@@ -63,6 +63,13 @@ class Training:
         self.so_far: list[str] = []  # what the running check knows already, for a report if it does not come to its end
         self.demo = [os.path.join(flags.configs, "demo.txtpb"), f"data.train={os.path.abspath(flags.text)}",
                      "train.eval_every=0", "parallel.ranks=1", *flags.demo.split()]
+        # Of a run of all steps that leaves a checkpoint in the middle.
+        self.long = [f"train.steps={self.steps}", f"train.save_every={self.steps // 2}", "train.keep_checkpoints=0"]
+
+    def Tell(self, text: str) -> None:
+        """Writes a piece of the report at once, in front of the outcome of the check that runs."""
+        with open(self.flags.report, "a", encoding="utf-8") as report:
+            report.write(text)
 
     def LargeModel(self, *settings: str) -> list[str]:
         """Settings of the model whose speed counts."""
@@ -72,11 +79,6 @@ class Training:
 
     def Train(self, name: str, *settings: str, mpi: int = 0) -> Steps:
         return self.runs.Train(name, *self.demo, *settings, mpi=mpi)
-
-    def Long(self, name: str, *settings: str) -> Steps:
-        """A run of all steps that leaves a checkpoint in the middle."""
-        return self.Train(name, f"train.steps={self.steps}", f"train.save_every={self.steps // 2}",
-                          "train.keep_checkpoints=0", *settings)
 
     def Short(self, name: str, *settings: str, mpi: int = 0) -> Steps:
         return self.Train(name, f"train.steps={self.short_steps}", "train.save_every=0", *settings, mpi=mpi)
@@ -91,11 +93,15 @@ class Training:
     def ShortSteps(self) -> range:
         return range(1, self.short_steps + 1)
 
+    def BeginCpu(self) -> None:
+        """The reference takes minutes of one core, and goes on beside what the GPU does."""
+        self.runs.Begin("cpu", *self.demo, *self.long, "device=CPU")
+
     def Cpu(self) -> Steps:
-        return self.Long("cpu", "device=CPU")
+        return self.runs.Train("cpu")
 
     def Gpu(self) -> Steps:
-        return self.Long("gpu-fp32", *GPU_FP32)
+        return self.Train("gpu-fp32", *self.long, *GPU_FP32)
 
     def OneRank(self) -> Steps:
         return self.Short("one-rank", *GPU_FP32)

@@ -18,18 +18,23 @@ def ReadSteps(path: str) -> Steps:
     """The steps of a run's metrics.jsonl. Raises Failed where there is no file or no step, or a step twice."""
     try:
         with open(path, encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file]
+            steps = StepsOf(file, path)
     except (OSError, ValueError) as error:
         raise Failed(f"{path}: {error}") from error
+    if not steps:
+        raise Failed(f"{path}: no step is there")
+    return steps
+
+
+def StepsOf(lines: Iterable[str | bytes], path: str) -> Steps:
+    """The steps of whole lines. Raises ValueError where a line is none, and Failed where a step is there twice."""
     steps: Steps = {}
-    for line in lines:
+    for line in map(json.loads, lines):
         if "loss" not in line:
             continue  # a validation
         if line["step"] in steps:
             raise Failed(f"{path}: step {line['step']} is there twice")
         steps[line["step"]] = line
-    if not steps:
-        raise Failed(f"{path}: no step is there")
     return steps
 
 

@@ -1,7 +1,6 @@
 """Runs of the program for gpu_training.py. Each is made once, under the limit of the check that wants it."""
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,8 @@ import threading
 import time
 
 from mpi_environment import MPI_ENVIRONMENT
-from training_judgement import Failed, ReadSteps, Steps
+from training_judgement import Failed, ReadSteps, Steps, StepsOf
+from training_watch import FirstStep, WrittenLines
 
 
 class NotFinished(Exception):
@@ -22,91 +22,22 @@ class NotRun(Exception):
     """What a check needs is not here. That is no failure."""
 
 
-class GpuMemory:
-    """The largest memory in use on the device while this is entered, as the driver sees it, less what was used before."""
-
-    def __init__(self, seconds_between: float = 0.2) -> None:
-        self.seconds_between = seconds_between
-        self.before: int | None = None
-        self.most = 0
-        self.stop = threading.Event()
-
-    def __enter__(self) -> GpuMemory:
-        self.before = self.Used()
-        self.thread = threading.Thread(target=self.Watch)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def Watch(self) -> None:
-        while self.before is not None and not self.stop.wait(self.seconds_between):
-            self.most = max(self.most, self.Used() or 0)
-
-    @staticmethod
-    def Used() -> int | None:
-        try:
-            done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], timeout=20,
-                                  capture_output=True, text=True, check=True)
-            return int(done.stdout.split()[0]) << 20
-        except (OSError, ValueError, IndexError, subprocess.SubprocessError):
-            return None
-
-    @property
-    def bytes(self) -> int | None:
-        return self.most - self.before if self.before is not None and self.most else None
-
-
-class FirstStep:
-    """Seconds from the moment at which this is entered until a training run's first step began; None: there was no step."""
-
-    def __init__(self, run_dir: str) -> None:
-        self.metrics = os.path.join(run_dir, "metrics.jsonl")
-        self.seconds: float | None = None
-        self.stop = threading.Event()
-
-    def __enter__(self) -> FirstStep:
-        self.entered, self.lines_before = time.monotonic(), len(self.Lines())
-        self.thread = threading.Thread(target=self.Watch)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-        self.Look()  # the run may have ended since the last
-
-    def Watch(self) -> None:
-        while not self.Look() and not self.stop.wait(0.02):
-            pass
-
-    def Look(self) -> bool:
-        now = time.monotonic()
-        steps = [line for line in self.Lines()[self.lines_before:] if b'"step_seconds"' in line]
-        if self.seconds is None and steps:
-            self.seconds = max(0.0, now - self.entered - float(json.loads(steps[0])["step_seconds"]))
-        return bool(steps)
-
-    def Lines(self) -> list[bytes]:
-        """Those that are written to their end."""
-        try:
-            with open(self.metrics, "rb") as file:
-                return [line for line in file if line.endswith(b"\n")]
-        except OSError:
-            return []
-
-
 class Runs:
     def __init__(self, program: str, mpirun: str) -> None:
         self.program, self.mpirun = os.path.abspath(program), mpirun
         self.work = tempfile.mkdtemp(prefix="unipool-gpu-training-")
         self.deadline = 0.0
         self.runs: dict[str, Steps | Exception] = {}
+        self.beside: dict[str, threading.Thread] = {}  # runs that were begun and go on beside others
+        self.processes: set[subprocess.Popen[bytes]] = set()
         self.starts: list[str] = []  # "NAME 1.2 s" of the training runs whose first step nobody has told yet
 
     def Close(self) -> None:
+        for thread in self.beside.values():
+            while thread.is_alive():
+                for process in list(self.processes):
+                    self.End(process)
+                thread.join(0.1)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def Path(self, *parts: str) -> str:
@@ -117,19 +48,24 @@ class Runs:
         self.deadline = time.monotonic() + seconds
 
     def Run(self, command: list[str], name: str, **settings: str) -> str:
-        """Standard output of a command. It ends with the check's limit. `settings` are added to its environment."""
+        """Standard output of a command. It ends with the check's limit, beside others with Close. `settings` are added to its
+        environment."""
+        limit = None if name in self.beside else max(0.1, self.deadline - time.monotonic())
         environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", **MPI_ENVIRONMENT}
         output, errors = (open(os.path.join(self.work, f"{name}.{kind}"), "w+", encoding="utf-8", errors="replace")
                           for kind in ("out", "err"))
         with output, errors:
             process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment, start_new_session=True)
+            self.processes.add(process)
             try:
-                status = process.wait(max(0.1, self.deadline - time.monotonic()))
+                status = process.wait(limit)
             except BaseException as end:  # its limit, or this program's own end
                 Runs.End(process)
                 if isinstance(end, subprocess.TimeoutExpired):
                     raise NotFinished(f"{name} was ended") from None
                 raise
+            finally:
+                self.processes.discard(process)
             output.seek(0)
             errors.seek(0)
             text = output.read()
@@ -145,7 +81,8 @@ class Runs:
             with first:
                 self.Run([*command, f"run_dir={run_dir}"], name, **settings)
         finally:
-            self.starts.append(f"{name} {first.seconds:.1f} s" if first.seconds is not None else f"{name} made no step")
+            if name not in self.beside:
+                self.starts.append(f"{name} {first.seconds:.1f} s" if first.seconds is not None else f"{name} made no step")
 
     def TellStarts(self) -> str:
         """A paragraph on the training runs since the last call, or an empty text."""
@@ -173,15 +110,41 @@ class Runs:
 
     def Train(self, name: str, *settings: str, mpi: int = 0) -> Steps:
         """Steps of a run. The run of a name is made once, also if it comes to a bad end. mpi: ranks under mpirun."""
+        if name in self.beside:
+            self.beside[name].join(max(0.1, self.deadline - time.monotonic()))
+            if self.beside[name].is_alive():
+                raise NotFinished(f"{name} is still under way, at step {len(self.SoFar(name))}")
         if name not in self.runs:
-            run_dir = os.path.join(self.work, name)
-            launcher = [self.mpirun, "--bind-to", "none", "-np", str(mpi)] if mpi else []
-            try:
-                self.RunTraining([*launcher, self.program, "train", *settings], name, run_dir)
-                self.runs[name] = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
-            except (Failed, NotFinished) as problem:
-                self.runs[name] = problem
+            self.Make(name, settings, mpi)
         run = self.runs[name]
         if isinstance(run, Exception):
             raise run
         return run
+
+    def Make(self, name: str, settings: tuple[str, ...], mpi: int) -> None:
+        run_dir = os.path.join(self.work, name)
+        launcher = [self.mpirun, "--bind-to", "none", "-np", str(mpi)] if mpi else []
+        try:
+            self.RunTraining([*launcher, self.program, "train", *settings], name, run_dir)
+            self.runs[name] = ReadSteps(os.path.join(run_dir, "metrics.jsonl"))
+        except (Failed, NotFinished, OSError) as problem:
+            self.runs[name] = problem
+
+    def Begin(self, name: str, *settings: str) -> None:
+        """Makes the run of this name beside what follows. Train waits for it, SoFar does not."""
+        self.beside[name] = threading.Thread(target=self.Make, args=(name, settings, 0))
+        self.beside[name].start()
+
+    def SoFar(self, name: str) -> Steps:
+        """The steps that a run which was begun has made."""
+        return StepsOf(WrittenLines(os.path.join(self.work, name, "metrics.jsonl")), name)
+
+    def Await(self, name: str, steps: int) -> Steps:
+        """The steps of a run that was begun, as soon as there are so many."""
+        while len(made := self.SoFar(name)) < steps:
+            if not self.beside[name].is_alive():
+                return self.Train(name)
+            if time.monotonic() > self.deadline:
+                raise NotFinished(f"{name} is at step {len(made)}")
+            time.sleep(0.1)
+        return made
