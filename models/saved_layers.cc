@@ -56,7 +56,8 @@ void SavedLayers::AddPieces(int64_t count) {
   const bool keeps_internals = !options_.recompute_attention;
   const int64_t bytes = LayerSaved::Bytes(spec_, options_.tokens, options_.dtype, keeps_internals,
                                           placement_.num_places() - placement_.num_experts());
-  buffers_.push_back(Buffer::Allocate(memory_, MemoryKind::kActivations, count * bytes));
+  buffers_.push_back(Buffer::Reserve(memory_, MemoryKind::kActivations, count * bytes));
+  buffers_.back().Use(count * bytes);
   char* const base = static_cast<char*>(buffers_.back().data());
   for (int64_t i = 0; i < count; ++i) {
     pieces_.push_back(std::make_unique<LayerSaved>(spec_, tokens_, placement_, options_.dtype, internals(),

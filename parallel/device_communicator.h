@@ -40,7 +40,8 @@ class DeviceCommunicator : public Communicator {
     if (bytes > staging_.max_bytes()) {
       if (staging_.data()) device_.context.Drain();  // the old memory may be in use
       staging_ = Buffer();
-      staging_ = Buffer::Allocate(device_.memory, MemoryKind::kExchange, bytes);
+      staging_ = Buffer::Reserve(device_.memory, MemoryKind::kExchange, bytes);
+      staging_.Use(bytes);
     }
     return staging_.data();
   }

@@ -52,6 +52,7 @@ void* MapPages(const MemoryMeter& meter, MemoryKind kind, int64_t bytes) {
 Buffer Buffer::Allocate(MemoryMeter& meter, MemoryKind kind, int64_t bytes) {
   Buffer buffer = Reserve(meter, kind, bytes);
   buffer.Use(bytes);
+  if (meter.device() && bytes > 0) meter.device()->Zero(buffer.data(), bytes);
   return buffer;
 }
 

@@ -25,11 +25,13 @@ class DeviceMemory {
   virtual void* Allocate(int64_t bytes) = 0;  // at least 16-byte aligned; content undefined
   // Gives back what Allocate or Reserve returned. REQUIRES: all work that uses it is done.
   virtual void Free(void* data) = 0;
-  // Address space of max_bytes. Commit turns its first `bytes` into memory. Memory that Commit adds begins as
-  // zeros, and no address changes. A device without reserved address space gives all the memory at once, with
-  // undefined content, and its Commit does nothing.
+  // Address space of max_bytes. Commit turns its first `bytes` into memory, and no address changes. The
+  // content of memory that Commit adds is undefined. A device without reserved address space gives all the
+  // memory at once, and its Commit does nothing.
   virtual void* Reserve(int64_t max_bytes) { return Allocate(max_bytes); }
   virtual void Commit(void* /*data*/, int64_t /*bytes*/) {}
+  // Memory is zero when it returns, which waits for no other work. REQUIRES: no work uses the memory.
+  virtual void Zero(void* data, int64_t bytes) = 0;
 };
 
 // Bytes in use, and their peak, of one rank in one place: on the host or on a device. Only the rank's own
@@ -57,11 +59,11 @@ class MemoryMeter {
 
 // An array in the place where its meter counts, on the host aligned to 64 bytes. Throws UserError where the
 // host gives no address space. There are two ways to get one:
-//   Allocate   all bytes are memory at once
-//   Reserve    address space for the worst case, which becomes memory as it is first touched
-// Both begin as zeros, except on a device without reserved address space (DeviceMemory). A buffer whose size
-// depends on routing is reserved: it never moves, never grows by copying, and costs what was really used.
-// Use() says how much that is.
+//   Allocate   all bytes are memory at once, and zero
+//   Reserve    address space for the worst case, which becomes memory as it is first touched. On the host it
+//              is zero then. On a device its content is undefined: clearing would stop the host amid a slot
+// A buffer whose size depends on routing is reserved: it never moves, never grows by copying, and costs what
+// was really used. Use() says how much that is.
 class Buffer {
  public:
   Buffer() = default;

@@ -96,6 +96,7 @@ class CudaContext final : public DeviceContext {
   void* Allocate(int64_t bytes) override { return memory_.Allocate(bytes); }
   void* Reserve(int64_t max_bytes) override { return memory_.Reserve(max_bytes); }
   void Commit(void* data, int64_t bytes) override { memory_.Commit(data, bytes); }
+  void Zero(void* data, int64_t bytes) override { memory_.Zero(data, bytes); }
   // Unmapping does not wait for kernels by itself.
   void Free(void* data) override {
     Drain();

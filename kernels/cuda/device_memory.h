@@ -17,11 +17,12 @@ class CudaMemory {
   CudaMemory(const CudaMemory&) = delete;
   CudaMemory& operator=(const CudaMemory&) = delete;
 
-  // As DeviceMemory says. UserError where memory is not there. New bytes are zero when Commit returns.
-  // Nothing waits for work of other streams. Free REQUIRES that no work uses the memory.
+  // As DeviceMemory says. UserError where memory is not there. Nothing waits for work of other streams. Free
+  // REQUIRES that no work uses the memory.
   void* Allocate(int64_t bytes);
   void* Reserve(int64_t max_bytes);
   void Commit(void* data, int64_t bytes);
+  void Zero(void* data, int64_t bytes);
   void Free(void* data);
   int64_t peak_bytes() const { return peak_bytes_; }  // physical, with what pieces are rounded up to
 
@@ -36,7 +37,6 @@ class CudaMemory {
     bool is_whole = true;
   };
   bool Map(CUdeviceptr at, int64_t bytes);  // false: there is no memory left
-  void Zero(void* data, int64_t bytes);
   void Count(int64_t bytes);
 
   const int device_;

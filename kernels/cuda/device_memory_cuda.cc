@@ -50,7 +50,7 @@ void CudaMemory::Count(int64_t bytes) {
   peak_bytes_ = std::max(peak_bytes_, current_bytes_);
 }
 
-// Streams that are at work have no part in it; nobody uses new memory before this returns.
+// Streams that are at work have no part in it.
 void CudaMemory::Zero(void* data, int64_t bytes) {
   UNIPOOL_CHECK_CUDA(cudaMemsetAsync(data, 0, bytes, clearing_), "clearing " << bytes << " bytes");
   UNIPOOL_CHECK_CUDA(cudaStreamSynchronize(clearing_), "clearing " << bytes << " bytes");
@@ -68,11 +68,7 @@ void* CudaMemory::Allocate(int64_t bytes) {
 }
 
 void* CudaMemory::Reserve(int64_t max_bytes) {
-  if (max_bytes < kSmallBytes) {
-    void* data = Allocate(max_bytes);
-    Zero(data, max_bytes);
-    return data;
-  }
+  if (max_bytes < kSmallBytes) return Allocate(max_bytes);
   const int64_t reserved = (max_bytes + granularity_ - 1) / granularity_ * granularity_;
   CUdeviceptr address = 0;
   UNIPOOL_CHECK_DRIVER(calls_.reserve(&address, reserved, 0, 0, 0),
@@ -113,7 +109,6 @@ void CudaMemory::Commit(void* data, int64_t bytes) {
   block.pieces.push_back(more);
   block.mapped_bytes += more;
   Count(more);
-  Zero(begin, more);
 }
 
 void CudaMemory::Free(void* data) {

@@ -73,8 +73,15 @@ void GuardedMemory::Commit(void* data, int64_t bytes) {
     std::memset(new_end, kPoison, open_end - new_end);
     block.open_end = open_end;
   }
-  std::memset(old_end, 0, new_end - old_end);
+  std::memset(old_end, kPoison, new_end - old_end);
   block.committed_bytes = bytes;
+}
+
+void GuardedMemory::Zero(void* data, int64_t bytes) {
+  const Block* block = Find(data);
+  CHECK(block) << Describe(data);
+  CHECK_LE(static_cast<char*>(data) + bytes, block->data + block->committed_bytes) << block->name;
+  std::memset(data, 0, bytes);
 }
 
 GuardedMemory::Block& GuardedMemory::Living(void* data) {

@@ -30,6 +30,7 @@ class GuardedMemory : public DeviceMemory {
   void* Reserve(int64_t max_bytes) override { return Reserve(max_bytes, "buffer"); }
   void* Reserve(int64_t max_bytes, const std::string& name);
   void Commit(void* data, int64_t bytes) override;
+  void Zero(void* data, int64_t bytes) override;
   void Free(void* data) override;
 
   // The living array in which an address lies, or null.

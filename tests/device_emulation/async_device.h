@@ -87,6 +87,7 @@ class AsyncDevice final : public DeviceContext {
   void* Allocate(int64_t bytes) override;
   void* Reserve(int64_t max_bytes) override;
   void Commit(void* data, int64_t bytes) override;
+  void Zero(void* data, int64_t bytes) override { memory_.Zero(data, bytes); }
   void Free(void* data) override;
   void* AllocatePinned(int64_t bytes) override;
   void FreePinned(void* data) override;

@@ -27,6 +27,7 @@ struct Rig {
     const int64_t bytes = count * static_cast<int64_t>(sizeof(float));
     void* data = device.Reserve(bytes);
     device.Commit(data, bytes);
+    device.Zero(data, bytes);
     return static_cast<float*>(data);
   }
   float* Pinned(int64_t count = kCount) {

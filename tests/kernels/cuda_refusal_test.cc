@@ -13,6 +13,7 @@ class NoMemory : public DeviceMemory {
  public:
   void* Allocate(int64_t) override { return nullptr; }
   void Free(void*) override {}
+  void Zero(void*, int64_t) override {}
 };
 
 class CudaRefusal : public testing::Test {

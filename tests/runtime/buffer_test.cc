@@ -94,6 +94,7 @@ class PlainDevice : public DeviceMemory {
     journal += "free;";
     std::free(data);
   }
+  void Zero(void*, int64_t bytes) override { journal += Format("zero %d;", bytes); }
   std::string journal;
 };
 
@@ -111,6 +112,14 @@ TEST(Buffer, OfADeviceIsTheDevicesMemory) {
   }
   EXPECT_EQ(device.journal, "allocate 1000;free;");
   EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 0);
+}
+
+// What grows while the device works is not cleared: that would stop the host.
+TEST(Buffer, OfADeviceIsClearedWhereItIsAllocatedAtOnce) {
+  PlainDevice device;
+  MemoryMeter meter(&device);
+  { const Buffer buffer = Buffer::Allocate(meter, MemoryKind::kOptimizer, 60); }
+  EXPECT_EQ(device.journal, "allocate 60;zero 60;free;");
 }
 
 TEST(MemoryKind, HasANameEach) {

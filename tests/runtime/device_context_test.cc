@@ -22,6 +22,7 @@ class TestDevice : public DeviceContext {
   void* queue(DeviceQueue) override { return nullptr; }
   void* Allocate(int64_t bytes) override { return std::malloc(bytes); }
   void Free(void* data) override { std::free(data); }
+  void Zero(void* data, int64_t bytes) override { std::memset(data, 0, bytes); }
   void* AllocatePinned(int64_t bytes) override {
     pinned_bytes = bytes;
     ++num_pinned;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <cstring>
 
 namespace unipool {
 namespace {
@@ -13,6 +14,7 @@ class SetTimeDevice : public DeviceContext {
   void* queue(DeviceQueue) override { return nullptr; }
   void* Allocate(int64_t bytes) override { return std::malloc(bytes); }
   void Free(void* data) override { std::free(data); }
+  void Zero(void* data, int64_t bytes) override { std::memset(data, 0, bytes); }
   void* AllocatePinned(int64_t bytes) override { return std::calloc(1, bytes); }
   void FreePinned(void* data) override { std::free(data); }
   void Copy(DeviceQueue, void*, const void*, int64_t) override {}

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <cstring>
 
 namespace unipool {
 namespace {
@@ -36,6 +37,7 @@ class CountingDevice : public DeviceMemory {
     --arrays;
     std::free(data);
   }
+  void Zero(void* data, int64_t bytes) override { std::memset(data, 0, bytes); }
   int arrays = 0, most_at_once = 0;
 };
 

@@ -11,6 +11,7 @@ class NoMemory : public DeviceMemory {
  public:
   void* Allocate(int64_t) override { return nullptr; }
   void Free(void*) override {}
+  void Zero(void*, int64_t) override {}
 };
 
 TEST(CudaRefusal, NamesTheLauncherAndTheRemedy) {

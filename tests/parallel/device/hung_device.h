@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 
 #include "runtime/device_context.h"
 
@@ -14,6 +15,7 @@ class HungDevice : public DeviceContext {
   void* queue(DeviceQueue) override { return this; }
   void* Allocate(int64_t bytes) override { return std::calloc(1, bytes); }
   void Free(void* data) override { std::free(data); }
+  void Zero(void* data, int64_t bytes) override { std::memset(data, 0, bytes); }
   void* AllocatePinned(int64_t bytes) override { return std::calloc(1, bytes); }
   void FreePinned(void* data) override { std::free(data); }
   void Copy(DeviceQueue, void*, const void*, int64_t) override {}
