@@ -14,7 +14,7 @@
 #include "models/model_spec.h"
 #include "models/parameter_count.h"
 #include "models/settings.h"
-#include "models/slot_choice.h"
+#include "models/size_choice.h"
 #include "models/stage_layers.h"
 #include "parallel/mesh.h"
 #include "runtime/errors.h"
@@ -221,6 +221,7 @@ std::string InfoText(const Config& config, int world_size) {
   if (config.device() == DeviceType::CUDA) {
     text += Format("with weight gradients of %d slots at once (train.weight_grad_slots)\n",
                    WeightGradSlots(config));
+    text += Format("and logits of %d tokens (train.head_tokens)\n", HeadTokens(config));
     text += "what CUDA, cuBLAS and NCCL hold of each GPU is not in this, and not measured yet\n";
   }
   return text;
@@ -238,9 +239,9 @@ int64_t DeviceBytes() {
 }
 
 // The plan of a run here: each rank with a GPU as this machine's.
-Config WithSlotsOfThisMachine(const Config& config, int world_size) {
-  if (!LeavesSlotsOpen(config)) return config;
-  return WithSlotsFor(config, MeshShapeOf(config.parallel(), world_size), DeviceBytes());
+Config WithSizesOfThisMachine(const Config& config, int world_size) {
+  if (!LeavesSizesOpen(config)) return config;
+  return WithSizesFor(config, MeshShapeOf(config.parallel(), world_size), DeviceBytes());
 }
 
 }  // namespace
@@ -250,7 +251,7 @@ int InfoCommand(const CommandLine& command_line) {
   const int world_size = asked.parallel().ranks();
   ValidateConfig(asked, world_size);
   if (!IsPrintingProcess()) return 0;
-  const Config config = WithSlotsOfThisMachine(asked, world_size);
+  const Config config = WithSizesOfThisMachine(asked, world_size);
   const std::string text =
       command_line.json ? InfoJson(config, world_size).dump() + "\n" : InfoText(config, world_size);
   PrintResult(text);

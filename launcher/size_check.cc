@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kMostNumbers = 9.0e15;      // of a model: below 2^53, so that bytes fit 63 bits many times
 constexpr double kMostRows = 2147483647;     // of one microbatch: kernels count rows in 32 bits
+constexpr double kMostLogits = 2147483647;   // at once: a product counts its numbers in 32 bits
 constexpr double kMostSlots = 1 << 20;       // microbatches x layers of a step: the schedule's table
 constexpr double kMostVisible = 1 << 26;     // layers x experts: which layer sees which expert
 constexpr double kMostTokensOfRun = 9.0e18;  // below 2^63
@@ -56,6 +57,8 @@ std::vector<Limit> ProductsOf(const Config& config, int world_size) {
   const double microbatches = Size(train.global_batch()) / std::max(1.0, Size(train.micro_batch()) * data);
   return {
       {"train.micro_batch x model.seq_length x moe.top_k, rows of a microbatch", rows, kMostRows},
+      {"train.head_tokens x model.vocab, logits at once",
+       Size(train.head_tokens()) * Size(config.model().vocab()), kMostLogits},
       {"the rows of a step (train.micro_batch x model.seq_length x moe.top_k x ranks x model.layers x "
        "microbatches) in bytes",
        4 * rows * widest * ranks * layers * std::max(1.0, microbatches), kMostBytesOfStep},

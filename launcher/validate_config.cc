@@ -304,6 +304,10 @@ class Validation {
       problems_.Add(Format("train.weight_grad_slots: is %d; must be from 1 to %d, or 0 to have it chosen",
                            train.weight_grad_slots(), kMostWeightGradSlots));
     }
+    if (train.head_tokens() < 0) {
+      problems_.Add(Format("train.head_tokens: is %d; must be at least 1, or 0 to have it chosen",
+                           train.head_tokens()));
+    }
     const ParallelConfig& parallel = config_.parallel();
     if (config_.device() == DeviceType::CPU) {
       if (parallel.transport() != Transport::AUTO) {

@@ -4,7 +4,6 @@
 
 #include "models/memory_plan.h"
 #include "models/settings.h"
-#include "models/slot_choice.h"
 #include "models/stage_layers.h"
 #include "parallel/shadow_placement.h"
 #include "runtime/emulated_communicator.h"
@@ -81,6 +80,7 @@ LanguageModelOptions ModelOptionsOf(const EngineParts& parts, const EngineOption
           .is_last = stage == parts.mesh.shape().stages - 1,
           .head_shares = is_spread ? parts.mesh.shape().stages : 1,
           .head_share = is_spread ? stage : 0,
+          .head_tokens = parts.sizes.head_tokens,
           .is_trainable = is_training,
           .recompute_attention = is_training && train.recompute_attention(),
           .device = parts.place.device(),
@@ -93,7 +93,7 @@ ExpertPoolOptions PoolOptionsOf(const EngineParts& parts, const EngineOptions& o
   return {.types = TypesOfParts(parts.config, options),
           .max_rows = parts.mesh.shape().pool() * rows,
           .recompute = parts.config.train().recompute_experts(),
-          .weight_grad_slots = parts.weight_grad_slots,
+          .weight_grad_slots = parts.sizes.weight_grad_slots,
           .trainable = IsTraining(options),
           .pool = &parts.mesh.pool()};
 }
@@ -143,7 +143,8 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
            options.recorder),
       layers_per_stage(LayersPerStage(config, mesh.shape())),
       schedule(ScheduleOf(config, mesh.shape(), layers_per_stage, options)),
-      weight_grad_slots(IsTraining(options) ? ChooseWeightGradSlots(config, world, place.device()) : 1),
+      sizes(IsTraining(options) ? ChooseSizes(config, world, place.device())
+                                : DeviceSizes{.head_tokens = HeadTokens(config)}),
       placement(FirstPlacement(spec, config.parallel().placement(), schedule, mesh.shape())
                     .WithRoom(IsTraining(options) ? ShadowsPerRank(config, mesh.shape()) : 0)),
       clock(ClockOf(world)),
@@ -162,11 +163,18 @@ EngineParts::EngineParts(const Config& config, World& world, const EngineOptions
 }
 
 std::string EngineParts::AboutDevice() const {
-  if (!LeavesSlotsOpen(config)) return place.transport();
-  return place.transport() +
-         Format(
-             "\nweight gradients of %d slots at once, by the memory of the devices (train.weight_grad_slots)",
-             weight_grad_slots);
+  std::string text = place.transport();
+  if (!LeavesSizesOpen(config)) return text;
+  if (config.train().weight_grad_slots() == 0) {
+    text += Format(
+        "\nweight gradients of %d slots at once, by the memory of the devices (train.weight_grad_slots)",
+        sizes.weight_grad_slots);
+  }
+  if (config.train().head_tokens() == 0) {
+    text += Format("\nlogits of %d tokens at once, by the memory of the devices (train.head_tokens)",
+                   sizes.head_tokens);
+  }
+  return text;
 }
 
 }  // namespace unipool

@@ -11,6 +11,7 @@
 #include "models/expert_use.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
+#include "models/size_choice.h"
 #include "parallel/slot_executor.h"
 #include "runtime/traffic_recorder.h"
 
@@ -46,8 +47,8 @@ struct EngineParts {
   const Mesh mesh;
   const std::vector<int> layers_per_stage;
   const SlotSchedule schedule;  // of a training step
-  const int weight_grad_slots;  // models/slot_choice.h
-  ExpertPlacement placement;    // changes between steps only, through the replacer
+  const DeviceSizes sizes;
+  ExpertPlacement placement;  // changes between steps only, through the replacer
   WaitClock clock;
   ExpertUse use;
   LanguageModel model;  // this rank's stage

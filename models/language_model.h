@@ -32,6 +32,7 @@ struct LanguageModelOptions {
   bool is_first = true, is_last = true;
   // Of a spread head: the stages that share it, and this one. 1: the head is the last stage's.
   int head_shares = 1, head_share = 0;
+  int64_t head_tokens = 1;   // whose logits may exist at once
   bool is_trainable = true;  // false: no memory for gradients
   // Of a layer's attention only the input is kept for the backward, which computes the rest again.
   bool recompute_attention = false;

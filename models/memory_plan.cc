@@ -281,7 +281,7 @@ int64_t HeadScratchBytes(const RankSizes& s) {
       EvenPartition(s.tokens, is_spread ? s.mesh.stages : 1, is_spread ? s.stage : 0).size();
   const int64_t rows = s.is_last ? s.tokens : share;
   return rows * 2 * s.spec.hidden * s.item + (s.is_last ? s.tokens * s.exact : 0) +
-         OutputHead::LogitsAtOnce(s.spec, share, s.device) * s.item;
+         OutputHead::ChunkTokens(share, HeadTokens(s.config), s.device) * s.spec.padded_vocab * s.item;
 }
 
 // Sums and counts of balancing; token ids, targets and losses; squared norms and other single numbers.

@@ -11,9 +11,8 @@
 namespace unipool {
 
 namespace {
-// The head works on about this many logits at a time, so that [T, V] never exists at large vocabularies and
-// its work can be spread over slots; but on enough tokens to pay for reading its weights: 64 give 98 % of the
-// rate of many, 32 give 90 %.
+// [T, V] never exists at large vocabularies, and the head's work can be spread over slots; but a chunk has
+// enough tokens to pay for reading the weights: on a CPU 64 give 98 % of the rate of many, 32 give 90 %.
 constexpr int64_t kLogitsPerChunk = 1 << 19, kLeastTokensPerChunk = 64;
 // A GPU wants thousands of rows in a product, in whole tiles: 16,384 tokens of a vocabulary of 51,200 are
 // four chunks of 4096, 400 MiB in BF16 each.
@@ -45,24 +44,28 @@ OutputHead::OutputHead(const ModelSpec& spec, const OutputHeadOptions& options, 
   normed_ = reserve(rows * spec.hidden, options.types.activations);
   dnormed_ = reserve(rows * spec.hidden, options.types.activations);
   inv_rms_ = reserve(rows, AccumulatorOf(options.types.activations));
-  logits_ = reserve(LogitsAtOnce(spec, rows, stream.device()), options.types.activations);
+  const int64_t chunk = ChunkTokens(rows, options.head_tokens, stream.device());
+  logits_ = reserve(chunk * spec.padded_vocab, options.types.activations);
 }
 
-int64_t OutputHead::LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device) {
-  return ChunkTokens(spec.padded_vocab, tokens, device) * spec.padded_vocab;
+int64_t OutputHead::MostTokens(int64_t padded_vocab, int64_t logits, Device device) {
+  if (device == Device::kCpu) return std::max(kLeastTokensPerChunk, logits / padded_vocab);
+  return std::max(kCudaTile, logits / padded_vocab / kCudaTile * kCudaTile);
 }
 
-int64_t OutputHead::ChunkTokens(int64_t padded_vocab, int64_t tokens, Device device) {
-  if (device == Device::kCpu)
-    return std::min(tokens, std::max(kLeastTokensPerChunk, kLogitsPerChunk / padded_vocab));
-  const int64_t most = std::max(kCudaTile, kCudaLogitsPerChunk / padded_vocab / kCudaTile * kCudaTile);
-  const int64_t chunks = std::max<int64_t>(1, (tokens + most - 1) / most);
+int64_t OutputHead::MostTokens(int64_t padded_vocab, Device device) {
+  return MostTokens(padded_vocab, device == Device::kCpu ? kLogitsPerChunk : kCudaLogitsPerChunk, device);
+}
+
+int64_t OutputHead::ChunkTokens(int64_t tokens, int64_t most, Device device) {
+  if (device == Device::kCpu || tokens <= most) return std::min(tokens, most);
+  const int64_t chunks = (tokens + most - 1) / most;
   const int64_t even = (tokens + chunks - 1) / chunks;
-  return std::min(tokens, (even + kCudaTile - 1) / kCudaTile * kCudaTile);
+  return std::min(most, (even + kCudaTile - 1) / kCudaTile * kCudaTile);
 }
 
 int64_t OutputHead::ChunkSize(int64_t tokens, int64_t most) const {
-  const auto of = [&](int64_t count) { return ChunkTokens(spec_.padded_vocab, count, stream_.device()); };
+  const auto of = [&](int64_t count) { return ChunkTokens(count, options_.head_tokens, stream_.device()); };
   return std::min(of(tokens), of(most));
 }
 

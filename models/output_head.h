@@ -18,6 +18,7 @@ struct OutputHeadOptions {
   // A spread head has as many shares as there are stages, and this stage has one. 1: it is not spread.
   int num_shares = 1, share = 0;
   bool is_trainable = true;  // false: no memory for gradients of a spread head's weight
+  int64_t head_tokens = 1;   // whose logits may exist at once
   bool is_spread() const { return num_shares > 1; }
 };
 
@@ -71,10 +72,14 @@ class OutputHead {
   // Generation: logits [1, V] of x [1, D], with memory for the normalised x and its 1/rms.
   void Logits(const Tensor& x, const Tensor& normed, const Tensor& inv_rms, const Tensor& logits);
 
-  // Tokens of one chunk, of T: the same in every layout, since it decides the order of sums.
-  static int64_t ChunkTokens(int64_t padded_vocab, int64_t tokens, Device device);
-  // Logits that the head holds at once, more of them on a GPU.
-  static int64_t LogitsAtOnce(const ModelSpec& spec, int64_t tokens, Device device);
+  // Tokens of so many logits, but at least as many as pay for reading the head's weight; on a GPU whole
+  // tiles.
+  static int64_t MostTokens(int64_t padded_vocab, int64_t logits, Device device);
+  // The same where nothing says how many logits: more of them on a GPU.
+  static int64_t MostTokens(int64_t padded_vocab, Device device);
+  // Tokens of one chunk, of T, where logits of `most` tokens may exist at once; on a GPU even whole tiles.
+  // The same in every layout, since it decides the order of sums.
+  static int64_t ChunkTokens(int64_t tokens, int64_t most, Device device);
 
  private:
   int64_t most_tokens() const { return options_.micro_batch * spec_.seq_length; }  // T

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "models/output_head.h"
+#include "models/parameter_count.h"
+
 namespace unipool {
 
 Device DeviceOf(const Config& config) {
@@ -32,6 +35,11 @@ int WeightGradSlots(const Config& config) {
   if (slots > 0) return slots;
   if (config.device() == DeviceType::CUDA) return 4;
   return TypesOfConfig(config).products == DType::kBF16 ? 8 : 1;
+}
+
+int64_t HeadTokens(const Config& config) {
+  const int64_t tokens = config.train().head_tokens();
+  return tokens > 0 ? tokens : OutputHead::MostTokens(PaddedVocab(config.model()), DeviceOf(config));
 }
 
 // More pieces hide more of the wire: all but a piece each way. On a device smaller products may cost more

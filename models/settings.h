@@ -23,9 +23,12 @@ inline DType DTypeOfConfig(const Config& config) {  // of activations, and of wh
   return TypesOfConfig(config).activations;
 }
 // Backward slots whose expert weight gradients are added up at once. 0 in the file: on CUDA 4 where nothing
-// is known of the device's memory (models/slot_choice.h); on the CPU 8 for BF16, where arithmetic is short
+// is known of the device's memory (models/size_choice.h); on the CPU 8 for BF16, where arithmetic is short
 // beside the memory of gradients, and else 1.
 int WeightGradSlots(const Config& config);
+// Tokens whose logits may exist at once. 0 in the file: what OutputHead::MostTokens says where nothing is
+// known of the device's memory.
+int64_t HeadTokens(const Config& config);
 // DispatcherOptions::pieces_alone. Lanes one after the other go whole: they are what overlap is compared
 // with.
 int PiecesAlone(const Config& config);

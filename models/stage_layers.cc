@@ -17,7 +17,7 @@ StageWork EstimateWork(const Config& config) {
   const double quadratic = 2 * m.seq_length() * d;  // two products with s/2 positions on average
   const double router = moe.sharing() == Sharing::DENSE ? 0 : 2.0 * moe.experts() * d;
   const int64_t rows = PaddedVocab(m), all = int64_t{config.train().micro_batch()} * m.seq_length();
-  const int64_t chunk = OutputHead::ChunkTokens(rows, all, DeviceOf(config));
+  const int64_t chunk = OutputHead::ChunkTokens(all, HeadTokens(config), DeviceOf(config));
   return {.dense = tokens * (projections + quadratic + router),
           .expert = tokens * moe.top_k() * 2 * 3 * moe.width() * d,
           .head = tokens * 2 * static_cast<double>(rows) * d,

@@ -26,7 +26,7 @@ int64_t TokensOf(const Config& config) {
 // Tokens of a stage's share of a spread head that are worked on at once.
 int64_t HeadChunk(const Config& config, const MeshShape& shape) {
   const int64_t share = EvenPartition(TokensOf(config), shape.stages, 0).size();
-  return std::max<int64_t>(1, OutputHead::ChunkTokens(PaddedVocab(config.model()), share, DeviceOf(config)));
+  return std::max<int64_t>(1, OutputHead::ChunkTokens(share, HeadTokens(config), DeviceOf(config)));
 }
 
 StepEnd EndOf(const Config& config, const MeshShape& shape, const SlotSchedule& schedule) {

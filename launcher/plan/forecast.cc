@@ -7,7 +7,7 @@
 
 #include "launcher/plan/shared_cores.h"
 #include "models/settings.h"
-#include "models/slot_choice.h"
+#include "models/size_choice.h"
 #include "models/stage_layers.h"
 #include "runtime/errors.h"
 #include "runtime/range.h"
@@ -293,7 +293,7 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   for (const WalkedRank& rank : mean.walked)
     forecast.rank_bytes.push_back(rank.bytes[kIntraNode] + rank.bytes[kInterNode]);
   const auto room = std::llround(1e9 * cluster.config.memory().gigabytes());
-  const Config resolved = WithSlotsFor(WithChoices(config, mesh), mesh, room);
+  const Config resolved = WithSizesFor(WithChoices(config, mesh), mesh, room);
   for (int stage = 0; stage < mesh.stages; ++stage) {
     forecast.memory.push_back(MemoryOf(resolved, mesh, stage, cluster.config.memory().slack()));
   }

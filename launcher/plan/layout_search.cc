@@ -10,7 +10,7 @@
 #include "launcher/plan/forecast.h"
 #include "launcher/reports/readable_number.h"
 #include "models/settings.h"
-#include "models/slot_choice.h"
+#include "models/size_choice.h"
 #include "models/stage_layers.h"
 #include "parallel/stage_balance.h"
 #include "runtime/errors.h"
@@ -193,7 +193,7 @@ class Search {
   };
   Memory MemoryOf(const Config& asked, const MeshShape& mesh) const {
     // What a run would choose on such a GPU, whatever max_memory says.
-    const Config config = WithSlotsFor(asked, mesh, std::llround(1e9 * cluster_.config.memory().gigabytes()));
+    const Config config = WithSizesFor(asked, mesh, std::llround(1e9 * cluster_.config.memory().gigabytes()));
     Memory memory;
     const double slack = 1 + cluster_.config.memory().slack();
     const double fixed = 1e9 * cluster_.config.memory().fixed_gigabytes();

@@ -93,7 +93,7 @@ TEST(Config, NamesEveryProblemOfAFileAtOnce) {
           "eval_tasks, eval_task_items, "
           "save_every, "
           "keep_checkpoints, recompute_experts, recompute_attention, precision, weight_grad_slots, "
-          "save_minutes, save_at_end, stop_at, resume_step, lr_schedule, decay_steps",
+          "head_tokens, save_minutes, save_at_end, stop_at, resume_step, lr_schedule, decay_steps",
           "override moe.router=nrom: expected one of NORM, SOFTMAX, SIGMOID, found \"NROM\"; did you mean "
           "NORM?",
           "override train.lr.x=1: train.lr has no fields of its own",

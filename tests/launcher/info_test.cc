@@ -136,11 +136,14 @@ TEST(Info, LinesFitATerminal) {
   EXPECT_GT(count, 20);
 }
 
-TEST(Info, OfCudaSaysWithHowManySlotsABankItReckons) {
+TEST(Info, OfCudaSaysWithWhichSizesItReckons) {
   EXPECT_THAT(InfoText(Preset("unipool_182m", {"device=CUDA"}), 1),
               HasSubstr("weight gradients of 4 slots at once"));
   EXPECT_THAT(InfoText(Preset("unipool_182m", {"device=CUDA", "train.weight_grad_slots=8"}), 1),
               HasSubstr("weight gradients of 8 slots at once"));
+  EXPECT_THAT(InfoText(Preset("unipool_182m", {"device=CUDA"}), 1), HasSubstr("logits of 5120 tokens"));
+  EXPECT_THAT(InfoText(Preset("unipool_182m", {"device=CUDA", "train.head_tokens=512"}), 1),
+              HasSubstr("logits of 512 tokens"));
 }
 
 }  // namespace

@@ -44,6 +44,10 @@ TEST(SizeCheck, Products) {
               ElementsAre(HasSubstr("microbatches of a step")));
   EXPECT_THAT(Check({"model.layers=16384", "moe.experts=131072"}),
               ElementsAre(HasSubstr("model.layers x moe.e")));
+  EXPECT_THAT(
+      Check({"train.head_tokens=41944", "model.vocab=51200"}),
+      ElementsAre(HasSubstr("train.head_tokens x model.vocab, logits at once: is 2147532800; must be")));
+  EXPECT_THAT(Check({"train.head_tokens=41943", "model.vocab=51200"}), ElementsAre());
   EXPECT_THAT(Check({"train.steps=9223372036854775807"}), ElementsAre(HasSubstr("tokens of the run")));
 }
 

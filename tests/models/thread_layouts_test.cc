@@ -43,8 +43,8 @@ TEST(ThreadLayouts, HeadInPartsTrainsLikeOneRank) {
   config.mutable_model()->set_vocab(17'000);
   config.mutable_train()->set_micro_batch(18);
   config.mutable_train()->set_global_batch(36);
-  ASSERT_GT(180, 2 * OutputHead::ChunkTokens(17'000, 180, Device::kCpu)) << "several chunks";
-  ASSERT_GT(90, OutputHead::ChunkTokens(17'000, 90, Device::kCpu)) << "of a share of two stages too";
+  ASSERT_GT(180, 2 * OutputHead::MostTokens(17'000, Device::kCpu)) << "several chunks";
+  ASSERT_GT(90, OutputHead::MostTokens(17'000, Device::kCpu)) << "of a share of two stages too";
   constexpr int kSteps = 3;
   const RunTrace one = TrainOnThreads(config, 1, kSteps);
   EXPECT_LT(one.loss.back(), one.loss.front());

@@ -2,6 +2,8 @@
 // the CPU, whatever the layout and however late the devices are.
 #include <gtest/gtest.h>
 
+#include "models/output_head.h"
+#include "models/parameter_count.h"
 #include "tests/models/device/device_run.h"
 #include "tests/models/rank_state.h"
 
@@ -47,15 +49,22 @@ void OnDevices(int ranks, const std::function<void(World&, AsyncDevice&)>& body,
 }
 
 // The device of rank 1 is the smaller one.
-TEST(DeviceRanks, TheSmallestDeviceDecidesOnSlotsABankForAll) {
+TEST(DeviceRanks, TheSmallestDeviceDecidesOnSizesForAll) {
   const Config config = OnDevice(ConfigFor({}));
+  const int64_t most_logits[] = {int64_t{1} << 28, int64_t{1} << 30};
   std::vector<int> slots(2);
+  std::vector<int64_t> tokens(2);
   for (const bool all_are_large : {true, false}) {
     OnDevices(2, [&](World& world, AsyncDevice& device) {
       device.SetTotalBytes(all_are_large || world.rank() == 0 ? int64_t{1} << 40 : 1);
-      slots[world.rank()] = TrainingEngine(config, world, {.device = &device}).parts().weight_grad_slots;
+      const TrainingEngine engine(config, world, {.device = &device});
+      slots[world.rank()] = engine.parts().sizes.weight_grad_slots;
+      tokens[world.rank()] = engine.parts().sizes.head_tokens;
     });
     EXPECT_EQ(slots, std::vector<int>(2, all_are_large ? 12 : 4));
+    EXPECT_EQ(tokens,
+              std::vector<int64_t>(2, OutputHead::MostTokens(PaddedVocab(config.model()),
+                                                             most_logits[all_are_large], Device::kCuda)));
   }
 }
 

@@ -137,7 +137,7 @@ TEST(DeviceTraining, SlotsABankGoByTheMemoryOfTheDevice) {
     OneRank one;
     AsyncDevice device(RunPolicy::kEager);
     device.SetTotalBytes(bytes);
-    return TrainingEngine(of, one.world, {.device = &device}).parts().weight_grad_slots;
+    return TrainingEngine(of, one.world, {.device = &device}).parts().sizes.weight_grad_slots;
   };
   EXPECT_EQ(slots(config, room + 2), 8);
   EXPECT_EQ(slots(config, room - 2), 4);
