@@ -46,10 +46,13 @@ SizeNeed NeedOf(const Config& config, const MeshShape& shape, int rank, std::str
   const auto planned = [&](int slots, int64_t logits) {
     return PlanMemory(With(resolved, shape, {slots, logits}), shape, rank, kEarlyImbalance).total();
   };
-  for (size_t i = 0; i < kSlotsToTry.size(); ++i)
-    need.rank_bytes[i] = planned(kSlotsToTry[i], kLogitsToTry.back());
+  need.rank_bytes.fill(planned(kSlotsToTry.back(), kLogitsToTry.back()));
+  if (LeavesSlotsOpen(config)) {
+    for (size_t i = 0; i + 1 < kSlotsToTry.size(); ++i)
+      need.rank_bytes[i] = planned(kSlotsToTry[i], kLogitsToTry.back());
+  }
   if (!MayHaveMoreLogits(config, shape)) return need;
-  for (size_t i = 0; i < kLogitsToTry.size(); ++i) {
+  for (size_t i = 0; i + 1 < kLogitsToTry.size(); ++i) {
     need.more_bytes[i] = planned(kSlotsToTry.back(), kLogitsToTry[i]) - need.rank_bytes.back();
   }
   return need;
