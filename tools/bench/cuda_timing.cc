@@ -97,6 +97,11 @@ void CudaBench::Free(void* data) {
   Check(cudaFree(data));
 }
 
+void CudaBench::Zero(void* data, int64_t bytes) {
+  Check(cudaMemset(data, 0, bytes));
+  Check(cudaDeviceSynchronize());
+}
+
 void CudaBench::Clear() {
   for (void* array : arrays_) Free(array);
   arrays_.clear();

@@ -48,6 +48,7 @@ class CudaBench : private DeviceMemory {
  private:
   void* Allocate(int64_t bytes) override;
   void Free(void* data) override;
+  void Zero(void* data, int64_t bytes) override;
   Tensor New(DType dtype, std::initializer_list<int64_t> shape);
   // Repeats `block` over the tensor.
   void FillWith(const Tensor& tensor, const std::vector<char>& block);

@@ -80,6 +80,10 @@ class HardwareBackend : public CudaBackend, public DeviceMemory {
     arrays_.erase(data);
     Check(cudaFree(static_cast<char*>(data) - margin_));
   }
+  void Zero(void* data, int64_t bytes) override {
+    Check(cudaMemset(data, 0, bytes));
+    Check(cudaDeviceSynchronize());
+  }
   void CopyIn(void* device, const void* host, int64_t bytes) override {
     Check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
     Check(cudaDeviceSynchronize());
