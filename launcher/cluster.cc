@@ -15,6 +15,12 @@ static_assert(static_cast<int>(WorkKind::kDenseForward) == Work::DENSE_FORWARD &
 
 // Beyond these no report can be read.
 constexpr double kMost = 1e9, kLeastScale = 1e-9, kMostScale = 1e9;
+// Of a file that is not measured: its band is then a fifth of the step either way.
+constexpr double kAssumedNoise = 0.12;
+constexpr char kWhyAssumedNoise[] =
+    "nothing says how far rates that were not measured are off: a fifth of the step either way is taken, "
+    "nine "
+    "times of ten";
 
 WireDescription WireOf(const WireConfig& wire, double share_of_adapter) {
   WireDescription description{.latency_seconds = 1e-6 * wire.latency_us(),
@@ -218,6 +224,15 @@ WorkRates RatesOf(const ProcessorConfig& processor) {
   return rates;
 }
 
+// A file that was measured has the noise of its steps, and a described processor has none.
+void AssumeNoise(Cluster& cluster) {
+  ClusterConfig& config = cluster.config;
+  if (config.has_noise() || config.processor().emulate() || cluster.TagOf("") == Tag::MEASURED) return;
+  config.set_noise(kAssumedNoise);
+  cluster.numbers.push_back(
+      {.field = "noise", .value = kAssumedNoise, .tag = Tag::ASSUMED, .source = kWhyAssumedNoise});
+}
+
 // How sure one is of numbers with this tag.
 int SurenessOf(Tag::Value tag) {
   return static_cast<int>(tag);
@@ -252,6 +267,7 @@ Cluster LoadClusterFile(const std::string& path) {
                          .overlap = config.overlap(),
                          .work_is_told = config.processor().emulate()};
   cluster.rates = RatesOf(config.processor());
+  AssumeNoise(cluster);
   return cluster;
 }
 

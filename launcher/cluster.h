@@ -27,7 +27,9 @@ struct Cluster {
   ClusterConfig config;
   ClusterDescription description;
   WorkRates rates;
-  std::vector<ClusterNumber> numbers;  // all that the file gives, in its order
+  // All that the file gives, in its order. `noise` is among them where it is assumed: the file does not give
+  // it, and not all its numbers are MEASURED.
+  std::vector<ClusterNumber> numbers;
   // The least sure of the tags of numbers below `field` ("": of all): ASSUMED, SPEC, RECORDED, MEASURED.
   Tag::Value TagOf(const std::string& field) const;
 };

@@ -50,6 +50,24 @@ TEST_F(ClusterTest, ExamplesLoad) {
   EXPECT_GE(count, 2);
 }
 
+// A band of no width would say that nothing of the file can be wrong.
+TEST_F(ClusterTest, NoiseIsAssumedWhereNotAllIsMeasured) {
+  const std::string work = "intra_node { latency_us: 3 } processor { work { kind: HEAD fixed_us: 1 } ",
+                    spec = "origin { field: \"intra_node\" tag: SPEC } ",
+                    measured = "origin { field: \"processor\" tag: MEASURED } ";
+  const Cluster cluster = LoadClusterFile(File(work + "} " + spec + measured));
+  EXPECT_GT(cluster.config.noise(), 0.05);
+  EXPECT_EQ(cluster.numbers.back().field, "noise");
+  EXPECT_EQ(cluster.numbers.back().value, cluster.config.noise());
+  EXPECT_EQ(cluster.numbers.back().tag, Tag::ASSUMED);
+  EXPECT_FALSE(cluster.numbers.back().source.empty());
+  const std::string all_measured = "origin { field: \"intra_node\" tag: MEASURED } " + measured;
+  for (const std::string& text : {work + "} noise: 0 " + spec + measured, work + "} " + all_measured,
+                                  work + "emulate: true } " + spec + measured}) {
+    EXPECT_EQ(LoadClusterFile(File(text)).config.noise(), 0) << text;
+  }
+}
+
 TEST_F(ClusterTest, NumbersHaveTheirUnits) {
   const ClusterDescription cluster =
       LoadCluster(File("ranks_per_node: 4 intra_node { latency_us: 3 gigabytes_per_second: 300 } "
