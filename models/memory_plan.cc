@@ -15,10 +15,12 @@
 #include "kernels/row_order.h"
 #include "models/expert_pool.h"
 #include "models/layer_saved.h"
+#include "models/lock/lock_plan.h"
 #include "models/output_head.h"
 #include "models/parameter_count.h"
 #include "models/settings.h"
 #include "models/stage_layers.h"
+#include "parallel/expert_move.h"
 #include "runtime/range.h"
 
 namespace unipool {
@@ -92,12 +94,13 @@ struct RankSizes {
   bool is_last;    // stage
   int stage;
   int64_t saved_layers, stashed_slots;
-  int64_t tokens, rows;       // T and N of one microbatch
-  int64_t received;           // rows that reach this rank in one slot
-  int64_t kept;               // ExpertPool::KeptColumns
-  int64_t dense_parameters;   // of this rank, with padding between them
-  int64_t spread_head;        // of these, the weight of a spread head
-  int64_t expert_parameters;  // of this rank
+  int64_t tokens, rows;      // T and N of one microbatch
+  HeldRows held;             // of rows that reach this rank
+  int64_t kept;              // ExpertPool::KeptColumns
+  int64_t dense_parameters;  // of this rank, with padding between them
+  int64_t spread_head;       // of these, the weight of a spread head
+  int64_t own_experts;
+  int64_t expert_parameters;  // of these
   int64_t shadow_parameters;  // of copies of other ranks' experts
   int64_t shadow_places;      // of all ranks
   int64_t updated_dense;      // dense parameters that this rank's optimizer updates
@@ -125,7 +128,7 @@ int64_t ReceivedRows(const MeshShape& mesh, int64_t rows, int64_t all_experts, i
   return wanted < static_cast<double>(all_rows) ? std::llround(wanted) : all_rows;
 }
 
-RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double imbalance) {
+RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank) {
   const ModelSpec spec = MakeModelSpec(config);
   const MeshPosition position = PositionOf(mesh, rank);
   const int data_rank = position.replica * mesh.data + position.data;
@@ -133,7 +136,6 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
   const int64_t layers = LayersPerStage(config, mesh)[position.stage];
   const bool is_last = position.stage == mesh.stages - 1;
   const int64_t tokens = int64_t{config.train().micro_batch()} * spec.seq_length, rows = tokens * spec.top_k;
-  const int64_t own_experts = EvenPartition(spec.experts, mesh.pool(), rank % mesh.pool()).size();
   const int microbatches = MicrobatchesPerRank(config, mesh);
   const SlotSchedule schedule = TrainingSchedule(config, mesh);
   const ComputeTypes types = TypesOfConfig(config);
@@ -157,10 +159,10 @@ RankSizes SizesOf(const Config& config, const MeshShape& mesh, int rank, double 
           .stashed_slots = MostStashedSlots(schedule, mesh, position.stage),
           .tokens = tokens,
           .rows = rows,
-          .received = ReceivedRows(mesh, rows, spec.experts, own_experts, imbalance),
           .kept = ExpertPool::KeptColumns(spec.expert_width, config.train().recompute_experts()),
           .dense_parameters = dense,
           .spread_head = spread_head,
+          .own_experts = EvenPartition(spec.experts, mesh.pool(), rank % mesh.pool()).size(),
           .expert_parameters = count.experts,
           .shadow_parameters = int64_t{ShadowsPerRank(config, mesh)} * 3 * spec.expert_width * spec.hidden,
           .shadow_places = int64_t{ShadowsPerRank(config, mesh)} * mesh.pool(),
@@ -187,12 +189,12 @@ int64_t OptimizerBytes(const RankSizes& s) {
 
 // What layers save, hidden states and their gradients, and the rows of experts with what these keep of them.
 int64_t ActivationBytes(const RankSizes& s) {
-  const int64_t d = s.spec.hidden, columns = d + s.kept;
+  const int64_t d = s.spec.hidden;
   const int64_t hidden_states = s.tokens * d * (s.microbatches > 1 || !s.is_last ? 3 : 2);
-  const int64_t joined = s.mesh.pool() > s.mesh.data ? s.received * columns : 0;
   return s.saved_layers *
              LayerSaved::Bytes(s.spec, s.tokens, s.dtype, !s.train().recompute_attention(), s.shadow_places) +
-         s.item * (hidden_states + s.stashed_slots * s.received * columns + s.received * d + joined);
+         s.item * (hidden_states + s.held.stashed * d + s.held.kept * s.kept + s.held.joined * (d + s.kept) +
+                   s.held.backward * d);
 }
 
 // On a device sums over ranks take memory that is counted: of dense gradients, of the experts' where there
@@ -210,18 +212,25 @@ int64_t SumStagingBytes(const RankSizes& s) {
          staging(1 + s.spec.experts, 8, s.mesh.world());
 }
 
+// What experts are staged in that move between steps (parallel/expert_move.h).
+int64_t MoveBytes(const RankSizes& s) {
+  if (!MovesExperts(s.config, s.mesh)) return 0;
+  const int64_t gate_up = 2 * s.spec.expert_width * s.spec.hidden * s.exact;
+  return s.own_experts * std::min(gate_up, kMoveStagingBytes / std::max<int64_t>(1, s.own_experts));
+}
+
 // Returned rows. Between ranks also what both lanes send and receive, and what experts answer.
 int64_t ExchangeBytes(const RankSizes& s) {
-  const int64_t remote = s.received - s.received / s.mesh.pool();
   const bool is_alone = s.mesh.pool() == 1;
-  const int64_t rows = s.rows + (is_alone ? 0 : 2 * s.rows + 2 * remote + s.received);
+  const int64_t of_others = s.held.forward_wire + s.held.backward_wire;
+  const int64_t rows = s.rows + (is_alone ? 0 : 2 * s.rows + of_others + s.held.batch);
   // Gradients of shadows that have come and are not added yet: one of each other rank, in pieces.
   const int64_t of_shadow = 2 * s.spec.expert_width * s.spec.hidden * s.exact;
   const int64_t shadows =
       s.shadow_places > 0
           ? (s.mesh.pool() - 1) * std::min(of_shadow, ShadowSync::kStagingBytes / s.mesh.pool())
           : 0;
-  return s.item * s.spec.hidden * rows + SumStagingBytes(s) + shadows;
+  return s.item * s.spec.hidden * rows + SumStagingBytes(s) + shadows + MoveBytes(s);
 }
 
 // The most that one kernel takes of the stream's scratch memory.
@@ -240,24 +249,17 @@ int64_t KernelScratchBytes(const RankSizes& s) {
                    GroupedGemmScratchBytes(device, experts), AddSumScratchBytes(device)});
 }
 
-// Of experts in the backward: what is computed of each row, and what is left for weight gradients, which is
-// dgate_up of one slot, or the banks of several.
+// Of experts: gate and up where they are not kept, the activation, and the backward's gradients. What is left
+// for weight gradients is dgate_up and the activation of one slot, or the banks of several.
 int64_t ExpertScratchBytes(const RankSizes& s) {
   const int64_t d = s.spec.hidden, f = s.spec.expert_width;
-  // A checkpoint is judged by a loss, which is a forward as in a validation.
-  const bool needs_gate_up =
-      s.train().recompute_experts() || s.train().eval_every() > 0 || s.train().save_every() > 0;
-  int num_backward_slots = 0;
-  for (int t = 0; t < s.schedule.num_times(); ++t) {
-    for (int u = 0; u < s.schedule.slots_per_time(); ++u)
-      num_backward_slots += s.schedule.AnyWork(Lane::kBackward, {t, u});
-  }
-  const int slots = WeightGradSlots(s.config);
+  const bool has_banks = WeightGradSlots(s.config) > 1;
+  const int64_t activation =
+      has_banks ? s.held.forward_piece : std::max(s.held.forward_piece, s.held.backward);
   const int64_t for_weights =
-      slots > 1 ? std::min(2 * slots, num_backward_slots) * WeightGradBanks::ColumnsPerRow(d, f) : 2 * f;
-  // gate and up of all rows where they are computed again, and the gradient of the activation; then what
-  // products read.
-  return s.received * (s.item * f * (needs_gate_up ? 3 : 1) + s.operand * (f + for_weights));
+      has_banks ? s.held.banked * WeightGradBanks::ColumnsPerRow(d, f) : s.held.backward * 2 * f;
+  return s.item * f * (2 * s.held.unkept_piece + s.held.backward_piece) +
+         s.operand * (activation * f + for_weights);
 }
 
 // Of one layer's attention and router, and of the rotary angles.
@@ -280,8 +282,10 @@ int64_t HeadScratchBytes(const RankSizes& s) {
   const int64_t share =
       EvenPartition(s.tokens, is_spread ? s.mesh.stages : 1, is_spread ? s.stage : 0).size();
   const int64_t rows = s.is_last ? s.tokens : share;
+  // Tasks are scored by a head that is not spread.
+  const int64_t with_logits = s.is_last && s.train().eval_tasks_size() > 0 ? s.tokens : share;
   return rows * 2 * s.spec.hidden * s.item + (s.is_last ? s.tokens * s.exact : 0) +
-         OutputHead::ChunkTokens(share, HeadTokens(s.config), s.device) * s.spec.padded_vocab * s.item;
+         OutputHead::ChunkTokens(with_logits, HeadTokens(s.config), s.device) * s.spec.padded_vocab * s.item;
 }
 
 // Sums and counts of balancing; token ids, targets and losses; squared norms and other single numbers.
@@ -290,7 +294,11 @@ int64_t StatisticsBytes(const RankSizes& s) {
   const int64_t experts = spec.experts, groups = spec.num_balance_groups * experts;
   const int64_t balance =
       s.exact * (2 * spec.layers * experts + groups + experts) + 8 * spec.layers * experts;
-  const int64_t tokens = s.tokens * (s.microbatches * (4 + 4) + 8);
+  // A lock validates where it freezes.
+  const bool validates = s.train().eval_every() > 0 || HasLock(s.config);
+  const int64_t microbatches =
+      validates ? std::max<int64_t>(s.microbatches, kPassMicrobatches) : s.microbatches;
+  const int64_t tokens = s.tokens * (microbatches * (4 + 4) + 8);
   const int64_t deals =
       s.shadow_places > 0 ? 4 * (experts + 1 + (experts + s.shadow_places) * (1 + s.layers)) : 0;
   const int64_t numbers = deals + 8 + 4 * experts + 8 * (2 + experts) + (s.device == Device::kCuda ? 16 : 0);
@@ -300,6 +308,45 @@ int64_t StatisticsBytes(const RankSizes& s) {
 int64_t ScratchBytes(const RankSizes& s) {
   return KernelScratchBytes(s) + ExpertScratchBytes(s) + LayerScratchBytes(s) + HeadScratchBytes(s) +
          StatisticsBytes(s);
+}
+
+// Rows of a rank that gets `received` in every slot of both lanes, of each source as many.
+HeldRows HeldAlways(const RankSizes& s, int64_t received) {
+  int num_backward_slots = 0;
+  for (int t = 0; t < s.schedule.num_times(); ++t) {
+    for (int u = 0; u < s.schedule.slots_per_time(); ++u)
+      num_backward_slots += s.schedule.AnyWork(Lane::kBackward, {t, u});
+  }
+  const int64_t of_others = received - received / s.mesh.pool();
+  return {.stashed = s.stashed_slots * received,
+          .kept = s.stashed_slots * received,
+          .joined = s.mesh.pool() > s.mesh.data ? received : 0,
+          .batch = received,
+          .backward = received,
+          .forward_wire = of_others,
+          .backward_wire = of_others,
+          .forward_piece = received,
+          .backward_piece = received,
+          .unkept_piece = received,  // of the loss that judges a checkpoint, which any run may be asked for
+          .banked = std::min(2 * WeightGradSlots(s.config), num_backward_slots) * received};
+}
+
+// With all choices made, and without the constants of routers, which cost time and no memory.
+Config ForSizes(const Config& config, const MeshShape& shape) {
+  Config with = WithChoices(config, shape);
+  with.mutable_moe()->set_router_constant(1);
+  return with;
+}
+
+MemoryPlan PlanOf(const RankSizes& sizes) {
+  MemoryPlan plan;
+  plan[MemoryKind::kParameters] = ParameterBytes(sizes);
+  plan[MemoryKind::kGradients] = GradientBytes(sizes);
+  plan[MemoryKind::kOptimizer] = OptimizerBytes(sizes);
+  plan[MemoryKind::kActivations] = ActivationBytes(sizes);
+  plan[MemoryKind::kExchange] = ExchangeBytes(sizes);
+  plan[MemoryKind::kScratch] = ScratchBytes(sizes);
+  return plan;
 }
 
 }  // namespace
@@ -319,17 +366,18 @@ int64_t SpreadHeadElements(const Config& config, const MeshShape& shape) {
 }
 
 MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, double imbalance) {
-  Config config = WithChoices(original, shape);
-  config.mutable_moe()->set_router_constant(1);  // sizes alone are asked for: spares computing it
-  const RankSizes sizes = SizesOf(config, shape, rank, imbalance);
-  MemoryPlan plan;
-  plan[MemoryKind::kParameters] = ParameterBytes(sizes);
-  plan[MemoryKind::kGradients] = GradientBytes(sizes);
-  plan[MemoryKind::kOptimizer] = OptimizerBytes(sizes);
-  plan[MemoryKind::kActivations] = ActivationBytes(sizes);
-  plan[MemoryKind::kExchange] = ExchangeBytes(sizes);
-  plan[MemoryKind::kScratch] = ScratchBytes(sizes);
-  return plan;
+  const Config config = ForSizes(original, shape);
+  RankSizes sizes = SizesOf(config, shape, rank);
+  sizes.held =
+      HeldAlways(sizes, ReceivedRows(shape, sizes.rows, sizes.spec.experts, sizes.own_experts, imbalance));
+  return PlanOf(sizes);
+}
+
+MemoryPlan PlanMemory(const Config& original, const MeshShape& shape, int rank, const HeldRows& rows) {
+  const Config config = ForSizes(original, shape);
+  RankSizes sizes = SizesOf(config, shape, rank);
+  sizes.held = rows;
+  return PlanOf(sizes);
 }
 
 }  // namespace unipool

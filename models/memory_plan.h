@@ -1,14 +1,15 @@
 // Predicts the memory of a rank by kind from the settings alone, before a run. It counts the arrays that the
 // engine takes, and walks the slot schedule to find how many of them are alive at once.
 // Routing cannot be predicted, so the caller says how many rows reach the rank in every slot (`imbalance`).
-// Early in training they are uneven, later nearly even. Memory once taken is kept. A rank that moves experts
-// takes up to 16 MiB more meanwhile (parallel/expert_move.h). A test holds all this against the measured
-// peak.
+// Early in training they are uneven, later nearly even. Memory once taken is kept. What any run may be asked
+// for has its room: a checkpoint (a signal, a file `save`), whose loss is a forward that keeps nothing; and
+// with its settings validations and experts that move. A test holds all this against the measured peak.
 #pragma once
 
 #include <limits>
 
 #include "configs/config.pb.h"
+#include "parallel/held_rows.h"
 #include "parallel/mesh.h"
 #include "parallel/slot_schedule.h"
 #include "runtime/buffer.h"
@@ -34,6 +35,8 @@ inline constexpr double kAllRowsHere = std::numeric_limits<double>::infinity(); 
 // Peak while training. REQUIRES: the configuration is valid for shape.world() ranks; imbalance >= 0.
 MemoryPlan PlanMemory(const Config& config, const MeshShape& shape, int rank,
                       double imbalance = kEvenRouting);
+// The same with the rows that a run has counted (HeldRowsMeter), or that are guessed.
+MemoryPlan PlanMemory(const Config& config, const MeshShape& shape, int rank, const HeldRows& rows);
 
 // Elements of the flat array of a stage's dense parameters, with the padding between them; and of the weight
 // of a spread head, which is an array by itself and 0 where the head is not spread.

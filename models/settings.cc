@@ -101,6 +101,13 @@ MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size) {
           .span = parallel.experts() == ParallelConfig::PER_STAGE ? PoolSpan::kStage : PoolSpan::kReplica};
 }
 
+bool MovesExperts(const Config& config, const MeshShape& shape) {
+  const ParallelConfig& parallel = config.parallel();
+  const bool is_on = parallel.placement() != ParallelConfig::CONTIGUOUS || parallel.shadow_experts() != 0;
+  const int64_t every = parallel.replace_every();
+  return shape.pool() > 1 && is_on && every > 0 && every < config.train().steps();
+}
+
 int MicrobatchesPerRank(const Config& config, const MeshShape& shape) {
   const TrainConfig& train = config.train();
   return std::max(1, train.global_batch() / (train.micro_batch() * shape.data_ranks()));

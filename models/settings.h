@@ -45,6 +45,10 @@ bool WantsProgressThread(const Config& config);
 
 // Who is who among world_size ranks: what stages and replicas leave are data ranks. REQUIRES: it divides.
 MeshShape MeshShapeOf(const ParallelConfig& parallel, int world_size);
+// Microbatches of a rank in a pass of an evaluation, at most.
+inline constexpr int64_t kPassMicrobatches = 16;
+// Whether a run of these settings moves experts, or weights to their copies, between its steps.
+bool MovesExperts(const Config& config, const MeshShape& shape);
 // Microbatches that each rank runs in a step (B); at least 1.
 int MicrobatchesPerRank(const Config& config, const MeshShape& shape);
 

@@ -1,5 +1,6 @@
 #include "models/step_sums.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -16,7 +17,8 @@ StepSums::StepSums(const ModelSpec& spec, int num_ranks, int64_t num_traffic, bo
       grad_squares(1 + spec.experts),
       riders(kMostRiders),
       traffic(num_traffic),
-      memory_peaks(int64_t{num_ranks} * kNumMemoryKinds) {
+      memory_peaks(int64_t{num_ranks} * kNumMemoryKinds),
+      held_rows(int64_t{num_ranks} * HeldRows::kNumNumbers) {
   size_t numbers = 0;
   ForEach([&](double&) { ++numbers; });
   CHECK_EQ(static_cast<int64_t>(numbers),
@@ -28,7 +30,7 @@ int64_t StepSums::NumNumbers(int64_t counts, int64_t experts, int num_ranks, int
                              bool has_scores) {
   constexpr int64_t kSingle = 6, kArraysOfCounts = 3;
   return kSingle + (kArraysOfCounts + has_scores) * counts + 1 + experts + kMostRiders + num_traffic +
-         int64_t{num_ranks} * kNumMemoryKinds;
+         int64_t{num_ranks} * (kNumMemoryKinds + HeldRows::kNumNumbers);
 }
 
 std::span<double> StepSums::memory_of(int rank) {
@@ -39,13 +41,25 @@ std::span<const double> StepSums::memory_of(int rank) const {
   return std::span(memory_peaks).subspan(int64_t{rank} * kNumMemoryKinds, kNumMemoryKinds);
 }
 
+void StepSums::SetRowsOf(int rank, const HeldRows& rows) {
+  const auto values = rows.values();
+  std::copy(values.begin(), values.end(), held_rows.begin() + int64_t{rank} * HeldRows::kNumNumbers);
+}
+
+HeldRows StepSums::RowsOf(int rank) const {
+  HeldRows rows;
+  const double* value = held_rows.data() + int64_t{rank} * HeldRows::kNumNumbers;
+  for (int64_t* number : rows.numbers()) *number = std::llround(*value++);
+  return rows;
+}
+
 template <class Visit>
 void StepSums::ForEach(Visit visit) {
   for (double* number :
        {&loss, &pool_loss, &pool_loss_at_balance, &zero_tokens, &used_experts, &expert_batches})
     visit(*number);
   for (std::vector<double>* numbers :
-       {&counts, &ties, &scores, &importance, &grad_squares, &riders, &traffic, &memory_peaks}) {
+       {&counts, &ties, &scores, &importance, &grad_squares, &riders, &traffic, &memory_peaks, &held_rows}) {
     for (double& number : *numbers) visit(number);
   }
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/model_spec.h"
+#include "parallel/held_rows.h"
 #include "runtime/communicator.h"
 
 namespace unipool {
@@ -36,10 +37,13 @@ struct StepSums {
   std::vector<double> riders;        // [kMostRiders] numbers of the engine's caller
   std::vector<double> traffic;       // [num_traffic]
   std::vector<double> memory_peaks;  // [ranks * kNumMemoryKinds] bytes; a rank fills in its own row
+  std::vector<double> held_rows;     // [ranks * HeldRows::kNumNumbers]; a rank fills in its own row
 
   // This rank's row of memory_peaks, or another's.
   std::span<double> memory_of(int rank);
   std::span<const double> memory_of(int rank) const;
+  void SetRowsOf(int rank, const HeldRows& rows);
+  HeldRows RowsOf(int rank) const;
 
   // Loss and gradient norm are finite numbers. Otherwise the step must change nothing.
   bool AreFinite() const;

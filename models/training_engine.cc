@@ -163,6 +163,7 @@ StepReport TrainingEngine::ReduceSums(int64_t step) {
   }
   const MemoryParts& peak = parts_.place.memory().parts_at_peak();
   std::copy(peak.begin(), peak.end(), sums_.memory_of(world_.rank()).begin());
+  sums_.SetRowsOf(world_.rank(), parts_.dispatcher.held_rows());
   parts_.clock.Time([&] { sums_.Reduce(parts_.mesh.world(), step); });
   StepReport report{.is_skipped = !sums_.AreFinite()};
   report.load = parts_.use.EndStep(sums_);
@@ -180,7 +181,7 @@ StepReport TrainingEngine::ReduceSums(int64_t step) {
 }
 
 MemoryPeak TrainingEngine::MemoryOfRank(int rank) const {
-  MemoryPeak peak{.rank = rank};
+  MemoryPeak peak{.rank = rank, .rows = sums_.RowsOf(rank)};
   const std::span<const double> bytes = sums_.memory_of(rank);
   std::copy(bytes.begin(), bytes.end(), peak.bytes.begin());
   return peak;

@@ -23,6 +23,7 @@ namespace unipool {
 struct MemoryPeak {
   int rank = 0;
   MemoryParts bytes{};  // by MemoryKind at the moment of its peak
+  HeldRows rows;        // that its arrays have held so far
   int64_t total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
 };
 

@@ -48,6 +48,8 @@ class RowStash {
   Tensor X(SlotId forward_slot);  // [R, D] of its plan
   // [R, kept_columns]; empty when nothing is kept or the schedule is forward only.
   Tensor Kept(SlotId forward_slot);
+  // Number of the entry that holds the slot's rows, from 0.
+  int EntryOfSlot(SlotId forward_slot) { return static_cast<int>(&EntryOf(forward_slot) - entries_.data()); }
 
   // ---- backward lane
   // Fills plan.rows with the rows that each source sends in the slot. They are the rows that the source sent

@@ -46,6 +46,7 @@ TokenDispatcher::TokenDispatcher(const Mesh& mesh, const ExpertPlacement& placem
       options_(options),
       row_bytes_(options.row_size * SizeOf(options.dtype)),
       pieces_alone_(MostPieces(placement, options.pieces_alone)),
+      told_{.rows = {options.kept_columns > 0, options.bank_slots}},
       stash_({.stage_of_source = StagesOfPool(mesh),
               .num_experts = NumLocalExperts(mesh, placement),
               .row_size = options.row_size,
@@ -82,6 +83,7 @@ void TokenDispatcher::SetSchedule(const SlotSchedule& schedule) {
   for (const LaneState& state : lanes_) CHECK(state.phase == Phase::kIdle) << "under way";
   schedule_ = &schedule;
   stash_.SetSchedule(schedule);
+  told_.rows.BeginPass(schedule.forward_only());
 }
 
 void TokenDispatcher::Begin(Lane lane, SlotId slot, Phase from, Phase to) {
@@ -217,11 +219,13 @@ OwnerBatch TokenDispatcher::BatchOf(Lane lane, SlotId slot) {
   OwnerBatch batch{
       .expert_offsets = state.plan->expert_offsets, .experts = {}, .x = {}, .dy = {}, .kept = {}};
   if (lane == Lane::kForward) {
+    CountRows(lane, slot, /*is_joined=*/false);
     batch.x = stash_.X(slot);
     return batch;
   }
   // While the rows are on the wire. What is kept of a row is so many rows more.
   const bool is_copied = stash_.IsCopied(slot, *state.plan);
+  CountRows(lane, slot, is_copied);
   const double kept = static_cast<double>(options_.kept_columns) / static_cast<double>(options_.row_size);
   const double copied = is_copied ? static_cast<double>(state.plan->num_rows) * (1 + kept) : 0;
   RowStash::Joined joined;
@@ -231,6 +235,21 @@ OwnerBatch TokenDispatcher::BatchOf(Lane lane, SlotId slot) {
   batch.kept = joined.kept;
   batch.dy = Rows(alone() ? state.send : dy_, state.plan->num_rows);
   return batch;
+}
+
+void TokenDispatcher::CountRows(Lane lane, SlotId slot, bool is_joined) {
+  const LaneState& state = lane_state(lane);
+  const std::span<const int64_t> offsets = state.plan->expert_offsets;
+  HeldRowsMeter::Batch batch{.lane = lane,
+                             .rows = state.plan->num_rows,
+                             .from_others = alone() ? 0 : wire_.NumRows(*state.plan),
+                             .entry = lane == Lane::kForward ? stash_.EntryOfSlot(slot) : -1,
+                             .is_joined = is_joined};
+  for (int piece = 0; piece < state.num_pieces; ++piece) {
+    const Range experts = EvenPartition(state.plan->num_experts, state.num_pieces, piece);
+    batch.largest_piece = std::max(batch.largest_piece, offsets[experts.end] - offsets[experts.begin]);
+  }
+  told_.rows.Add(batch);
 }
 
 Tensor TokenDispatcher::AnswerRows(Lane lane) {

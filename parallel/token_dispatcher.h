@@ -27,6 +27,7 @@
 
 #include <vector>
 
+#include "parallel/held_rows.h"
 #include "parallel/row_segments.h"
 #include "parallel/row_stash.h"
 #include "parallel/row_wire.h"
@@ -73,6 +74,7 @@ struct DispatcherOptions {
   int64_t kept_columns = 0;  // width of what experts keep from forward to backward per row; 0: nothing
   // Pieces of a lane that is alone in a slot, at most. 1: it goes whole, as lanes do that are not alone.
   int pieces_alone = 1;
+  int bank_slots = 1;  // HeldRowsMeter
 };
 
 class TokenDispatcher {
@@ -125,6 +127,8 @@ class TokenDispatcher {
   // Since the last call of ClearUsedExperts.
   const UsedExperts& used_experts() const { return told_.used; }
   void ClearUsedExperts() { told_.used = {}; }
+  // Since the start.
+  const HeldRows& held_rows() const { return told_.rows.most(); }
 
   // Bytes of counts and rows that this rank has sent to others since the start.
   int64_t bytes_sent() const { return wire_.bytes_sent(); }
@@ -158,6 +162,7 @@ class TokenDispatcher {
   // Of the rows of a piece those of the rank's own experts, which stay here.
   int64_t KeptBytes(const LaneState& state, int piece) const;
   OwnerBatch BatchOf(Lane lane, SlotId slot);
+  void CountRows(Lane lane, SlotId slot, bool is_joined);
 
   const Mesh& mesh_;
   const ExpertPlacement& placement_;
@@ -169,6 +174,7 @@ class TokenDispatcher {
   struct Told {
     WorkMeter* meter = nullptr;
     UsedExperts used;
+    HeldRowsMeter rows;
   };
   Told told_;  // of the work that comes here
   RowStash stash_;

@@ -10,6 +10,7 @@
 #include "launcher/data/token_dataset.h"
 #include "launcher/reports/metric_list.h"
 #include "launcher/run_control/run_control.h"
+#include "models/settings.h"
 #include "models/training_engine.h"
 
 namespace unipool {
@@ -35,8 +36,6 @@ class BatchReader {
   // The first round of the last Read, in which no sequence is padding: [1, b, s + 1].
   Tensor FirstRound();
 
-  // Microbatches of a rank in a pass of an evaluation, at most.
-  static constexpr int64_t kPassMicrobatches = 16;
   // Sequences of a pass of an evaluation, over all ranks.
   int64_t pass() const { return kPassMicrobatches * micro_batch_ * engine_.data_ranks(); }
   int64_t seq_length() const { return seq_length_; }

@@ -7,7 +7,6 @@
 #include <numeric>
 #include <tuple>
 
-#include "launcher/data/batch_reader.h"
 #include "launcher/plan/forecast_text.h"
 #include "launcher/plan/slowest_rank.h"
 #include "launcher/reports/readable_number.h"
@@ -19,9 +18,6 @@ namespace unipool {
 namespace {
 
 constexpr int64_t kWarmUp = 2;  // steps that take longer: memory is taken, connections are made
-// Of memory that may be planned too low: small arrays that validation and checkpoints make.
-constexpr double kSmallBytes = 64 << 10;
-
 class Measured {
  public:
   explicit Measured(const RunRecord& run) : run_(run) {}
@@ -41,24 +37,27 @@ class Measured {
     std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
     return values[values.size() / 2];
   }
-  std::optional<double> Largest(const std::string& metric) const {
+  // The largest value and the first update that it was measured in.
+  std::optional<std::pair<int64_t, double>> LargestWithStep(const std::string& metric) const {
     const auto found = run_.series().find(metric);
     if (found == run_.series().end() || found->second.empty()) return {};
-    double largest = 0;
-    for (const auto& [step, value] : found->second) largest = std::max(largest, value);
-    return largest;
+    return *std::max_element(found->second.begin(), found->second.end(),
+                             [](const auto& a, const auto& b) { return a.second < b.second; });
+  }
+  std::optional<double> AtUpdate(const std::string& metric, int64_t update) const {
+    const auto found = run_.series().find(metric);
+    if (found == run_.series().end()) return {};
+    for (const auto& [at, value] : found->second) {
+      if (at == update) return value;
+    }
+    return {};
   }
   // Of the line of an update; its step counts from 1 there, and from 0 in records. Step 0 lacks exchanges
   // that count for the step after them.
   std::optional<double> At(const std::string& metric, int64_t step) const {
     if (step < 0) return Median(metric);
     if (step == 0) return {};
-    const auto found = run_.series().find(metric);
-    if (found == run_.series().end()) return {};
-    for (const auto& [update, value] : found->second) {
-      if (update == step + 1) return value;
-    }
-    return {};
+    return AtUpdate(metric, step + 1);
   }
 
  private:
@@ -77,28 +76,48 @@ std::optional<double> Scaled(std::optional<double> value, double factor) {
   return value ? std::optional<double>(factor * *value) : value;
 }
 
-// Counted arrays of the rank that needs most, as the run counts them: without the slack of allocators. In
-// every slot a rank gets `received` rows; none: its even share.
-int64_t MemoryAt(const Config& config, const MeshShape& mesh, std::optional<double> received) {
-  const int64_t rows = int64_t{config.train().micro_batch()} * config.model().seq_length() *
-                       config.moe().top_k() * mesh.pool();
+// Counted arrays of the rank that needs most, as the run counts them: without the slack of allocators.
+int64_t MemoryAt(const Config& config, const MeshShape& mesh, double imbalance) {
   int64_t most = 0;
   for (int stage = 0; stage < mesh.stages; ++stage) {
     const int rank = RankOf(mesh, {.stage = stage});  // has most experts
-    const auto even = static_cast<double>(
-        rows * EvenPartition(config.moe().experts(), mesh.pool(), rank % mesh.pool()).size() /
-        config.moe().experts());
-    const double imbalance = !received ? kEvenRouting : even > 0 ? *received / even : kAllRowsHere;
     most = std::max(most, PlanMemory(config, mesh, rank, imbalance).total());
   }
   return most;
 }
 
-// The most rows that any rank received in a slot. Alone it gets all rows, which are its even share; infinite
-// where the run does not tell.
-std::optional<double> MostReceived(const MeshShape& mesh, const Measured& measured) {
-  if (mesh.pool() == 1) return {};
-  return measured.Largest("most_rows_received").value_or(std::numeric_limits<double>::infinity());
+// The most that a rank used, which rank, and the rows that its arrays held then.
+struct MeasuredPeak {
+  double bytes = 0;
+  int rank = 0;
+  std::optional<HeldRows> rows;  // absent: the run does not tell
+};
+
+std::optional<MeasuredPeak> PeakOf(const Measured& measured, int ranks) {
+  const std::optional<std::pair<int64_t, double>> largest = measured.LargestWithStep("peak_memory_bytes");
+  if (!largest) return {};
+  MeasuredPeak peak{.bytes = largest->second};
+  const auto rank = measured.AtUpdate("peak_memory_rank", largest->first);
+  HeldRows rows;
+  const auto numbers = rows.numbers();
+  bool knows_all = rank && *rank >= 0 && *rank < ranks;
+  for (int i = 0; i < HeldRows::kNumNumbers && knows_all; ++i) {
+    const auto value =
+        measured.AtUpdate(std::string("peak_memory_rows.") + HeldRows::Names()[i], largest->first);
+    if (value) *numbers[i] = std::llround(*value);
+    knows_all = value.has_value();
+  }
+  if (!knows_all) return peak;
+  peak.rank = static_cast<int>(*rank);
+  peak.rows = rows;
+  return peak;
+}
+
+// The settings of a run that has got so far: experts have moved only where the first move came.
+Config UpTo(const Config& config, int64_t updates) {
+  Config until = config;
+  until.mutable_train()->set_steps(std::min<int64_t>(updates, config.train().steps()));
+  return until;
 }
 
 // Of bytes in a step that nobody recorded: between what the run's own steps sent, and `tolerance` beyond.
@@ -113,17 +132,8 @@ std::optional<CheckLine::Allowed> AllowedBytes(const Measured& measured, const s
                             .above = tolerance + *most / median - 1};
 }
 
-// Bytes that memory may be planned too low: small arrays, and the token ids and targets of a validation,
-// which has more microbatches in a pass than a step may have.
-double AllowedBelow(const Config& config) {
-  const double tokens = double{1} * config.train().micro_batch() * config.model().seq_length();
-  return kSmallBytes + (config.train().eval_every() > 0
-                            ? 2 * sizeof(int32_t) * BatchReader::kPassMicrobatches * tokens
-                            : 0);
-}
-
 // Whether experts are placed anew behind this number of updates.
-bool MovesExperts(const ParallelConfig& parallel, int64_t updates) {
+bool MovesBehind(const ParallelConfig& parallel, int64_t updates) {
   const bool is_on = parallel.placement() != ParallelConfig::CONTIGUOUS || parallel.shadow_experts() != 0;
   return is_on && parallel.replace_every() > 0 && updates > 0 && updates % parallel.replace_every() == 0;
 }
@@ -139,7 +149,7 @@ std::string MoreBytes(const Config& config, const MeshShape& mesh, int64_t step)
                                                   : Format("copies of experts (parallel.shadow_experts=%d)",
                                                            parallel.shadow_experts()));
   }
-  if (mesh.pool() > 1 && (MovesExperts(parallel, step) || MovesExperts(parallel, step + 1))) {
+  if (mesh.pool() > 1 && (MovesBehind(parallel, step) || MovesBehind(parallel, step + 1))) {
     parts.push_back(Format("experts that moved beside step %d (parallel.replace_every=%d)", step,
                            parallel.replace_every()));
   }
@@ -150,6 +160,36 @@ std::string MoreBytes(const Config& config, const MeshShape& mesh, int64_t step)
   return text;
 }
 
+void AddMemory(const Config& config, const MeshShape& mesh, const std::optional<MeasuredPeak>& peak,
+               double tolerance, std::vector<CheckLine>& lines) {
+  const auto bytes = peak ? std::optional<double>(peak->bytes) : std::nullopt;
+  const auto add = [&](const char* name, int64_t planned, std::optional<CheckLine::Allowed> allowed) {
+    lines.push_back({.name = name,
+                     .is_bytes = true,
+                     .planned = static_cast<double>(planned),
+                     .measured = bytes,
+                     .allowed = allowed});
+  };
+  add("memory with level rows", MemoryAt(config, mesh, kEvenRouting), {});
+  if (config.moe().shrink_to() == config.moe().experts()) {
+    // The peak may be of the pool as it was, whose size the settings no longer tell.
+    add("memory with all rows", MemoryAt(config, mesh, kAllRowsHere), {});
+    return;
+  }
+  if (peak && peak->rows) {
+    Config still = config;
+    still.mutable_parallel()->set_replace_every(0);
+    const int64_t planned = PlanMemory(config, mesh, peak->rank, *peak->rows).total();
+    const int64_t moves = planned - PlanMemory(still, mesh, peak->rank, *peak->rows).total();
+    // The peak may have come when no expert moved.
+    add("memory with the run's rows", planned,
+        CheckLine::Allowed{.above = tolerance + static_cast<double>(moves) / peak->bytes});
+    return;
+  }
+  add("memory with all rows", MemoryAt(config, mesh, kAllRowsHere),
+      CheckLine::Allowed{.above = std::numeric_limits<double>::infinity()});
+}
+
 std::string ValueText(const CheckLine& line, double value) {
   return line.is_bytes ? FormatBytes(std::llround(value)) : SecondsText(value);
 }
@@ -157,19 +197,10 @@ std::string ValueText(const CheckLine& line, double value) {
 std::string AllowedText(const CheckLine& line) {
   if (!line.allowed) return "-";
   const double below = 100 * line.allowed->below, above = 100 * line.allowed->above;
-  const double bytes = line.allowed->bytes_below;
-  if (below == 0 && above == 0 && bytes == 0) return "equal";
-  const std::string least = bytes > 0    ? "-" + FormatBytes(std::llround(bytes))
-                            : below == 0 ? "0"
-                                         : Format("%.3g", -below);
+  if (below == 0 && above == 0) return "equal";
+  const std::string least = below == 0 ? "0" : Format("%.3g", -below);
   if (std::isinf(above)) return "from " + least;
   return Format("%s to +%.3g %%", least.c_str(), above);
-}
-
-// The least Error() that holds.
-double LeastAllowed(const CheckLine& line) {
-  const double bytes = line.allowed->bytes_below;
-  return -line.allowed->below - (bytes > 0 && line.measured.value_or(0) > 0 ? bytes / *line.measured : 0);
 }
 
 std::vector<std::string> OutsideOf(const ForecastCheck& check) {
@@ -191,7 +222,7 @@ std::optional<double> CheckLine::Error() const {
 bool CheckLine::Holds() const {
   if (!allowed || !measured) return true;
   const double rounding = is_bytes ? 0.5 : 0;
-  return planned >= *measured * (1 - allowed->below) - allowed->bytes_below - rounding &&
+  return planned >= *measured * (1 - allowed->below) - rounding &&
          planned <= *measured * (1 + allowed->above) + rounding;
 }
 
@@ -259,14 +290,7 @@ ForecastCheck CheckForecast(const Forecast& forecast, const Config& config, int 
     add(name, true, planned, measured.At(metric, step),
         step >= 0 ? of_step : AllowedBytes(measured, metric, tolerances.bytes));
   }
-  const std::optional<double> peak = measured.Largest("peak_memory_bytes");
-  add("memory with level rows", true, static_cast<double>(MemoryAt(config, mesh, {})), peak, {});
-  const std::optional<double> received = MostReceived(mesh, measured);
-  const bool is_bound = received && std::isinf(*received);
-  add(is_bound ? "memory with all rows" : "memory with the most rows", true,
-      static_cast<double>(MemoryAt(config, mesh, received)), peak,
-      Allowed({.above = is_bound ? std::numeric_limits<double>::infinity() : tolerances.memory,
-               .bytes_below = AllowedBelow(config)}));
+  AddMemory(UpTo(config, run.last_step()), mesh, PeakOf(measured, ranks), tolerances.memory, check.lines);
   return check;
 }
 
@@ -297,7 +321,7 @@ std::string CheckJson(const ForecastCheck& check) {
     nlohmann::json entry{{"name", line.name}, {"planned", line.planned}, {"holds", line.Holds()}};
     if (line.measured) entry["measured"] = *line.measured;
     if (const auto error = line.Error()) entry["error"] = *error;
-    if (line.allowed) entry["allowed"] = {LeastAllowed(line), line.allowed->above};
+    if (line.allowed) entry["allowed"] = {-line.allowed->below, line.allowed->above};
     lines.push_back(std::move(entry));
   }
   return nlohmann::json{{"lines", lines},

@@ -17,14 +17,13 @@ struct Tolerances {
   // Either way, beyond what the run's own steps sent. Of a recorded step none, unless it sent what no plan
   // has.
   double bytes = 0.1;
-  double memory = 0.15;  // above; below a few bytes are allowed (AllowedBelow)
+  double memory = 0.05;  // above, and none below
 };
 
 struct CheckLine {
   // Of Error(), both at least 0.
   struct Allowed {
     double below = 0, above = 0;
-    double bytes_below = 0;  // beside the share
   };
   std::string name;
   bool is_bytes = false;  // else seconds

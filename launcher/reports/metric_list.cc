@@ -26,6 +26,14 @@ MetricValue IfAny(const std::vector<NamedNumber>& numbers) {
   return numbers.empty() ? MetricValue() : MetricValue(numbers);
 }
 
+std::vector<NamedNumber> NumbersOf(const HeldRows& rows) {
+  std::vector<NamedNumber> numbers;
+  const auto values = rows.values();
+  for (int i = 0; i < HeldRows::kNumNumbers; ++i)
+    numbers.push_back({HeldRows::Names()[i], static_cast<double>(values[i])});
+  return numbers;
+}
+
 template <class T>
 MetricValue IfThere(const std::optional<T>& value) {
   if (value) return *value;
@@ -176,6 +184,9 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
        "its parts: weights, gradients, optimizer, activations, exchange, scratch; "
        "their sum is `peak_memory_bytes`",
        [](const S& s) -> MetricValue { return s.report.memory.bytes; }},
+      {"peak_memory_rows", "rows", kEveryStep, Repeats::kMeasured,
+       "rows of experts that its arrays have held so far, by array (`parallel/held_rows.h`)",
+       [](const S& s) -> MetricValue { return NumbersOf(s.report.memory.rows); }},
       {"skipped", "", "skipped steps", Repeats::kExactly,
        "1: loss or gradient norm is no number (null here), and weights and optimizer stay as they are",
        [](const S& s) -> MetricValue { return s.report.is_skipped ? MetricValue(int64_t{1}) : std::monostate{}; }},

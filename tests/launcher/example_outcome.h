@@ -21,7 +21,9 @@ inline StepOutcome ExampleOutcome(int64_t step) {
       .shares_age = 1,
       .lock = LockReport{.stage = LockStage::kAnneal, .anneal = 0.625, .entropy = 1.25, .off_mask_rows = 77},
       .seconds = 0.25};
-  outcome.report.memory = {.rank = 3, .bytes = {600'000, 700'000, 800'000, 0, 0, 0}};
+  outcome.report.memory = {.rank = 3,
+                           .bytes = {600'000, 700'000, 800'000, 0, 0, 0},
+                           .rows = {.stashed = 11, .joined = 12, .batch = 13, .banked = 14}};
   outcome.report.traffic = TrafficStep{.wire_bytes = 1000,
                                        .wire_bytes_inter = 400,
                                        .blocked_ms = 30,

@@ -33,6 +33,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (int i = 0; i < StepSums::kMostRiders; ++i) sums.riders[i] = (3000 + i) * own;
       for (int i = 0; i < 5; ++i) sums.traffic[i] = (4000 + i) * own;
       for (double& bytes : sums.memory_of(world.rank())) bytes = own;
+      sums.SetRowsOf(world.rank(), {.stashed = 7000 + world.rank(), .banked = 8000 + world.rank()});
       sums.Reduce(*world.communicator, step);
 
       const double all = 0.5 * world.size() * (world.size() + 1);  // 1 + 2 + ... + ranks
@@ -55,6 +56,7 @@ TEST(StepSums, AddsEveryNumberOverTheRanks) {
       for (int rank = 0; rank < world.size(); ++rank) {
         ASSERT_EQ(sums.memory_of(rank).size(), static_cast<size_t>(kNumMemoryKinds));
         for (const double bytes : sums.memory_of(rank)) EXPECT_EQ(bytes, 1 + rank);
+        EXPECT_EQ(sums.RowsOf(rank), (HeldRows{.stashed = 7000 + rank, .banked = 8000 + rank}));
       }
     }
   });

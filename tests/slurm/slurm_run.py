@@ -17,7 +17,7 @@ from slurm_cluster import Cluster
 BINARY = HOLD = ""  # the program; hold.c as a library
 CORES = len(os.sched_getaffinity(0))
 CLUSTER: Cluster
-MEASURED = {"tokens_per_second", "step_seconds", "balance_seconds", "peak_memory_bytes", "peak_memory_rank", "peak_memory",
+MEASURED = {"tokens_per_second", "step_seconds", "balance_seconds", "peak_memory_bytes", "peak_memory_rank", "peak_memory", "peak_memory_rows",
             "wire_bytes", "wire_bytes_inter", "blocked_ms", "idle_ms", "exposed_ms", "hidden_share", "waited_for_rank",
             "waited_for_share"}
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
