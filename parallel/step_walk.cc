@@ -354,7 +354,8 @@ void Walk::EndBackwardTime(int time) {
 void Walk::RunEnd() {
   const StepEnd& end = plan_.end;
   const MeshShape& mesh = plan_.mesh;
-  WalkSums sums(mesh, plan_.cluster, walked_, options_.detail, ranks_);
+  const WalkDetail detail = options_.ranks == WalkRanks::kAll ? options_.detail : WalkDetail::kTotals;
+  WalkSums sums(mesh, plan_.cluster, walked_, detail, ranks_);
   const auto stages = sums.MakeGroups([](const MeshPosition& at) { return at.stage; });
   const auto copies = sums.MakeGroups([&](const MeshPosition& at) {
     return mesh.span == PoolSpan::kReplica ? at.stage * mesh.data + at.data : at.data;
@@ -389,7 +390,7 @@ void Walk::RunEnd() {
 }  // namespace
 
 StepTimes WalkStep(const StepPlan& plan, const RoutedRows& rows, const WalkOptions& options) {
-  CHECK(options.ranks == WalkRanks::kAll || options.detail == WalkDetail::kTotals);
+  CHECK(options.ranks != WalkRanks::kOnePerStage || options.detail == WalkDetail::kTotals);
   return Walk(plan, rows, options).Run();
 }
 

@@ -94,6 +94,9 @@ struct StepPlan {
 
 enum class WalkRanks {
   kAll,
+  // Those of the first replica stand for the others. Right where these are alike, as with level rows, up to
+  // the nodes in which they are. What follows the slots goes over replicas, and is walked in totals.
+  kOneReplica,
   // One of each stage stands for all its data ranks and all replicas. Right where these are alike, as with
   // level rows, up to the nodes in which they are. Totals only.
   kOnePerStage,

@@ -10,7 +10,7 @@ namespace unipool {
 
 WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which) {
   WalkedRanks walked;
-  walked.are_all = which == WalkRanks::kAll;
+  walked.stand_for_stages = which == WalkRanks::kOnePerStage;
   const auto add = [&](int rank) {
     const MeshPosition at = PositionOf(mesh, rank);
     walked.ranks.push_back(rank);
@@ -20,8 +20,11 @@ WalkedRanks RanksToWalk(const MeshShape& mesh, WalkRanks which) {
     walked.pool_group.push_back(pool);
     walked.num_pool_groups = std::max(walked.num_pool_groups, pool + 1);
   };
-  const int count = walked.are_all ? mesh.world() : mesh.stages;
-  for (int i = 0; i < count; ++i) add(walked.are_all ? i : RankOf(mesh, {.stage = i}));
+  const int of_replica = mesh.world() / mesh.replicas;
+  const int count = which == WalkRanks::kAll          ? mesh.world()
+                    : which == WalkRanks::kOneReplica ? of_replica
+                                                      : mesh.stages;
+  for (int i = 0; i < count; ++i) add(walked.stand_for_stages ? RankOf(mesh, {.stage = i}) : i);
   return walked;
 }
 

@@ -21,9 +21,9 @@ struct WalkedRanks {
   std::vector<MeshPosition> at;  // by walked rank
   std::vector<int> pool_rank, pool_group;
   int num_pool_groups = 0;
-  bool are_all = true;  // else each stands for others, and is as late as the latest of its node
+  bool stand_for_stages = false;  // each is as late as the latest of its node
   ExchangePeers Stands(ExchangePeers own) const {
-    if (!are_all) own.before = own.near;
+    if (stand_for_stages) own.before = own.near;
     return own;
   }
 };

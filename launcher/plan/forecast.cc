@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "launcher/plan/forecast_walk.h"
 #include "launcher/plan/shared_cores.h"
 #include "models/settings.h"
 #include "models/size_choice.h"
@@ -58,14 +59,6 @@ Breakdown BreakdownOf(const StepTimes& times) {
   return breakdown;
 }
 
-// Work as on the mean; what the walked ranks do beyond it others wait.
-void AddIdle(Breakdown& breakdown, const Breakdown& mean) {
-  for (int kind = 0; kind < kNumWorkKinds; ++kind) {
-    breakdown.idle += breakdown.work[kind] - mean.work[kind];
-    breakdown.work[kind] = mean.work[kind];
-  }
-}
-
 // Seconds behind the slots that are no update of parameters.
 double SumSeconds(const StepTimes& times) {
   double update = 0;
@@ -115,10 +108,10 @@ std::vector<Loss> LossesOf(const Config& config, const StepPlan& plan, const Ste
                            const RoutedRows& rows) {
   StepPlan free = plan;
   free.cluster = WithFreeWires(plan.cluster);
-  const WalkOptions options = WalkOptionsFor(plan.mesh, rows);
+  const WalkOptions options = OutlineWalkFor(plan.mesh, rows);
   const StepTimes free_wire = WalkStep(free, rows, options);
   const LevelRows level(plan.rows, plan.experts_of);
-  const WalkOptions level_options = WalkOptionsFor(plan.mesh, level);
+  const WalkOptions level_options = OutlineWalkFor(plan.mesh, level);
   const StepTimes level_free = WalkStep(free, level, level_options);
   const StepTimes even_free = WalkStep(WithEvenExperts(free), EvenRows(plan), level_options);
   const double compute = ComputeOf(even_free), sums = SumSeconds(full);
@@ -180,12 +173,6 @@ std::vector<std::string> NotesOf(const Config& config, const Cluster& cluster) {
 std::string ComputesWith(const Config& config) {
   const bool is_bf16 = TypesOfConfig(config).products == DType::kBF16;
   return DeviceType::Value_Name(config.device()) + (is_bf16 ? " BF16" : " FP32");
-}
-
-WalkOptions WalkOptionsFor(const MeshShape& mesh, const RoutedRows& rows) {
-  if (mesh.world() <= kMostBlockRanks) return {};
-  return {.detail = WalkDetail::kTotals,
-          .ranks = rows.all_are_alike() ? WalkRanks::kOnePerStage : WalkRanks::kAll};
 }
 
 namespace {
@@ -266,7 +253,7 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   std::vector<std::pair<double, size_t>> steps;
   std::vector<StepTimes> times;
   for (const auto& draw : rows.draws) {
-    times.push_back(WalkStep(plan, *draw, WalkOptionsFor(mesh, *draw)));
+    times.push_back(WalkForecast(plan, *draw));
     steps.emplace_back(times.back().seconds, times.size() - 1);
   }
   std::sort(steps.begin(), steps.end());
@@ -279,18 +266,14 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
   const LevelRows level(plan.rows, plan.experts_of);
   StepPlan free = plan;
   free.cluster = WithFreeWires(plan.cluster);
-  const StepTimes even = WalkStep(WithEvenExperts(free), EvenRows(plan), WalkOptionsFor(mesh, level));
+  const StepTimes even = WalkStep(WithEvenExperts(free), EvenRows(plan), OutlineWalkFor(mesh, level));
   forecast.ideal = ComputeOf(even);
   forecast.tokens_per_second =
       double{1} * config.train().global_batch() * config.model().seq_length() / forecast.step;
-  // Where a rank of each stage stands for others it is the one with most experts.
-  const bool stands_for_others = WalkOptionsFor(mesh, *rows.draws[median]).ranks == WalkRanks::kOnePerStage;
-  const StepTimes& mean = stands_for_others ? even : full;
   forecast.breakdown = BreakdownOf(full);
-  if (stands_for_others) AddIdle(forecast.breakdown, BreakdownOf(even));
   forecast.losses = LossesOf(config, plan, full, *rows.draws[median]);
-  for (const WireKind kind : {kIntraNode, kInterNode}) forecast.bytes[kind] = mean.bytes[kind];
-  for (const WalkedRank& rank : mean.walked)
+  for (const WireKind kind : {kIntraNode, kInterNode}) forecast.bytes[kind] = full.bytes[kind];
+  for (const WalkedRank& rank : full.walked)
     forecast.rank_bytes.push_back(rank.bytes[kIntraNode] + rank.bytes[kInterNode]);
   const auto room = std::llround(1e9 * cluster.config.memory().gigabytes());
   const Config resolved = WithSizesFor(WithChoices(config, mesh), mesh, room);
@@ -311,7 +294,7 @@ std::vector<Sensitivity> Sensitivities(const Config& config, int ranks, const Cl
   const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
   const LevelRows level(plan.rows, plan.experts_of);
   const RoutedRows& draw = mesh.world() > kManyRanks ? static_cast<const RoutedRows&>(level) : *rows.draws[0];
-  const WalkOptions options = WalkOptionsFor(mesh, draw);
+  const WalkOptions options = OutlineWalkFor(mesh, draw);
   const double step = WalkStep(plan, draw, options).seconds;
   constexpr double kFaster = 1.1;
   std::vector<Sensitivity> result;

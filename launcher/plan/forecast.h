@@ -96,10 +96,6 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
 // Device and type of products, "CPU FP32": what rates of work hold for.
 std::string ComputesWith(const Config& config);
 
-// How a step's walk is followed: blocks where ranks are few, totals of each rank above.
-inline constexpr int kMostBlockRanks = 32;
-WalkOptions WalkOptionsFor(const MeshShape& mesh, const RoutedRows& rows);
-
 // Seconds that a step takes less where one rate is a tenth higher. Of hundreds of ranks with level rows.
 struct Sensitivity {
   std::string rate;

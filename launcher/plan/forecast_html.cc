@@ -6,6 +6,7 @@
 
 #include "launcher/config.h"
 #include "launcher/plan/forecast_text.h"
+#include "launcher/plan/forecast_walk.h"
 #include "launcher/reports/readable_number.h"
 #include "launcher/traffic_report/html_page.h"
 #include "launcher/traffic_report/html_plots.h"
@@ -46,7 +47,7 @@ HtmlScreen StepScreen(const Forecast& forecast, const Cluster& cluster) {
 
 // How busy the first rank of each stage is over the step.
 HtmlScreen StagesScreen(const StepPlan& plan, const RoutedRows& rows) {
-  WalkOptions options = WalkOptionsFor(plan.mesh, rows);
+  WalkOptions options = OutlineWalkFor(plan.mesh, rows);
   options.keeps_pieces = true;
   const StepTimes times = WalkStep(plan, rows, options);
   const int stages = std::min(plan.mesh.stages, kMostStages);

@@ -8,6 +8,7 @@
 
 #include "launcher/config.h"
 #include "launcher/plan/forecast.h"
+#include "launcher/plan/forecast_walk.h"
 #include "launcher/reports/readable_number.h"
 #include "models/settings.h"
 #include "models/size_choice.h"
@@ -18,7 +19,13 @@
 namespace unipool {
 namespace {
 
-constexpr size_t kFirst = 100, kMostLeaders = 200;  // layouts that are walked as `plan` walks them
+// Layouts that are walked as `plan` walks them: the first ones, and the best of all. Of many ranks fewer, and
+// of more than kMostExactRanks none, since each takes a tenth of a second and more.
+struct Leaders {
+  size_t first = 0, most = 0;
+};
+constexpr Leaders kFewRanks{.first = 100, .most = 200}, kManyRanks{.first = 20, .most = 40};
+constexpr int kMostExactRanks = 64;
 constexpr char kTooMuchMemory[] = "memory: even with level rows a rank needs more than it has";
 
 std::vector<int> DivisorsOf(int n) {
@@ -59,11 +66,14 @@ class Search {
  private:
   // False: all that lead were walked before.
   bool WalkLeaders() {
+    const auto& ranks = options_.ranks;
+    const bool has_few = *std::max_element(ranks.begin(), ranks.end()) <= kMostBlockRanks;
+    const Leaders& limits = has_few ? kFewRanks : kManyRanks;
     bool has_walked = false;
     size_t leaders = 0;
-    for (size_t i = 0; i < result_.layouts.size() && leaders < kMostLeaders; ++i) {
+    for (size_t i = 0; i < result_.layouts.size() && leaders < limits.most; ++i) {
       Layout& layout = result_.layouts[i];
-      if (i >= kFirst && !layout.is_best) continue;
+      if (i >= limits.first && !layout.is_best) continue;
       ++leaders;
       if (layout.is_exact) continue;
       WalkExactly(layout);
@@ -74,12 +84,12 @@ class Search {
 
   void WalkExactly(Layout& layout) const {
     layout.is_exact = true;
-    if (layout.ranks > kMostBlockRanks) return;  // `plan` takes totals as well
+    if (layout.ranks > kMostExactRanks) return;
     const Config config = ParseConfig(ResolvedConfigText(config_), "the layout", layout.settings);
     const MeshShape mesh = MeshShapeOf(config.parallel(), layout.ranks);
     const StepPlan plan = PlanStep(config, mesh, cluster_.description, cluster_.rates);
     const LevelRows rows(plan.rows, plan.experts_of);
-    SetStep(layout, WalkLongStep(plan, rows, WalkOptionsFor(mesh, rows)));
+    SetStep(layout, WalkLongStep(plan, rows, StepWalkFor(plan, rows)));
   }
 
   void SetStep(Layout& layout, double step) const {

@@ -5,6 +5,7 @@
 
 #include "launcher/config.h"
 #include "launcher/plan/forecast_text.h"
+#include "launcher/plan/forecast_walk.h"
 #include "launcher/reports/readable_number.h"
 #include "models/expert_replacer.h"
 #include "models/settings.h"
@@ -17,7 +18,7 @@ namespace {
 // A rank's mean work on experts of a step with level rows.
 double ExpertSeconds(const StepPlan& plan) {
   const LevelRows level(plan.rows, plan.experts_of);
-  const StepTimes times = WalkStep(plan, level, WalkOptionsFor(plan.mesh, level));
+  const StepTimes times = WalkStep(plan, level, OutlineWalkFor(plan.mesh, level));
   double sum = 0;
   for (const WorkSeconds& work : times.work) {
     for (const WorkKind kind :
@@ -39,8 +40,7 @@ int64_t FreeBytes(const Config& config, const MeshShape& mesh, const Cluster& cl
 
 double MedianStep(const StepPlan& plan, const std::vector<std::unique_ptr<RoutedRows>>& draws) {
   std::vector<double> seconds;
-  for (const auto& draw : draws)
-    seconds.push_back(WalkStep(plan, *draw, WalkOptionsFor(plan.mesh, *draw)).seconds);
+  for (const auto& draw : draws) seconds.push_back(WalkForecast(plan, *draw).seconds);
   std::sort(seconds.begin(), seconds.end());
   return seconds[seconds.size() / 2];
 }

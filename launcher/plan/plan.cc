@@ -12,6 +12,7 @@
 #include "launcher/plan/forecast_html.h"
 #include "launcher/plan/forecast_text.h"
 #include "launcher/plan/forecast_trace.h"
+#include "launcher/plan/forecast_walk.h"
 #include "launcher/plan/layout_search.h"
 #include "launcher/plan/placement_gain.h"
 #include "launcher/plan/saved_forecast.h"
@@ -268,7 +269,7 @@ int PlanCommand(const CommandLine& command_line) {
   if (!FLAGS_trace.empty()) {
     const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
     const RoutedRows& draw = *found.draws[0];
-    WriteOwnFile(kTrace, FLAGS_trace, ForecastTrace(plan, draw, WalkOptionsFor(mesh, draw)) + "\n");
+    WriteOwnFile(kTrace, FLAGS_trace, ForecastTrace(plan, draw, OutlineWalkFor(mesh, draw)) + "\n");
   }
   if (!FLAGS_html.empty())
     WriteOwnFile(kPage, FLAGS_html, ForecastHtml(forecast, config, ranks, cluster, found));

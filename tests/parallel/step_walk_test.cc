@@ -288,6 +288,24 @@ TEST(StepWalk, TotalsAreNearBlocks) {
   EXPECT_LE(worst_one, 0.35);
 }
 
+// One replica's slots are those of all, and nearly what follows them.
+TEST(StepWalk, OneReplicaStandsForAll) {
+  SCOPED_TRACE(SeedText());
+  std::mt19937 random(FreshSeed());
+  for (int i = 0; i < 20; ++i) {
+    const StepPlan plan = LargePlan(random);
+    for (const WalkDetail detail : {WalkDetail::kBlocks, WalkDetail::kTotals}) {
+      const StepTimes all = WalkStep(plan, Level(plan), {.detail = detail});
+      const StepTimes one = WalkStep(plan, Level(plan), {.detail = detail, .ranks = WalkRanks::kOneReplica});
+      EXPECT_EQ(one.ranks.size() * plan.mesh.replicas, all.ranks.size());
+      EXPECT_NEAR(one.slot_seconds, all.slot_seconds, 1e-9 * all.slot_seconds);
+      EXPECT_NEAR(one.seconds, all.seconds, 0.1 * all.seconds);
+      for (const WireKind kind : {kIntraNode, kInterNode})
+        EXPECT_NEAR(one.bytes[kind], all.bytes[kind], 0.01 * (all.bytes[kIntraNode] + all.bytes[kInterNode]));
+    }
+  }
+}
+
 // On nodes of two, few ranks, and a wire that takes most of the time, sums know least of blocks.
 TEST(StepWalk, TotalsOfFewRanksAreNear) {
   SCOPED_TRACE(SeedText());
