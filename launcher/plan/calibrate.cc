@@ -118,7 +118,11 @@ double MeasuredCores(const Config& config, const std::vector<int>& nodes, World&
   const std::vector<std::string> cores =
       world.communicator->AllGatherText(AllowedCores(), {.operation = "calibrate"});
   if (world.emulation || config.device() == DeviceType::CUDA) return 0;
-  return CoresPerNode(nodes, machines, cores);
+  std::vector<CoreQuota> quotas;
+  for (const std::string& text :
+       world.communicator->AllGatherText(TextOf(OwnQuota()), {.operation = "calibrate"}))
+    quotas.push_back(QuotaOfText(text));
+  return CoresPerNode(nodes, machines, cores, quotas);
 }
 
 }  // namespace

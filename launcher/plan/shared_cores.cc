@@ -17,14 +17,20 @@ std::string MachineOf(const std::string& host) {
 }
 
 double CoresPerNode(const std::vector<int>& nodes, const std::vector<std::string>& machines,
-                    const std::vector<std::string>& cores) {
+                    const std::vector<std::string>& cores, const std::vector<CoreQuota>& quotas) {
   const std::vector<int> of_machine = HostCoresOfRanks(machines, cores);
   std::map<std::string, std::set<int>> nodes_of;
-  for (size_t rank = 0; rank < nodes.size(); ++rank) nodes_of[machines[rank]].insert(nodes[rank]);
+  std::map<int, std::vector<CoreQuota>> quotas_of;
+  for (size_t rank = 0; rank < nodes.size(); ++rank) {
+    nodes_of[machines[rank]].insert(nodes[rank]);
+    quotas_of[nodes[rank]].push_back(quotas[rank]);
+  }
   double fewest = 0;
   for (size_t rank = 0; rank < nodes.size(); ++rank) {
     if (of_machine[rank] == 0) return 0;
-    const double of_node = of_machine[rank] / static_cast<double>(nodes_of[machines[rank]].size());
+    double of_node = of_machine[rank] / static_cast<double>(nodes_of[machines[rank]].size());
+    const double quota = CoresOfQuotas(quotas_of[nodes[rank]]);
+    if (quota > 0) of_node = std::min(of_node, quota);
     fewest = rank == 0 ? of_node : std::min(fewest, of_node);
   }
   return fewest;

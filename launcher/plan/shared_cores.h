@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "launcher/cluster.h"
+#include "launcher/plan/core_quota.h"
 
 namespace unipool {
 
@@ -14,10 +15,11 @@ namespace unipool {
 std::string MachineOf(const std::string& host);
 
 // Cores that the ranks of a node may use together; of several nodes the fewest. Nodes on one machine have
-// equal parts of its cores, be they less than one. By rank: `nodes` of NodesOf, `machines` of MachineOf,
-// `cores` of AllowedCores. 0: not known.
+// equal parts of its cores, be they less than one; a node whose ranks all have quotas has no more than these.
+// By rank: `nodes` of NodesOf, `machines` of MachineOf, `cores` of AllowedCores, `quotas` of OwnQuota. 0: not
+// known.
 double CoresPerNode(const std::vector<int>& nodes, const std::vector<std::string>& machines,
-                    const std::vector<std::string>& cores);
+                    const std::vector<std::string>& cores, const std::vector<CoreQuota>& quotas);
 
 // Why no step of so many ranks is planned: they share cores, or those did that were calibrated. "": neither,
 // or the file does not say how many cores a node has.

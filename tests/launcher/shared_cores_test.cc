@@ -9,6 +9,11 @@ namespace {
 
 using testing::HasSubstr;
 
+double Cores(const std::vector<int>& nodes, const std::vector<std::string>& machines,
+             const std::vector<std::string>& cores) {
+  return CoresPerNode(nodes, machines, cores, std::vector<CoreQuota>(nodes.size()));
+}
+
 ClusterConfig Described(int ranks_per_node, double cores, int at_once) {
   ClusterConfig cluster;
   cluster.set_ranks_per_node(ranks_per_node);
@@ -18,16 +23,25 @@ ClusterConfig Described(int ranks_per_node, double cores, int at_once) {
 }
 
 TEST(SharedCores, ANodeHasTheCoresOfAllItsRanks) {
-  EXPECT_EQ(CoresPerNode({0, 0, 1, 1}, {"a", "a", "b", "b"}, {"0,1,", "0,1,", "4,", "5,"}), 2);
-  EXPECT_EQ(CoresPerNode({0, 0, 1, 1}, {"a", "a", "b", "b"}, {"0,1,", "0,1,", "4,", "4,"}), 1);
-  EXPECT_EQ(CoresPerNode({0, 0, 1}, {"a", "a", "b"}, {"0,1,", "0,1,", ""}), 0) << "not known of one";
+  EXPECT_EQ(Cores({0, 0, 1, 1}, {"a", "a", "b", "b"}, {"0,1,", "0,1,", "4,", "5,"}), 2);
+  EXPECT_EQ(Cores({0, 0, 1, 1}, {"a", "a", "b", "b"}, {"0,1,", "0,1,", "4,", "4,"}), 1);
+  EXPECT_EQ(Cores({0, 0, 1}, {"a", "a", "b"}, {"0,1,", "0,1,", ""}), 0) << "not known of one";
 }
 
 TEST(SharedCores, NodesOfOneMachineShareItsCores) {
   const std::string both = "0,1,";
-  EXPECT_EQ(CoresPerNode({0, 1}, {"a", "a"}, {both, both}), 1);
-  EXPECT_EQ(CoresPerNode({0, 1, 2, 3}, {"a", "a", "a", "a"}, {both, both, both, both}), 0.5);
-  EXPECT_EQ(CoresPerNode({0, 1, 2}, {"a", "b", "b"}, {both, both, both}), 1) << "the fewest";
+  EXPECT_EQ(Cores({0, 1}, {"a", "a"}, {both, both}), 1);
+  EXPECT_EQ(Cores({0, 1, 2, 3}, {"a", "a", "a", "a"}, {both, both, both, both}), 0.5);
+  EXPECT_EQ(Cores({0, 1, 2}, {"a", "b", "b"}, {both, both, both}), 1) << "the fewest";
+}
+
+TEST(SharedCores, ANodeHasNoMoreThanItsQuotas) {
+  const std::string four = "0,1,2,3,";
+  const CoreQuota one{.cores = 1.5, .group = "/a"}, other{.cores = 1, .group = "/b"};
+  EXPECT_EQ(CoresPerNode({0, 0}, {"a", "a"}, {four, four}, {one, one}), 1.5);
+  EXPECT_EQ(CoresPerNode({0, 0}, {"a", "a"}, {four, four}, {one, other}), 2.5);
+  EXPECT_EQ(CoresPerNode({0, 0}, {"a", "a"}, {four, four}, {one, {}}), 4) << "one has no limit";
+  EXPECT_EQ(CoresPerNode({0, 1}, {"a", "b"}, {four, four}, {{}, one}), 1.5) << "the fewest";
 }
 
 TEST(SharedCores, MoreRanksThanCoresAreTold) {
