@@ -79,6 +79,19 @@ TEST(LayoutSearch, FindsTheBestOfSmallSpaces) {
   }
 }
 
+// 36 ranks are more than are followed block by block always.
+TEST(LayoutSearch, TheFirstOfManyRanksTakesAsLongAsItsPlan) {
+  const Cluster cluster = ClusterOf("gigabit.txtpb");
+  const SearchResult result = SearchLayouts(Small(), cluster, {}, {.ranks = {36}});
+  ASSERT_FALSE(result.layouts.empty());
+  const Layout& first = result.layouts[0];
+  EXPECT_TRUE(first.is_exact);
+  const Config config = ParseConfig(kSmall, "small", first.settings);
+  const MeshShape mesh = MeshShapeOf(config.parallel(), first.ranks);
+  const StepPlan plan = PlanStep(config, mesh, cluster.description, cluster.rates);
+  EXPECT_NEAR(first.step / WalkStep(plan, LevelRows(plan.rows, plan.experts_of)).seconds, 1, 1e-6);
+}
+
 TEST(LayoutSearch, EachLayoutValidatesAndIsCountedOnce) {
   const Cluster cluster = ClusterOf("gigabit.txtpb");
   const SearchResult result = SearchLayouts(Small(), cluster, {}, {.ranks = {4, 8}});
