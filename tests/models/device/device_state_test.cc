@@ -115,7 +115,8 @@ double Relative(int64_t bytes, int64_t expected) {
   return static_cast<double>(bytes) / static_cast<double>(expected);
 }
 
-// Large enough for arrays to outweigh small change; two steps, whose peak is all there will be.
+// Large enough for arrays to outweigh small change; two steps and the loss that judges a checkpoint, whose peak
+// is all there will be.
 TEST(DeviceState, PeakMemoryIsWhatInfoPredicts) {
   for (const TrainConfig::Precision precision : {TrainConfig::FP32, TrainConfig::BF16}) {
     for (const int ranks : {1, 2}) {
@@ -129,6 +130,10 @@ TEST(DeviceState, PeakMemoryIsWhatInfoPredicts) {
         AsyncDevice device(RunPolicy::kEager);
         TrainingEngine engine(config, world, {.device = &device});
         RunSteps(engine, config, 0, 2);
+        std::vector<int32_t> tokens;
+        const Tensor samples = SamplesOf(engine, config, 5, 0, tokens);
+        engine.EvaluateLossSum(Tensor(samples.data, samples.dtype, {1, samples.dim(1), samples.dim(2)}),
+                               config.train().micro_batch() * engine.data_ranks());
         const MeshShape shape = MeshShapeOf(config.parallel(), ranks);
         const MemoryPlan even = PlanMemory(config, shape, world.rank());
         const MemoryPlan worst = PlanMemory(config, shape, world.rank(), kAllRowsHere);
