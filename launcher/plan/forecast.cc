@@ -250,19 +250,13 @@ Forecast MakeForecast(const Config& config, int ranks, const Cluster& cluster, c
                      .layers_per_stage = plan.schedule.layers_per_stage(),
                      .is_head_spread = plan.schedule.head_place() == HeadPlace::kSpread,
                      .microbatches = plan.schedule.num_microbatches()};
-  std::vector<std::pair<double, size_t>> steps;
-  std::vector<StepTimes> times;
-  for (const auto& draw : rows.draws) {
-    times.push_back(WalkForecast(plan, *draw));
-    steps.emplace_back(times.back().seconds, times.size() - 1);
-  }
-  std::sort(steps.begin(), steps.end());
-  const size_t median = steps[steps.size() / 2].second;
-  const StepTimes& full = times[median];
+  const DrawnSteps drawn = WalkDraws(plan, rows.draws);
+  const size_t median = drawn.median;
+  const StepTimes& full = drawn.times;
   const double noise = kBandOfNoise * cluster.config.noise();
   forecast.step = full.seconds;
-  forecast.step_low = steps.front().first * (1 - noise);
-  forecast.step_high = steps.back().first * (1 + noise);
+  forecast.step_low = drawn.low * (1 - noise);
+  forecast.step_high = drawn.high * (1 + noise);
   const LevelRows level(plan.rows, plan.experts_of);
   StepPlan free = plan;
   free.cluster = WithFreeWires(plan.cluster);

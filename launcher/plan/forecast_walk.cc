@@ -58,6 +58,18 @@ StepTimes WalkForecast(const StepPlan& plan, const RoutedRows& rows) {
   return times;
 }
 
+DrawnSteps WalkDraws(const StepPlan& plan, const std::vector<std::unique_ptr<RoutedRows>>& draws) {
+  std::vector<std::pair<double, size_t>> steps;
+  for (size_t i = 0; i < draws.size(); ++i)
+    steps.emplace_back(WalkStep(plan, *draws[i], OutlineWalkFor(plan.mesh, *draws[i])).seconds, i);
+  std::sort(steps.begin(), steps.end());
+  const auto [outline, median] = steps[steps.size() / 2];
+  DrawnSteps drawn{.median = median, .times = WalkForecast(plan, *draws[median])};
+  drawn.low = steps.front().first * drawn.times.seconds / outline;
+  drawn.high = steps.back().first * drawn.times.seconds / outline;
+  return drawn;
+}
+
 WalkOptions OutlineWalkFor(const MeshShape& mesh, const RoutedRows& rows) {
   if (mesh.world() <= kMostBlockRanks) return {};
   return {.detail = WalkDetail::kTotals,

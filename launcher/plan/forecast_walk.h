@@ -2,6 +2,9 @@
 // and by the totals of each rank where there are more.
 #pragma once
 
+#include <memory>
+#include <vector>
+
 #include "parallel/step_walk.h"
 
 namespace unipool {
@@ -15,6 +18,15 @@ WalkOptions StepWalkFor(const StepPlan& plan, const RoutedRows& rows);
 // That walk. Where the blocks of all ranks are too many and those of one replica are not, slots take as much
 // longer than in totals as the first replica's do.
 StepTimes WalkForecast(const StepPlan& plan, const RoutedRows& rows);
+
+// Of several draws of rows the one whose step is the median, walked so, and the shortest and the longest step.
+// Which it is, and how far the others lie from it, an outline tells.
+struct DrawnSteps {
+  size_t median = 0;  // index of the draw
+  StepTimes times;    // of the median
+  double low = 0, high = 0;
+};
+DrawnSteps WalkDraws(const StepPlan& plan, const std::vector<std::unique_ptr<RoutedRows>>& draws);
 
 // A short walk of many ranks: for free wires, on which totals are exact, and for what is drawn or compared
 // with itself.

@@ -38,13 +38,6 @@ int64_t FreeBytes(const Config& config, const MeshShape& mesh, const Cluster& cl
   return static_cast<int64_t>(std::max(0.0, 1e9 * memory.gigabytes() - taken));
 }
 
-double MedianStep(const StepPlan& plan, const std::vector<std::unique_ptr<RoutedRows>>& draws) {
-  std::vector<double> seconds;
-  for (const auto& draw : draws) seconds.push_back(WalkForecast(plan, *draw).seconds);
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
-}
-
 ShadowCounts CountsOf(const Config& config, const StepPlan& plan, const std::vector<double>& shares) {
   const double rows = plan.rows * plan.mesh.data;
   return {.counts = shares,
@@ -83,9 +76,10 @@ std::vector<PlacedStep> PlacedSteps(const Config& config, int ranks, const Clust
   const ShadowCounts counts = CountsOf(config, plan, shares);
   std::vector<PlacedStep> steps;
   const auto add = [&](const std::string& name, const ExpertPlacement& placement) -> PlacedStep& {
-    return steps.emplace_back(PlacedStep{.name = name,
-                                         .imbalance = SlotImbalance(counts, placement),
-                                         .step = MedianStep(plan, Draw(plan.rows, mesh, shares, placement))});
+    return steps.emplace_back(
+        PlacedStep{.name = name,
+                   .imbalance = SlotImbalance(counts, placement),
+                   .step = WalkDraws(plan, Draw(plan.rows, mesh, shares, placement)).times.seconds});
   };
   const ExpertPlacement blocks = ContiguousPlacement(config.moe().experts(), mesh.pool());
   const ExpertPlacement placed =

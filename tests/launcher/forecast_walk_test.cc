@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "launcher/config.h"
 #include "launcher/plan/forecast.h"
 #include "models/settings.h"
@@ -82,6 +84,23 @@ TEST_F(ForecastWalkTest, RowsOfManyRanksAreNearTheirBlocks) {
     EXPECT_LT(std::abs(planned.slot_seconds / slots - 1), 0.5 * std::abs(totals / slots - 1))
         << "totals alone are further off";
     for (const WalkedRank& rank : planned.walked) EXPECT_GE(rank.exposed, 0);
+  }
+}
+
+// Of few ranks each draw's blocks; of many the median's, which the others lie around as in an outline.
+TEST_F(ForecastWalkTest, DrawsAreAroundTheirMedian) {
+  for (const int ranks : {16, 64}) {
+    const Case c = CaseOf({ranks, 1, 1, 20}, Imbalance::kEarly);
+    std::vector<double> steps;
+    for (const auto& draw : c.draws) steps.push_back(WalkStep(c.plan, *draw).seconds);
+    const DrawnSteps drawn = WalkDraws(c.plan, c.draws);
+    EXPECT_EQ(drawn.times.seconds, steps[drawn.median]);
+    std::sort(steps.begin(), steps.end());
+    const double bound = ranks == 16 ? 1e-12 : 0.01;
+    EXPECT_NEAR(drawn.low / steps.front(), 1, bound);
+    EXPECT_NEAR(drawn.times.seconds / steps[steps.size() / 2], 1, bound);
+    EXPECT_NEAR(drawn.high / steps.back(), 1, bound);
+    EXPECT_LT(drawn.low, drawn.high);
   }
 }
 
