@@ -19,12 +19,12 @@ WalkOptions StepWalkFor(const StepPlan& plan, const RoutedRows& rows);
 // longer than in totals as the first replica's do.
 StepTimes WalkForecast(const StepPlan& plan, const RoutedRows& rows);
 
-// Of several draws of rows the one whose step is the median, walked so, and the shortest and the longest step.
-// Which it is, and how far the others lie from it, an outline tells.
+// Of several draws of rows the one whose step is the median, walked so, and the shortest and longest step. An
+// outline tells which it is, and how far the others lie from it.
 struct DrawnSteps {
-  size_t median = 0;  // index of the draw
-  StepTimes times;    // of the median
-  double low = 0, high = 0;
+  size_t median = 0;         // index of the draw
+  StepTimes times;           // of the median
+  double low = 0, high = 0;  // seconds
 };
 DrawnSteps WalkDraws(const StepPlan& plan, const std::vector<std::unique_ptr<RoutedRows>>& draws);
 
