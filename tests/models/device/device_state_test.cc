@@ -115,8 +115,8 @@ double Relative(int64_t bytes, int64_t expected) {
   return static_cast<double>(bytes) / static_cast<double>(expected);
 }
 
-// Large enough for arrays to outweigh small change. Two steps and the loss that judges a checkpoint: their peak
-// is all there will be.
+// Large enough for arrays to outweigh small change. Two steps and the loss that judges a checkpoint have all
+// of the peak that there will be.
 TEST(DeviceState, PeakMemoryIsWhatInfoPredicts) {
   for (const TrainConfig::Precision precision : {TrainConfig::FP32, TrainConfig::BF16}) {
     for (const int ranks : {1, 2}) {
