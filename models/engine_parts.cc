@@ -106,7 +106,7 @@ DispatcherOptions DispatcherOptionsOf(const EngineParts& parts, const EngineOpti
       .max_rows = TokensPerMicrobatch(parts.config) * parts.spec.top_k,
       .kept_columns = IsTraining(options) ? ExpertPool::KeptColumns(parts.spec.expert_width, recompute) : 0,
       .pieces_alone = PiecesAlone(parts.config),
-      .bank_slots = IsTraining(options) ? parts.weight_grad_slots : 1};
+      .bank_slots = IsTraining(options) ? parts.sizes.weight_grad_slots : 1};
 }
 
 OptimizerOptions OptimizerOptionsOf(const TrainConfig& train) {
