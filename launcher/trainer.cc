@@ -236,7 +236,7 @@ void Trainer::Step() {
     outcome.virtual_seconds = emulation.virtual_seconds;
     report_.AddEmulation(emulation);
   }
-  traffic_.EndStep(outcome.report);
+  traffic_.EndStep(*engine_, outcome.report);
   report_.Step(outcome);
   losses_.AddStep(report.loss, report.is_skipped);
   if (report.is_skipped) TellSkipped(report, lr);

@@ -27,7 +27,7 @@ int NumSlots(const SlotSchedule& schedule) {
 
 std::optional<TrafficStepSums> TrafficSumsOf(const EngineParts& parts, int rank,
                                              const TrafficRecorder* recorder) {
-  if (!recorder) return {};
+  if (!recorder || !recorder->options().sums_steps) return {};
   return std::optional<TrafficStepSums>(std::in_place, rank, PoolOfRank(parts.mesh.shape()),
                                         NumSlots(parts.schedule));
 }

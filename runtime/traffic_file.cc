@@ -41,7 +41,8 @@ Json JsonOf(const TrafficHeader& header) {
           {"host", header.host},
           {"boot_id", header.boot_id},
           {"clock", header.clock},
-          {"slots_per_time", header.slots_per_time}};
+          {"slots_per_time", header.slots_per_time},
+          {"problem", FilledText(header.problem, TrafficHeader::kProblemRoom)}};
 }
 
 CommunicatorName NameOfJson(std::string_view text) {
@@ -95,6 +96,7 @@ class Reader {
       header.boot_id = json.at("boot_id").get<std::string>();
       header.clock = json.at("clock").get<std::string>();
       header.slots_per_time = json.at("slots_per_time").get<int>();
+      header.problem = WithoutBlanksAtEnd(json.value("problem", ""));
     } catch (const Json::exception& error) {
       throw UserError(path_ + ": its first line lacks something (" + error.what() + ")");
     }
@@ -186,8 +188,24 @@ std::string TrafficFileName(int rank) {
   return Format("rank-%05d.bin", rank);
 }
 
+std::string FilledText(std::string text, size_t room) {
+  for (char& c : text) {
+    if (c < ' ' || c > '~') c = '?';
+    if (c == '"' || c == '\\') c = '\'';
+  }
+  text.resize(room, ' ');
+  return text;
+}
+
+std::string WithoutBlanksAtEnd(std::string text) {
+  text.resize(text.find_last_not_of(' ') + 1);
+  return text;
+}
+
 TrafficFileWriter::TrafficFileWriter(std::string path, const TrafficHeader& header)
-    : path_(std::move(path)), pending_(JsonOf(header).dump() + "\n") {}
+    : path_(std::move(path)), pending_(JsonOf(header).dump() + "\n") {
+  problem_at_ = static_cast<int64_t>(pending_.size()) - 3 - TrafficHeader::kProblemRoom;
+}
 
 TrafficFileWriter::~TrafficFileWriter() {
   if (fd_ >= 0) close(fd_);
@@ -212,6 +230,7 @@ void TrafficFileWriter::Add(ExchangeRecord record, std::span<const PeerBytes> pe
 }
 
 void TrafficFileWriter::Add(StepRecord record) {
+  last_step_ = record.step;
   AddRecord(record, "", 0);
 }
 
@@ -251,10 +270,24 @@ std::string TrafficFileWriter::Flush() {
   }
   has_failed_ = done < pending_.size() || fd_ < 0;
   const int error = errno;
+  const auto bytes = static_cast<int64_t>(pending_.size());
   pending_.clear();
-  if (!has_failed_) return "";
+  if (!has_failed_) {
+    whole_bytes_ += bytes;
+    return "";
+  }
   pending_.shrink_to_fit();
-  return path_ + ": cannot be written (" + std::strerror(error) + ")";
+  const std::string why = Format("cannot be written (%s)", std::strerror(error));
+  if (fd_ >= 0)
+    EndEarly(why + (last_step_ < 0 ? "" : Format("; step %d and later ones are not here", last_step_)));
+  return path_ + ": " + why;
+}
+
+// What stands in the first line takes no room that the file does not have.
+void TrafficFileWriter::EndEarly(const std::string& why) {
+  if (ftruncate(fd_, whole_bytes_) != 0 || whole_bytes_ == 0) return;
+  const std::string text = FilledText(why, TrafficHeader::kProblemRoom);
+  [[maybe_unused]] const ssize_t written = pwrite(fd_, text.data(), text.size(), problem_at_);
 }
 
 TrafficFile ReadTrafficFile(const std::string& path, const std::string& program_version) {

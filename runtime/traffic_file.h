@@ -15,6 +15,12 @@ namespace unipool {
 // "rank-00012.bin"
 std::string TrafficFileName(int rank);
 
+// A text cut to `room` bytes or filled up with blanks, whose characters stand in JSON as they are: it can be
+// written over another one in a file.
+std::string FilledText(std::string text, size_t room);
+// The text of it.
+std::string WithoutBlanksAtEnd(std::string text);
+
 class TrafficFileWriter {
  public:
   // Opens nothing yet. `path`'s folder must exist at the first Flush.
@@ -30,16 +36,19 @@ class TrafficFileWriter {
   void AddCommunicator(int index, const CommunicatorName& name);
 
   // Appends what was gathered. The first call replaces an older file of the path. Returns what went wrong, a
-  // sentence; empty: nothing. What was gathered is gone either way. After a failure all later calls do
-  // nothing and return nothing.
+  // sentence; empty: nothing. What was gathered is gone either way. After a failure the file ends with what
+  // was appended before, its first line says why, and all later calls do nothing and return nothing.
   std::string Flush();
 
  private:
   template <class Record>
   void AddRecord(Record record, const void* tail, size_t tail_bytes);
+  void EndEarly(const std::string& why);
   std::string path_, pending_;
   int fd_ = -1;
   bool has_failed_ = false;
+  int64_t problem_at_ = 0, whole_bytes_ = 0;  // in the file: TrafficHeader::problem; what was appended
+  int64_t last_step_ = -1;                    // that was added
 };
 
 struct RecordedExchange {

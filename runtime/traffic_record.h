@@ -122,6 +122,10 @@ struct TrafficHeader {
   std::string host, boot_id;  // ranks of one boot_id share a clock
   std::string clock;          // "monotonic" or "virtual"
   int slots_per_time = 0;     // of the slot schedule
+  // Why the records end early; "": they do not. Its text in the file is filled up with blanks to
+  // kProblemRoom bytes, so that it can be written into the file when the disk is full.
+  std::string problem;
+  static constexpr int kProblemRoom = 240;
 };
 
 }  // namespace unipool

@@ -103,7 +103,7 @@ Communicator::Ticket TrafficRecorder::Recorded::Start(std::span<const SendBlock>
   UnderWay& x = under_way_[ticket % kMaxUnderWay];
   x.step = recorder_.step_;
   if (x.step < 0) {
-    if (board_) board_->Write(rank_, ticket, recorder_.options_.clock.Now());
+    if (board_ && recorder_.options_.sums_steps) board_->Write(rank_, ticket, recorder_.options_.clock.Now());
     x.carrier_ticket = carrier_.Start(send, recv, label);
     ++num_under_way_;
     return ticket;

@@ -38,6 +38,7 @@ struct TrafficOptions {
   std::string carrier;                  // of host memory, as in CommunicatorName
   std::shared_ptr<TrafficBoard> board;  // of ranks that are threads and real; null otherwise
   TrafficClock clock;
+  bool sums_steps = true;  // every step is recorded, and its numbers travel with its statistics
 };
 
 // Known once the engine is built.

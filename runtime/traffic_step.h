@@ -3,7 +3,8 @@
 //
 // A step's numbers hold what was recorded since the numbers of the step before were filled in. So exchanges
 // after the statistics (parameters that are gathered) count for the next step, and nothing is lost or counted
-// twice. Definitions: launcher/reports/METRICS.md.
+// twice. But where idle times are found out after a step (traffic_join.h), its blocked, idle and exposed
+// times are those of its own exchanges, so that they add up. Definitions: launcher/reports/METRICS.md.
 #pragma once
 
 #include <optional>

@@ -214,7 +214,7 @@ const std::vector<Metric<StepOutcome>>& StepMetrics() {
       {"wire_bytes_inter", "bytes", kWithTraffic, Repeats::kMeasured, "those between nodes",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::wire_bytes_inter); }},
       {"blocked_ms", "ms", kWithTraffic, Repeats::kMeasured,
-       "time that a rank waited for exchanges, mean over ranks: `idle_ms` + `exposed_ms`",
+       "time that a rank waited for exchanges, mean over ranks; where they are told `idle_ms` + `exposed_ms`",
        [](const S& s) -> MetricValue { return OfTraffic(s, &TrafficStep::blocked_ms); }},
       {"idle_ms", "ms", kWhereSplit, Repeats::kMeasured,
        "of it, until the last rank that sends or receives had started",

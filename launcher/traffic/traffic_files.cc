@@ -7,6 +7,7 @@ namespace unipool {
 void TrafficFiles::Begin(const TrafficHeader& header, nlohmann::ordered_json manifest) {
   writer_ = std::make_unique<TrafficFileWriter>(folder_.path() + "/" + TrafficFileName(header.rank), header);
   manifest_ = std::move(manifest);
+  manifest_["problem"] = FilledText("", TrafficHeader::kProblemRoom);
 }
 
 void TrafficFiles::WriteNames(const TrafficRecorder& recorder) {
@@ -69,6 +70,14 @@ void TrafficFiles::WriteManifest(bool ended) {
   manifest_["dropped"] = dropped_;
   manifest_["ended"] = ended;
   Fail(folder_.Write("manifest.json", manifest_.dump(1) + "\n"));
+}
+
+void TrafficFiles::TellProblem(const std::string& problem) const {
+  folder_.WriteOver("manifest.json", "\"problem\": \"", FilledText(problem, TrafficHeader::kProblemRoom));
+}
+
+void TrafficFiles::TellEnded() const {
+  folder_.WriteOver("manifest.json", "\"ended\": ", "true ");
 }
 
 void TrafficFiles::Fail(const std::string& problem) {

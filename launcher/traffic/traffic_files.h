@@ -33,9 +33,14 @@ class TrafficFiles {
   // On rank 0. With the window comes a manifest that names it.
   void WriteWindow(const WindowSteps& steps, const std::string& json);
   void WriteManifest(bool ended);
+  // On rank 0, when no rank's records are written any longer: tells why in the manifest that lies there, and
+  // that the run ended by itself.
+  void TellProblem(const std::string& problem) const;
+  void TellEnded() const;
 
   void Fail(const std::string& problem);
   const std::string& problem() const { return problem_; }  // the first one; "": none
+  bool has_begun() const { return writer_ != nullptr; }
   bool is_on() const { return writer_ != nullptr && problem_.empty(); }
 
  private:

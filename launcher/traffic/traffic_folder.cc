@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "runtime/errors.h"
 #include "runtime/file_sum.h"
@@ -75,6 +77,17 @@ std::string TrafficFolder::Write(const std::string& name, const std::string& tex
     return error.what();
   }
   return "";
+}
+
+void TrafficFolder::WriteOver(const std::string& name, const std::string& after,
+                              const std::string& text) const {
+  std::fstream file(fs::path(path_) / name, std::ios::in | std::ios::out | std::ios::binary);
+  const std::string all{std::istreambuf_iterator<char>(file), {}};
+  const size_t found = all.find(after);
+  if (found == all.npos || found + after.size() + text.size() > all.size()) return;
+  file.clear();
+  file.seekp(static_cast<std::streamoff>(found + after.size()));
+  file.write(text.data(), static_cast<std::streamsize>(text.size()));
 }
 
 Trigger TrafficFolder::TakeTrigger(int64_t default_steps) const {

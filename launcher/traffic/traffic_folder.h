@@ -23,6 +23,9 @@ class TrafficFolder {
   std::string Prepare() const;
   // Writes a file whole: there is the old one or the new one, never half of it. "" or what went wrong.
   std::string Write(const std::string& name, const std::string& text) const;
+  // Writes over as many bytes of a file, behind the first `after` in it: a full disk has room for that. Does
+  // nothing where there is no such place.
+  void WriteOver(const std::string& name, const std::string& after, const std::string& text) const;
 
   // What the file `record` asks for; the file is removed. An empty one asks for default_steps.
   Trigger TakeTrigger(int64_t default_steps) const;

@@ -15,6 +15,7 @@
 
 #include "launcher/cluster.h"
 #include "launcher/config.h"
+#include "launcher/traffic/rank_texts.h"
 #include "launcher/version.h"
 #include "models/parameter_count.h"
 #include "models/settings.h"
@@ -32,11 +33,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kProbesAtStart = 100, kProbesLater = 30;
-// A rank's share of a window is padded to a multiple, so that its size does not depend on what was measured.
-constexpr size_t kShareBytes = 16 << 10;
 
-bool Records(const Config& config) {
-  return config.traffic().record() != TrafficConfig::OFF;
+// Nothing but what the trigger file asks for.
+bool IsOff(const Config& config) {
+  return config.traffic().record() == TrafficConfig::OFF;
 }
 
 std::string CarrierOf(const World& world) {
@@ -55,37 +55,6 @@ std::string CommandText() {
 int64_t SecondsSince1970() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-// What rank 0 says.
-std::string FromFirst(Communicator& communicator, std::string text) {
-  int64_t bytes = static_cast<int64_t>(text.size());
-  communicator.Broadcast(&bytes, sizeof(bytes), 0, {.operation = "records of traffic"});
-  text.resize(bytes);
-  communicator.Broadcast(text.data(), bytes, 0, {.operation = "records of traffic"});
-  return text;
-}
-
-// The texts of all ranks on rank 0, in rank order; nothing on the others.
-std::vector<std::string> ToFirst(Communicator& communicator, std::string text) {
-  text.resize((text.size() + kShareBytes - 1) / kShareBytes * kShareBytes);
-  const int size = communicator.size();
-  const bool is_first = communicator.rank() == 0;
-  std::vector<int64_t> bytes(size);
-  std::vector<std::string> texts(is_first ? size : 0);
-  std::vector<SendBlock> send(size);
-  std::vector<RecvBlock> recv(size);
-  const auto own_bytes = static_cast<int64_t>(text.size());
-  send[0] = {&own_bytes, sizeof(own_bytes)};
-  for (int p = 0; is_first && p < size; ++p) recv[p] = {&bytes[p], sizeof(int64_t)};
-  communicator.Exchange(send, recv, {.operation = "records of traffic"});
-  send[0] = {text.data(), own_bytes};
-  for (int p = 0; is_first && p < size; ++p) {
-    texts[p].resize(bytes[p]);
-    recv[p] = {texts[p].data(), bytes[p]};
-  }
-  communicator.Exchange(send, recv, {.operation = "records of traffic"});
-  return texts;
 }
 
 TrafficSize SizeOfStep(const Config& config, int world_size) {
@@ -125,7 +94,8 @@ TrafficOptions OptionsOf(const Config& config, const World& world, std::shared_p
           .node_of_rank = NodesOf(config, world),
           .carrier = CarrierOf(world),
           .board = world.is_mpi || world.emulation ? nullptr : std::move(board),
-          .clock = wrong[world.rank()]};
+          .clock = wrong[world.rank()],
+          .sums_steps = !IsOff(config)};
 }
 
 }  // namespace
@@ -138,10 +108,13 @@ void CheckTrafficSize(const Config& config, int world_size) {
 }
 
 TrafficRun::TrafficRun(const Config& config, World& world, std::shared_ptr<TrafficBoard> board)
-    : config_(config), plain_(world), world_(world), files_(config.run_dir()), steps_in_turn_(StepsInTurn()) {
-  if (!Records(config)) return;
-  recorder_ = std::make_unique<TrafficRecorder>(OptionsOf(config, world, std::move(board)));
-  communicator_ = recorder_->RecordWorld(*world.communicator, "world");
+    : config_(config),
+      plain_(world),
+      world_(world),
+      recorder_(std::make_unique<TrafficRecorder>(OptionsOf(config, world, std::move(board)))),
+      communicator_(recorder_->RecordWorld(*world.communicator, "world")),
+      files_(config.run_dir()),
+      steps_in_turn_(StepsInTurn()) {
   world_.communicator = communicator_.get();
 }
 
@@ -204,11 +177,16 @@ nlohmann::ordered_json TrafficRun::Manifest(const TrainingEngine& engine, const 
 }
 
 void TrafficRun::Start(const TrainingEngine& engine, int64_t step) {
-  if (!recorder_) return;
   first_step_ = step;
   size_ = SizeOfStep(config_, plain_.size());
   if (!plain_.emulation && config_.device() == DeviceType::CPU)
     cpu_.clock = std::make_unique<ThreadCpuClock>();
+  if (!IsOff(config_)) Open(engine);
+  PlanNext(step);
+}
+
+// The folder, and what is known of the ranks.
+void TrafficRun::Open(const TrainingEngine& engine) {
   const TrafficClock& clock = recorder_->options().clock;
   const bool is_wrong = clock.offset_ns != 0 || clock.drift != 0;
   of_rank_.boot_ids = plain_.communicator->AllGatherText(
@@ -228,9 +206,8 @@ void TrafficRun::Start(const TrainingEngine& engine, int64_t step) {
   if (plain_.rank() == 0) {
     files_.WriteManifest(false);
     TellProblem(files_.problem());
-    PrintWarning(NothingRecorded(config_, step));
+    PrintWarning(NothingRecorded(config_, first_step_));
   }
-  PlanNext(step);
 }
 
 // One rank of each other host compares its clock with that of rank 0, for all ranks of the host.
@@ -258,14 +235,16 @@ bool TrafficRun::IsWritten(int64_t step) const {
   const int64_t done = step - first_step_;
   const bool is_configured = traffic.record() == TrafficConfig::FULL && done >= traffic.first_step() &&
                              done < traffic.first_step() + traffic.num_steps();
-  return files_.is_on() && (is_configured || num_to_keep_ > 0);
+  return files_.is_on() && (is_configured || steps_.to_keep > 0);
 }
 
 bool TrafficRun::IsLeftOut(int64_t step) const {
+  if (IsOff(config_) && steps_.to_keep == 0) return true;
   return steps_in_turn_ > 0 && 2 * (step % steps_in_turn_) < steps_in_turn_;
 }
 
 bool TrafficRun::EndsWindow(int64_t step) const {
+  if (IsOff(config_)) return steps_.to_keep == 1;
   return (step + 1 - first_step_) % config_.traffic().every() == 0 || step + 1 == config_.train().steps();
 }
 
@@ -287,10 +266,10 @@ void TrafficRun::PlanNext(int64_t next_step) {
 }
 
 void TrafficRun::BeginStep(int64_t step) {
-  if (!recorder_) return;
   step_ = step;
-  num_asked_ = 0;
-  if (IsLeftOut(step)) return;
+  steps_.asked = 0;
+  steps_.is_recorded = !IsLeftOut(step);
+  if (!steps_.is_recorded) return;
   if (window_.first < 0) window_.first = step;
   recorder_->BeginStep(step);
   if (cpu_.clock) cpu_.step = cpu_.clock->Now();
@@ -298,7 +277,8 @@ void TrafficRun::BeginStep(int64_t step) {
 }
 
 double TrafficRun::StepsAskedFor() const {
-  if (!recorder_ || plain_.rank() != 0 || !files_.is_on() || IsLeftOut(step_)) return 0;
+  const bool is_asked = steps_.is_recorded || IsOff(config_);  // others have a look in their turn
+  if (plain_.rank() != 0 || !files_.problem().empty() || !is_asked) return 0;
   const Trigger trigger = files_.folder().TakeTrigger(config_.traffic().num_steps());
   PrintWarning(trigger.problem);
   return static_cast<double>(trigger.steps);
@@ -309,17 +289,25 @@ StepReport TrafficRun::Update(TrainingEngine& engine, int64_t step, double lr, R
   std::copy(requests.count.begin(), requests.count.end(), riders.begin());
   riders.back() = StepsAskedFor();
   const StepReport report = engine.Update(step, lr, riders);
-  if (recorder_ && plain_.rank() == 0 && !IsLeftOut(step)) {
+  if (steps_.is_recorded && plain_.rank() == 0) {
     const EngineParts& parts = engine.parts();
     window_.experts.AddStep(parts.use.statistics.step_counts(), parts.placement, parts.use.visibility);
   }
   std::copy_n(riders.begin(), kNumRunRequests, requests.count.begin());
-  num_asked_ = static_cast<int64_t>(riders.back());
+  steps_.asked = static_cast<int64_t>(riders.back());
   return report;
 }
 
-void TrafficRun::EndStep(StepReport& report) {
-  if (!recorder_ || IsLeftOut(step_)) return;
+void TrafficRun::EndStep(const TrainingEngine& engine, StepReport& report) {
+  if (steps_.is_recorded) EndRecordedStep(report);
+  if (steps_.asked > 0) {
+    steps_.to_keep = StepsThatFit();
+    if (steps_.to_keep > 0 && !files_.has_begun()) Open(engine);
+  }
+  PlanNext(step_ + 1);
+}
+
+void TrafficRun::EndRecordedStep(StepReport& report) {
   const int64_t end_ns = Now();
   cpu_.step = cpu_.clock ? cpu_.clock->Now().Since(cpu_.step) : ThreadCpu{};
   window_.cpu.Add(cpu_.step);
@@ -327,18 +315,17 @@ void TrafficRun::EndStep(StepReport& report) {
   window_.ns += end_ns - window_.begin_ns;
   if (report.traffic) last_ = *report.traffic;
   if (recorder_->keep().is_on() && IsWritten(step_)) WriteStep(end_ns);
-  num_to_keep_ = std::max<int64_t>(0, num_to_keep_ - 1);
-  if (num_asked_ > 0) num_to_keep_ = StepsThatFit();
   if (EndsWindow(step_)) {
     const auto sampled = CloseWindow();
     if (sampled && report.traffic) {
+      report.traffic->blocked_ms = sampled->blocked_ms;
       report.traffic->idle_ms = sampled->idle_ms;
       report.traffic->exposed_ms = sampled->exposed_ms;
       report.traffic->waited_for_rank = sampled->waited_for_rank;
       report.traffic->waited_for_share = sampled->waited_for_share;
     }
   }
-  PlanNext(step_ + 1);
+  steps_.to_keep = std::max<int64_t>(0, steps_.to_keep - 1);
 }
 
 void TrafficRun::WriteStep(int64_t end_ns) {
@@ -359,8 +346,8 @@ void TrafficRun::WriteStep(int64_t end_ns) {
 
 // Of those that the trigger asked for: all or none.
 int64_t TrafficRun::StepsThatFit() const {
-  const std::string problem = TooLarge(size_, num_asked_, config_.traffic().max_megabytes());
-  if (problem.empty()) return num_asked_;
+  const std::string problem = TooLarge(size_, steps_.asked, config_.traffic().max_megabytes());
+  if (problem.empty()) return steps_.asked;
   if (plain_.rank() == 0) PrintWarning(files_.folder().path() + "/record: " + problem);
   return 0;
 }
@@ -386,14 +373,17 @@ std::optional<TrafficStep> TrafficRun::CloseWindow() {
 }
 
 void TrafficRun::End() {
-  if (!recorder_ || first_step_ < 0) return;
+  if (first_step_ < 0 || !files_.has_begun()) return;
   if (window_.first >= 0) CloseWindow();
-  if (plain_.rank() == 0) files_.WriteManifest(true);
+  if (plain_.rank() != 0) return;
+  files_.WriteManifest(true);
+  if (is_told_) files_.TellEnded();
 }
 
 void TrafficRun::TellProblem(const std::string& problem) {
   if (problem.empty() || is_told_) return;
   is_told_ = true;
+  files_.TellProblem(problem);
   PrintWarning("records of traffic are not written any longer: " + problem + "; the run goes on");
 }
 

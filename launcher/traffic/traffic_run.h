@@ -26,14 +26,14 @@ void CheckTrafficSize(const Config& config, int world_size);
 // costs: of UNIPOOL_TEST_RECORD_IN_TURN steps in turn the first half is not recorded.
 class TrafficRun {
  public:
-  // `board`: shared by the ranks of this process. Records nothing with traffic.record: OFF.
+  // `board`: shared by the ranks of this process. With traffic.record: OFF nothing is recorded until the
+  // trigger file asks for it, and an exchange costs one call and one branch more than without.
   TrafficRun(const Config& config, World& world, std::shared_ptr<TrafficBoard> board);
   // As the world that it was given, with a recorded communicator.
   World& world() { return world_; }
-  // Null with traffic.record: OFF.
   TrafficRecorder* recorder() { return recorder_.get(); }
 
-  // ---- The rest is collective, and does nothing with OFF.
+  // ---- The rest is collective.
   // The engine was made with world() and recorder(), and its next step is `step`.
   void Start(const TrainingEngine& engine, int64_t step);
   void BeginStep(int64_t step);
@@ -41,7 +41,7 @@ class TrafficRun {
   StepReport Update(TrainingEngine& engine, int64_t step, double lr, RunRequests& requests);
   // Writes the step's records, and the window when it is full. Where ranks are processes, the last step of a
   // window is the one whose idle times are found out: on rank 0 `report` gets them.
-  void EndStep(StepReport& report);
+  void EndStep(const TrainingEngine& engine, StepReport& report);
   void End();  // the last window
 
  private:
@@ -51,7 +51,9 @@ class TrafficRun {
   bool IsSampled(int64_t step) const;  // the step's idle times are found out afterwards
   bool IsLeftOut(int64_t step) const;  // not recorded at all
   bool EndsWindow(int64_t step) const;
+  void Open(const TrainingEngine& engine);
   void PlanNext(int64_t next_step);
+  void EndRecordedStep(StepReport& report);
   void WriteStep(int64_t end_ns);
   int64_t StepsThatFit() const;
   void CompareAllClocks(int num_probes);
@@ -86,9 +88,12 @@ class TrafficRun {
     std::unique_ptr<ThreadCpuClock> clock;  // null: the rank computes elsewhere
     ThreadCpu step;                         // at the begin of the running one, then of it
   } cpu_;
-  int64_t num_asked_ = 0, num_to_keep_ = 0;  // steps: by the trigger in this step; that are still to be kept
-  TrafficStep last_;                         // without numbers before the first step
-  bool is_told_ = false;                     // that something went wrong
+  struct {
+    int64_t asked = 0, to_keep = 0;  // by the trigger in the running step; that are still to be kept
+    bool is_recorded = false;        // the running one
+  } steps_;
+  TrafficStep last_;      // without numbers before the first step
+  bool is_told_ = false;  // that something went wrong
 };
 
 }  // namespace unipool

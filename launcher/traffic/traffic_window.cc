@@ -94,6 +94,7 @@ class Window {
       const Json& totals = share["totals"];
       *step.idle_ms += 1e-6 / world_ * (totals[3].get<double>() + totals[4].get<double>());
       *step.exposed_ms += 1e-6 / world_ * totals[5].get<double>();
+      step.blocked_ms += 1e-6 / world_ * totals[14].get<double>();
       for (int p = 0; p < world_; ++p) owed[p] += share["owed"][p].get<int64_t>();
     }
     for (const int64_t ns : owed) all += ns;

@@ -178,6 +178,7 @@ RecordedManifest ParseRecordedManifest(const std::string& text, const std::strin
         .emulate = Get<std::string>(json, "emulate", ""),
         .clock = Get<std::string>(clock, "kind", "monotonic"),
         .balance = Get<std::string>(model, "balance", ""),
+        .problem = WithoutBlanksAtEnd(Get<std::string>(json, "problem", "")),
         .started = Get(json, "started", 0.0),
         .world = json.at("world").get<int>(),
         .host_of_rank = Get<std::vector<std::string>>(json, "host_of_rank", {}),

@@ -51,6 +51,8 @@ class FolderReader {
     ReadWindows();
     ReadFiles();
     if (folder_.windows.empty() && folder_.files.empty()) throw UserError(NothingText());
+    AddVersions();
+    AddProblems();
   }
   RecordedRun& folder() { return folder_; }
 
@@ -75,6 +77,32 @@ class FolderReader {
     return begin +
            "; train with traffic.record=SUMMARY (sums and matrices, the default) or "
            "traffic.record=FULL (every exchange of some steps)";
+  }
+
+  // Records of this format mean the same whichever program wrote them. What it decides from them may differ.
+  void AddVersions() {
+    std::set<std::string> others{folder_.manifest.program_version};
+    for (const TrafficFile& file : folder_.files) others.insert(file.header.program_version);
+    others.erase(ProgramVersion());
+    others.erase("");
+    for (const std::string& other : others)
+      folder_.notes.push_back(
+          Format("recorded by program version %s, read by program version %s: both write format %d", other,
+                 ProgramVersion(), kTrafficFormat));
+  }
+
+  void AddProblems() {
+    constexpr size_t kMostTold = 3;
+    size_t count = 0;
+    const std::string& problem = folder_.manifest.problem;
+    if (!problem.empty()) folder_.notes.push_back("records end before the run does: " + problem);
+    for (const TrafficFile& file : folder_.files) {
+      if (file.header.problem.empty() || ++count > kMostTold) continue;
+      folder_.notes.push_back(
+          Format("%s: %s", (path_ / TrafficFileName(file.header.rank)).string(), file.header.problem));
+    }
+    if (count > kMostTold)
+      folder_.notes.push_back(Format("so it is with files of %d more ranks", count - kMostTold));
   }
 
   // The rest of the folder may be whole. Another format is no damage.

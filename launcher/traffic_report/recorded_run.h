@@ -21,6 +21,7 @@ struct ComparedClocks {
 struct RecordedManifest {
   std::string program_version, run_id, command, config_digest, record, carrier, emulate, clock;
   std::string balance;  // moe.balance; "": not told
+  std::string problem;  // why records end before the run; "": they do not
   double started = 0;   // seconds since 1970
   int world = 0;
   std::vector<std::string> host_of_rank, boot_id_of_rank;  // by rank; "" where not told

@@ -75,7 +75,26 @@ TEST_F(RecordedRunTest, CutsATornFile) {
   EXPECT_THAT(folder.notes, ElementsAre(AllOf(HasSubstr("rank-00002.bin"), HasSubstr("torn"))));
 }
 
+// Of the same format.
+TEST_F(RecordedRunTest, TellsOfAnotherProgramVersion) {
+  run_.version_ = "abc";
+  run_.Write();
+  EXPECT_THAT(ReadRecordedRun(run_.path(), {}).notes,
+              ElementsAre(AllOf(HasSubstr("recorded by program version abc"),
+                                HasSubstr("read by program version " + ProgramVersion()))));
+}
+
+TEST_F(RecordedRunTest, TellsWhyRecordsEndEarly) {
+  std::string blanks(240, ' ');
+  Replace("rank-00002.bin", "\"problem\":\"" + blanks,
+          "\"problem\":\"" + FilledText("cannot be written (disk \"a\" is full)", 240));
+  EXPECT_THAT(ReadRecordedRun(run_.path(), {}).notes,
+              ElementsAre(AllOf(HasSubstr("rank-00002.bin: "), HasSubstr("(disk 'a' is full)"))));
+}
+
 TEST_F(RecordedRunTest, RefusesAnotherFormatWithBothVersions) {
+  run_.version_ = "abc";
+  run_.Write();
   Replace("rank-00001.bin", "\"unipool_traffic\":2", "\"unipool_traffic\":9");
   EXPECT_THAT(ProblemOf(run_.path()),
               AllOf(HasSubstr("format 9"), HasSubstr("format 2"), HasSubstr("version abc")));

@@ -124,6 +124,8 @@ class TrafficTest(RunTest):
                 self.assertGreaterEqual(step["receive_imbalance"], 1)
                 self.assertEqual("idle_ms" in step, name == "threads" or step["step"] in (5, 10, 12))
                 self.assertIn("blocked_ms", step)
+                if "idle_ms" in step:  # by construction; each is rounded on its own
+                    self.assertAlmostEqual(step["idle_ms"] + step["exposed_ms"], step["blocked_ms"], delta=1e-5 * step["blocked_ms"])
         self.assertEqual(self.Matrix("threads"), self.Matrix("mpi"))
         imbalance = [[line["receive_imbalance"] for line in self.Steps(name)] for name in ["threads", "mpi"]]
         self.assertEqual(*imbalance)
@@ -230,6 +232,28 @@ class TrafficTest(RunTest):
         file = ReadRecords(self.Path("run", "traffic", "rank-00001.bin"))
         self.assertEqual({x["step"] for x in file["exchanges"]}, {first, last})
 
+    def test_a_trigger_file_records_steps_of_a_run_that_records_nothing(self) -> None:
+        for mpi in [0, 2]:
+            run = f"off-{mpi}"
+            process = self.Start("train", "small.txtpb", f"run_dir={run}", "train.steps=100000", "train.lr_schedule=CONSTANT",
+                                 "parallel.ranks=2", "traffic.record=OFF", *QUIET, mpi=mpi)
+            self.WaitUntil(lambda: os.path.exists(self.Path(run, "metrics.jsonl")) and len(self.Steps(run)) > 2)
+            os.makedirs(self.Path(run, "traffic"))
+            for n in [1, 2]:
+                self.Write(f"{run}/traffic/record", f"{n + 1}\n")
+                self.WaitUntil(lambda: os.path.exists(self.Path(run, "traffic", "manifest.json")))
+                self.WaitUntil(lambda: len(self.Manifest(run)["recorded_steps"]) == n)
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+            steps = self.Manifest(run)["recorded_steps"]
+            self.assertEqual([last - first + 1 for first, last in steps], [2, 3])
+            self.assertEqual(self.Manifest(run)["windows"], [f"window-{first}-{last}.json" for first, last in steps])
+            self.assertEqual(self.Manifest(run)["dropped"], 0)
+            self.assertNotIn("wire_bytes", self.Steps(run)[0])
+            text = self.Run("report", run, "--text", f"--html={run}.html").text
+            self.assertIn("records of every exchange", text)
+            self.assertRegex(text, r"Verdict: [a-z-]+\n")
+
     def WaitUntil(self, condition: Any) -> None:
         for _ in range(600):
             if condition():
@@ -290,6 +314,11 @@ class TrafficTest(RunTest):
         self.assertEqual(outcome.text.count("records of traffic are not written any longer"), 1, outcome)
         self.assertIn("No space left", outcome.text)
         self.assertEqual(len(self.Steps("run")), 12)
+        report = " ".join(self.Run("report", "run", "--text", "--html=page.html").text.split())
+        self.assertIn("records end before the run does:", report)
+        self.assertRegex(report, r"rank-\d+.bin: cannot be written \(No space left on device\); step \d+ and later ones are not here")
+        self.assertNotIn("torn", report)
+        self.assertTrue(self.Manifest()["ended"])
 
     def test_too_many_records_are_refused_before_the_run(self) -> None:
         outcome = self.Train("run_dir=none", "parallel.ranks=2", "traffic.record=FULL", "traffic.max_megabytes=0.01", code=2)

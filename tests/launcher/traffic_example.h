@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/version.h"
 #include "runtime/tensor_file.h"
 #include "runtime/traffic_file.h"
 
@@ -70,7 +71,7 @@ class ExampleRun {
   void Write() const {
     for (int rank = 0; rank < world(); ++rank) WriteRank(rank);
     nlohmann::json manifest{{"unipool_traffic", kTrafficFormat},
-                            {"program_version", "abc"},
+                            {"program_version", version_},
                             {"run_id", "run"},
                             {"record", "FULL"},
                             {"world", world()},
@@ -90,7 +91,7 @@ class ExampleRun {
     if (!expert_rows_.is_null()) WriteWindow();
   }
 
-  std::string path_, carrier_ = "MPI";
+  std::string path_, carrier_ = "MPI", version_ = ProgramVersion();
   bool on_device_ = false;  // the exchanges are of device memory, whose clock begins with the step
   std::vector<ExampleClock> clocks_;
   std::vector<int> nodes_, host_cores_;
@@ -122,7 +123,7 @@ class ExampleRun {
 
   void WriteRank(int rank) const {
     const ExampleClock& clock = clocks_[rank];
-    TrafficFileWriter writer(File(TrafficFileName(rank)), {.program_version = "abc",
+    TrafficFileWriter writer(File(TrafficFileName(rank)), {.program_version = version_,
                                                            .run_id = "run",
                                                            .rank = rank,
                                                            .world = world(),

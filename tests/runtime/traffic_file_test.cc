@@ -2,9 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <bit>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -241,6 +243,31 @@ TEST_F(TrafficFileTest, RefusesWhatIsNoSuchFile) {
     WriteTextFile(Path(), text);
     EXPECT_THAT(ReadProblem(), HasSubstr(Path())) << text;
   }
+}
+
+// A file that may not grow any longer stands for a full disk.
+TEST_F(TrafficFileTest, SaysInItselfThatItEndsEarly) {
+  TrafficFileWriter writer(Path(), header_);
+  const auto add_step = [&](int64_t step) {
+    for (int64_t n = 0; n < 20; ++n) writer.Add(Example(n), {});
+    writer.Add(StepRecord{.step = step});
+    return writer.Flush();
+  };
+  ASSERT_EQ(add_step(4), "");
+  const auto bytes = std::filesystem::file_size(Path());
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto ignored = signal(SIGXFSZ, SIG_IGN);
+  const rlimit narrow{.rlim_cur = bytes + 300, .rlim_max = before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &narrow);
+  const std::string problem = add_step(5);
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, ignored);
+  EXPECT_THAT(problem, HasSubstr("cannot be written (File too large)"));
+  const TrafficFile file = Read();
+  EXPECT_EQ(file.cut_bytes, 0);
+  EXPECT_EQ(file.exchanges.size(), 20u);
+  EXPECT_EQ(file.header.problem, "cannot be written (File too large); step 5 and later ones are not here");
 }
 
 TEST_F(TrafficFileTest, SaysOnceThatItCannotBeWritten) {
