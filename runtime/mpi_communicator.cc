@@ -191,6 +191,9 @@ void MpiCommunicator::WaitLonger(UnderWay& x) {
   for (;;) {
     Progress(x);
     if (x.num_open == 0) return;
+    for (UnderWay& other : under_way_) {  // the times at which its blocks come are to be seen
+      if (other.ticket > x.ticket) Progress(other);
+    }
     const auto now = Clock::now();
     if (now - served >= kServeEvery) {
       served = now;

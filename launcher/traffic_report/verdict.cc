@@ -47,7 +47,13 @@ class Judging {
     std::stable_sort(verdict_.causes.begin(), verdict_.causes.end(),
                      [](const auto& a, const auto& b) { return a.ns > b.ns; });
     std::erase_if(verdict_.causes, [&](const WaitCause& cause) { return cause.ns < kSmall * step_; });
-    if (verdict_.causes.size() > kMostCauses) verdict_.causes.resize(kMostCauses);
+    std::vector<WaitCause>& causes = verdict_.causes;
+    if (causes.size() <= kMostCauses) return;
+    const auto last = causes.begin() + kMostCauses - 1;
+    const auto fault =
+        std::find_if(last, causes.end(), [](const WaitCause& cause) { return cause.is_fault; });
+    if (fault != causes.end()) std::iter_swap(last, fault);
+    causes.resize(kMostCauses);
   }
   Verdict& verdict() { return verdict_; }
 

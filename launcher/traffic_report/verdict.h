@@ -13,7 +13,8 @@ namespace unipool {
 struct WaitCause {
   double ns = 0;  // a step, mean of ranks
   std::string what;
-  std::string change;  // a setting, or where to look
+  std::string change;     // a setting, or where to look
+  bool is_fault = false;  // of a part that can be mended: told however many causes are larger
 };
 
 struct Verdict {

@@ -58,10 +58,14 @@ class WireCauseFinder {
   double AddSlowWire() {
     const std::vector<SlowWire>& wires = shares_.slow_wires;
     for (const SlowWire& slow : wires) {
-      const std::string others = !IsKnown(slow.next_rate) ? ""
-                                 : slow.next_rate > kHardlyWait * slow.rate
-                                     ? ", what others get is hardly waited for"
-                                     : Format(", what others get at %.1f MB/s", slow.next_rate / 1e6);
+      const char* kind = slow.from < 0 ? "what goes to others"
+                         : slow.to < 0 ? "what others send"
+                                       : "other links";
+      std::string others = !IsKnown(slow.next_rate) ? ""
+                           : slow.next_rate > kHardlyWait * slow.rate
+                               ? ", what others get is hardly waited for"
+                               : Format(", %s at %.1f MB/s", kind, slow.next_rate / 1e6);
+      if (IsKnown(slow.times)) others += Format(": %.2f x as long", slow.times);
       const std::string way =
           slow.to < 0 ? Format("what node %d sends", slow.from)
           : slow.from < 0
@@ -69,14 +73,19 @@ class WireCauseFinder {
               : Format("what goes %s node %d %s node %d", slow.way == SlowWire::kOneWay ? "from" : "between",
                        slow.from, slow.way == SlowWire::kOneWay ? "to" : "and", slow.to);
       const bool is_port = slow.from < 0 || slow.to < 0;
-      causes_.push_back({shares_.Wire() * slow.share,
-                         Format("a slow wire: %s comes at %.1f MB/s%s%s", way, slow.rate / 1e6, others,
-                                !is_port || slow.way == SlowWire::kOneWay ? ""
-                                : slow.way == SlowWire::kBothWays         ? "; what goes to it is slow too"
-                                                                  : "; it may be slow the other way too") +
-                             NoCoreText(slow),
-                         "look at that link: cable, switch port, other jobs; --matrix replays these bytes "
-                         "with nccl-tests"});
+      const std::string back = IsKnown(slow.back_rate) ? Format(", at %.1f MB/s", slow.back_rate / 1e6) : "";
+      const std::string other_way = slow.way == SlowWire::kOneWay       ? ""
+                                    : slow.way == SlowWire::kUnknownWay ? "; it may be slow the other way too"
+                                    : is_port      ? "; what goes to it is slow too" + back
+                                    : back.empty() ? ""
+                                                   : "; the other way too" + back;
+      causes_.push_back(
+          {shares_.Wire() * slow.share,
+           Format("a slow wire: %s comes at %.1f MB/s%s%s", way, slow.rate / 1e6, others, other_way) +
+               NoCoreText(slow),
+           "look at that link: cable, switch port, other jobs; --matrix replays these bytes "
+           "with nccl-tests",
+           /*is_fault=*/true});
     }
     return wires.empty() ? 0 : wires.front().share;
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <random>
 
 #include "launcher/traffic_report/traffic_report.h"
 #include "tests/fresh_seed.h"
@@ -202,6 +203,105 @@ TEST(SlowWire, TwoSlowPortsAreNotOne) {
                          .sees_arrivals = true})
                   .empty())
       << SeedText();
+}
+
+// What shared ports look like to a report: `steps` of 20 exchanges, clocks of hosts that differ.
+std::vector<SlowWire> FindAmongPorts(const SharedPorts& ports, const std::vector<double>& rows = {},
+                                     int steps = 8) {
+  const int size = static_cast<int>(ports.out.size());
+  std::mt19937 random(static_cast<uint32_t>(FreshSeed()));
+  std::uniform_real_distribution<double> wrong(-1, 1);
+  ExampleRun run(size, "ports");
+  run.nodes_ = NodesOf(size);
+  for (int rank = 1; rank < size; ++rank) {
+    run.clocks_[rank] = {.boot_id = "b" + std::to_string(rank),
+                         .drift = 5e-5 * wrong(random),
+                         .offset = std::llround(3e9 * wrong(random))};
+  }
+  Planted plan{.world = size,
+               .layers = 10,
+               .steps = steps,
+               .sees_arrivals = true,
+               .first_begin_ns = 10'000'000'000,
+               .seed = static_cast<uint32_t>(FreshSeed())};
+  plan.compute_us.assign(size, 200);
+  if (!rows.empty()) plan.compute_us[0] = 400;
+  plan.rows = rows.empty() ? std::vector<double>(size, 1) : rows;
+  plan.hot_layer = -2;
+  plan.ports = ports;
+  plan.late_us = 150;
+  AddPlanted(run, plan);
+  for (int rank = 1; rank < size; ++rank) {
+    for (const int64_t ns : {9'000'000'000, 20'000'000'000})
+      run.Compare(rank, ns, 20'000, std::llround(20'000 * wrong(random)));
+  }
+  run.Write();
+  const TrafficReport report = MakeTrafficReport(run.path(), {});
+  return FindSlowWires(report.traffic, report.run.manifest);
+}
+
+SharedPorts LevelPorts(int size) {
+  return {.out = std::vector<double>(size, 100), .in = std::vector<double>(size, 100)};
+}
+
+// Of a port at `speed` of the others. way: 0: what it sends, 1: what it receives, 2: both.
+void ExpectPort(int size, int node, int way, double speed) {
+  SCOPED_TRACE(::testing::Message() << size << " nodes, node " << node << ", way " << way << ", speed "
+                                    << speed);
+  SharedPorts ports = LevelPorts(size);
+  if (way != 1) ports.out[node] *= speed;
+  if (way != 0) ports.in[node] *= speed;
+  const std::vector<SlowWire> found = FindAmongPorts(ports, {}, size > 4 ? 4 : 8);
+  ASSERT_EQ(found.size(), 1u) << SeedText();
+  EXPECT_EQ(found[0].from, way == 1 ? -1 : node) << SeedText();
+  EXPECT_EQ(found[0].to, way == 1 ? node : -1) << SeedText();
+  EXPECT_EQ(found[0].way, way == 2 ? SlowWire::kBothWays : SlowWire::kOneWay) << SeedText();
+  EXPECT_NEAR(found[0].rate, speed * 100e6, 0.3 * speed * 100e6) << SeedText();
+  if (way == 2) {
+    EXPECT_NEAR(found[0].back_rate, speed * 100e6, 0.3 * speed * 100e6) << SeedText();
+  }
+  EXPECT_GT(found[0].next_rate, 1.15 * found[0].rate) << SeedText();
+}
+
+TEST(SlowWire, FindsAPortThatIsHalfAsFast) {
+  for (const int size : {3, 4, 8}) {
+    for (const int way : {0, 1, 2}) ExpectPort(size, size / 2, way, 0.5);
+  }
+}
+
+TEST(SlowWire, FindsAPortAtSevenTenths) {
+  for (const int size : {4, 8}) {
+    for (const int way : {0, 1, 2}) ExpectPort(size, 1, way, 0.7);
+  }
+}
+
+// The link's share of its ports would be a third of 100 MB/s. One way is not told as both.
+TEST(SlowWire, FindsALinkAmongPorts) {
+  for (const double speed : {0.5, 0.7}) {
+    for (const bool both : {false, true}) {
+      SharedPorts ports = LevelPorts(4);
+      ports.links = Everywhere(4, 100);
+      ports.links[1][3] = speed * 100 / 3;
+      if (both) ports.links[3][1] = speed * 100 / 3;
+      const SlowWire found = ExpectWire(FindAmongPorts(ports, {}, 16), 1, 3);
+      EXPECT_EQ(found.way, both ? SlowWire::kBothWays : SlowWire::kOneWay) << speed << " " << SeedText();
+      EXPECT_NEAR(found.rate, speed * 100e6 / 3, 0.2 * speed * 100e6 / 3) << SeedText();
+    }
+  }
+}
+
+// However rows and computing differ, and whatever clocks say.
+TEST(SlowWire, LevelPortsAreNotNamed) {
+  std::mt19937 random(static_cast<uint32_t>(FreshSeed()));
+  std::uniform_real_distribution<double> hot(0.5, 3);
+  for (int n = 0; n < 40; ++n) {
+    const int size = 2 + n % 5;
+    std::vector<double> rows;
+    for (int rank = 0; rank < size; ++rank) rows.push_back(n % 2 == 0 ? 1 : hot(random));
+    const std::vector<SlowWire> found = FindAmongPorts(LevelPorts(size), rows);
+    EXPECT_TRUE(found.empty()) << n << ": " << size << " nodes, from " << found[0].from << " to "
+                               << found[0].to << ", " << found[0].times << " " << SeedText();
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "tests/launcher/shared_ports.h"
 #include "tests/launcher/traffic_example.h"
 
 namespace unipool {
@@ -13,9 +14,11 @@ struct Planted {
   int world = 4, layers = 4, steps = 3;
   std::vector<double> compute_us = {100, 100, 100, 100};  // between exchanges, by rank
   std::vector<double> rows = {1, 1, 1, 1};                // that a rank receives, to the mean, in hot_layer
-  int hot_layer = -1;                                     // -1: in none
+  int hot_layer = -1;                                     // -1: in none; -2: in all
   std::vector<std::vector<double>> megabytes_per_second;  // [from][to]; empty: 1000 everywhere
   std::vector<double> port_megabytes_per_second;          // of all bytes of a rank, each way; empty: no limit
+  SharedPorts ports = {};         // that all blocks share; none: wires are as said above
+  double late_us = 0;             // a block is seen so much later, at most
   std::vector<double> held_us;    // beyond the end of the wire in each wait, by rank; empty: none
   bool buffered = false;          // a sender does not wait until its bytes have gone
   bool sees_arrivals = false;     // of each peer's bytes
@@ -25,6 +28,22 @@ struct Planted {
   int64_t first_begin_ns = 1'000'000;
   uint32_t seed = 1;
 };
+
+// Blocks come through shared ports, and each rank waits for those that it gets.
+inline void AddShared(const Planted& planted, std::mt19937& random, const std::vector<int64_t>& start,
+                      ExampleExchange& exchange) {
+  std::uniform_real_distribution<double> late(0, 1000 * planted.late_us + 1);
+  const PortTimes times(planted.ports, exchange.bytes, start);
+  for (size_t r = 0; r < start.size(); ++r) {
+    int64_t last = exchange.calls[r].wait_enter;
+    for (size_t p = 0; p < start.size(); ++p) {
+      if (p == r) continue;
+      exchange.arrivals[p][r] = std::llround(times.arrivals()[p][r] + late(random));
+      last = std::max(last, exchange.arrivals[p][r]);
+    }
+    exchange.calls[r].wait_leave = last;
+  }
+}
 
 // All ranks compute, exchange rows, wait for them, and compute again.
 inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step = 0) {
@@ -48,7 +67,8 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step =
       if (planted.sees_arrivals) exchange.arrivals.assign(world, std::vector<int64_t>(world, 0));
       for (size_t from = 0; from < world; ++from) {
         for (size_t to = 0; to < world; ++to) {
-          const double hot = exchange.layer == planted.hot_layer ? planted.rows[to] : 1;
+          const double hot =
+              exchange.layer == planted.hot_layer || planted.hot_layer == -2 ? planted.rows[to] : 1;
           exchange.bytes[from][to] = 8 * std::llround(5000 * hot * around(random));
         }
       }
@@ -66,6 +86,12 @@ inline void AddPlanted(ExampleRun& run, const Planted& planted, int first_step =
           in += p == r ? 0 : exchange.bytes[p][r];
         }
         port[r] = 1000.0 * static_cast<double>(std::max(out, in)) / planted.port_megabytes_per_second[r];
+      }
+      if (!planted.ports.out.empty()) {
+        AddShared(planted, random, now, exchange);
+        for (size_t r = 0; r < world; ++r) now[r] = exchange.calls[r].wait_leave;
+        exchanges.push_back(exchange);
+        continue;
       }
       for (size_t r = 0; r < world; ++r) {
         double wire = 0;  // ns
