@@ -35,7 +35,7 @@ class PlantedTest(RunTest):
     def StartRanks(self, run: str, record: str, *settings: str) -> tuple["subprocess.Popen[bytes]", int]:
         """Two processes that take steps, and the faulty one's id."""
         process = self.Start("train", "small.txtpb", f"run_dir={run}", *SMALL, *RECORDS[record], *settings, mpi=2)
-        WaitUntil(lambda: os.path.exists(self.Path(run, "metrics.jsonl")) and self.Metrics(run), "the first step")
+        WaitUntil(lambda: os.path.exists(self.Path(run, "metrics.jsonl")) and self.Metrics(run), "the first step", 200)
         return process, RanksOf(process.pid)[FAULTY]
 
     def AskToEnd(self, process: "subprocess.Popen[bytes]") -> None:
