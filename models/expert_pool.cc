@@ -100,10 +100,8 @@ void ExpertPool::StartShadows(int64_t step) {
   if (shadows_) shadows_->StartWeights(std::array{compute_.gate_up, compute_.down}, step);
 }
 
-void ExpertPool::CollectShadowGrads(int64_t step) {
-  if (!shadows_) return;
-  ZeroMissingGrads();
-  shadows_->AddGradients(std::array{grads_.gate_up, grads_.down}, step);
+void ExpertPool::CollectShadowGrads() {
+  if (shadows_) shadows_->FinishGradients();
 }
 
 ExpertPool::Piece ExpertPool::PieceOf(const OwnerBatch& batch) {
@@ -183,27 +181,65 @@ void ExpertPool::AddDown(const WeightGradBanks::Work& work) {
                                std::span(has_down_grad_).subspan(first, count));
 }
 
-void ExpertPool::FinishWeights() {
-  if (!banks_) return;
-  banks_->Finish([this](const WeightGradBanks::Work& work) { AddGateUp(work); },
-                 [this](const WeightGradBanks::Work& work) { AddDown(work); });
+void ExpertPool::FinishWeights(int64_t step) {
+  if (banks_) {
+    banks_->Finish([this](const WeightGradBanks::Work& work) { AddGateUp(work); },
+                   [this](const WeightGradBanks::Work& work) { AddDown(work); });
+  }
+  if (!shadows_) return;
+  for (const int place : shadows_->places_in_use()) ZeroIfMissing(place);
+  shadows_->StartGradients(std::array{grads_.gate_up, grads_.down}, step);
 }
 
 void ExpertPool::SetExperts() {
   CHECK_EQ(placement_.experts_of(pool_rank_).size(), local_.size());
   local_ = placement_.experts_of(pool_rank_);
-  if (shadows_) shadows_->PlacementChanged();
+  if (shadows_) {
+    shadows_->PlacementChanged();
+    TakeMemoryOfShadows();
+  }
   ClearGrads();
   RefreshCompute();
 }
 
-void ExpertPool::ZeroMissingGrads() {
-  for (int e = 0; e < num_places(); ++e) {
-    if (has_grad_[e]) continue;
-    Fill(stream_, grads_.gate_up.Rows(e, 1), 0);
-    Fill(stream_, grads_.down.Rows(e, 1), 0);
-    has_grad_[e] = has_down_grad_[e] = 1;
+// Room for a shadow is not touched before there is one.
+void ExpertPool::TakeMemoryOfShadows() {
+  const auto take = [](const Buffer& buffer, const Tensor& array, int64_t place) {
+    const Tensor row = array.Rows(place, 1);
+    const int64_t begin = static_cast<char*>(row.data) - static_cast<char*>(buffer.data());
+    buffer.Populate({begin, begin + row.bytes()});
+  };
+  const std::vector<int> shadows = placement_.shadows_of(pool_rank_);
+  for (size_t i = 0; i < shadows.size(); ++i) {
+    if (shadows[i] < 0) continue;
+    const int64_t place = num_local() + static_cast<int64_t>(i);
+    for (Tensor Weights::*array : {&Weights::gate_up, &Weights::down}) {
+      take(has_copies() ? buffers_.copies : buffers_.master, compute_.*array, place);
+      if (options_.trainable) take(buffers_.grads, grads_.*array, place);
+    }
   }
+}
+
+void ExpertPool::MakeRoom(int64_t rows) {
+  const int64_t numbers = rows * spec_.expert_width;
+  const int64_t row_bytes = numbers * SizeOf(options_.types.activations);
+  const int64_t operand_bytes = numbers * SizeOf(options_.types.products);
+  scratch_.activation.TakeAhead(operand_bytes);
+  scratch_.gate_up.TakeAhead(2 * row_bytes);
+  scratch_.dactivation.TakeAhead(row_bytes);
+  scratch_.dgate_up.TakeAhead(2 * operand_bytes);
+  if (banks_) banks_->MakeRoom(rows);
+}
+
+void ExpertPool::ZeroMissingGrads() {
+  for (int e = 0; e < num_local(); ++e) ZeroIfMissing(e);
+}
+
+void ExpertPool::ZeroIfMissing(int place) {
+  if (has_grad_[place]) return;
+  Fill(stream_, grads_.gate_up.Rows(place, 1), 0);
+  Fill(stream_, grads_.down.Rows(place, 1), 0);
+  has_grad_[place] = has_down_grad_[place] = 1;
 }
 
 std::vector<DiskTensor> ExpertPool::DiskTensors(const Weights& of) const {

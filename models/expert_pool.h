@@ -51,13 +51,15 @@ class ExpertPool : public ExpertHost {
   void Forward(const OwnerBatch& batch, const Tensor& keep, const Tensor& y) override;
   void BackwardInput(const OwnerBatch& batch, const Tensor& dx) override;
   void BackwardWeights(const OwnerBatch& batch, WeightPart part) override;
-  void FinishWeights() override;
+  void FinishWeights(int64_t step) override;
 
   // Writes the initial values into memory of the host, for the tensors of DiskTensors(master()).
   void Initialize(uint64_t seed, const std::vector<DiskTensor>& host_masters) const;
   // The placement has changed (parallel/expert_move.h): the weight arrays hold other experts now, as many as
   // before. Gradients are gone.
   void SetExperts();
+  // Between steps: takes memory for so many rows of a slot, where rows have been before.
+  void MakeRoom(int64_t rows);
   // The masters have changed: rounds them into the copies. Nothing where there are no copies.
   void RefreshCompute();
 
@@ -65,8 +67,9 @@ class ExpertPool : public ExpertHost {
   // first rows wait for them. Collective over the pool group; nothing without room for shadows.
   void StartShadows(int64_t step);
   void WeightsChanged();
-  // After the last slot of a step: adds the gradients of shadows to those of their owners. Collective.
-  void CollectShadowGrads(int64_t step);
+  // After the last slot of a step: adds the gradients of shadows, which travel since FinishWeights, to those
+  // of their owners. Collective.
+  void CollectShadowGrads();
 
   void ClearGrads() {
     has_grad_.assign(has_grad_.size(), 0);
@@ -92,7 +95,7 @@ class ExpertPool : public ExpertHost {
   // False while no row has reached local expert e since ClearGrads. Then its gradient is zero, and the memory
   // of its gradient holds nothing.
   bool has_grad(int e) const { return has_grad_[e] != 0; }
-  // Writes zeros into the gradients of experts that no row has reached, for sums over ranks.
+  // Writes zeros into the gradients of own experts that no row has reached, for sums over ranks.
   void ZeroMissingGrads();
 
   // The local experts' weights by their names on disk: gate, up and down of each expert. `of` is master() or
@@ -109,6 +112,8 @@ class ExpertPool : public ExpertHost {
   Piece PieceOf(const OwnerBatch& batch);  // valid until the next call
   void AddGateUp(const WeightGradBanks::Work& work);
   void AddDown(const WeightGradBanks::Work& work);
+  void TakeMemoryOfShadows();
+  void ZeroIfMissing(int place);
   bool has_copies() const { return options_.types.products != AccumulatorOf(options_.types.products); }
   // Of the rows of all places those of the own experts.
   Weights OwnOf(const Weights& all) const {

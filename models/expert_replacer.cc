@@ -1,6 +1,7 @@
 #include "models/expert_replacer.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "parallel/expert_move.h"
 #include "parallel/shadow_placement.h"
@@ -48,6 +49,7 @@ void ExpertReplacer::KeepOwners() {
 
 void ExpertReplacer::AddStep(std::span<const double> counts) {
   for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+  rows_of_step_ = std::accumulate(counts.begin(), counts.end(), 0.0);
 }
 
 std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done, const PoolLock* lock) {
@@ -77,9 +79,21 @@ std::optional<PlacementReport> ExpertReplacer::ReplaceIfDue(int64_t steps_done, 
   report.bytes = report.num_moved * expert_bytes * mesh_.replicas().size();
   MoveTo(better, steps_done);
   report.imbalance_after = SlotImbalanceOf(counts_);
+  report.rows = RowsToExpect();
   if (!shadow_counts_.empty()) shadow_counts_ = counts_;
   counts_.assign(counts_.size(), 0);
   return report;
+}
+
+// Counts are of many steps, and a checkpoint does not tell of how many.
+SlotRoom ExpertReplacer::RowsToExpect() const {
+  const double all = std::accumulate(counts_.begin(), counts_.end(), 0.0);
+  if (all == 0) return {};
+  SlotRoom rows = RoomInSlots({.counts = counts_, .schedule = schedule_}, placement_, mesh_.shape(),
+                              mesh_.position().stage, mesh_.pool().rank());
+  rows.forward *= rows_of_step_ / all;
+  rows.backward *= rows_of_step_ / all;
+  return rows;
 }
 
 ExpertPlacement ExpertReplacer::WithShadows(const ExpertPlacement& owners,

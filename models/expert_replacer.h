@@ -12,7 +12,7 @@
 #include "models/lock/pool_lock.h"
 #include "models/optimizer.h"
 #include "parallel/mesh.h"
-#include "parallel/slot_schedule.h"
+#include "parallel/slot_room.h"
 
 namespace unipool {
 
@@ -23,6 +23,8 @@ struct PlacementReport {
   int num_shadows = 0;  // copies of experts, of all ranks of a copy of the pool
   int64_t bytes = 0;    // that crossed between ranks, of all copies of the pool
   double imbalance_before = 1, imbalance_after = 1;
+  // That come to this rank's experts, by the counts. The other numbers are the same on all ranks.
+  SlotRoom rows;
 };
 
 // The placement of a run's first steps. CONTIGUOUS: consecutive blocks of experts. SLOT_AWARE: level in every
@@ -64,6 +66,7 @@ class ExpertReplacer {
     return moves && mesh_.pool().size() > 1;
   }
   // These owners with shadows for these counts, where there is room for shadows.
+  SlotRoom RowsToExpect() const;
   ExpertPlacement WithShadows(const ExpertPlacement& owners, std::span<const double> counts) const;
   std::vector<Tensor> Arrays() const;
   void KeepOwners();
@@ -79,6 +82,7 @@ class ExpertReplacer {
   Stream& stream_;
   MemoryMeter& memory_;
   std::vector<double> counts_;         // [L * M] since the last placement
+  double rows_of_step_ = 0;            // all counts of the last step
   std::vector<double> shadow_counts_;  // [L * M] that the shadows were chosen by; empty without room for any
   std::vector<int32_t> owners_;        // [M]
 };

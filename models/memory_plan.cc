@@ -224,12 +224,11 @@ int64_t ExchangeBytes(const RankSizes& s) {
   const bool is_alone = s.mesh.pool() == 1;
   const int64_t of_others = s.held.forward_wire + s.held.backward_wire;
   const int64_t rows = s.rows + (is_alone ? 0 : 2 * s.rows + of_others + s.held.batch);
-  // Gradients of shadows that have come and are not added yet: one of each other rank, in pieces.
-  const int64_t of_shadow = 2 * s.spec.expert_width * s.spec.hidden * s.exact;
+  // Gradients of shadows that have come and are not added yet: all of one shadow of each other rank, as far
+  // as there is memory for them.
+  const int64_t of_shadow = 3 * s.spec.expert_width * s.spec.hidden * s.exact;
   const int64_t shadows =
-      s.shadow_places > 0
-          ? (s.mesh.pool() - 1) * std::min(of_shadow, ShadowSync::kStagingBytes / s.mesh.pool())
-          : 0;
+      s.shadow_places > 0 ? std::min(ShadowSync::kStagingBytes, (s.mesh.pool() - 1) * of_shadow) : 0;
   return s.item * s.spec.hidden * rows + SumStagingBytes(s) + shadows + MoveBytes(s);
 }
 

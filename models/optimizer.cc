@@ -59,7 +59,7 @@ void Optimizer::ClearGrads() {
 }
 
 Tensor Optimizer::ReduceGradients(int64_t step, const Tensor& loss) {
-  experts_.CollectShadowGrads(step);
+  experts_.CollectShadowGrads();
   sync_.ReduceDense(dense_.parameters.flat_grads(), step);
   if (has_head()) sync_.ReduceHead(head_.parameters.flat_grads(), step);
   if (mesh_.replicas().size() > 1) {

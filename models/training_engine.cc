@@ -187,6 +187,20 @@ MemoryPeak TrainingEngine::MemoryOfRank(int rank) const {
   return peak;
 }
 
+// Rows of a slot differ from their mean over the steps that were counted.
+constexpr double kRoomForRows = 1.25;
+
+std::optional<PlacementReport> TrainingEngine::ReplaceExpertsIfDue(int64_t steps_done) {
+  const std::optional<PlacementReport> report =
+      parts_.replacer.ReplaceIfDue(steps_done, parts_.use.lock ? &*parts_.use.lock : nullptr);
+  if (!report) return {};
+  const int64_t forward = std::llround(kRoomForRows * report->rows.forward);
+  const int64_t backward = std::llround(kRoomForRows * report->rows.backward);
+  parts_.dispatcher.MakeRoom(forward, backward);
+  parts_.experts.MakeRoom(std::max(forward, backward));
+  return report;
+}
+
 double TrainingEngine::EvaluateSlots(const Tensor& samples, int64_t num_sequences, std::span<double> riders) {
   const int64_t micro_batch = samples.dim(1);
   int64_t own = 0;  // sequences of this rank that are not padding: the first ones

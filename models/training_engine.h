@@ -81,9 +81,7 @@ class TrainingEngine {
   // Between steps: places experts anew when parallel.replace_every says so; `steps_done` counts from 1. It
   // changes where experts are computed and no number. Collective over the world.
   // At the lock it places them by their owners.
-  std::optional<PlacementReport> ReplaceExpertsIfDue(int64_t steps_done) {
-    return parts_.replacer.ReplaceIfDue(steps_done, parts_.use.lock ? &*parts_.use.lock : nullptr);
-  }
+  std::optional<PlacementReport> ReplaceExpertsIfDue(int64_t steps_done);
 
   // Sum of the token losses of a batch of num_sequences sequences, dealt like a global batch and padded to
   // whole rounds of microbatches; samples [rounds, b, s + 1] of this rank. Sequences may be shorter than the

@@ -21,6 +21,16 @@ WeightGradBanks::WeightGradBanks(const WeightGradBankOptions& options, Stream& s
   work_slots_.resize(options.slots);
 }
 
+void WeightGradBanks::MakeRoom(int64_t rows) {
+  const int64_t bytes = options_.slots * rows * SizeOf(options_.dtype);
+  for (Bank& bank : banks_) {
+    bank.dgate_up.TakeAhead(bytes * 2 * options_.width);
+    bank.activation.TakeAhead(bytes * options_.width);
+    bank.x.TakeAhead(bytes * options_.hidden);
+    bank.dy.TakeAhead(bytes * options_.hidden);
+  }
+}
+
 // Rows [begin, begin + rows) of a bank's array.
 Tensor WeightGradBanks::Rows(Buffer& buffer, int64_t columns, int64_t begin, int64_t rows) const {
   return buffer.UseView(options_.dtype, {begin + rows, columns}).Rows(begin, rows);

@@ -34,6 +34,9 @@ class WeightGradBanks {
  public:
   WeightGradBanks(const WeightGradBankOptions& options, Stream& stream, MemoryMeter& memory);
 
+  // Between steps: takes memory for so many rows of a slot, where a bank has been used before.
+  void MakeRoom(int64_t rows);
+
   // The first piece of a batch begins the next slot. Copies x and dy of the piece's rows. Returns where the
   // backward of the whole batch writes the rest, the same for all its pieces.
   struct Slot {

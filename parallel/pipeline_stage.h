@@ -132,8 +132,9 @@ class ExpertHost {
   // Of the whole batch. After BackwardInput of all its pieces: kFirst, then kSecond. No other batch comes
   // between. When kSecond runs, batch.x and batch.kept may already be gone.
   virtual void BackwardWeights(const OwnerBatch& batch, WeightPart part) = 0;
-  // The last BackwardWeights of the step has run: what was left for later is computed now.
-  virtual void FinishWeights() {}
+  // The last BackwardWeights of the step has run. What was left for later is computed now, and what other
+  // ranks' experts get of the gradients begins to travel.
+  virtual void FinishWeights(int64_t /*step*/) {}
 };
 
 }  // namespace unipool

@@ -33,6 +33,16 @@ void RowStash::SetSchedule(const SlotSchedule& schedule) {
   for (Entry& entry : entries_) entry.last_slot = -1;
 }
 
+void RowStash::MakeRoom(int64_t forward_rows, int64_t backward_rows) {
+  const int64_t item = SizeOf(options_.dtype);
+  for (Entry& entry : entries_) {
+    entry.x.TakeAhead(forward_rows * options_.row_size * item);
+    entry.kept.TakeAhead(forward_rows * options_.kept_columns * item);
+  }
+  joined_x_.TakeAhead(backward_rows * options_.row_size * item);
+  joined_kept_.TakeAhead(backward_rows * options_.kept_columns * item);
+}
+
 int& RowStash::EntryIndex(SlotId forward_slot) {
   const int depth = 2 * schedule_->num_stages();
   return entry_of_[forward_slot.time % depth * schedule_->slots_per_time() + forward_slot.index];

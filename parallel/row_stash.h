@@ -40,6 +40,8 @@ class RowStash {
   // Forgets all rows. Takes more address space only for a schedule that is deeper than all before. `schedule`
   // stays until the next SetSchedule.
   void SetSchedule(const SlotSchedule& schedule);
+  // Takes memory for so many rows of a slot in each lane, where rows have been before.
+  void MakeRoom(int64_t forward_rows, int64_t backward_rows);
 
   // ---- forward lane
   // Takes an entry that no slot from this one on needs. The caller fills plan.rows and builds the plan. Slots

@@ -33,9 +33,14 @@ class ShadowSync {
   void StartWeights(std::span<const Tensor> arrays, int64_t step);
   void WaitWeights();  // from here on shadows may be read; nothing if nothing is under way
 
-  // Adds the shadows' rows to their owner's: its own first, then shadows by round, in a round by rank. Where
-  // there are no shadows it does nothing. Collective, and the host waits.
-  void AddGradients(std::span<const Tensor> arrays, int64_t step);
+  // Gradients of shadows go back, in pieces of columns. StartGradients sends the first, for as many as memory
+  // is left. FinishGradients adds them and sends the rest: to an owner's rows, in which its own are, those of
+  // its shadows by round, in a round by rank. Between the two rows stay as they are. Where there are no
+  // shadows both do nothing. Both collective; the host waits in the second.
+  void StartGradients(std::span<const Tensor> arrays, int64_t step);
+  void FinishGradients();
+  // Local places whose gradients travel, or are added to.
+  const std::vector<int>& places_in_use() const { return places_in_use_; }
 
   int64_t bytes_sent() const { return bytes_sent_; }
 
@@ -44,7 +49,25 @@ class ShadowSync {
   struct Round {
     std::vector<int> to, from;
   };
-  void AddColumns(const Tensor& array, const Round& round, int64_t begin, int64_t end, int64_t step);
+  // Columns of the rows of an array that travel in a round.
+  struct Piece {
+    const Round* round = nullptr;
+    Tensor array;
+    int64_t begin = 0, end = 0;  // bytes of a row
+    Communicator::Ticket ticket = 0;
+  };
+  // Of one step. Pieces are started and added in order.
+  struct Gradients {
+    std::vector<Piece> pieces;
+    size_t started = 0, added = 0;
+    size_t most_under_way = 1;
+    int64_t slot_bytes = 0;  // of staging memory, for what comes in a piece; piece p has slot p modulo most
+    int64_t step = 0;
+  };
+  void StartPieces();
+  void StartPiece(Piece& piece, char* staged);
+  void AddPiece(const Piece& piece, const char* staged);
+  char* StagedOf(size_t piece) const;
   Communicator::Ticket Start(const ExchangeLabel& label);
 
   Communicator& pool_;
@@ -53,6 +76,9 @@ class ShadowSync {
   Buffer staging_;
   bool is_stale_ = true;
   std::vector<Round> rounds_;
+  int most_come_ = 0;  // experts that come to a rank in a round, at most; the same on all ranks
+  std::vector<int> places_in_use_;
+  Gradients gradients_;
   std::vector<Communicator::Ticket> under_way_;
   std::vector<SendBlock> send_;  // one per rank
   std::vector<RecvBlock> recv_;

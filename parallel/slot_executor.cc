@@ -55,9 +55,10 @@ void SlotExecutor::Run(const SlotSchedule& schedule, int64_t step) {
     WeightGradients(WeightPart::kFirst);
     RunSpreadHead(time);
   }
-  if (lane_order_ == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
+  // The last dense backward covers what experts send when their gradients are complete.
   WeightGradients(WeightPart::kSecond);
-  if (!schedule.forward_only()) experts_.FinishWeights();
+  if (!schedule.forward_only()) experts_.FinishWeights(step);
+  if (lane_order_ == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
 }
 
 void SlotExecutor::RunSlot(SlotId slot) {

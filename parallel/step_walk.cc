@@ -43,8 +43,8 @@ class Walk {
       RunSpreadHead(time);
       if (options_.keeps_times) ForEach([&](int i) { ends_.push_back(ranks_[i].now); });
     }
-    if (plan_.lanes == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
     ForEach([&](int i) { WeightGradients(i, 1); });
+    if (plan_.lanes == LaneOrder::kInterleaved) EndBackwardTime(schedule.num_times() - 1);
     StepTimes times{.slot_seconds = Latest()};
     if (options_.has_end) RunEnd();
     times.seconds = Latest();

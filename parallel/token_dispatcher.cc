@@ -86,6 +86,16 @@ void TokenDispatcher::SetSchedule(const SlotSchedule& schedule) {
   told_.rows.BeginPass(schedule.forward_only());
 }
 
+void TokenDispatcher::MakeRoom(int64_t forward_rows, int64_t backward_rows) {
+  for (const LaneState& state : lanes_) CHECK(state.phase == Phase::kIdle) << "under way";
+  stash_.MakeRoom(forward_rows, backward_rows);
+  if (alone()) return;
+  lane_state(Lane::kForward).wire.TakeAhead(forward_rows * row_bytes_);
+  lane_state(Lane::kBackward).wire.TakeAhead(backward_rows * row_bytes_);
+  dy_.TakeAhead(backward_rows * row_bytes_);
+  answers_.TakeAhead(std::max(forward_rows, backward_rows) * row_bytes_);
+}
+
 void TokenDispatcher::Begin(Lane lane, SlotId slot, Phase from, Phase to) {
   LaneState& state = lane_state(lane);
   CHECK(state.phase == from) << "lane " << static_cast<int>(lane) << ", time " << slot.time << ", slot "

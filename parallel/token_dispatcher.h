@@ -89,6 +89,9 @@ class TokenDispatcher {
   // nothing unless the schedule is deeper than all before. REQUIRES: no slot is under way.
   void SetSchedule(const SlotSchedule& schedule);
   void set_step(int64_t step) { step_ = step; }  // for labels only
+  // Between steps, when other experts have come: takes memory for so many rows of a slot in each lane, so
+  // that no slot stops to take it. Only where rows have been before, and cut to the worst case.
+  void MakeRoom(int64_t forward_rows, int64_t backward_rows);
   // Who hears of the copies of received rows and of answers (WorkKind::kRows) from now on; null: nobody. It
   // outlives its use.
   void set_meter(WorkMeter* meter) { told_.meter = meter; }

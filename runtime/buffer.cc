@@ -1,8 +1,10 @@
 #include "runtime/buffer.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -47,6 +49,15 @@ void* MapPages(const MemoryMeter& meter, MemoryKind kind, int64_t bytes) {
   if (bytes >= (4 << 20)) madvise(data, bytes, MADV_HUGEPAGE);
   return data;
 }
+
+// Takes the pages that hold these bytes, whose content stays.
+void TakePages(char* data, int64_t bytes) {
+  static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  char* const begin = data - reinterpret_cast<uintptr_t>(data) % page;
+  for (char* at = begin; at < data + bytes; at += page) {
+    std::atomic_ref<char>(*at).fetch_or(0, std::memory_order_relaxed);  // one write fault
+  }
+}
 }  // namespace
 
 Buffer Buffer::Allocate(MemoryMeter& meter, MemoryKind kind, int64_t bytes) {
@@ -79,6 +90,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   data_ = std::exchange(other.data_, nullptr);
   max_bytes_ = std::exchange(other.max_bytes_, 0);
   counted_bytes_ = std::exchange(other.counted_bytes_, 0);
+  ahead_end_ = std::exchange(other.ahead_end_, 0);
   return *this;
 }
 
@@ -93,9 +105,10 @@ void Buffer::Release() {
     munmap(data_, max_bytes_);
   }
   if (meter_) meter_->Add(kind_, -counted_bytes_);
+  if (meter_ && ahead_end_ > counted_bytes_) meter_->AddAhead(counted_bytes_ - ahead_end_);
   data_ = nullptr;
   meter_ = nullptr;
-  counted_bytes_ = max_bytes_ = 0;
+  counted_bytes_ = max_bytes_ = ahead_end_ = 0;
 }
 
 void Buffer::Use(int64_t bytes) {
@@ -103,7 +116,23 @@ void Buffer::Use(int64_t bytes) {
   if (bytes <= counted_bytes_) return;
   if (meter_->device()) meter_->device()->Commit(data_, bytes);
   meter_->Add(kind_, bytes - counted_bytes_);
+  if (ahead_end_ > counted_bytes_) meter_->AddAhead(counted_bytes_ - std::min(bytes, ahead_end_));
   counted_bytes_ = bytes;
+}
+
+void Buffer::TakeAhead(int64_t bytes) {
+  const int64_t begin = std::max(counted_bytes_, ahead_end_), end = std::min(bytes, max_bytes_);
+  if (counted_bytes_ == 0 || meter_->device() || end <= begin) return;
+  TakePages(static_cast<char*>(data_) + begin, end - begin);
+  meter_->AddAhead(end - begin);
+  ahead_end_ = end;
+}
+
+void Buffer::Populate(Range bytes) const {
+  CHECK(0 <= bytes.begin && bytes.begin <= bytes.end && bytes.end <= counted_bytes_)
+      << bytes.begin << ", " << bytes.end << " of " << counted_bytes_;
+  if (meter_->device()) return;  // its memory is there since Use
+  if (bytes.size() > 0) TakePages(static_cast<char*>(data_) + bytes.begin, bytes.size());
 }
 
 Tensor Buffer::UseView(DType dtype, std::initializer_list<int64_t> shape) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "runtime/range.h"
 #include "runtime/tensor.h"
 
 namespace unipool {
@@ -50,11 +51,14 @@ class MemoryMeter {
   int64_t peak_bytes() const { return peak_total_; }
   // Bytes of each kind at the moment when the sum was largest. They add up to peak_bytes().
   const MemoryParts& parts_at_peak() const { return at_peak_; }
+  // Memory that was taken before it is in use (Buffer::TakeAhead). No other number here counts it.
+  void AddAhead(int64_t bytes) { ahead_ += bytes; }
+  int64_t ahead_bytes() const { return ahead_; }
 
  private:
   DeviceMemory* device_ = nullptr;
   MemoryParts current_{}, peak_{}, at_peak_{};
-  int64_t total_ = 0, peak_total_ = 0;
+  int64_t total_ = 0, peak_total_ = 0, ahead_ = 0;
 };
 
 // An array in the place where its meter counts, on the host aligned to 64 bytes. Throws UserError where the
@@ -76,6 +80,12 @@ class Buffer {
   // Declares that the first `bytes` are in use from now on. The counted size rises to `bytes` and never
   // falls. REQUIRES: bytes <= max_bytes().
   void Use(int64_t bytes);
+  // Before work that may use so many bytes of a buffer that has been used before: they are memory when it
+  // returns, so that no page is taken when they are first touched. They count as ahead until they are in use.
+  // More than max_bytes() is cut. On a device, which may be full, nothing is taken that may not be needed.
+  void TakeAhead(int64_t bytes);
+  // The same of bytes [begin, end) that are in use already and may not have been touched.
+  void Populate(Range bytes) const;
   void* data() const { return data_; }
   int64_t max_bytes() const { return max_bytes_; }
   // View(), after Use() of the bytes that the view has.
@@ -89,6 +99,7 @@ class Buffer {
   MemoryKind kind_ = MemoryKind::kScratch;
   void* data_ = nullptr;
   int64_t max_bytes_ = 0, counted_bytes_ = 0;
+  int64_t ahead_end_ = 0;  // bytes from counted_bytes_ to here are memory already
 };
 
 }  // namespace unipool

@@ -2,6 +2,7 @@
 // whatever moves and when.
 #include <random>
 
+#include "models/settings.h"
 #include "parallel/slot_placement.h"
 #include "tests/models/layouts.h"
 #include "tests/models/rank_state.h"
@@ -128,6 +129,45 @@ TEST(Placement, FollowsTheCounts) {
     EXPECT_LT(report->imbalance_after, report->imbalance_before - 0.01);
     EXPECT_LT(engine.SlotImbalance(), before);
     EXPECT_FALSE(engine.ReplaceExpertsIfDue(4).has_value());
+  });
+}
+
+int64_t BytesTaken(const MemoryMeter& memory) {
+  int64_t bytes = memory.ahead_bytes();
+  for (int kind = 0; kind < kNumMemoryKinds; ++kind)
+    bytes += memory.current_bytes(static_cast<MemoryKind>(kind));
+  return bytes;
+}
+
+// Memory for the rows that come to a rank's new experts is taken when they move, and by no slot of a step.
+// With one microbatch a slot has exactly the rows that were counted.
+TEST(Placement, TakesMemoryBetweenSteps) {
+  RunOnRanks([](World& world) {
+    if (world.size() == 1) return;
+    double grown = 0;
+    for (const Layout& layout : LayoutsOf(world.size())) {
+      SCOPED_TRACE(NameOf(layout));
+      Config config = With(Laid(TrainingConfigOf({.balance = Balance::NONE, .experts = 16}), layout),
+                           ParallelConfig::SLOT_AWARE, 1);
+      const MeshShape shape = MeshShapeOf(config.parallel(), world.size());
+      if (shape.pool() == 1) continue;
+      config.mutable_train()->set_global_batch(config.train().micro_batch() * shape.data_ranks());
+      MemoryMeter memory;
+      World measured = world;
+      measured.memory = &memory;
+      TrainingEngine engine(config, measured);
+      std::vector<int32_t> tokens;
+      const auto step = [&](int64_t number) {
+        engine.TrainStep(number, 0, SamplesOf(engine, config, 2024, 0, tokens));
+        return BytesTaken(memory);
+      };
+      const int64_t before = step(0);
+      ASSERT_TRUE(engine.ReplaceExpertsIfDue(1).has_value());
+      const int64_t after = BytesTaken(memory);
+      EXPECT_EQ(step(1), after);
+      grown += static_cast<double>(after - before);
+    }
+    EXPECT_GT(world.communicator->AllReduceMax(grown, {.operation = "grown"}), 0);
   });
 }
 

@@ -2,6 +2,7 @@
 #include <random>
 
 #include "parallel/shadow_sync.h"
+#include "tests/parallel/recording_communicator.h"
 #include "tests/parallel/shared_seed.h"
 #include "tests/parallel/shuffled_placement.h"
 #include "tests/world_test.h"
@@ -74,7 +75,10 @@ TEST(ShadowSync, WeightsComeAndGradientsGoBack) {
         for (int64_t i = 0; i < columns; ++i)
           weights[p * columns + i] = std::ldexp(Value(std::max(0, expert_of(p)), i), -3 * rank);
       }
-      sync.AddGradients(arrays, 0);
+      const std::vector<double> shadows_and_own = weights;
+      sync.StartGradients(arrays, 0);
+      EXPECT_EQ(weights, shadows_and_own) << "they are added later";
+      sync.FinishGradients();
       for (int p = 0; p < own; ++p) {
         double all = 0;
         for (const int place : placement.places_of(expert_of(p)))
@@ -85,6 +89,44 @@ TEST(ShadowSync, WeightsComeAndGradientsGoBack) {
       placement = RandomShadows(9, ranks, 3, random);
     }
     EXPECT_LE(memory.peak_bytes(MemoryKind::kExchange), ShadowSync::kStagingBytes + ranks * 64);
+  });
+}
+
+// Small gradients are all on their way before any is waited for. Large ones are so in pieces, for which the
+// memory is there.
+TEST(ShadowSync, GradientsTravelBeforeTheyAreWaitedFor) {
+  RunOnRanks([](World& world) {
+    if (world.size() == 1) return;
+    const int rank = world.rank(), ranks = world.size();
+    // Rank 0 has 4 experts, and each other rank shadows of 2 of them.
+    std::vector<std::vector<int>> shadows(ranks, {0, 2});
+    shadows[0] = {-1, -1};
+    std::vector<int> owner(4 + ranks - 1, 0);
+    for (int other = 1; other < ranks; ++other) owner[3 + other] = other;
+    const ExpertPlacement placement(owner, ranks, {.of_rank = shadows, .shares = {}});
+    for (const int64_t columns : {int64_t{100}, (ShadowSync::kStagingBytes / 8) + 5}) {
+      std::string journal;
+      RecordingCommunicator pool(*world.communicator, journal);
+      MemoryMeter memory;
+      Stream stream(memory);
+      ShadowSync sync(pool, placement, stream, memory);
+      std::vector<double> values(placement.num_local(rank) * columns, 1 + rank);
+      const Tensor arrays[] = {Tensor(values.data(), DType::kF64, {placement.num_local(rank), columns, 1})};
+      sync.StartGradients(arrays, 7);
+      const auto started = [&] { return std::count(journal.begin(), journal.end(), '\n'); };
+      const int64_t at_once = started();
+      EXPECT_EQ(memory.current_bytes(MemoryKind::kExchange) > 0, rank == 0);
+      sync.FinishGradients();
+      EXPECT_GE(at_once, 2) << "two rounds, or two pieces";
+      EXPECT_EQ(at_once == started(), columns == 100);
+      EXPECT_LE(memory.peak_bytes(MemoryKind::kExchange), ShadowSync::kStagingBytes + ranks * 64);
+      if (rank > 0) continue;
+      for (int expert = 0; expert < 4; ++expert) {
+        const double expected = expert % 2 == 0 ? ranks * (ranks + 1) / 2 : 1;
+        const double* begin = values.data() + expert * columns;
+        EXPECT_EQ(std::count(begin, begin + columns, expected), columns) << "expert " << expert;
+      }
+    }
   });
 }
 

@@ -104,9 +104,16 @@ void RunLayout(World& world, const Layout& layout) {
   const uint64_t seed = SharedSeed(world);
   SCOPED_TRACE(SeedText(seed));
   ToyRank rank(world, layout, seed);
+  // What experts send when their gradients are complete travels under the last dense backward.
+  int ended_at_finish = -1;
+  rank.experts.on_finish = [&] { ended_at_finish = rank.stage.backwards_ended; };
   rank.executor.Run(rank.schedule, 0);
   rank.ExpectCounts(1, 1);
   rank.ExpectGradients(1);
+  EXPECT_EQ(rank.experts.gradient_at_finish, rank.experts.gradient);
+  const bool has_last = rank.mesh.position().stage == 0 && layout.lane_order == LaneOrder::kInterleaved;
+  EXPECT_EQ(ended_at_finish, layout.num_microbatches - (has_last ? 1 : 0));
+  rank.experts.on_finish = nullptr;
   const int64_t bytes = rank.dispatcher.bytes_sent();
   rank.executor.Run(rank.forward_schedule, 0);  // a validation between two steps leaves nothing behind
   rank.ExpectCounts(2, 1);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "parallel/slot_executor.h"
 #include "runtime/range.h"
@@ -305,7 +306,13 @@ class ToyExperts : public ExpertHost {
     }
   }
 
-  std::vector<int64_t> gradient;  // [E]
+  void FinishWeights(int64_t /*step*/) override {
+    gradient_at_finish = gradient;
+    if (on_finish) on_finish();
+  }
+
+  std::vector<int64_t> gradient, gradient_at_finish;  // [E]
+  std::function<void()> on_finish;
   int mismatches = 0;
 
  private:

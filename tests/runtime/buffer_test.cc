@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -34,6 +35,46 @@ TEST(Buffer, ReserveTakesMemoryOnlyWhereItIsTouched) {
   EXPECT_LE(TouchedPages(buffer), 1024) << "at most two large pages";
   buffer.Use(50'000);  // never falls
   EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 100'000);
+}
+
+TEST(Buffer, TakeAheadTakesThePagesOfABufferInUse) {
+  MemoryMeter meter;
+  for (const int64_t max_bytes : {int64_t{3} << 20, int64_t{1} << 30}) {  // small pages, large pages
+    Buffer buffer = Buffer::Reserve(meter, MemoryKind::kExchange, max_bytes);
+    buffer.TakeAhead(1 << 20);
+    EXPECT_EQ(TouchedPages(buffer), 0) << "nobody has used it";
+    EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 0);
+    buffer.Use(1000);
+    std::memset(buffer.data(), 7, 1000);
+    buffer.TakeAhead(1 << 20);
+    EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 1000) << "counted when it is in use";
+    EXPECT_EQ(meter.ahead_bytes(), (1 << 20) - 1000);
+    EXPECT_GE(TouchedPages(buffer), (1 << 20) / sysconf(_SC_PAGESIZE));
+    EXPECT_LE(TouchedPages(buffer) * sysconf(_SC_PAGESIZE), 4 << 20) << "two large pages";
+    const char* data = static_cast<char*>(buffer.data());
+    EXPECT_EQ(std::count(data, data + (1 << 20), 7), 1000);
+    buffer.TakeAhead(10);  // never falls
+    EXPECT_EQ(meter.ahead_bytes(), (1 << 20) - 1000);
+    buffer.Use(2000);
+    EXPECT_EQ(meter.ahead_bytes(), (1 << 20) - 2000);
+    buffer.TakeAhead((1 << 20) + 50);
+    EXPECT_EQ(meter.ahead_bytes(), (1 << 20) - 1950);
+    const Buffer moved = std::move(buffer);
+    EXPECT_EQ(meter.ahead_bytes(), (1 << 20) - 1950);
+    buffer = Buffer::Reserve(meter, MemoryKind::kExchange, max_bytes);
+    buffer.Use(1);
+    buffer.TakeAhead(100);
+    buffer.Use(200);  // past what was taken
+    EXPECT_EQ(meter.ahead_bytes(), (1 << 20) - 1950);
+  }
+  EXPECT_EQ(meter.ahead_bytes(), 0) << "the buffers are gone";
+  Buffer buffer = Buffer::Allocate(meter, MemoryKind::kExchange, 100'000);
+  buffer.TakeAhead(1 << 20);  // cut
+  EXPECT_EQ(meter.current_bytes(MemoryKind::kExchange), 100'000);
+  EXPECT_EQ(TouchedPages(buffer), 0);
+  buffer.Populate({50'000, 50'001});
+  EXPECT_EQ(TouchedPages(buffer), 1);
+  EXPECT_DEATH(buffer.Populate({0, 100'001}), "100001 of 100000");
 }
 
 TEST(Buffer, AllocateIsZeroedAlignedAndCounted) {
