@@ -150,7 +150,8 @@ TEST(Placement, TakesMemoryBetweenSteps) {
       Config config = With(Laid(TrainingConfigOf({.balance = Balance::NONE, .experts = 16}), layout),
                            ParallelConfig::SLOT_AWARE, 1);
       const MeshShape shape = MeshShapeOf(config.parallel(), world.size());
-      if (shape.pool() == 1) continue;
+      // With stages a buffer without rows so far gets some; it is not taken ahead.
+      if (shape.pool() == 1 || layout.stages > 1) continue;
       config.mutable_train()->set_global_batch(config.train().micro_batch() * shape.data_ranks());
       MemoryMeter memory;
       World measured = world;
