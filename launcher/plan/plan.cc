@@ -28,8 +28,7 @@ DEFINE_string(imbalance, "level", "plan: how rows go where no run tells: level, 
 DEFINE_bool(check, false, "plan: compare the plan of the run in a DIR with what the run measured");
 DEFINE_double(tolerance, 10, "plan --check: percent that the step may be off; beyond it the exit code is 1");
 DEFINE_double(bytes_tolerance, 10, "plan --check: percent that bytes of steps without records may be off");
-DEFINE_double(memory_tolerance, 5,
-              "plan --check: percent that memory may be planned too high; none too low");
+DEFINE_double(memory_tolerance, 5, "plan --check: percent that memory may be planned too high; none too low");
 DECLARE_string(html);
 DECLARE_string(trace);
 DEFINE_string(save, "", "plan: folder of a run that is to begin; its end tells how the plan held");

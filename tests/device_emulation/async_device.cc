@@ -66,9 +66,8 @@ void* AsyncDevice::queue(DeviceQueue queue) {
 }
 
 void AsyncDevice::Queue::Launch(const KernelLaunch& launch, std::function<void()> body) {
-  device.Add(index, launch.name, {}, [machine = &device.machine_, launch, body = std::move(body)] {
-    machine->Launch(launch, body);
-  });
+  device.Add(index, launch.name, {},
+             [machine = &device.machine_, launch, body = std::move(body)] { machine->Launch(launch, body); });
 }
 
 void AsyncDevice::Queue::Enqueue(const std::string& name, std::vector<Access> accesses,
