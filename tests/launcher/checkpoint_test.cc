@@ -245,7 +245,7 @@ TEST_F(CheckpointTest, ReplacesPrunesAndCleans) {
   EXPECT_THAT(NamesIn(folder), ElementsAre("step-4"));
 }
 
-// A child saves step after step and is killed at some moment; what is found then is whole, bit for bit.
+// A child that saves is killed, in half of the rounds after its first checkpoint; what is found is whole.
 TEST_F(CheckpointTest, KilledWhileSavingLeavesAWholeOneOrNone) {
   int found = 0;
   for (int round = 0; round < 8; ++round) {
@@ -262,7 +262,6 @@ TEST_F(CheckpointTest, KilledWhileSavingLeavesAWholeOneOrNone) {
       });
       _exit(0);
     }
-    // Half of the rounds wait for a first checkpoint, for a minute at most.
     for (int wait = 0; round >= 4 && wait < 30'000 && NewestCheckpoint(run).empty(); ++wait) usleep(2000);
     usleep(20000 + 17000 * round);
     kill(child, SIGKILL);
