@@ -217,7 +217,7 @@ class MistakesTest(RunTest):
     def test_full_disk_while_saving(self) -> None:
         self.MountDisk()
         for overrides, mpi in self.WAYS:
-            outcome = self.TrainWhileTheDiskFills(300_000, "train.steps=400", "train.save_every=400", "traffic.record=OFF",
+            outcome = self.TrainWhileTheDiskFills(500_000, "train.steps=400", "train.save_every=400", "traffic.record=OFF",
                                                   *overrides, mpi=mpi)
             self.assertEqual(outcome.text.count("No space left on device"), 1, outcome)  # ranks with one cause are joined
             self.assertEqual(outcome.text.count("was not saved in disk/run; make room"), 1, outcome)

@@ -15,6 +15,8 @@ namespace {
 constexpr double kRelativeError = 1e-6;
 // Elements whose gradient is far below its tensor's typical one are compared with this share of that instead.
 constexpr double kSmallestShare = 0.03;
+// Times the relative error: what rounding leaves of a difference of losses. Gradients of zero are below it.
+constexpr double kSmallestUnit = 1e-6;
 
 struct Element {
   std::string name;
@@ -54,8 +56,9 @@ class GradientCheck {
   }
 
   // Compares random elements of every kind of parameter, and counts them. False when there is a kind of which
-  // none could be compared: these weights lie where the loss is not smooth.
+  // none could be compared: these weights lie where the loss is not smooth, or no balancing loss is left.
   bool Run(int& compared) {
+    if (!balance_has_a_say_) return false;  // all loads below a hinge
     std::map<std::string, std::vector<Element>> kinds = ElementsByKind();
     bool all_kinds = true;
     for (auto& [kind, elements] : kinds) {
@@ -97,7 +100,7 @@ class GradientCheck {
       if (t.name.ends_with("bias")) std::copy(biases[i].begin(), biases[i].end(), t.value.as<double>()), ++i;
     }
     if (config_.moe().balance() == Balance::POOL_LOSS || config_.moe().balance() == Balance::LAYER_LOSS) {
-      EXPECT_GT(report.load.pool_loss, 1e-3) << "the balancing loss has no say";
+      balance_has_a_say_ = report.load.pool_loss > 1e-3;
     } else {
       EXPECT_EQ(report.load.pool_loss, 0);
     }
@@ -152,7 +155,7 @@ class GradientCheck {
     bool same_choices = true;
     const double wide = Difference(element, 2e-4, same_choices),
                  narrow = Difference(element, 1e-4, same_choices);
-    const double unit = std::max(std::abs(narrow), kSmallestShare * element.typical);
+    const double unit = std::max({std::abs(narrow), kSmallestShare * element.typical, kSmallestUnit});
     if (!same_choices || std::abs(wide - narrow) > kRelativeError * unit) return false;
     EXPECT_LE(std::abs(element.gradient - narrow), kRelativeError * unit)
         << element.name << ": gradient " << element.gradient << ", finite difference " << narrow;
@@ -167,6 +170,7 @@ class GradientCheck {
   Tensor samples_;
   std::vector<DiskTensor> tensors_;
   std::vector<double> counts_;
+  bool balance_has_a_say_ = true;
 };
 
 void CheckAll(const std::vector<SmallModel>& models) {
@@ -174,7 +178,7 @@ void CheckAll(const std::vector<SmallModel>& models) {
   int compared = 0;
   for (const SmallModel& small : models) {
     bool complete = false;
-    for (int attempt = 0; attempt < 4 && !complete && !testing::Test::HasFailure(); ++attempt, ++seed) {
+    for (int attempt = 0; attempt < 8 && !complete && !testing::Test::HasFailure(); ++attempt, ++seed) {
       SCOPED_TRACE(NameOf(small) + ", seed " + std::to_string(seed));
       complete = GradientCheck(small, seed).Run(compared);
     }
