@@ -224,11 +224,12 @@ int64_t ExchangeBytes(const RankSizes& s) {
   const bool is_alone = s.mesh.pool() == 1;
   const int64_t of_others = s.held.forward_wire + s.held.backward_wire;
   const int64_t rows = s.rows + (is_alone ? 0 : 2 * s.rows + of_others + s.held.batch);
-  // Gradients of shadows that have come and are not added yet: all of one shadow of each other rank, as far
-  // as there is memory for them.
-  const int64_t of_shadow = 3 * s.spec.expert_width * s.spec.hidden * s.exact;
+  // Gradients of shadows that have come and are not added yet, at most all shadows of each other rank: places
+  // as wide as gate and up, of which the last holds down.
+  const int64_t down = s.spec.expert_width * s.spec.hidden * s.exact;
+  const int64_t of_rank = (4 * s.shadow_places / s.mesh.pool() - 1) * down;
   const int64_t shadows =
-      s.shadow_places > 0 ? std::min(ShadowSync::kStagingBytes, (s.mesh.pool() - 1) * of_shadow) : 0;
+      s.shadow_places > 0 ? std::min(ShadowSync::kStagingBytes, (s.mesh.pool() - 1) * of_rank) : 0;
   return s.item * s.spec.hidden * rows + SumStagingBytes(s) + shadows + MoveBytes(s);
 }
 
